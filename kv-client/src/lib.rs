@@ -1,0 +1,1 @@
+//! Wire types, tarpc services and a client with causal context for the kv store.

@@ -1,0 +1,1 @@
+//! A leaderless, Dynamo-style node: coordinator, replica, peer service and front doors; library and binary.

@@ -1,0 +1,3 @@
+//! The node as a process.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `kv` command: verbs for scripts.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Simulation, real processes and real clients: the proof of the kv store.

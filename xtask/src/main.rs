@@ -1,0 +1,3 @@
+//! Developers verbs.
+
+fn main() {}
