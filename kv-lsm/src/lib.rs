@@ -1,1 +1,18 @@
 //! An embedded log-structured merge engine with an honest commit log: group commit, recycled segments, crash-tested.
+#![allow(dead_code)]
+
+mod cache;
+mod compaction;
+mod compression;
+mod config;
+mod error;
+pub mod fs;
+mod iter;
+mod key;
+mod sstable;
+mod version;
+
+pub use config::{Compression, Config, Threads};
+#[cfg(feature = "__planted")]
+pub use config::Planted;
+pub use error::Error;

@@ -1,0 +1,207 @@
+//! Settings of one engine: each with its unit in its name, a default and a rule.
+//!
+//! Invariant: a configuration that [`Config::check`] lets pass cannot make a later operation
+//! impossible (a frame always fits a segment, a batch always fits the log buffer's bound).
+
+use crate::error::Error;
+
+/// Who does the work that an append leaves behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Threads {
+    /// Threads of the engine: one writes the log, one flushes, one compacts.
+    #[default]
+    Background,
+    /// None: the owner calls [`crate::Engine::step`]. For simulation and crash tests.
+    Inline,
+}
+
+/// How table blocks are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Blocks are stored as they are.
+    None,
+    /// LZ4 block format; a block that does not shrink is stored as it is.
+    #[default]
+    Lz4,
+}
+
+/// Settings of one engine. Take a preset ([`Config::default`], [`Config::tiny`]) and change fields.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Who does the work that an append leaves behind.
+    pub threads: Threads,
+    /// Longest key, in bytes. At most 65,535.
+    pub key_bytes_max: usize,
+    /// Longest value, in bytes.
+    pub value_bytes_max: usize,
+    /// Largest batch, encoded, in bytes.
+    pub batch_bytes_max: usize,
+    /// What may gather for the log while a sync runs, in bytes. Above it, appends wait.
+    pub log_buffer_bytes_max: usize,
+    /// Size of one log segment, in bytes. It must hold a full log buffer and a largest batch.
+    pub log_segment_bytes: u64,
+    /// All live segments together, in bytes. Above it the memtable is sealed early, so that the
+    /// flush frees the oldest segment.
+    pub log_bytes_max: u64,
+    /// Retired segments kept for reuse. More are deleted.
+    pub log_segments_spare_max: usize,
+    /// Size at which the memtable is sealed, in bytes, overhead included.
+    pub memtable_bytes_max: usize,
+    /// Memtables that wait for their flush. Above it, appends wait.
+    pub memtables_sealed_max: usize,
+    /// How long an append waits when something is full, in milliseconds, before it answers
+    /// [`Error::Busy`].
+    pub stall_ms_max: u64,
+    /// Size of a table block before compression, in bytes.
+    pub block_bytes: usize,
+    /// Size at which compaction ends a table and begins the next, in bytes.
+    pub table_bytes_max: u64,
+    /// Filter bits for each key; 10 give about 1 % false positives.
+    pub filter_bits_per_key: u8,
+    /// How blocks are compressed.
+    pub compression: Compression,
+    /// Block cache, in bytes.
+    pub cache_bytes_max: u64,
+    /// Level 0 tables that start a compaction.
+    pub level0_tables_compact: usize,
+    /// Level 0 tables at which appends wait.
+    pub level0_tables_max: usize,
+    /// Target size of level 1, in bytes.
+    pub level1_bytes: u64,
+    /// Each further level is this many times larger.
+    pub level_fanout: u64,
+    /// A planted bug, for tests that must catch it.
+    #[cfg(feature = "__planted")]
+    pub planted: Planted,
+}
+
+/// Bugs that can be switched on in a build with the feature `__planted`, to prove that a test
+/// catches them.
+#[cfg(feature = "__planted")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Planted {
+    /// No bug.
+    #[default]
+    None,
+    /// Tickets are reported durable before the sync.
+    DurableBeforeSync,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            threads: Threads::Background,
+            key_bytes_max: 65_535,
+            value_bytes_max: 2 << 20,
+            batch_bytes_max: 4 << 20,
+            log_buffer_bytes_max: 4 << 20,
+            log_segment_bytes: 16 << 20,
+            log_bytes_max: 256 << 20,
+            log_segments_spare_max: 4,
+            memtable_bytes_max: 64 << 20,
+            memtables_sealed_max: 2,
+            stall_ms_max: 5_000,
+            block_bytes: 4 << 10,
+            table_bytes_max: 64 << 20,
+            filter_bits_per_key: 10,
+            compression: Compression::Lz4,
+            cache_bytes_max: 64 << 20,
+            level0_tables_compact: 4,
+            level0_tables_max: 20,
+            level1_bytes: 256 << 20,
+            level_fanout: 10,
+            #[cfg(feature = "__planted")]
+            planted: Planted::None,
+        }
+    }
+}
+
+impl Config {
+    /// Sizes so small that a few hundred writes rotate, flush and compact; no threads.
+    /// For simulation and crash tests.
+    #[must_use]
+    pub fn tiny() -> Self {
+        Self {
+            threads: Threads::Inline,
+            key_bytes_max: 1 << 10,
+            value_bytes_max: 8 << 10,
+            batch_bytes_max: 16 << 10,
+            log_buffer_bytes_max: 4 << 10,
+            log_segment_bytes: 32 << 10,
+            log_bytes_max: 128 << 10,
+            log_segments_spare_max: 2,
+            memtable_bytes_max: 16 << 10,
+            memtables_sealed_max: 2,
+            stall_ms_max: 0,
+            block_bytes: 256,
+            table_bytes_max: 8 << 10,
+            cache_bytes_max: 64 << 10,
+            level0_tables_compact: 2,
+            level0_tables_max: 8,
+            level1_bytes: 32 << 10,
+            level_fanout: 4,
+            ..Self::default()
+        }
+    }
+
+    /// Room that a frame needs beside its batches, in bytes: header and padding to a sector.
+    const FRAME_OVERHEAD_BYTES_MAX: u64 = 4 << 10;
+
+    /// Checks the relations between the settings.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the first rule that does not hold.
+    pub fn check(&self) -> Result<(), Error> {
+        let rule = |holds: bool, what: &'static str| match holds {
+            true => Ok(()),
+            false => Err(Error::Config { what }),
+        };
+        let frame_bytes_max = (self.log_buffer_bytes_max as u64)
+            .saturating_add(self.batch_bytes_max as u64)
+            .saturating_add(Self::FRAME_OVERHEAD_BYTES_MAX);
+        rule(self.key_bytes_max <= 65_535, "key_bytes_max is at most 65535")?;
+        rule(self.batch_bytes_max <= 1 << 30, "batch_bytes_max is at most 1 GiB")?;
+        rule(self.log_buffer_bytes_max <= 1 << 30, "log_buffer_bytes_max is at most 1 GiB")?;
+        rule(
+            self.key_bytes_max.saturating_add(self.value_bytes_max) < self.batch_bytes_max,
+            "batch_bytes_max must hold a longest key and a largest value",
+        )?;
+        rule(
+            frame_bytes_max <= self.log_segment_bytes,
+            "log_segment_bytes must hold log_buffer_bytes_max + batch_bytes_max + 4096",
+        )?;
+        rule(self.log_segment_bytes.is_multiple_of(512), "log_segment_bytes is in sectors of 512")?;
+        rule(
+            self.log_bytes_max >= self.log_segment_bytes.saturating_mul(2),
+            "log_bytes_max must hold two segments",
+        )?;
+        rule(self.memtable_bytes_max > 0, "memtable_bytes_max is at least 1")?;
+        rule(self.memtables_sealed_max > 0, "memtables_sealed_max is at least 1")?;
+        rule(self.block_bytes > 0, "block_bytes is at least 1")?;
+        rule(self.table_bytes_max > 0, "table_bytes_max is at least 1")?;
+        rule(self.level0_tables_compact > 0, "level0_tables_compact is at least 1")?;
+        rule(
+            self.level0_tables_max > self.level0_tables_compact,
+            "level0_tables_max must be above level0_tables_compact",
+        )?;
+        rule(self.level_fanout >= 2, "level_fanout is at least 2")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_pass_and_a_broken_relation_is_named() {
+        Config::default().check().unwrap();
+        Config::tiny().check().unwrap();
+        let broken = Config { log_segment_bytes: 8 << 10, ..Config::tiny() };
+        let what = broken.check().unwrap_err().to_string();
+        assert!(what.contains("log_segment_bytes"), "{what}");
+    }
+}

@@ -1,0 +1,122 @@
+//! What can go wrong, what that did to the data, and what to do next.
+//!
+//! Errors are cheap to clone: one failed sync is told to every writer that waited for it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Everything that this crate can answer instead of a result.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file system refused a call. From a read: nothing changed, try again or read another
+    /// replica. From the log, a flush or the manifest: the engine is poisoned as well, and what was
+    /// not yet durable may be lost.
+    Io {
+        /// What was being done, as a verb: `read`, `sync`, `rename`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the file system said.
+        source: Arc<io::Error>,
+    },
+    /// Bytes that had been written and synced are not what was written. Nothing is served from
+    /// them. Restore the file from a copy, or drop the directory and repair it from its peers.
+    Corrupt {
+        /// The damaged file.
+        path: PathBuf,
+        /// Where the damaged unit (frame, block, record) begins, in bytes.
+        offset: u64,
+        /// What does not hold.
+        what: &'static str,
+    },
+    /// The file was written by a version of this crate that this one cannot read. Nothing changed.
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// The version found in it.
+        version: u32,
+    },
+    /// An earlier failure made the engine unfit to write: it answers reads only. What was durable
+    /// is kept; what was not may be lost. Find the cause, then open the directory anew.
+    Poisoned {
+        /// The first failure.
+        cause: Arc<str>,
+    },
+    /// Something is above its limit. Nothing was written.
+    TooLarge {
+        /// What is too large: `key`, `value`, `batch`.
+        what: &'static str,
+        /// Its size in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        bytes_max: usize,
+    },
+    /// Flush or sync did not keep up, and the write waited for `stall_ms_max`. Nothing was
+    /// written. Try again later, and more slowly.
+    Busy {
+        /// What was full: `log buffer`, `sealed memtables`, `level 0`.
+        what: &'static str,
+    },
+    /// Another engine, in this or another process, has the directory open. Nothing changed.
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The engine was closed. Nothing was written.
+    Closed,
+    /// A setting contradicts another or the format. Nothing was opened.
+    Config {
+        /// Which setting, and the rule that it breaks.
+        what: &'static str,
+    },
+}
+
+impl Error {
+    /// An [`Error::Io`] for `action` on `path`.
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { action, path: path.to_path_buf(), source: Arc::new(source) }
+    }
+
+    /// An [`Error::Corrupt`] at `offset` of `path`.
+    pub(crate) fn corrupt(path: &Path, offset: u64, what: &'static str) -> Self {
+        Self::Corrupt { path: path.to_path_buf(), offset, what }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { action, path, source } => {
+                write!(f, "cannot {action} {}: {source}", path.display())
+            }
+            Self::Corrupt { path, offset, what } => {
+                write!(f, "damage in {} at byte {offset}: {what}", path.display())
+            }
+            Self::UnknownFormat { path, version } => {
+                write!(f, "{} has the unknown format version {version}", path.display())
+            }
+            Self::Poisoned { cause } => write!(f, "writes have stopped after a failure: {cause}"),
+            Self::TooLarge { what, bytes, bytes_max } => {
+                write!(f, "a {what} of {bytes} bytes is above the limit of {bytes_max}")
+            }
+            Self::Busy { what } => write!(f, "{what} full: storage does not keep up"),
+            Self::Locked { path } => {
+                write!(f, "{} is held by another engine", path.display())
+            }
+            Self::Closed => f.write_str("the engine is closed"),
+            Self::Config { what } => write!(f, "bad configuration: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
