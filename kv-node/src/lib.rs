@@ -1,1 +1,10 @@
-//! A leaderless, Dynamo-style node: coordinator, replica, peer service and front doors; library and binary.
+//! A leaderless, Dynamo-style node: coordinator, replica, peer service and front doors.
+
+pub mod cluster;
+pub mod error;
+pub mod keys;
+pub mod mutation;
+pub mod plug;
+pub mod wire;
+
+pub use error::RequestError;

@@ -1,0 +1,3 @@
+//! The cluster as this node knows it: its record, its layouts, its members.
+
+pub mod wire;

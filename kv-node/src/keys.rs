@@ -1,0 +1,83 @@
+//! Where a key lives: its slot, its token, and the storage key that orders rows.
+//!
+//! A storage key is `keyspace (u32) | slot (u16) | token (u64) | key`, big-endian, so that a slot,
+//! a partition and a Merkle leaf are each one contiguous range: handoff, repair and SCAN are range
+//! reads. An element suffix for later types is reserved by the record's kind, not by the key.
+
+use bytes::Bytes;
+use kv_ring::{Slot, Token};
+
+/// The number of a keyspace. All that exists at first is `default`.
+pub type Keyspace = u32;
+
+/// Keyspace 0.
+pub const DEFAULT_KEYSPACE: Keyspace = 0;
+
+/// Bytes of a storage key before the client's key.
+pub const PREFIX_BYTES: usize = 14;
+
+/// A client's key with its place, computed once at the edge and carried from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRef<'a> {
+    /// The keyspace.
+    pub keyspace: Keyspace,
+    /// CRC16 of the hash tag or the key, modulo 16384.
+    pub slot: Slot,
+    /// XXH3-64 of the key.
+    pub token: Token,
+    /// The client's bytes.
+    pub key: &'a [u8],
+}
+
+impl<'a> KeyRef<'a> {
+    /// Places a key. Linear in the key's length.
+    #[inline]
+    pub fn place(keyspace: Keyspace, key: &'a [u8]) -> Self {
+        Self { keyspace, slot: Slot::of(key), token: Token::of(key), key }
+    }
+
+    /// Appends the storage key to `out`.
+    #[inline]
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.keyspace.to_be_bytes());
+        out.extend_from_slice(&self.slot.index().to_be_bytes());
+        out.extend_from_slice(&self.token.value().to_be_bytes());
+        out.extend_from_slice(self.key);
+    }
+
+    /// The storage key, owned.
+    pub fn to_storage(&self) -> Bytes {
+        let mut out = Vec::with_capacity(PREFIX_BYTES + self.key.len());
+        self.write_to(&mut out);
+        Bytes::from(out)
+    }
+
+    /// Reads a storage key back, or `None` when it is too short or names no slot.
+    #[inline]
+    pub fn parse(storage: &'a [u8]) -> Option<Self> {
+        let (keyspace, rest) = storage.split_first_chunk::<4>()?;
+        let (slot, rest) = rest.split_first_chunk::<2>()?;
+        let (token, key) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            keyspace: u32::from_be_bytes(*keyspace),
+            slot: Slot::new(u16::from_be_bytes(*slot))?,
+            token: Token::from_value(u64::from_be_bytes(*token)),
+            key,
+        })
+    }
+}
+
+/// The first storage key of a position: everything at or above it has this slot and token or
+/// later ones.
+pub fn position(keyspace: Keyspace, slot: u16, token: u64) -> Bytes {
+    let mut out = Vec::with_capacity(PREFIX_BYTES);
+    out.extend_from_slice(&keyspace.to_be_bytes());
+    out.extend_from_slice(&slot.to_be_bytes());
+    out.extend_from_slice(&token.to_be_bytes());
+    Bytes::from(out)
+}
+
+/// The end of a slot's range, exclusive. Slot 16383's end is below the next keyspace's first key.
+pub fn slot_end(keyspace: Keyspace, slot: u16) -> Bytes {
+    position(keyspace, slot.saturating_add(1), 0)
+}

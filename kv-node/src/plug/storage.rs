@@ -1,0 +1,272 @@
+//! The storage seam: ordered bytes that survive, with a ticket for each append.
+//!
+//! An engine knows bytes, not versions. `append` puts a batch into the log's buffer and makes it
+//! readable at once; the ticket that it gives tells when the batch is durable. What is read comes
+//! with the ticket that it waits for, since a reply must not show what a power cut can still take
+//! back. The replica crosses this seam once for a batch and holds its key locks across
+//! `visit_resident` and `append` only, which never wait for a disk.
+//!
+//! Invariant: a read error is never "not found".
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// Names a point in an engine's order of appends. `Ticket::DURABLE` needs no waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+impl Ticket {
+    /// What is already durable, or as durable as its engine makes anything.
+    pub const DURABLE: Self = Self(0);
+
+    /// Whether a caller has to wait before it may show what this ticket names.
+    pub fn is_durable(self) -> bool {
+        self == Self::DURABLE
+    }
+}
+
+/// What memory knows of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resident<'a> {
+    /// The row, and when it may be shown.
+    Found {
+        /// The stored bytes.
+        bytes: &'a [u8],
+        /// `Ticket::DURABLE`, or what to wait for.
+        ticket: Ticket,
+    },
+    /// Certainly no row.
+    Absent,
+    /// Only a disk read can tell: use `read`.
+    NeedsIo,
+}
+
+/// A row that was read, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The stored bytes.
+    pub bytes: Bytes,
+    /// `Ticket::DURABLE`, or what to wait for before it is shown.
+    pub ticket: Ticket,
+}
+
+/// Rows to put or remove, in one allocation: all take effect together or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct WriteBatch {
+    bytes: Vec<u8>,
+    rows: Vec<(Range<usize>, Option<Range<usize>>)>,
+}
+
+impl WriteBatch {
+    /// An empty batch with room for `rows` rows of `bytes` bytes in all.
+    pub fn with_capacity(rows: usize, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), rows: Vec::with_capacity(rows) }
+    }
+
+    /// Adds a row. `write` appends the value's bytes to the buffer that it is given, and must only
+    /// append. Returns what `write` returns.
+    pub fn put_with<T>(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let key_start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        let value_start = self.bytes.len();
+        let result = write(&mut self.bytes);
+        assert!(self.bytes.len() >= value_start, "a value writer only appends");
+        self.rows.push((key_start..value_start, Some(value_start..self.bytes.len())));
+        result
+    }
+
+    /// Adds a row.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.put_with(key, |out| out.extend_from_slice(value));
+    }
+
+    /// Removes a row: what it held is gone for good, so only collection and flush do this.
+    pub fn delete(&mut self, key: &[u8]) {
+        let key_start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        self.rows.push((key_start..self.bytes.len(), None));
+    }
+
+    /// Takes the last row back.
+    pub fn pop(&mut self) {
+        if let Some((key, _)) = self.rows.pop() {
+            self.bytes.truncate(key.start);
+        }
+    }
+
+    /// Rows in the batch.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Bytes of keys and values.
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Freezes the batch: its rows then share one allocation and are cheap to clone.
+    pub fn freeze(self) -> FrozenBatch {
+        FrozenBatch { bytes: Bytes::from(self.bytes), rows: self.rows }
+    }
+}
+
+/// A batch that can no longer change.
+#[derive(Clone, Debug, Default)]
+pub struct FrozenBatch {
+    bytes: Bytes,
+    rows: Vec<(Range<usize>, Option<Range<usize>>)>,
+}
+
+impl FrozenBatch {
+    /// Rows in the batch.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The rows as (key, value), in the order they were put; each shares the batch's allocation.
+    /// No value means that the row is removed.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = (Bytes, Option<Bytes>)> + '_ {
+        self.rows.iter().map(|(key, value)| {
+            (self.bytes.slice(key.clone()), value.clone().map(|range| self.bytes.slice(range)))
+        })
+    }
+
+    /// The rows as borrowed (key, value), in the order they were put.
+    pub fn slices(&self) -> impl ExactSizeIterator<Item = (&[u8], Option<&[u8]>)> + '_ {
+        self.rows.iter().map(|(key, value)| {
+            let value = value.clone().and_then(|range| self.bytes.get(range));
+            (self.bytes.get(key.clone()).unwrap_or_default(), value)
+        })
+    }
+}
+
+/// One page of an ordered read.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Rows in key order.
+    pub rows: Vec<(Bytes, Bytes)>,
+    /// Whether the range is exhausted: if not, go on just above the last row's key.
+    pub end: bool,
+    /// What to wait for before the rows are shown.
+    pub ticket: Ticket,
+}
+
+/// Bounds of one page of a scan: keys in `[from, to)`.
+#[derive(Clone, Debug)]
+pub struct PageRequest {
+    /// First key, inclusive.
+    pub from: Bytes,
+    /// End, exclusive; empty means no upper bound.
+    pub to: Bytes,
+    /// Rows at most.
+    pub rows_max: usize,
+    /// Bytes of keys and values at most; at least one row comes whatever its size.
+    pub bytes_max: usize,
+}
+
+/// Figures of an engine, for operators.
+#[derive(Clone, Debug, Default)]
+pub struct EngineStatus {
+    /// `lsm` or `memory`.
+    pub name: &'static str,
+    /// Bytes of rows held in memory.
+    pub memory_bytes: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Rows, if the engine counts them (rows, not live keys).
+    pub rows: Option<u64>,
+    /// Further (name, value) figures, each name a metric's suffix.
+    pub figures: Vec<(&'static str, u64)>,
+    /// Set when the engine takes no more writes, and why.
+    pub poisoned: Option<String>,
+}
+
+/// What an engine may answer instead.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The memory or disk limit is reached: nothing was written, reads go on. Free space or raise
+    /// the limit.
+    Full(String),
+    /// A sync or append failed: what was not acknowledged may or may not be there after a restart,
+    /// and no further write is taken. Restart the node, look at its disk.
+    Poisoned(String),
+    /// Stored bytes are damaged: nothing was served. The text names the file and offset.
+    Damaged(String),
+    /// A read failed: nothing is known of the row. Another replica has to answer.
+    Io(String),
+    /// The engine is closed.
+    Closed,
+}
+
+impl std::fmt::Display for StorageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full(what) => write!(f, "storage is full: {what}"),
+            Self::Poisoned(what) => write!(f, "storage takes no more writes: {what}"),
+            Self::Damaged(what) => write!(f, "stored data is damaged: {what}"),
+            Self::Io(what) => write!(f, "storage could not be read: {what}"),
+            Self::Closed => write!(f, "storage is closed"),
+        }
+    }
+}
+
+impl std::error::Error for StorageError {}
+
+/// An engine. See the module's text for the contract, `contract::suite` for its proof.
+#[async_trait]
+pub trait StorageEngine: Send + Sync + 'static {
+    /// Shows `visit` what memory knows of each key, in order, without waiting for a disk. `visit`
+    /// runs under the engine's own short locks and must not call the engine.
+    ///
+    /// # Errors
+    /// When the engine can't serve reads at all; `visit` may have seen some keys.
+    fn visit_resident(
+        &self,
+        keys: &[&[u8]],
+        visit: &mut dyn FnMut(usize, Resident<'_>),
+    ) -> Result<(), StorageError>;
+
+    /// Takes a batch: readable on return, durable when `durable(ticket)` returns. Never waits for
+    /// a sync.
+    ///
+    /// # Errors
+    /// Nothing of the batch was taken.
+    fn append(&self, batch: &FrozenBatch) -> Result<Ticket, StorageError>;
+
+    /// Returns when everything up to `ticket` is durable.
+    ///
+    /// # Errors
+    /// What the ticket names may or may not survive: it is not acknowledged.
+    async fn durable(&self, ticket: Ticket) -> Result<(), StorageError>;
+
+    /// Reads keys, from disk where need be, in order.
+    ///
+    /// # Errors
+    /// Nothing is known of any of the keys.
+    async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Row>>, StorageError>;
+
+    /// Reads one page of a key range.
+    ///
+    /// # Errors
+    /// Nothing is known of the range.
+    async fn scan(&self, page: PageRequest) -> Result<Page, StorageError>;
+
+    /// Figures for operators; `explain` adds where the key was found.
+    fn status(&self, explain: Option<&[u8]>) -> (EngineStatus, Option<String>);
+
+    /// Makes everything durable and stops; later calls get `Closed`.
+    async fn close(&self) -> Result<(), StorageError>;
+}

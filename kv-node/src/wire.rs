@@ -1,0 +1,259 @@
+//! What peers say to each other: one envelope, one enum of operations, one of answers.
+//!
+//! tarpc, the in-process transport and the simulation all carry these. The envelope goes with each
+//! call and its answer, and is judged before any operation is: protocol version, cluster, layouts.
+//! Records travel as their stored bytes, so what a replica appends is what it was sent, and a
+//! vector never goes without the live values that it covers.
+
+use bytes::Bytes;
+use kv_client::{ClusterId, NodeId};
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::wire::{BallotOp, BallotOut, BirthOp, BirthOut};
+use crate::error::RequestError;
+use crate::mutation::{Mutation, MutationOut};
+
+/// The peer protocol that this build speaks.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// A layout as peers name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LayoutName {
+    /// The epoch.
+    pub epoch: u64,
+    /// The digest over everything in the layout.
+    pub digest: u64,
+}
+
+/// Goes with every call and every answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// `PROTOCOL_VERSION` of the sender.
+    pub version: u16,
+    /// What the sender can do beyond the version; no bit is given out yet.
+    pub capabilities: u64,
+    /// The sender's cluster, if it belongs to one.
+    pub cluster: Option<ClusterId>,
+    /// The sender.
+    pub node: NodeId,
+    /// The sender's live layouts, oldest first; at most `LAYOUTS_MAX`.
+    pub layouts: Vec<LayoutName>,
+    /// The sender's hybrid time, for the skew check and for `highest time heard`.
+    pub time: u64,
+    /// Milliseconds that the caller will still wait, counted on the caller's own clock.
+    pub budget_ms: u32,
+}
+
+/// Live layouts in an envelope at most.
+pub const LAYOUTS_MAX: usize = 8;
+
+/// Operations in a call at most.
+pub const CALL_OPS_MAX: usize = 1_024;
+
+/// A call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerRequest {
+    /// Who asks, and what it knows.
+    pub envelope: Envelope,
+    /// What it asks, at most `CALL_OPS_MAX`.
+    pub ops: Vec<PeerOp>,
+}
+
+/// The answer to a call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerReply {
+    /// Who answers, and what it knows.
+    pub envelope: Envelope,
+    /// As many answers as operations, or a refusal of all.
+    pub outs: Result<Vec<PeerOut>, Refusal>,
+}
+
+/// Why a peer refused a whole call. Nothing of it was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The peer speaks another protocol version.
+    Version {
+        /// What it speaks.
+        speaks: u16,
+    },
+    /// The peer belongs to another cluster.
+    Cluster {
+        /// Its cluster.
+        belongs_to: Option<ClusterId>,
+    },
+    /// The peer knows a newer layout than the caller: here it is, encoded, with its proof.
+    StaleLayout {
+        /// The newest layout that the peer knows.
+        layout: Bytes,
+    },
+    /// The peer has no layout yet.
+    Loading,
+    /// A queue at the peer is full.
+    Busy,
+    /// The peer is stopping.
+    Stopping,
+}
+
+/// Why a call has no answer, and what that says about its effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallFailure {
+    /// The call was never sent: it had no effect.
+    NotSent(String),
+    /// The call may have been acted on: nothing is known of it.
+    Unknown(String),
+    /// No answer within the budget: nothing is known of it.
+    TimedOut,
+}
+
+impl CallFailure {
+    /// Whether the peer certainly did not act.
+    pub fn without_effect(&self) -> bool {
+        matches!(self, Self::NotSent(_))
+    }
+}
+
+impl std::fmt::Display for CallFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotSent(why) => write!(f, "not sent: {why}"),
+            Self::Unknown(why) => write!(f, "no answer, may have happened: {why}"),
+            Self::TimedOut => write!(f, "no answer in time, may have happened"),
+        }
+    }
+}
+
+impl std::error::Error for CallFailure {}
+
+/// One operation that a peer is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum PeerOp {
+    /// Join a whole record into what is stored; answered when the join is durable.
+    Apply {
+        /// The storage key.
+        key: Bytes,
+        /// The encoded record.
+        record: Bytes,
+    },
+    /// Read a record; answered when what is shown is durable.
+    Read {
+        /// The storage key.
+        key: Bytes,
+        /// The fingerprint of what the reader holds: an equal one is answered by `Same`.
+        have: Option<u128>,
+    },
+    /// Coordinate a write, as a replica of the key.
+    Forward {
+        /// Names the write: a second attempt with the same id is the same write.
+        operation: u64,
+        /// The storage key.
+        key: Bytes,
+        /// What to do.
+        mutation: Mutation,
+        /// Copies to reach, already resolved against the keyspace.
+        write: u8,
+        /// Copies to read where the mutation reads.
+        read: u8,
+    },
+    /// One page of rows in key order.
+    Scan {
+        /// First storage key, inclusive.
+        from: Bytes,
+        /// End, exclusive; empty means none.
+        to: Bytes,
+        /// Rows at most.
+        rows_max: u32,
+        /// Bytes at most.
+        bytes_max: u32,
+        /// Answer keys and liveness only, no values.
+        keys_only: bool,
+    },
+    /// Live keys in the slots whose first live primary the asked node is.
+    Count,
+    /// Where a key was found here, in words.
+    Explain {
+        /// The storage key.
+        key: Bytes,
+    },
+    /// The sender's hybrid time is wanted: answered by `Time`. First round of a flush.
+    Time,
+    /// A flush mark: everything minted at or below `mark` in the keyspace is dead.
+    Flush {
+        /// The keyspace.
+        keyspace: u32,
+        /// A hybrid time.
+        mark: u64,
+    },
+    /// A gossip packet.
+    Gossip(Bytes),
+    /// A step of the cluster's birth.
+    Birth(BirthOp),
+    /// A step of the commit of a layout.
+    Ballot(BallotOp),
+}
+
+/// The answer to one operation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum PeerOut {
+    /// The join is durable here.
+    Applied {
+        /// Whether this replica has everything that it ever acknowledged: if not it counts for W
+        /// and not for what a SET weighs.
+        complete: bool,
+        /// The record's own coverage and its live dots that the incoming record did not cover,
+        /// encoded as a context; empty when there was none.
+        uncovered: Bytes,
+    },
+    /// The stored record, or empty bytes for none.
+    Record {
+        /// As in `Applied`: an incomplete replica does not count for R.
+        complete: bool,
+        /// The encoded record.
+        record: Bytes,
+    },
+    /// The stored record has the fingerprint that was sent.
+    Same {
+        /// As in `Record`.
+        complete: bool,
+    },
+    /// What a forwarded write came to.
+    Forwarded(Result<MutationOut, RequestError>),
+    /// A page.
+    Page {
+        /// (storage key, encoded record or liveness byte).
+        rows: Vec<(Bytes, Bytes)>,
+        /// Whether the range is exhausted.
+        end: bool,
+    },
+    /// A count of live keys.
+    Count(u64),
+    /// Words.
+    Text(String),
+    /// A hybrid time.
+    Time(u64),
+    /// Done, durably.
+    Done,
+    /// The answer to a birth step.
+    Birth(BirthOut),
+    /// The answer to a ballot step.
+    Ballot(BallotOut),
+    /// This operation failed here; the others of the call did not.
+    Failed(OpFailure),
+}
+
+/// Why one operation failed at a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum OpFailure {
+    /// The storage could not take it: nothing was written.
+    Storage(String),
+    /// It is not known whether it took effect here.
+    Unknown(String),
+    /// The operation is malformed.
+    Malformed,
+    /// Not served by this node.
+    Refused(String),
+}
