@@ -7,7 +7,9 @@
 //! each key of a batch.
 
 pub mod clock;
+pub mod contract;
 pub mod exec;
+pub mod memory;
 pub mod rng;
 pub mod storage;
 pub mod transport;

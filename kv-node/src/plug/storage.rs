@@ -125,6 +125,11 @@ pub struct FrozenBatch {
 }
 
 impl FrozenBatch {
+    /// Bytes of keys and values.
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Rows in the batch.
     pub fn len(&self) -> usize {
         self.rows.len()

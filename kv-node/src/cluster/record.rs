@@ -1,0 +1,148 @@
+//! The cluster's record: what is decided once, at birth, and the same on every node.
+//!
+//! Its keyspace settings live here and not in a node's file, so that no two nodes can serve one
+//! keyspace under different rules. It is stored and sent as a version byte and postcard, and a
+//! node that has one never bootstraps again.
+
+use kv_client::ClusterId;
+use serde::{Deserialize, Serialize};
+
+use crate::keys::Keyspace;
+
+/// First byte of an encoded record.
+const FORMAT_VERSION: u8 = 1;
+
+/// An encoded record is at most so long: what is longer is not one.
+pub const RECORD_BYTES_MAX: usize = 64 * 1_024;
+
+/// How a keyspace treats concurrent writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Concurrent values are kept and shown.
+    #[default]
+    Siblings,
+    /// Every write is blind: the highest dot wins.
+    Lww,
+}
+
+/// What a keyspace does with commands that need one decision maker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rmw {
+    /// They are refused, with this setting named.
+    #[default]
+    Refuse,
+    /// The first live primary decides every write: exact while membership is stable.
+    BestEffort,
+}
+
+/// How long a copy waits for the disk before it counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// It counts when it is synced.
+    #[default]
+    Sync,
+    /// It counts when it is in the log; the log is synced every so often.
+    Periodic,
+    /// It counts when it is in the log; the operating system syncs when it likes.
+    Os,
+}
+
+/// How many copies: a word or a number, resolved against N when it is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LevelSetting {
+    /// One copy.
+    One,
+    /// A majority of N.
+    #[default]
+    Quorum,
+    /// All N.
+    All,
+    /// Exactly so many.
+    Copies(u8),
+}
+
+/// The settings of one keyspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyspaceSettings {
+    /// Its number, in every storage key.
+    pub id: Keyspace,
+    /// Its name.
+    pub name: String,
+    /// Copies of each pair.
+    pub n: u8,
+    /// Default copies to read.
+    pub read: LevelSetting,
+    /// Default copies to write.
+    pub write: LevelSetting,
+    /// Concurrent writes.
+    pub mode: Mode,
+    /// Whether fallbacks stand in for primaries that are down.
+    pub sloppy: bool,
+    /// Promise commands.
+    pub rmw: Rmw,
+    /// What a copy waits for.
+    pub durability: Durability,
+}
+
+/// The record.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRecord {
+    /// The cluster's id, random.
+    pub id: ClusterId,
+    /// Its name, for people.
+    pub name: String,
+    /// Partitions at birth: a power of two up to 16384.
+    pub partitions: u16,
+    /// The keyspaces, by id.
+    pub keyspaces: Vec<KeyspaceSettings>,
+    /// Bytes of key and value of one pair at most.
+    pub pair_bytes_max: u32,
+    /// Seeds fingerprints of records: the same on all replicas, unknown to clients.
+    pub digest_key: u64,
+    /// Seals contexts.
+    pub context_key: [u8; 32],
+}
+
+impl std::fmt::Debug for ClusterRecord {
+    /// Leaves the keys out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterRecord")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("partitions", &self.partitions)
+            .field("keyspaces", &self.keyspaces)
+            .field("pair_bytes_max", &self.pair_bytes_max)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClusterRecord {
+    /// The settings of a keyspace.
+    pub fn keyspace(&self, id: Keyspace) -> Option<&KeyspaceSettings> {
+        self.keyspaces.iter().find(|keyspace| keyspace.id == id)
+    }
+
+    /// The record's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![FORMAT_VERSION])
+            .expect("serialising to memory doesn't fail")
+    }
+
+    /// Reads a record back; `None` for anything that isn't one in this version.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (version, body) = bytes.split_first()?;
+        if *version != FORMAT_VERSION || bytes.len() > RECORD_BYTES_MAX {
+            return None;
+        }
+        let (record, rest) = postcard::take_from_bytes::<Self>(body).ok()?;
+        let sound = rest.is_empty()
+            && record.partitions.is_power_of_two()
+            && record.partitions <= 16_384
+            && record.keyspaces.iter().all(|keyspace| keyspace.n > 0);
+        sound.then_some(record)
+    }
+}
