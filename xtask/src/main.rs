@@ -1,3 +1,51 @@
-//! Developers verbs.
+//! `cargo xtask`: the developers' verbs of this workspace.
+//!
+//! One file for each verb. It depends on nothing of ours and on no runtime, because it is compiled
+//! first; it starts the real binaries and speaks to their ports. (The convention is
+//! matklad's cargo-xtask.) Unix only: it signals processes and reads their times.
 
-fn main() {}
+#![expect(dead_code, reason = "the cluster verbs that use it come next")]
+
+mod arrows;
+mod bench;
+mod ci;
+mod cluster;
+mod cmd;
+mod error;
+mod flags;
+mod metadata;
+mod package;
+mod sim;
+mod term;
+mod tidy;
+
+use std::process::ExitCode;
+
+use flags::Verb;
+
+fn main() -> ExitCode {
+    let result = flags::parse(std::env::args_os().skip(1)).and_then(run);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            term::error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(verb: Verb) -> error::Result<()> {
+    match verb {
+        Verb::Help => {
+            term::out(flags::HELP);
+            Ok(())
+        }
+        Verb::Ci { full } => ci::run(full),
+        Verb::Tidy => tidy::run(),
+        Verb::Arrows => arrows::run(),
+        Verb::Package { leaf } => package::run(leaf.as_deref()),
+        Verb::Sim(seeds) => sim::run(&seeds),
+        Verb::Cluster { name, verb } => cluster::run(&name, verb),
+        Verb::Bench { what, options } => bench::run(what, &options),
+    }
+}

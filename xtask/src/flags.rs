@@ -1,0 +1,428 @@
+//! The command line: typed verbs, one parser, help that is written beside it.
+//!
+//! A verb or option that doesn't exist names the nearest one that does. Parsing touches nothing, so it
+//! is tested as a table.
+
+use std::ffi::OsString;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+use crate::bench;
+use crate::cluster::{self, Durability, Engine};
+use crate::error::{Error, Result};
+use crate::sim::{self, Seeds};
+
+pub(crate) const HELP: &str = "\
+cargo xtask VERB
+
+  ci [--full]             what CI runs: rustfmt, clippy, tidy, tests, docs; --full adds the long ones
+  tidy                    module docs, sizes, arrows, leaves alone, licences, words
+  arrows                  which crate uses which, and whether it may
+  package [LEAF]          each leaf packed, built, tested and run outside the workspace
+  sim --seed N | --seeds A..B
+                          the simulation on one seed or a range
+
+  cluster up [-n 3] [--base-port 7000] [--engine lsm|memory] [--durability sync|periodic|os]
+             [--set KEY=VALUE ...]
+                          builds a release and starts nodes on 127.0.0.1; waits until they serve
+  cluster status [--json]
+  cluster kill I [-9]     ends node I (SIGTERM; with -9 SIGKILL)
+  cluster start I         starts node I again on its data
+  cluster pause I | resume I
+  cluster logs [I]        what the nodes said
+  cluster down [--purge]  ends all; --purge removes their data too
+                          every cluster verb takes --name NAME (default: local)
+
+  bench redis             one node beside redis-server
+  bench cluster           three nodes, then five
+             [--rounds 3] [--requests N] [--keys N] [--no-write]
+                          both write docs/PERFORMANCE.md
+
+Exit codes: 0 done, 1 error, 2 usage, 3 degraded, 5 unreachable.";
+
+const VERBS: &[&str] = &["ci", "tidy", "arrows", "package", "sim", "cluster", "bench", "help"];
+const CLUSTER_VERBS: &[&str] =
+    &["up", "status", "kill", "start", "pause", "resume", "logs", "down"];
+const BENCH_VERBS: &[&str] = &["redis", "cluster"];
+/// Ports of node i are base + i, base + 100 + i, base + 200 + i: more nodes would overlap.
+const NODES_MAX: u16 = 99;
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Help,
+    Ci { full: bool },
+    Tidy,
+    Arrows,
+    Package { leaf: Option<String> },
+    Sim(Seeds),
+    Cluster { name: String, verb: cluster::Verb },
+    Bench { what: bench::What, options: bench::Options },
+}
+
+/// Parses the arguments after the program's name.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb> {
+    let mut parser = Parser::from_args(args);
+    let verb = match parser.next().map_err(usage)? {
+        None | Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Verb::Help),
+        Some(Arg::Value(word)) => word.string().map_err(usage)?,
+        Some(other) => return Err(usage(other.unexpected())),
+    };
+    match verb.as_str() {
+        "help" => Ok(Verb::Help),
+        "ci" => parse_ci(&mut parser),
+        "tidy" => alone(&mut parser, Verb::Tidy),
+        "arrows" => alone(&mut parser, Verb::Arrows),
+        "package" => parse_package(&mut parser),
+        "sim" => parse_sim(&mut parser),
+        "cluster" => parse_cluster(&mut parser),
+        "bench" => parse_bench(&mut parser),
+        other => Err(unknown("verb", other, VERBS)),
+    }
+}
+
+fn parse_ci(parser: &mut Parser) -> Result<Verb> {
+    let mut full = false;
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            Arg::Long("full") => full = true,
+            other => return asked_for_help(other, &["--full"]),
+        }
+    }
+    Ok(Verb::Ci { full })
+}
+
+fn parse_package(parser: &mut Parser) -> Result<Verb> {
+    let mut leaf = None;
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            Arg::Value(name) if leaf.is_none() => leaf = Some(name.string().map_err(usage)?),
+            other => return asked_for_help(other, &[]),
+        }
+    }
+    Ok(Verb::Package { leaf })
+}
+
+fn parse_sim(parser: &mut Parser) -> Result<Verb> {
+    let mut seeds = None;
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            Arg::Long("seed") => seeds = Some(Seeds::One(number(parser)?)),
+            Arg::Long("seeds") => {
+                let range = text(parser)?;
+                let parsed = sim::parse_range(&range);
+                seeds = Some(parsed.ok_or_else(|| {
+                    Error::Usage(format!("`{range}` is no range of seeds; write --seeds 1..101"))
+                })?);
+            }
+            other => return asked_for_help(other, &["--seed", "--seeds"]),
+        }
+    }
+    let needed = || Error::Usage("sim needs --seed N or --seeds A..B".into());
+    seeds.map(Verb::Sim).ok_or_else(needed)
+}
+
+fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
+    const OPTIONS: &[&str] = &[
+        "--name",
+        "--nodes",
+        "--base-port",
+        "--engine",
+        "--durability",
+        "--set",
+        "--json",
+        "--purge",
+        "-9",
+    ];
+    let word = sub_verb(parser, "cluster", CLUSTER_VERBS)?;
+    let Some(word) = word else { return Ok(Verb::Help) };
+    let mut name = cluster::DEFAULT_NAME.to_owned();
+    let mut up = cluster::Shape::default();
+    let (mut json, mut purge, mut hard, mut node) = (false, false, false, None);
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match (word.as_str(), arg) {
+            (_, Arg::Long("name")) => name = cluster_name(text(parser)?)?,
+            ("up", Arg::Short('n') | Arg::Long("nodes")) => up.nodes = number(parser)?,
+            ("up", Arg::Long("base-port")) => up.base_port = number(parser)?,
+            ("up", Arg::Long("engine")) => up.engine = choice(parser, Engine::NAMES)?,
+            ("up", Arg::Long("durability")) => up.durability = choice(parser, Durability::NAMES)?,
+            ("up", Arg::Long("set")) => up.set.push(assignment(text(parser)?)?),
+            ("status", Arg::Long("json")) => json = true,
+            ("down", Arg::Long("purge")) => purge = true,
+            ("kill", Arg::Short('9')) => hard = true,
+            ("kill" | "start" | "pause" | "resume" | "logs", Arg::Value(value))
+                if node.is_none() =>
+            {
+                node = Some(node_number(&value.string().map_err(usage)?)?);
+            }
+            (_, other) => return asked_for_help(other, OPTIONS),
+        }
+    }
+    let chosen = || {
+        node.ok_or_else(|| Error::Usage(format!("cluster {word} needs a node: a number from 1")))
+    };
+    let verb = match word.as_str() {
+        "up" => cluster::Verb::Up(check_shape(up)?),
+        "status" => cluster::Verb::Status { json },
+        "kill" => cluster::Verb::Kill { node: chosen()?, hard },
+        "start" => cluster::Verb::Start { node: chosen()? },
+        "pause" => cluster::Verb::Pause { node: chosen()? },
+        "resume" => cluster::Verb::Resume { node: chosen()? },
+        "logs" => cluster::Verb::Logs { node },
+        _ => cluster::Verb::Down { purge },
+    };
+    Ok(Verb::Cluster { name, verb })
+}
+
+fn parse_bench(parser: &mut Parser) -> Result<Verb> {
+    let word = sub_verb(parser, "bench", BENCH_VERBS)?;
+    let Some(word) = word else { return Ok(Verb::Help) };
+    let what = if word == "redis" { bench::What::Redis } else { bench::What::Cluster };
+    let mut options = bench::Options::default();
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            Arg::Long("rounds") => options.rounds = at_least_one(number(parser)?)?,
+            Arg::Long("requests") => options.requests = Some(at_least_one(number(parser)?)?),
+            Arg::Long("keys") => options.keys = at_least_one(number(parser)?)?,
+            Arg::Long("no-write") => options.write = false,
+            other => {
+                let known = &["--rounds", "--requests", "--keys", "--no-write"];
+                return asked_for_help(other, known);
+            }
+        }
+    }
+    Ok(Verb::Bench { what, options })
+}
+
+/// The word after `cluster` or `bench`; none asks for help.
+fn sub_verb(parser: &mut Parser, of: &str, known: &[&str]) -> Result<Option<String>> {
+    match parser.next().map_err(usage)? {
+        None => Err(Error::Usage(format!("{of} needs a verb: {}", known.join(" ")))),
+        Some(Arg::Short('h') | Arg::Long("help")) => Ok(None),
+        Some(Arg::Value(word)) => {
+            let word = word.string().map_err(usage)?;
+            if known.contains(&word.as_str()) {
+                return Ok(Some(word));
+            }
+            Err(unknown(&format!("verb of {of}"), &word, known))
+        }
+        Some(other) => Err(usage(other.unexpected())),
+    }
+}
+
+fn alone(parser: &mut Parser, verb: Verb) -> Result<Verb> {
+    match parser.next().map_err(usage)? {
+        None => Ok(verb),
+        Some(other) => asked_for_help(other, &[]),
+    }
+}
+
+/// `--help` anywhere is help; anything else that no verb took is an error that names the nearest.
+fn asked_for_help(arg: Arg<'_>, known: &[&str]) -> Result<Verb> {
+    let option = match &arg {
+        Arg::Short('h') | Arg::Long("help") => return Ok(Verb::Help),
+        Arg::Long(name) => format!("--{name}"),
+        Arg::Short(letter) => format!("-{letter}"),
+        Arg::Value(_) => return Err(usage(arg.unexpected())),
+    };
+    Err(unknown("option", &option, known))
+}
+
+fn check_shape(shape: cluster::Shape) -> Result<cluster::Shape> {
+    if shape.nodes == 0 || shape.nodes > NODES_MAX {
+        return Err(Error::Usage(format!("a local cluster has 1 to {NODES_MAX} nodes")));
+    }
+    if shape.base_port < 1024 || shape.base_port > u16::MAX - 200 - NODES_MAX {
+        let most = u16::MAX - 200 - NODES_MAX;
+        return Err(Error::Usage(format!("--base-port is between 1024 and {most}")));
+    }
+    Ok(shape)
+}
+
+/// A name becomes a directory, so it is kept to letters, digits, `-` and `_`.
+fn cluster_name(name: String) -> Result<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > 32 || !name.chars().all(plain) {
+        return Err(Error::Usage("--name is 1 to 32 letters, digits, `-` or `_`".into()));
+    }
+    Ok(name)
+}
+
+fn assignment(text: String) -> Result<String> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.is_empty() => Ok(text),
+        _ => Err(Error::Usage(format!("--set takes KEY=VALUE, not `{text}`"))),
+    }
+}
+
+/// `3` and `n3` are node 3.
+fn node_number(text: &str) -> Result<u16> {
+    let digits = text.strip_prefix('n').unwrap_or(text);
+    match digits.parse() {
+        Ok(number) if (1..=NODES_MAX).contains(&number) => Ok(number),
+        _ => Err(Error::Usage(format!("`{text}` is no node; nodes are 1, 2, 3 ..."))),
+    }
+}
+
+fn choice<T: Copy>(parser: &mut Parser, names: &[(&str, T)]) -> Result<T> {
+    let word = text(parser)?;
+    let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+    names
+        .iter()
+        .find(|(name, _)| *name == word)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| unknown("value", &word, &known))
+}
+
+fn number<T: std::str::FromStr>(parser: &mut Parser) -> Result<T>
+where
+    T::Err: Into<Box<dyn std::error::Error + Send + Sync + 'static>>,
+{
+    parser.value().and_then(|value| value.parse()).map_err(usage)
+}
+
+fn at_least_one(number: u64) -> Result<u64> {
+    if number == 0 { Err(Error::Usage("it must be at least 1".into())) } else { Ok(number) }
+}
+
+fn text(parser: &mut Parser) -> Result<String> {
+    parser.value().and_then(ValueExt::string).map_err(usage)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn usage(error: lexopt::Error) -> Error {
+    Error::Usage(format!("{error}; `cargo xtask help` lists the verbs"))
+}
+
+fn unknown(what: &str, word: &str, known: &[&str]) -> Error {
+    match nearest(word, known) {
+        Some(near) => Error::Usage(format!("no {what} `{word}`; did you mean `{near}`?")),
+        None if known.is_empty() => Error::Usage(format!("no {what} `{word}`")),
+        None => Error::Usage(format!("no {what} `{word}`; there are: {}", known.join(" "))),
+    }
+}
+
+/// The candidate at the least edit distance, if it is near enough to be what was meant.
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let bound = (word.chars().count() / 3).max(2);
+    known
+        .iter()
+        .map(|candidate| (distance(word, candidate), *candidate))
+        .filter(|(distance, _)| *distance <= bound)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's distance by one row of the table.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut left = i + 1;
+        let mut next = vec![left];
+        for ((y, above), corner) in b.iter().zip(row.iter().skip(1)).zip(&row) {
+            left = (corner + usize::from(x != *y)).min(above + 1).min(left + 1);
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_line(line: &str) -> Result<Verb> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    fn cluster_verb(line: &str) -> cluster::Verb {
+        match parse_line(line).unwrap() {
+            Verb::Cluster { verb, .. } => verb,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn plain_verbs() {
+        assert_eq!(parse_line("").unwrap(), Verb::Help);
+        assert_eq!(parse_line("cluster --help").unwrap(), Verb::Help);
+        assert_eq!(parse_line("ci").unwrap(), Verb::Ci { full: false });
+        assert_eq!(parse_line("ci --full").unwrap(), Verb::Ci { full: true });
+        assert_eq!(parse_line("sim --seed 7").unwrap(), Verb::Sim(Seeds::One(7)));
+        assert_eq!(
+            parse_line("package kv-lsm").unwrap(),
+            Verb::Package { leaf: Some("kv-lsm".into()) }
+        );
+    }
+
+    #[test]
+    fn up_takes_its_shape_and_has_defaults() {
+        assert_eq!(cluster_verb("cluster up"), cluster::Verb::Up(cluster::Shape::default()));
+        let line = "cluster up -n 5 --base-port 9000 --engine memory --durability os \
+                    --set a.b=1 --set c=d=e";
+        let shape = cluster::Shape {
+            nodes: 5,
+            base_port: 9000,
+            engine: Engine::Memory,
+            durability: Durability::Os,
+            set: vec!["a.b=1".into(), "c=d=e".into()],
+        };
+        assert_eq!(cluster_verb(line), cluster::Verb::Up(shape));
+    }
+
+    #[test]
+    fn a_node_is_named_by_its_number() {
+        for line in ["cluster kill 3 -9", "cluster kill -9 n3", "cluster kill --name local 3 -9"] {
+            assert_eq!(cluster_verb(line), cluster::Verb::Kill { node: 3, hard: true }, "{line}");
+        }
+        assert_eq!(cluster_verb("cluster logs"), cluster::Verb::Logs { node: None });
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error() {
+        for line in [
+            "cluster",
+            "cluster up -n 0",
+            "cluster up -n 100",
+            "cluster up --base-port 80",
+            "cluster up --base-port 65500",
+            "cluster up --engine rocks",
+            "cluster up --set =1",
+            "cluster up 3",
+            "cluster kill",
+            "cluster kill 0",
+            "cluster kill 1 2",
+            "cluster status --purge",
+            "cluster up --name ../x",
+            "sim",
+            "sim --seeds 9..1",
+            "bench",
+            "bench redis --rounds 0",
+            "tidy now",
+        ] {
+            let error = parse_line(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_word_names_the_nearest() {
+        let said = |line: &str| parse_line(line).unwrap_err().to_string();
+        assert!(said("tydi").contains("did you mean `tidy`"), "{}", said("tydi"));
+        assert!(said("clutser up").contains("`cluster`"));
+        assert!(said("cluster staus").contains("`status`"));
+        assert!(said("cluster up --base-prot 1").contains("`--base-port`"));
+        assert!(said("cluster up --engine memroy").contains("`memory`"));
+        assert!(!said("xyzzyplugh").contains("did you mean"));
+    }
+
+    #[test]
+    fn edit_distances() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", ""), 3);
+        assert_eq!(distance("same", "same"), 0);
+    }
+}

@@ -1,0 +1,119 @@
+//! `cargo xtask tidy`: the rules that neither rustc nor clippy knows.
+//!
+//! Each rule is a pure function from text or from the package graph to findings, so that it is tested
+//! without a workspace; this file gathers the inputs (tracked files, `cargo metadata`) and prints what
+//! was found. A finding either fails or warns. (After rust-analyzer's and TigerBeetle's `tidy`.)
+
+mod graph;
+mod licences;
+mod source;
+mod words;
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::arrows::{self, LEAVES};
+use crate::cmd;
+use crate::error::{Error, Result};
+use crate::metadata::Graph;
+use crate::term;
+
+/// The command that the README tells a newcomer to test with, and that `ci` runs.
+pub(crate) const README_TEST_COMMAND: &str = "cargo test --workspace";
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Warn,
+    Fail,
+}
+
+/// One thing that a rule found.
+#[derive(Debug, PartialEq, Eq)]
+struct Finding {
+    level: Level,
+    /// `path` or `path:line`, or a package's name.
+    place: String,
+    what: String,
+}
+
+impl Finding {
+    fn fail(place: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { level: Level::Fail, place: place.into(), what: what.into() }
+    }
+
+    fn warn(place: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { level: Level::Warn, place: place.into(), what: what.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}
+
+/// Runs every rule over the workspace and prints what they found.
+pub(crate) fn run() -> Result<()> {
+    let mut findings = files()?;
+    findings.extend(readme());
+    let host = Graph::for_host()?;
+    findings.extend(arrows::check(&host).into_iter().map(|what| Finding::fail("arrows", what)));
+    findings.extend(graph::size(&host));
+    let all = Graph::for_all()?;
+    findings.extend(graph::denied(&all));
+    findings.extend(licences::check(&all));
+    findings.extend(leaves_alone());
+
+    for finding in &findings {
+        match finding.level {
+            Level::Warn => term::warn(finding),
+            Level::Fail => term::error(finding),
+        }
+    }
+    let failed = findings.iter().filter(|finding| finding.level == Level::Fail).count();
+    let warned = findings.len() - failed;
+    term::out(format_args!("tidy: {failed} to mend, {warned} to look at"));
+    if failed == 0 { Ok(()) } else { Err(Error::Failed("the tree is not tidy".into())) }
+}
+
+/// Rules over the text of each tracked file.
+fn files() -> Result<Vec<Finding>> {
+    let root = cmd::root();
+    let listed = cmd::read(Command::new("git").args(["ls-files", "-z"]).current_dir(&root))?;
+    let mut findings = Vec::new();
+    for path in listed.split('\0').filter(|path| !path.is_empty()) {
+        // A tracked file may be gone from the working tree; a binary one has no lines.
+        let Ok(text) = fs::read_to_string(root.join(path)) else { continue };
+        findings.extend(words::check(path, &text));
+        if Path::new(path).extension().is_some_and(|extension| extension == "rs") {
+            findings.extend(source::check(path, &text));
+        }
+    }
+    Ok(findings)
+}
+
+/// The README must name the very command that CI runs, or it tells a newcomer something untested.
+fn readme() -> Option<Finding> {
+    let text = fs::read_to_string(cmd::root().join("README.md")).unwrap_or_default();
+    (!text.contains(README_TEST_COMMAND)).then(|| {
+        Finding::fail(
+            "README.md",
+            format!("doesn't name its test command, `{README_TEST_COMMAND}`"),
+        )
+    })
+}
+
+/// Each leaf must compile alone and without features: nobody else's features hold it up.
+fn leaves_alone() -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for leaf in LEAVES {
+        let mut check = cmd::cargo(&["check", "--quiet", "--locked", "--no-default-features"]);
+        if let Err(error) = cmd::run(check.args(["--lib", "-p", leaf])) {
+            findings.push(Finding::fail(*leaf, format!("doesn't stand alone: {error}")));
+        }
+    }
+    findings
+}
