@@ -5,6 +5,14 @@
 //! Pebble's `vfs` are the models). Invariant that every implementation keeps: what `sync_data` or
 //! `sync_dir` returned `Ok` for survives a crash.
 
+mod failing;
+mod mem;
+mod os;
+
+pub use failing::{FailFs, FailKind};
+pub use mem::MemFs;
+pub use os::OsFs;
+
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
