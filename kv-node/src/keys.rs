@@ -61,7 +61,7 @@ impl<'a> KeyRef<'a> {
         Some(Self {
             keyspace: u32::from_be_bytes(*keyspace),
             slot: Slot::new(u16::from_be_bytes(*slot))?,
-            token: Token::from_value(u64::from_be_bytes(*token)),
+            token: Token::new(u64::from_be_bytes(*token)),
             key,
         })
     }

@@ -1,0 +1,185 @@
+//! The names under which this node mints: tenures, and a hybrid clock under an fsynced lease.
+//!
+//! A dot is (node, tenure, hybrid time). Coverage says "all dots of this actor up to t", which is
+//! only true of an actor that still holds all its own dots; so a new tenure begins at every start,
+//! and for one partition whenever this node may have lost something of it or is shown a dot of its
+//! own tenure that it doesn't cover (riak_kv #679 is what happens otherwise). Tenures and the lease
+//! are fsynced before they are used.
+//!
+//! The clock is a hybrid logical clock (Kulkarni et al. 2014): 48 bits of milliseconds, 16 of a
+//! counter. A lease in the directory bounds from above what may have been minted, so a restart
+//! begins above it whatever the wall clock says.
+//!
+//! Invariant: dots of one directory are strictly increasing, over restarts too.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kv_client::NodeId;
+use kv_quorum::{Actor, Dot, HybridTime};
+use kv_ring::Partition;
+use parking_lot::Mutex;
+
+use super::meta::MetaStore;
+use crate::plug::rng::Rng;
+
+/// How far ahead of the wall clock the lease reaches.
+pub const LEASE_MS: u64 = 10_000;
+
+const LEASE_FACT: &str = "lease";
+const TENURE_FACT: &str = "tenures";
+
+/// Why no dot could be minted. Nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseSpent;
+
+/// Mints dots for one directory.
+pub struct DotSource {
+    node: NodeId,
+    last: AtomicU64,
+    /// Exclusive upper bound of what may be minted.
+    lease: AtomicU64,
+    /// The tenure of each partition.
+    tenures: Box<[AtomicU64]>,
+    meta: Arc<MetaStore>,
+    rng: Arc<dyn Rng>,
+    renewing: Mutex<()>,
+    clock_skew_ms_max: u64,
+}
+
+impl std::fmt::Debug for DotSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DotSource").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl DotSource {
+    /// Begins a new tenure for every partition, above everything that this directory may have
+    /// minted before. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The directory's facts can't be read or stored; nothing may be minted.
+    pub fn open(
+        node: NodeId,
+        partitions: usize,
+        meta: Arc<MetaStore>,
+        rng: Arc<dyn Rng>,
+        wall_ms: u64,
+        clock_skew_ms_max: u64,
+    ) -> io::Result<Self> {
+        let spent = match meta.load(LEASE_FACT)? {
+            None => 0,
+            Some(fact) => fact.as_slice().try_into().map(u64::from_le_bytes).map_err(|_| {
+                io::Error::new(io::ErrorKind::InvalidData, "the lease is not eight bytes")
+            })?,
+        };
+        let tenure = rng.next_u64();
+        let source = Self {
+            node,
+            last: AtomicU64::new(spent),
+            lease: AtomicU64::new(spent),
+            tenures: (0..partitions).map(|_| AtomicU64::new(tenure)).collect(),
+            meta,
+            rng,
+            renewing: Mutex::new(()),
+            clock_skew_ms_max,
+        };
+        source.store_tenures(None)?;
+        source.renew(wall_ms)?;
+        Ok(source)
+    }
+
+    /// The actor under which this node mints in a partition now.
+    #[inline]
+    pub fn actor(&self, partition: Partition) -> Actor {
+        let tenure =
+            self.tenures.get(usize::from(partition.index())).map_or(0, |tenure| tenure.load(Ordering::Acquire));
+        Actor { node: self.node.0, tenure }
+    }
+
+    /// A dot above every earlier one of this directory, and above `seen` unless that lies further
+    /// ahead of the wall clock than a sound clock can: a far future is not followed.
+    ///
+    /// # Errors
+    /// The lease is spent because its renewal lags; retry in a moment.
+    #[inline]
+    pub fn mint(
+        &self,
+        partition: Partition,
+        wall_ms: u64,
+        seen: HybridTime,
+    ) -> Result<Dot, LeaseSpent> {
+        let floor = if seen.ms() <= wall_ms.saturating_add(self.clock_skew_ms_max) {
+            seen
+        } else {
+            HybridTime::default()
+        };
+        let mut last = self.last.load(Ordering::Relaxed);
+        loop {
+            let above = HybridTime::from_bits(last).max(floor);
+            let next = HybridTime::next(above, wall_ms);
+            if next.to_bits() >= self.lease.load(Ordering::Acquire) {
+                return Err(LeaseSpent);
+            }
+            match self.last.compare_exchange_weak(
+                last,
+                next.to_bits(),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(Dot { time: next, actor: self.actor(partition) }),
+                Err(now) => last = now,
+            }
+        }
+    }
+
+    /// The highest time minted so far, or the wall clock where that is later: this node's clock as
+    /// its peers see it.
+    pub fn time(&self, wall_ms: u64) -> HybridTime {
+        HybridTime::from_bits(self.last.load(Ordering::Relaxed))
+            .max(HybridTime::new(wall_ms, 0))
+    }
+
+    /// Moves the lease ahead of the wall clock and of what was minted. Blocks on the disk; a worker
+    /// calls it every quarter of `LEASE_MS`.
+    ///
+    /// # Errors
+    /// The old lease still holds.
+    pub fn renew(&self, wall_ms: u64) -> io::Result<()> {
+        let _one = self.renewing.lock();
+        let minted = HybridTime::from_bits(self.last.load(Ordering::Relaxed)).ms();
+        let until = HybridTime::new(wall_ms.max(minted).saturating_add(LEASE_MS), 0).to_bits();
+        if until <= self.lease.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.meta.store(LEASE_FACT, &until.to_le_bytes())?;
+        self.lease.store(until, Ordering::Release);
+        Ok(())
+    }
+
+    /// Begins a new tenure of one partition. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The new tenure isn't durable and isn't used; the caller must stop minting in the partition.
+    pub fn begin_tenure(&self, partition: Partition) -> io::Result<()> {
+        let _one = self.renewing.lock();
+        let Some(slot) = self.tenures.get(usize::from(partition.index())) else { return Ok(()) };
+        let tenure = self.rng.next_u64();
+        self.store_tenures(Some((usize::from(partition.index()), tenure)))?;
+        slot.store(tenure, Ordering::Release);
+        Ok(())
+    }
+
+    fn store_tenures(&self, changed: Option<(usize, u64)>) -> io::Result<()> {
+        let mut fact = Vec::with_capacity(self.tenures.len() * 8);
+        for (place, tenure) in self.tenures.iter().enumerate() {
+            let tenure = match changed {
+                Some((at, new)) if at == place => new,
+                _ => tenure.load(Ordering::Acquire),
+            };
+            fact.extend_from_slice(&tenure.to_le_bytes());
+        }
+        self.meta.store(TENURE_FACT, &fact)
+    }
+}
