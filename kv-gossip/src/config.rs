@@ -1,0 +1,183 @@
+//! The settings, each with its meaning, its guidance and its rule; presets first.
+//!
+//! Names end in the unit. The defaults follow memberlist's LAN profile, which Lifeguard (Dadgar,
+//! Phillips and Currey, 2018) was measured with; `local` is for nodes on one machine and for tests.
+
+use crate::Error;
+use crate::codec::{PACKET_BYTES_LIMIT, PACKET_BYTES_MIN, PACKET_OVERHEAD_BYTES_MAX};
+
+/// Settings of one member. All members of a cluster should agree on them; they may differ while
+/// they are being changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// A member probes one other in each of these periods. Above 0.
+    pub probe_interval_ms: u64,
+    /// After this time without an answer a probe goes through others. Well above the network's
+    /// round trip. Above 0, and below `probe_interval_ms`.
+    pub probe_timeout_ms: u64,
+    /// How many others are asked to probe on our behalf. 0 turns indirect probes off.
+    pub indirect_probes: usize,
+    /// A suspicion lasts at least this many probe intervals, times log10 of the cluster's size.
+    /// Two less than this are the confirmations that shorten it. At least 1.
+    pub suspicion_multiplier: u64,
+    /// A suspicion that nobody confirms lasts this many times longer. At least 1.
+    pub suspicion_max_multiplier: u64,
+    /// How far a member that doubts itself stretches its own timeouts: up to this + 1 times.
+    pub health_max: u32,
+    /// How often news is sent to random members beside the probes. Above 0.
+    pub gossip_interval_ms: u64,
+    /// To how many members at once.
+    pub gossip_fanout: usize,
+    /// Each piece of news is sent this many times log2 of the cluster's size. At least 1.
+    pub retransmit_multiplier: u32,
+    /// How often the whole state is compared with a random member's. Above 0.
+    pub sync_interval_ms: u64,
+    /// How often a member that is down is tried again: this is what heals a partition. Above 0.
+    pub reconnect_interval_ms: u64,
+    /// The first pause between two tries to reach a seed; it doubles up to
+    /// `reconnect_interval_ms`. Above 0, and not above that.
+    pub join_retry_ms: u64,
+    /// The longest packet that is sent. Below the path's MTU for UDP; anything up to
+    /// [`PACKET_BYTES_LIMIT`] over a stream. At least [`PACKET_BYTES_MIN`].
+    pub packet_bytes_max: usize,
+    /// The longest fact. At most `packet_bytes_max` - 512.
+    pub fact_bytes_max: usize,
+    /// How many facts one node may publish.
+    pub facts_per_node_max: usize,
+    /// How many bytes of facts a member adds to its packets in one probe interval. Facts that find
+    /// no room wait; a newer version takes the place of the one that waits.
+    pub fact_bytes_per_period_max: usize,
+    /// How many bytes of comparison pages a member answers with in one probe interval. Requests
+    /// above it are not answered and come again. At least `packet_bytes_max`.
+    pub sync_bytes_per_period_max: usize,
+    /// How many members are remembered, this one included. News of more is dropped. At least 1.
+    pub members_max: usize,
+    /// How long a member that is down or has left is remembered.
+    pub gone_keep_ms: u64,
+    /// How many packets wait for the caller. The newest beyond it are dropped, as a network would.
+    pub transmits_max: usize,
+    /// How many events wait for the caller. The oldest beyond it are dropped, and counted.
+    pub events_max: usize,
+    /// How many probes run beside the periodic one, and how many we run for others. At least 1.
+    pub extra_probes_max: usize,
+}
+
+impl Config {
+    /// For nodes of one machine: a start is seen in some 200 ms, a death in 1 to 3 s.
+    pub const fn local() -> Self {
+        Self {
+            probe_interval_ms: 250,
+            probe_timeout_ms: 100,
+            suspicion_max_multiplier: 3,
+            gossip_interval_ms: 50,
+            sync_interval_ms: 1_000,
+            reconnect_interval_ms: 1_000,
+            join_retry_ms: 50,
+            packet_bytes_max: 8 * 1_024,
+            ..Self::lan(1)
+        }
+    }
+
+    /// For `members` nodes of one data centre: 1 s probes, packets below a common MTU.
+    pub const fn lan(members: usize) -> Self {
+        // Comparing everything costs bytes in proportion to the members: larger clusters compare
+        // less often, as memberlist's push-pull does.
+        let stretch = if members > 32 { 1 + (members / 32).ilog2() as u64 } else { 1 };
+        Self {
+            probe_interval_ms: 1_000,
+            probe_timeout_ms: 500,
+            indirect_probes: 3,
+            suspicion_multiplier: 4,
+            suspicion_max_multiplier: 6,
+            health_max: 8,
+            gossip_interval_ms: 200,
+            gossip_fanout: 3,
+            retransmit_multiplier: 2,
+            sync_interval_ms: 10_000 * stretch,
+            reconnect_interval_ms: 10_000,
+            join_retry_ms: 500,
+            packet_bytes_max: 1_400,
+            fact_bytes_max: 512,
+            facts_per_node_max: 16,
+            fact_bytes_per_period_max: 16 * 1_024,
+            sync_bytes_per_period_max: 256 * 1_024,
+            members_max: 4_096,
+            gone_keep_ms: 24 * 60 * 60 * 1_000,
+            transmits_max: 1_024,
+            events_max: 16 * 1_024,
+            extra_probes_max: 16,
+        }
+    }
+
+    /// Checks every rule.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the first setting that breaks its rule.
+    pub const fn validate(&self) -> Result<(), Error> {
+        let broken = if self.probe_interval_ms == 0 {
+            "probe_interval_ms"
+        } else if self.probe_timeout_ms == 0 || self.probe_timeout_ms >= self.probe_interval_ms {
+            "probe_timeout_ms"
+        } else if self.suspicion_multiplier == 0 {
+            "suspicion_multiplier"
+        } else if self.suspicion_max_multiplier == 0 {
+            "suspicion_max_multiplier"
+        } else if self.gossip_interval_ms == 0 {
+            "gossip_interval_ms"
+        } else if self.retransmit_multiplier == 0 {
+            "retransmit_multiplier"
+        } else if self.sync_interval_ms == 0 {
+            "sync_interval_ms"
+        } else if self.reconnect_interval_ms == 0 {
+            "reconnect_interval_ms"
+        } else if self.join_retry_ms == 0 || self.join_retry_ms > self.reconnect_interval_ms {
+            "join_retry_ms"
+        } else if self.packet_bytes_max < PACKET_BYTES_MIN
+            || self.packet_bytes_max > PACKET_BYTES_LIMIT
+        {
+            "packet_bytes_max"
+        } else if self.fact_bytes_max + PACKET_OVERHEAD_BYTES_MAX > self.packet_bytes_max {
+            "fact_bytes_max"
+        } else if self.sync_bytes_per_period_max < self.packet_bytes_max {
+            "sync_bytes_per_period_max"
+        } else if self.members_max == 0 {
+            "members_max"
+        } else if self.extra_probes_max == 0 {
+            "extra_probes_max"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Config { field: broken })
+    }
+}
+
+impl Default for Config {
+    /// [`Config::lan`] of 32 members.
+    fn default() -> Self {
+        Self::lan(32)
+    }
+}
+
+const _: () = assert!(Config::local().validate().is_ok());
+const _: () = assert!(Config::lan(1_000).validate().is_ok());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_rule_is_named() {
+        let config = Config { probe_timeout_ms: 250, ..Config::local() };
+        assert_eq!(config.validate(), Err(Error::Config { field: "probe_timeout_ms" }));
+        let config = Config { packet_bytes_max: 600, ..Config::lan(3) };
+        assert_eq!(config.validate(), Err(Error::Config { field: "packet_bytes_max" }));
+        let config = Config { fact_bytes_max: 1_000, ..Config::lan(3) };
+        assert_eq!(config.validate(), Err(Error::Config { field: "fact_bytes_max" }));
+    }
+
+    #[test]
+    fn large_clusters_compare_less_often() {
+        assert_eq!(Config::lan(32).sync_interval_ms, 10_000);
+        assert_eq!(Config::lan(500).sync_interval_ms, 40_000);
+    }
+}

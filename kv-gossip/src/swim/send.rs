@@ -1,0 +1,108 @@
+//! Making packets: the head, the one thing that the receiver must hear, then news while it fits.
+//!
+//! Lifeguard's buddy system: whoever we hold for anything but up hears that first, so that it can
+//! refute it in one round trip. Invariants: no packet is longer than `packet_bytes_max`; facts in
+//! one period take at most `fact_bytes_per_period_max` bytes.
+
+use alloc::vec::Vec;
+
+use super::Swim;
+use crate::codec::Writer;
+use crate::dissemination::{Dissemination, News};
+use crate::identity::NodeCode;
+use crate::member::State;
+use crate::message::{FactUpdate, Message, Update, write_head, write_update};
+use crate::output::Target;
+use crate::rng::{Rng, shuffle_prefix};
+
+/// News that did not fit: after so many the packet is full enough.
+const MISFITS_MAX: usize = 8;
+
+impl<N: NodeCode, R: Rng> Swim<N, R> {
+    /// Sends `message` with whatever news fits.
+    pub(super) fn transmit(&mut self, to: Target<N>, message: &Message<'_, N>) {
+        let mut writer = self.head(message);
+        self.add_news(&mut writer, &to);
+        self.send(to, writer);
+    }
+
+    pub(super) fn send(&mut self, to: Target<N>, writer: Writer) {
+        self.out.transmit(to, writer.finish(), self.config.transmits_max);
+    }
+
+    /// A packet with its head in it.
+    pub(super) fn head(&self, message: &Message<'_, N>) -> Writer {
+        let mut writer = Writer::new(self.config.packet_bytes_max);
+        let own = self.account(self.me).expect("the table always holds the own entry");
+        write_head(&mut writer, &own, message);
+        writer
+    }
+
+    /// Sends news to some random live members.
+    pub(super) fn gossip(&mut self) {
+        let mut others: Vec<N> = self.live_others().collect();
+        let fanout = self.config.gossip_fanout.min(others.len());
+        shuffle_prefix(&mut self.rng, &mut others, fanout);
+        for node in others.into_iter().take(fanout) {
+            let to = Target::Node(node);
+            let mut writer = self.head(&Message::Gossip);
+            if self.add_news(&mut writer, &to) > 0 {
+                self.send(to, writer);
+            }
+        }
+    }
+
+    /// A fact of ours or another's, as it is known here.
+    pub(super) fn fact_update(&self, node: N, id: u16) -> Option<FactUpdate<'_, N>> {
+        let (version, bytes) = self.table.get(&node)?.facts.stored(id)?;
+        Some(FactUpdate { node, id, version, bytes })
+    }
+
+    /// Adds news until the packet is full. How many pieces were added.
+    fn add_news(&mut self, writer: &mut Writer, to: &Target<N>) -> usize {
+        let receiver = match to {
+            Target::Node(node) => Some(*node),
+            Target::Address(_) => None,
+        };
+        let mut pieces = 0;
+        if let Some(doubted) = receiver.filter(|node| self.state(*node) != Some(State::Up))
+            && let Some(account) = self.account(doubted)
+        {
+            let update = Update::Account(account);
+            pieces += usize::from(writer.item(usize::MAX, |w| write_update(w, &update)).is_some());
+        }
+        let mut added = Vec::new();
+        let mut misfits = 0;
+        for news in self.news.iter() {
+            if misfits >= MISFITS_MAX {
+                break;
+            }
+            let (update, bytes_max) = match news {
+                // Each packet's head has the sender's account already.
+                News::Account(node) if node == self.me => {
+                    added.push(news);
+                    continue;
+                }
+                News::Account(node) => (self.account(node).map(Update::Account), usize::MAX),
+                News::Fact(node, id) => {
+                    (self.fact_update(node, id).map(Update::Fact), self.budget.fact_bytes)
+                }
+            };
+            let Some(update) = update else { continue };
+            match writer.item(bytes_max, |w| write_update(w, &update)) {
+                None => misfits += 1,
+                Some(bytes) => {
+                    added.push(news);
+                    if matches!(update, Update::Fact(_)) {
+                        self.budget.fact_bytes -= bytes;
+                    }
+                }
+            }
+        }
+        let times_max = Dissemination::<N>::times_max(self.config.retransmit_multiplier, self.live);
+        for news in &added {
+            self.news.told(*news, times_max);
+        }
+        pieces + added.len()
+    }
+}

@@ -1,0 +1,179 @@
+//! What time does: probes, gossip, comparisons, expiries, each at its own pace.
+//!
+//! Invariant: time that passed while nobody polled us is not held against others. A process that
+//! was stopped for ten seconds would otherwise find every suspicion expired and every probe
+//! unanswered at once (the false alarms that Lifeguard measured come from slow members, section I).
+
+use alloc::vec::Vec;
+
+use super::Swim;
+use super::probe::period_ms;
+use crate::config::Config;
+use crate::identity::NodeCode;
+use crate::member::State;
+use crate::rng::{Rng, below};
+use crate::time::Millis;
+
+#[derive(Clone, Debug)]
+pub(super) struct Timers {
+    pub(super) join_at: Millis,
+    pub(super) join_pause_ms: u64,
+    pub(super) gossip_at: Millis,
+    pub(super) sync_at: Millis,
+    probe_at: Millis,
+    reconnect_at: Millis,
+}
+
+impl Timers {
+    pub(super) fn new(now: Millis, config: &Config) -> Self {
+        Self {
+            join_at: Millis::NEVER,
+            join_pause_ms: config.join_retry_ms,
+            gossip_at: now,
+            sync_at: now.plus(config.sync_interval_ms),
+            probe_at: now.plus(config.probe_interval_ms),
+            reconnect_at: now.plus(config.reconnect_interval_ms),
+        }
+    }
+}
+
+/// What may still be sent in this period.
+#[derive(Clone, Debug)]
+pub(super) struct Budget {
+    pub(super) fact_bytes: usize,
+    pub(super) sync_bytes: usize,
+    ends: Millis,
+}
+
+impl Budget {
+    pub(super) const fn new(now: Millis, config: &Config) -> Self {
+        Self {
+            fact_bytes: config.fact_bytes_per_period_max,
+            sync_bytes: config.sync_bytes_per_period_max,
+            ends: now.plus(config.probe_interval_ms),
+        }
+    }
+}
+
+impl<N: NodeCode, R: Rng> Swim<N, R> {
+    /// Does what is due at `now`. Not needed before [`next_wake`](Self::next_wake); being late
+    /// harms nobody but delays what we would notice. O(members) at most once a period.
+    pub fn poll(&mut self, now: Millis) {
+        let late_ms = now.since(self.next_wake());
+        self.advance(now);
+        self.renew_budget();
+        if late_ms > self.config.probe_timeout_ms {
+            self.excuse_all(late_ms);
+        }
+        if !self.leaving {
+            self.tend_probes();
+            self.expire_suspicions();
+            self.run_timers();
+        }
+        if self.timers.gossip_at <= self.now && !self.news.is_empty() {
+            self.timers.gossip_at = self.now.plus(self.config.gossip_interval_ms);
+            self.gossip();
+        }
+    }
+
+    /// When [`poll`](Self::poll) has something to do. O(suspicions and probes in flight).
+    pub fn next_wake(&self) -> Millis {
+        let gossip_at = if self.news.is_empty() { Millis::NEVER } else { self.timers.gossip_at };
+        if self.leaving {
+            return gossip_at;
+        }
+        let timers = &self.timers;
+        let suspicion_at = self.suspicions.values().map(|suspicion| suspicion.deadline).min();
+        [
+            gossip_at,
+            timers.join_at,
+            timers.sync_at,
+            timers.probe_at,
+            timers.reconnect_at,
+            suspicion_at.unwrap_or(Millis::NEVER),
+            self.probes.next_wake(),
+            self.next_expiry(),
+        ]
+        .into_iter()
+        .fold(Millis::NEVER, Millis::min)
+    }
+
+    /// Makes sure that the budget is the current period's, also when messages come between polls.
+    pub(super) fn renew_budget(&mut self) {
+        if self.budget.ends <= self.now {
+            self.budget = Budget::new(self.now, &self.config);
+        }
+    }
+
+    fn run_timers(&mut self) {
+        let now = self.now;
+        self.expire_sessions();
+        if self.timers.join_at <= now {
+            self.timers.join_at = now.plus(self.timers.join_pause_ms);
+            let doubled = self.timers.join_pause_ms.saturating_mul(2);
+            self.timers.join_pause_ms = doubled.min(self.config.reconnect_interval_ms);
+            self.try_seeds();
+        }
+        if self.timers.probe_at <= now {
+            self.timers.probe_at = now.plus(period_ms(&self.config, self.health));
+            self.start_probe();
+        }
+        if self.timers.sync_at <= now {
+            self.timers.sync_at = now.plus(self.config.sync_interval_ms);
+            self.compare_with_someone();
+        }
+        if self.timers.reconnect_at <= now {
+            self.timers.reconnect_at = now.plus(self.config.reconnect_interval_ms);
+            self.forget_long_gone();
+            self.try_someone_down();
+        }
+    }
+
+    fn expire_suspicions(&mut self) {
+        let now = self.now;
+        let expired: Vec<N> = self
+            .suspicions
+            .iter()
+            .filter(|(_, suspicion)| suspicion.deadline <= now)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in expired {
+            self.declare_down(node);
+        }
+    }
+
+    /// We were not polled for `ms`: what should have happened in that time gets it back.
+    fn excuse_all(&mut self, ms: u64) {
+        self.health.worse(1, &self.config);
+        self.probes.postpone(ms);
+        for suspicion in self.suspicions.values_mut() {
+            suspicion.started = suspicion.started.plus(ms);
+            suspicion.deadline = suspicion.deadline.plus(ms);
+        }
+    }
+
+    /// A member that is down is never probed by the round; this is how two halves of a cluster
+    /// that lost each other find together again.
+    fn try_someone_down(&mut self) {
+        let down: Vec<N> = self
+            .members()
+            .filter(|(_, member)| member.state == State::Down)
+            .map(|(node, _)| node)
+            .collect();
+        if let Some(node) = down.get(below(&mut self.rng, down.len())) {
+            self.urge(*node, false);
+        }
+    }
+
+    fn forget_long_gone(&mut self) {
+        let (now, keep_ms) = (self.now, self.config.gone_keep_ms);
+        let long_gone: Vec<N> = self
+            .members()
+            .filter(|(_, member)| member.state.is_gone() && now.since(member.since) >= keep_ms)
+            .map(|(node, _)| node)
+            .collect();
+        for node in long_gone {
+            self.forget(node);
+        }
+    }
+}
