@@ -3,7 +3,11 @@
 //! Invariant: a configuration that [`Config::check`] lets pass cannot make a later operation
 //! impossible (a frame always fits a segment, a batch always fits the log buffer's bound).
 
+use std::sync::Arc;
+
+use crate::compression::RAW_BLOCK_BYTES_MAX;
 use crate::error::Error;
+use crate::sstable::{Bloom, FilterPolicy};
 
 /// Who does the work that an append leaves behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,8 +63,8 @@ pub struct Config {
     pub block_bytes: usize,
     /// Size at which compaction ends a table and begins the next, in bytes.
     pub table_bytes_max: u64,
-    /// Filter bits for each key; 10 give about 1 % false positives.
-    pub filter_bits_per_key: u8,
+    /// How new tables' filters are made. Tables with another policy's filter are read without it.
+    pub filter: Arc<dyn FilterPolicy>,
     /// How blocks are compressed.
     pub compression: Compression,
     /// Block cache, in bytes.
@@ -69,10 +73,12 @@ pub struct Config {
     pub level0_tables_compact: usize,
     /// Level 0 tables at which appends wait.
     pub level0_tables_max: usize,
-    /// Target size of level 1, in bytes.
+    /// Size that the first level below level 0 may reach, in bytes, before there is one more level.
     pub level1_bytes: u64,
     /// Each further level is this many times larger.
     pub level_fanout: u64,
+    /// Size at which the manifest is written anew, in bytes.
+    pub manifest_bytes_max: u64,
     /// A planted bug, for tests that must catch it.
     #[cfg(feature = "__planted")]
     pub planted: Planted,
@@ -107,13 +113,14 @@ impl Default for Config {
             stall_ms_max: 5_000,
             block_bytes: 4 << 10,
             table_bytes_max: 64 << 20,
-            filter_bits_per_key: 10,
+            filter: Arc::new(Bloom::default()),
             compression: Compression::Lz4,
             cache_bytes_max: 64 << 20,
             level0_tables_compact: 4,
             level0_tables_max: 20,
             level1_bytes: 256 << 20,
             level_fanout: 10,
+            manifest_bytes_max: 4 << 20,
             #[cfg(feature = "__planted")]
             planted: Planted::None,
         }
@@ -144,6 +151,7 @@ impl Config {
             level0_tables_max: 8,
             level1_bytes: 32 << 10,
             level_fanout: 4,
+            manifest_bytes_max: 4 << 10,
             ..Self::default()
         }
     }
@@ -182,7 +190,15 @@ impl Config {
         rule(self.memtable_bytes_max > 0, "memtable_bytes_max is at least 1")?;
         rule(self.memtables_sealed_max > 0, "memtables_sealed_max is at least 1")?;
         rule(self.block_bytes > 0, "block_bytes is at least 1")?;
+        rule(
+            self.block_bytes
+                .saturating_add(self.key_bytes_max)
+                .saturating_add(self.value_bytes_max)
+                <= RAW_BLOCK_BYTES_MAX / 2,
+            "block_bytes, a longest key and a largest value fit in 32 MiB together",
+        )?;
         rule(self.table_bytes_max > 0, "table_bytes_max is at least 1")?;
+        rule(self.table_bytes_max <= 1 << 30, "table_bytes_max is at most 1 GiB")?;
         rule(self.level0_tables_compact > 0, "level0_tables_compact is at least 1")?;
         rule(
             self.level0_tables_max > self.level0_tables_compact,

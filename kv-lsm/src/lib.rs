@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 mod cache;
+mod codec;
 mod compaction;
 mod compression;
 mod config;
@@ -12,7 +13,8 @@ mod key;
 mod sstable;
 mod version;
 
-pub use config::{Compression, Config, Threads};
 #[cfg(feature = "__planted")]
 pub use config::Planted;
+pub use config::{Compression, Config, Threads};
 pub use error::Error;
+pub use sstable::{BlockedBloom, Bloom, Filter, FilterPolicy};

@@ -1,0 +1,202 @@
+//! Writes one table, front to back, in writes of some hundred KiB.
+//!
+//! Invariant: what [`Builder::finish`] has answered is complete and synced (contents and length).
+//! The *name* is not: whoever puts the table into the manifest syncs the directory first.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::TableMeta;
+use super::block::{BlockBuilder, RESTART_ENTRIES};
+use super::filter::{FilterPolicy, key_hash};
+use super::footer::{Footer, encode_properties};
+use super::index::IndexBuilder;
+use super::seal::{Handle, seal};
+use crate::config::{Compression, Config};
+use crate::error::Error;
+use crate::fs::{File, Fs, OpenMode};
+use crate::key::Entry;
+
+/// What is gathered before a write, bytes.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// Builds a table from entries in order.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    block_bytes: usize,
+    compression: Compression,
+    policy: Arc<dyn FilterPolicy>,
+    /// Finished blocks that are not written yet, and where they will go.
+    pending: Vec<u8>,
+    written: u64,
+    sum: crc32fast::Hasher,
+    block: BlockBuilder,
+    index: IndexBuilder,
+    hashes: Vec<u64>,
+    /// The finished block that waits for its successor's first key, and its last entry.
+    unindexed: Option<Handle>,
+    last: Option<(Bytes, u64)>,
+    meta: TableMeta,
+}
+
+impl Builder {
+    /// Creates the file; its name must be new.
+    pub(crate) fn new(
+        fs: &dyn Fs,
+        path: &Path,
+        file_id: u64,
+        config: &Config,
+    ) -> Result<Self, Error> {
+        let file = fs
+            .open(path, OpenMode::CreateNew)
+            .map_err(|source| Error::io("create", path, source))?;
+        Ok(Self {
+            file,
+            path: path.to_path_buf(),
+            block_bytes: config.block_bytes,
+            compression: config.compression,
+            policy: Arc::clone(&config.filter),
+            pending: Vec::with_capacity(WRITE_BYTES + config.block_bytes),
+            written: 0,
+            sum: crc32fast::Hasher::new(),
+            block: BlockBuilder::new(RESTART_ENTRIES),
+            index: IndexBuilder::new(),
+            hashes: Vec::new(),
+            unindexed: None,
+            last: None,
+            meta: TableMeta {
+                file_id,
+                smallest: Bytes::new(),
+                largest: Bytes::new(),
+                entries: 0,
+                tombstones: 0,
+                max_seq: 0,
+                bytes: 0,
+                checksum: 0,
+            },
+        })
+    }
+
+    /// Adds an entry that is after all before it.
+    ///
+    /// # Panics
+    /// If it is not: a table out of order would answer wrongly for ever.
+    pub(crate) fn add(&mut self, entry: &Entry) -> Result<(), Error> {
+        let new_key = match &self.last {
+            None => {
+                self.meta.smallest = Bytes::copy_from_slice(&entry.key);
+                true
+            }
+            Some((key, seq)) => {
+                let order = key.as_ref().cmp(entry.key.as_ref()).then(entry.seq.cmp(seq));
+                assert!(order.is_lt(), "entries of a table must come in order");
+                *key != entry.key
+            }
+        };
+        if let Some(handle) = self.unindexed.take()
+            && let Some((key, seq)) = &self.last
+        {
+            self.index.add((key.as_ref(), *seq), Some(entry.key.as_ref()), handle);
+        }
+        if new_key {
+            self.hashes.push(key_hash(&entry.key));
+        }
+        self.block.add(&entry.key, entry.seq, entry.value.as_deref());
+        self.last = Some((entry.key.clone(), entry.seq));
+        self.meta.entries += 1;
+        self.meta.tombstones += u64::from(entry.value.is_none());
+        self.meta.max_seq = self.meta.max_seq.max(entry.seq);
+        if self.block.size() >= self.block_bytes {
+            self.end_block()?;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing was added.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.last.is_none()
+    }
+
+    /// About how large the table would be if it were finished now, bytes.
+    pub(crate) fn size(&self) -> u64 {
+        let parts = self.pending.len() + self.block.size() + self.index.size();
+        self.written + parts as u64 + self.hashes.len() as u64
+    }
+
+    /// Key of the last entry.
+    pub(crate) fn last_key(&self) -> Option<&Bytes> {
+        self.last.as_ref().map(|(key, _)| key)
+    }
+
+    /// Writes the rest and syncs the file. The directory is the caller's to sync.
+    ///
+    /// # Panics
+    /// If nothing was added: there is no such thing as an empty table.
+    pub(crate) fn finish(mut self) -> Result<TableMeta, Error> {
+        if !self.block.is_empty() {
+            self.end_block()?;
+        }
+        let Some((last_key, last_seq)) = self.last.take() else {
+            panic!("a table needs at least one entry");
+        };
+        if let Some(handle) = self.unindexed.take() {
+            self.index.add((last_key.as_ref(), last_seq), None, handle);
+        }
+        self.meta.largest = Bytes::copy_from_slice(&last_key);
+        let built = self.policy.build(&self.hashes, self.meta.file_id);
+        let filter = if built.is_empty() {
+            Handle::default()
+        } else {
+            let mut raw = Vec::with_capacity(built.len() + 1);
+            raw.push(self.policy.id());
+            raw.extend_from_slice(&built);
+            self.append(Compression::None, &raw)?
+        };
+        let mut index = IndexBuilder::new();
+        std::mem::swap(&mut index, &mut self.index);
+        let index = index.finish(|raw| self.append(Compression::None, raw))?;
+        let properties = self.append(Compression::None, &encode_properties(&self.meta))?;
+        let footer = Footer { filter, index, properties, file_id: self.meta.file_id };
+        let offset = self.position();
+        self.pending.extend_from_slice(&footer.encode(offset));
+        self.flush()?;
+        self.file.sync_data().map_err(|source| Error::io("sync", &self.path, source))?;
+        self.meta.bytes = self.written;
+        self.meta.checksum = self.sum.finalize();
+        Ok(self.meta)
+    }
+
+    fn position(&self) -> u64 {
+        self.written + self.pending.len() as u64
+    }
+
+    /// Seals the current block; it gets its index entry when its successor is known.
+    fn end_block(&mut self) -> Result<(), Error> {
+        let (offset, file_id) = (self.position(), self.meta.file_id);
+        let (how, pending) = (self.compression, &mut self.pending);
+        self.unindexed = Some(self.block.finish(|raw| seal(how, file_id, offset, raw, pending)));
+        if self.pending.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn append(&mut self, how: Compression, raw: &[u8]) -> Result<Handle, Error> {
+        let handle = seal(how, self.meta.file_id, self.position(), raw, &mut self.pending);
+        if self.pending.len() >= WRITE_BYTES {
+            self.flush()?;
+        }
+        Ok(handle)
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.sum.update(&self.pending);
+        self.file
+            .write_at(self.written, &self.pending)
+            .map_err(|source| Error::io("write", &self.path, source))?;
+        self.written += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
+}

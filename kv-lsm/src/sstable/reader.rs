@@ -1,0 +1,306 @@
+//! An open table: point reads, with and without the disk.
+//!
+//! Index and filter are pinned when the table is opened. A read asks in order of cost: is the key
+//! in the table's range, does the filter let it pass, which block would hold it, is that block
+//! cached; only then the disk. [`Table::get_resident`] stops before the disk, so that it can run
+//! on a thread that must not wait.
+//!
+//! Invariant: every byte that reaches an answer was under a checksum that was verified; a table
+//! that is not, byte for byte, what its builder wrote gives an error with file and offset.
+
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::block::{Block, Malformed};
+use super::filter::{Filter, FilterPolicy, key_hash};
+use super::footer::{BadFooter, FOOTER_BYTES, Footer, decode_properties};
+use super::index::Index;
+use super::iter::TableIter;
+use super::seal::{Handle, unseal};
+use super::{Explanation, ResidentEntry, TableMeta, Verdict};
+use crate::cache::BlockCache;
+use crate::error::Error;
+use crate::fs::{File, Fs, OpenMode};
+use crate::key::{Entry, EntryIter};
+
+/// A table that can be read. Shared behind an `Arc`; readers that hold it keep it readable after
+/// its file was removed.
+#[derive(Debug)]
+pub(crate) struct Table {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    meta: TableMeta,
+    index: Index,
+    filter: Option<Box<dyn Filter>>,
+    cache: Arc<BlockCache>,
+}
+
+impl Table {
+    /// Opens the table that the manifest calls `meta` and pins its index and filter.
+    /// Three or four reads.
+    pub(crate) fn open(
+        fs: &dyn Fs,
+        path: &Path,
+        meta: TableMeta,
+        cache: Arc<BlockCache>,
+        policy: &dyn FilterPolicy,
+    ) -> Result<Self, Error> {
+        let file =
+            fs.open(path, OpenMode::Read).map_err(|source| Error::io("open", path, source))?;
+        let len = file.len().map_err(|source| Error::io("measure", path, source))?;
+        let footer_at = match len.checked_sub(FOOTER_BYTES as u64) {
+            Some(at) if len == meta.bytes => at,
+            _ => return Err(Error::corrupt(path, len, "the file's length is not the manifest's")),
+        };
+        let raw = Raw { file: file.as_ref(), path, file_id: meta.file_id, len };
+        let footer = raw.footer(footer_at)?;
+        let properties = raw.block(footer.properties)?;
+        let told = decode_properties(meta.file_id, &properties).map(|told| TableMeta {
+            bytes: meta.bytes,
+            checksum: meta.checksum,
+            ..told
+        });
+        if told.as_ref() != Some(&meta) {
+            let what = "the table is not the one that the manifest names";
+            return Err(Error::corrupt(path, footer.properties.offset, what));
+        }
+        let (filter, data_end) = raw.filter(&footer, policy)?;
+        let index = Bytes::from(raw.block(footer.index)?);
+        let index = Index::parse(index, data_end)
+            .map_err(|Malformed| Error::corrupt(path, footer.index.offset, "a bad index"))?;
+        Ok(Self { file, path: path.to_path_buf(), meta, index, filter, cache })
+    }
+
+    /// What the manifest knows of it.
+    pub(crate) fn meta(&self) -> &TableMeta {
+        &self.meta
+    }
+
+    /// Memory that is pinned for it, bytes.
+    pub(crate) fn pinned_bytes(&self) -> usize {
+        self.index.size() + self.filter.as_ref().map_or(0, |filter| filter.size_bytes())
+    }
+
+    /// The newest version of `key` at or below `snapshot`.
+    pub(crate) fn get(&self, key: &[u8], snapshot: u64) -> Result<Option<Entry>, Error> {
+        self.get_hashed(key, key_hash(key), snapshot)
+    }
+
+    /// As [`Table::get`], with the hash of the key.
+    pub(crate) fn get_hashed(
+        &self,
+        key: &[u8],
+        hash: u64,
+        snapshot: u64,
+    ) -> Result<Option<Entry>, Error> {
+        let Some(handle) = self.locate(key, hash, snapshot)? else { return Ok(None) };
+        let block = self.block(handle, true)?;
+        self.find(&block, handle, key, snapshot)
+    }
+
+    /// As [`Table::get`], without ever touching the disk.
+    pub(crate) fn get_resident(&self, key: &[u8], snapshot: u64) -> Result<ResidentEntry, Error> {
+        self.get_resident_hashed(key, key_hash(key), snapshot)
+    }
+
+    /// As [`Table::get_resident`], with the hash of the key.
+    pub(crate) fn get_resident_hashed(
+        &self,
+        key: &[u8],
+        hash: u64,
+        snapshot: u64,
+    ) -> Result<ResidentEntry, Error> {
+        let Some(handle) = self.locate(key, hash, snapshot)? else {
+            return Ok(ResidentEntry::Absent);
+        };
+        let Some(block) = self.cache.find(self.meta.file_id, handle.offset) else {
+            return Ok(ResidentEntry::NeedsIo);
+        };
+        let found = self.find(&block, handle, key, snapshot)?;
+        Ok(found.map_or(ResidentEntry::Absent, ResidentEntry::Found))
+    }
+
+    /// The entries within the bounds, from both ends; blocks are read as they are reached and stay
+    /// in the cache.
+    pub(crate) fn range(self: &Arc<Self>, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> EntryIter {
+        Box::new(TableIter::new(self, lower, upper, true))
+    }
+
+    /// All entries, front to back or back, past the cache: for compaction.
+    pub(crate) fn scan(self: &Arc<Self>) -> EntryIter {
+        Box::new(TableIter::new(self, Bound::Unbounded, Bound::Unbounded, false))
+    }
+
+    /// How a read of `key` would go, for an operator. Never touches the disk.
+    pub(crate) fn explain(&self, key: &[u8]) -> Result<Explanation, Error> {
+        let verdict = if !self.meta.covers(key) {
+            Verdict::OutOfRange
+        } else if self.filter.as_ref().is_some_and(|filter| !filter.may_contain(key_hash(key))) {
+            Verdict::FilteredOut
+        } else {
+            match self.place(self.index.seek(key, u64::MAX))? {
+                at if at == self.index.len() => Verdict::OutOfRange,
+                at => {
+                    let Handle { offset, len } = self.place(self.index.handle(at))?;
+                    let cached = self.cache.contains(self.meta.file_id, offset);
+                    Verdict::Block { offset, bytes: len, cached }
+                }
+            }
+        };
+        Ok(Explanation { file_id: self.meta.file_id, verdict })
+    }
+
+    /// Reads the whole file and compares it with the manifest's checksum, then every block with
+    /// its own. Gives the bytes read.
+    pub(crate) fn verify(self: &Arc<Self>) -> Result<u64, Error> {
+        let mut sum = crc32fast::Hasher::new();
+        let mut buffer = vec![0; 256 << 10];
+        let mut offset = 0;
+        loop {
+            let read = self
+                .file
+                .read_at(offset, &mut buffer)
+                .map_err(|source| Error::io("read", &self.path, source))?;
+            if read == 0 {
+                break;
+            }
+            sum.update(buffer.get(..read).unwrap_or_default());
+            offset += read as u64;
+        }
+        let mut entries = 0;
+        for entry in self.scan() {
+            entry?;
+            entries += 1;
+        }
+        if sum.finalize() != self.meta.checksum || entries != self.meta.entries {
+            return Err(Error::corrupt(&self.path, 0, "the file is not what was written"));
+        }
+        Ok(offset)
+    }
+
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The block that would hold (`key`, `snapshot`), unless range or filter exclude it.
+    fn locate(&self, key: &[u8], hash: u64, snapshot: u64) -> Result<Option<Handle>, Error> {
+        if !self.meta.covers(key)
+            || self.filter.as_ref().is_some_and(|filter| !filter.may_contain(hash))
+        {
+            return Ok(None);
+        }
+        let at = self.place(self.index.seek(key, snapshot))?;
+        if at == self.index.len() {
+            return Ok(None);
+        }
+        self.place(self.index.handle(at)).map(Some)
+    }
+
+    fn find(
+        &self,
+        block: &Block,
+        handle: Handle,
+        key: &[u8],
+        snapshot: u64,
+    ) -> Result<Option<Entry>, Error> {
+        let found = block.find(key, snapshot).map_err(|Malformed| self.bad_block(handle))?;
+        Ok(found.map(|(seq, value)| Entry { key: Bytes::copy_from_slice(key), seq, value }))
+    }
+
+    /// A data block from the cache or the disk.
+    pub(super) fn block(&self, handle: Handle, fill_cache: bool) -> Result<Block, Error> {
+        let file_id = self.meta.file_id;
+        if let Some(block) = self.cache.find(file_id, handle.offset) {
+            return Ok(block);
+        }
+        let (path, len) = (self.path.as_path(), self.meta.bytes);
+        let raw = Raw { file: self.file.as_ref(), path, file_id, len }.block(handle)?;
+        let block = Block::parse(Bytes::from(raw)).map_err(|Malformed| self.bad_block(handle))?;
+        if fill_cache {
+            self.cache.insert(file_id, handle.offset, block.clone());
+        }
+        Ok(block)
+    }
+
+    /// The error for a block that passed its checksum and is no block.
+    pub(super) fn bad_block(&self, handle: Handle) -> Error {
+        Error::corrupt(&self.path, handle.offset, "a malformed block")
+    }
+
+    /// The error for an index that passed its checks and is none.
+    pub(super) fn place<T>(&self, result: Result<T, Malformed>) -> Result<T, Error> {
+        result.map_err(|Malformed| Error::corrupt(&self.path, self.meta.bytes, "a bad index"))
+    }
+}
+
+/// A file while its parts are read.
+struct Raw<'a> {
+    file: &'a dyn File,
+    path: &'a Path,
+    file_id: u64,
+    len: u64,
+}
+
+impl Raw<'_> {
+    /// Exactly `len` bytes at `offset`; the place is checked before memory is taken.
+    fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
+        if offset.checked_add(len as u64).is_none_or(|end| end > self.len) {
+            return Err(Error::corrupt(self.path, offset, "a block reaches beyond the file"));
+        }
+        let mut bytes = vec![0; len];
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..)
+            && !rest.is_empty()
+        {
+            let read = self
+                .file
+                .read_at(offset + filled as u64, rest)
+                .map_err(|source| Error::io("read", self.path, source))?;
+            if read == 0 {
+                return Err(Error::corrupt(self.path, offset, "the file ends inside a block"));
+            }
+            filled += read;
+        }
+        Ok(bytes)
+    }
+
+    fn block(&self, handle: Handle) -> Result<Vec<u8>, Error> {
+        let stored = self.read(handle.offset, handle.len as usize)?;
+        unseal(self.file_id, handle.offset, stored)
+            .map_err(|what| Error::corrupt(self.path, handle.offset, what))
+    }
+
+    fn footer(&self, at: u64) -> Result<Footer, Error> {
+        let bytes = self.read(at, FOOTER_BYTES)?;
+        Footer::decode(self.file_id, at, &bytes).map_err(|bad| match bad {
+            BadFooter::Version(version) => {
+                Error::UnknownFormat { path: self.path.to_path_buf(), version }
+            }
+            BadFooter::Damage(what) => Error::corrupt(self.path, at, what),
+        })
+    }
+
+    /// The filter, if there is one that `policy` made, and the end of the data blocks.
+    fn filter(
+        &self,
+        footer: &Footer,
+        policy: &dyn FilterPolicy,
+    ) -> Result<(Option<Box<dyn Filter>>, u64), Error> {
+        if footer.filter.len == 0 {
+            return Ok((None, footer.index.offset));
+        }
+        let Handle { offset, .. } = footer.filter;
+        let mut raw = self.block(footer.filter)?;
+        if raw.first() != Some(&policy.id()) {
+            return Ok((None, offset));
+        }
+        raw.remove(0);
+        let filter = policy
+            .load(raw)
+            .ok_or_else(|| Error::corrupt(self.path, offset, "a filter that can't be loaded"))?;
+        Ok((Some(filter), offset))
+    }
+}
