@@ -4,8 +4,6 @@
 //! first; it starts the real binaries and speaks to their ports. (The convention is
 //! matklad's cargo-xtask.) Unix only: it signals processes and reads their times.
 
-#![expect(dead_code, reason = "the cluster verbs that use it come next")]
-
 mod arrows;
 mod bench;
 mod ci;
@@ -15,6 +13,8 @@ mod error;
 mod flags;
 mod metadata;
 mod package;
+mod process;
+mod resp;
 mod sim;
 mod term;
 mod tidy;

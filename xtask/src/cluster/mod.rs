@@ -1,6 +1,24 @@
-//! `cargo xtask cluster`: a cluster of real nodes on this machine.
+//! `cargo xtask cluster`: a cluster of real nodes on 127.0.0.1, started as an operator would.
+//!
+//! Nodes are release binaries with a TOML file each; they outlive the verb. A state file keeps their pids
+//! with start times, so every later verb finds exactly them and nothing else. Whether a node serves is
+//! asked from outside, over the ports that a client would use.
 
-use crate::error::{Error, Result};
+mod config;
+mod control;
+mod logs;
+mod place;
+mod probe;
+mod state;
+mod status;
+mod up;
+
+pub(crate) use control::down;
+pub(crate) use place::{Place, Ports};
+pub(crate) use state::State;
+pub(crate) use up::{build, launch};
+
+use crate::error::Result;
 
 /// The cluster that verbs mean when no name is given.
 pub(crate) const DEFAULT_NAME: &str = "local";
@@ -67,6 +85,33 @@ impl Durability {
         &[("sync", Self::Sync), ("periodic", Self::Periodic), ("os", Self::Os)];
 }
 
-pub(crate) fn run(_name: &str, _verb: Verb) -> Result<()> {
-    Err(Error::Failed("there is no node to start yet".into()))
+/// Does what was asked with the cluster of that name.
+pub(crate) fn run(name: &str, verb: Verb) -> Result<()> {
+    at(&Place::named(name), name, verb)
 }
+
+fn at(place: &Place, name: &str, verb: Verb) -> Result<()> {
+    let _lock = match verb {
+        // `up` takes it itself: it is the one that may find the cluster running and only look.
+        Verb::Up(_) | Verb::Status { .. } | Verb::Logs { .. } => None,
+        _ => Some(place.lock()?),
+    };
+    match verb {
+        Verb::Up(shape) => up::run(place, name, &shape),
+        Verb::Status { json } => status::run(place, name, json),
+        Verb::Kill { node, hard } => control::kill(place, node, hard),
+        Verb::Start { node } => control::start(place, node),
+        Verb::Pause { node } => control::pause(place, node),
+        Verb::Resume { node } => control::resume(place, node),
+        Verb::Logs { node } => logs::run(place, node),
+        Verb::Down { purge } => control::down(place, name, purge),
+    }
+}
+
+/// The name by which a value is chosen.
+fn name_of<T: Copy + PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
+    names.iter().find(|(_, one)| *one == value).map_or("", |(name, _)| name)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

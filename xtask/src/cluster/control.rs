@@ -1,0 +1,130 @@
+//! `kill`, `start`, `pause`, `resume`, `down`: what is done to nodes that run.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::place::{Place, Ports};
+use super::probe::Health;
+use super::state::State;
+use super::up::{self, READY_LIMIT};
+use crate::error::{Error, Result};
+use crate::process::{Identity, Life, Signal};
+use crate::term::{self, Step};
+
+/// A node that is asked to end gets this long to finish what it holds.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Ends one node: asks it, or with `hard` takes it down as a crash would.
+pub(super) fn kill(place: &Place, node: u16, hard: bool) -> Result<()> {
+    let process = running(place, node)?;
+    if hard {
+        process.signal(Signal::KILL);
+    } else {
+        process.signal(Signal::TERM);
+        process.signal(Signal::CONT);
+    }
+    if !process.wait_gone(STOP_LIMIT) {
+        return Err(Error::Failed(format!(
+            "n{node} is still there after {}; `cargo xtask cluster kill {node} -9` ends it",
+            term::human(STOP_LIMIT)
+        )));
+    }
+    let how = if hard { "killed" } else { "stopped" };
+    term::out(format_args!("n{node} {how}; `cargo xtask cluster start {node}` brings it back"));
+    Ok(())
+}
+
+/// Starts a node again on what it left, and waits until it is ready.
+pub(super) fn start(place: &Place, node: u16) -> Result<()> {
+    let mut state = state(place)?;
+    if state.process(node)?.is_some_and(|process| process.life() != Life::Gone) {
+        term::out(format_args!("n{node} is already running"));
+        return Ok(());
+    }
+    let process = up::start_node(place, &state, node)?;
+    state.set_process(node, Some(process));
+    state.save(place)?;
+    let step = Step::begin(format!("waiting for n{node}"));
+    let began = Instant::now();
+    while !Health::ask(Ports::of(state.shape.base_port, node)).ready {
+        up::still_there(place, node, Some(process))?;
+        if began.elapsed() > READY_LIMIT {
+            return Err(Error::Degraded(format!(
+                "n{node} is not ready after {}; see `cargo xtask cluster logs {node}`",
+                term::human(READY_LIMIT)
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let took = step.done();
+    term::out(format_args!("n{node} is ready after {}", term::human(took)));
+    Ok(())
+}
+
+/// Stops a node's time without its knowing.
+pub(super) fn pause(place: &Place, node: u16) -> Result<()> {
+    running(place, node)?.signal(Signal::STOP);
+    term::out(format_args!("n{node} paused; `cargo xtask cluster resume {node}` wakes it"));
+    Ok(())
+}
+
+/// Lets a paused node go on.
+pub(super) fn resume(place: &Place, node: u16) -> Result<()> {
+    running(place, node)?.signal(Signal::CONT);
+    term::out(format_args!("n{node} goes on"));
+    Ok(())
+}
+
+/// Ends every node; with `purge` nothing of the cluster stays.
+pub(crate) fn down(place: &Place, name: &str, purge: bool) -> Result<()> {
+    let state = match State::load(place) {
+        Ok(state) => state,
+        // Purging is the way out of a damaged state file; its nodes can't be named by it anyway.
+        Err(error) if purge => {
+            term::warn(error);
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(mut state) = state {
+        end_all(&state);
+        state.processes.fill(None);
+        state.save(place)?;
+        term::out(format_args!("cluster `{name}` is down"));
+    } else {
+        term::out(format_args!("no cluster `{name}` was running"));
+    }
+    if purge && place.dir().exists() {
+        fs::remove_dir_all(place.dir()).map_err(Error::io(place.dir()))?;
+        term::out("its data is removed");
+    }
+    Ok(())
+}
+
+/// Asks all at once, so that the slowest node alone decides how long it takes.
+fn end_all(state: &State) {
+    for process in state.processes.iter().flatten() {
+        process.signal(Signal::TERM);
+        process.signal(Signal::CONT);
+    }
+    for (node, _, process) in state.nodes() {
+        if !process.is_none_or(|process| process.stop(STOP_LIMIT)) {
+            term::warn(format_args!("n{node} did not end when asked and was killed"));
+        }
+    }
+}
+
+fn running(place: &Place, node: u16) -> Result<Identity> {
+    let process = state(place)?.process(node)?;
+    process.filter(|process| process.life() != Life::Gone).ok_or_else(|| {
+        Error::Failed(format!(
+            "n{node} is not running; `cargo xtask cluster start {node}` starts it"
+        ))
+    })
+}
+
+fn state(place: &Place) -> Result<State> {
+    State::load(place)?.ok_or_else(|| {
+        Error::Unreachable("there is no such cluster; `cargo xtask cluster up` makes one".into())
+    })
+}

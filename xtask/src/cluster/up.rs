@@ -1,0 +1,223 @@
+//! `up`: build, start, wait until it really serves, say what to type next.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::place::{Place, Ports};
+use super::probe::{self, Health};
+use super::state::State;
+use super::{Shape, config, status};
+use crate::cmd;
+use crate::error::{Error, Result};
+use crate::process::{self, Identity, Life};
+use crate::term::{self, Step};
+
+/// From the processes' start to a cluster that serves.
+pub(super) const READY_LIMIT: Duration = Duration::from_mins(1);
+const ASK_EVERY: Duration = Duration::from_millis(20);
+/// Lines of a log that are shown when its node ended.
+const LAST_WORDS: usize = 20;
+
+/// Makes the cluster serve, or says that it already does.
+pub(super) fn run(place: &Place, name: &str, shape: &Shape) -> Result<()> {
+    let _lock = place.lock()?;
+    let before = State::load(place)?;
+    if before.as_ref().is_some_and(|state| state.alive() > 0) {
+        term::out(format_args!("cluster `{name}` is already running"));
+        return status::run(place, name, false);
+    }
+    refuse_other_shape(name, before.as_ref(), shape)?;
+    check_ports(shape)?;
+    let binary = build()?;
+    let took = launch(place, name, shape, binary)?;
+    greet(name, shape, took);
+    Ok(())
+}
+
+/// Writes the configuration, starts every node and waits until the cluster serves; how long that took
+/// since the first process was started.
+pub(crate) fn launch(
+    place: &Place,
+    name: &str,
+    shape: &Shape,
+    binary: PathBuf,
+) -> Result<Duration> {
+    config::write_all(place, name, shape)?;
+    let mut state = State::new(shape.clone(), binary);
+    let began = Instant::now();
+    for node in 1..=shape.nodes {
+        let process = start_node(place, &state, node)?;
+        state.set_process(node, Some(process));
+        state.save(place)?;
+    }
+    if let Err(error) = wait_serving(place, &state, began) {
+        // A birth that failed is no cluster: nothing of it stays running.
+        if state.alive() < usize::from(shape.nodes) {
+            for process in state.processes.iter().flatten() {
+                process.stop(Duration::from_secs(2));
+            }
+        }
+        return Err(error);
+    }
+    Ok(began.elapsed())
+}
+
+/// Builds the node in release; cargo shows its own progress on stderr.
+pub(crate) fn build() -> Result<PathBuf> {
+    term::title("building the node (release)");
+    let mut build = cmd::cargo(&["build", "--release", "--locked", "-p", "kv-node"]);
+    build.args(["--bin", "kv-node", "--message-format=json-render-diagnostics"]);
+    let messages = cmd::read(build.stderr(Stdio::inherit()))?;
+    executable(&messages)
+        .ok_or_else(|| Error::Failed("cargo built kv-node and named no executable".into()))
+}
+
+/// Starts one node on its configuration.
+pub(super) fn start_node(place: &Place, state: &State, node: u16) -> Result<Identity> {
+    let mut command = Command::new(&state.binary);
+    command.arg("--config").arg(place.config_file(node));
+    for setting in &state.shape.set {
+        command.args(["--set", setting]);
+    }
+    command.current_dir(place.node_dir(node));
+    process::start_detached(&mut command, &place.log_file(node))
+}
+
+/// Waits until every node sees all others and a put and a get pass through each.
+fn wait_serving(place: &Place, state: &State, began: Instant) -> Result<()> {
+    let nodes: Vec<(u16, Ports, Option<Identity>)> = state.nodes().collect();
+    let ports: Vec<Ports> = nodes.iter().map(|(_, ports, _)| *ports).collect();
+    let step = Step::begin(format!("waiting for {} nodes", nodes.len()));
+    loop {
+        let lack = nodes.iter().find_map(|(node, ports, process)| {
+            still_there(place, *node, *process).err().map(Err).or_else(|| {
+                let lack = Health::ask(*ports).lack(state.shape.nodes)?;
+                Some(Ok(format!("n{node} {lack}")))
+            })
+        });
+        let lack = match lack {
+            Some(Err(error)) => return Err(error),
+            Some(Ok(lack)) => lack,
+            None => match probe::quorum_round(&ports) {
+                Ok(()) => {
+                    step.done();
+                    return Ok(());
+                }
+                Err(error) => format!("a put and a get do not pass: {error}"),
+            },
+        };
+        if began.elapsed() > READY_LIMIT {
+            return Err(Error::Degraded(format!(
+                "not serving after {}: {lack}; see `cargo xtask cluster logs`",
+                term::human(READY_LIMIT)
+            )));
+        }
+        step.say(&lack);
+        std::thread::sleep(ASK_EVERY);
+    }
+}
+
+/// An error with its last words when the node's process is gone.
+pub(super) fn still_there(place: &Place, node: u16, process: Option<Identity>) -> Result<()> {
+    if process.is_some_and(|process| process.life() != Life::Gone) {
+        return Ok(());
+    }
+    let log = fs::read_to_string(place.log_file(node)).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    for line in lines.iter().skip(lines.len().saturating_sub(LAST_WORDS)) {
+        term::note(format_args!("n{node} | {line}"));
+    }
+    Err(Error::Failed(format!("n{node} ended while starting; its last words are above")))
+}
+
+/// Data that was born with another number of nodes can't be started as something else.
+fn refuse_other_shape(name: &str, before: Option<&State>, shape: &Shape) -> Result<()> {
+    match before {
+        Some(state) if state.shape.nodes != shape.nodes => Err(Error::Failed(format!(
+            "`{name}` has the data of {} nodes; start it with -n {}, or remove it with \
+             `cargo xtask cluster down --purge --name {name}`",
+            state.shape.nodes, state.shape.nodes
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn check_ports(shape: &Shape) -> Result<()> {
+    for node in 1..=shape.nodes {
+        for port in Ports::of(shape.base_port, node).all() {
+            if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+                return Err(Error::Failed(format!(
+                    "port {port} is not free ({error}); choose others with --base-port {}",
+                    shape.base_port + 1000
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn executable(messages: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
+        .find(|path| path.file_name().is_some_and(|name| Path::new(name) == Path::new("kv-node")))
+}
+
+fn greet(name: &str, shape: &Shape, took: Duration) {
+    for node in 1..=shape.nodes {
+        let Ports { resp, rpc, http } = Ports::of(shape.base_port, node);
+        term::out(format_args!("n{node}  redis {resp}  rpc {rpc}  http {http}  (127.0.0.1)"));
+    }
+    let first = Ports::of(shape.base_port, 1).resp;
+    let last = Ports::of(shape.base_port, shape.nodes).resp;
+    let option =
+        if name == super::DEFAULT_NAME { String::new() } else { format!(" --name {name}") };
+    let kill = if shape.nodes > 1 { 2 } else { 1 };
+    term::out(format_args!("cluster `{name}` serves after {}; next:", term::human(took)));
+    term::out(format_args!("  redis-cli -p {first} set a 1"));
+    term::out(format_args!("  redis-cli -p {last} get a"));
+    term::out(format_args!("  cargo xtask cluster kill {kill} -9{option}"));
+    term::out(format_args!("  cargo xtask cluster status{option}"));
+    term::out(format_args!("  cargo xtask cluster down --purge{option}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executable_is_found_among_cargos_messages() {
+        let messages = concat!(
+            "{\"reason\":\"compiler-artifact\",\"executable\":null}\n",
+            "not json\n",
+            "{\"reason\":\"compiler-artifact\",\"executable\":\"t/build-script\"}\n",
+            "{\"reason\":\"compiler-artifact\",\"executable\":\"t/release/kv-node\"}\n",
+        );
+        assert_eq!(executable(messages), Some(PathBuf::from("t/release/kv-node")));
+        assert_eq!(executable("{}"), None);
+    }
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let shape = Shape { nodes: 1, base_port: port - 1, ..Shape::default() };
+        let error = check_ports(&shape).unwrap_err().to_string();
+        assert!(error.contains(&port.to_string()), "{error}");
+    }
+
+    #[test]
+    fn data_of_three_nodes_is_not_started_as_five() {
+        let state = State::new(Shape::default(), PathBuf::new());
+        let five = Shape { nodes: 5, ..Shape::default() };
+        assert!(refuse_other_shape("x", Some(&state), &five).is_err());
+        assert!(refuse_other_shape("x", Some(&state), &Shape::default()).is_ok());
+        assert!(refuse_other_shape("x", None, &five).is_ok());
+    }
+}
