@@ -32,8 +32,8 @@ pub enum Compression {
 }
 
 /// Settings of one engine. Take a preset ([`Config::default`], [`Config::tiny`]) and change fields.
+/// More settings will come: always end with `..Config::default()`.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Config {
     /// Who does the work that an append leaves behind.
     pub threads: Threads,

@@ -3,18 +3,33 @@
 
 mod cache;
 mod codec;
+mod commit;
 mod compaction;
 mod compression;
 mod config;
+mod engine;
 mod error;
 pub mod fs;
 mod iter;
 mod key;
+mod memtable;
+mod metrics;
+mod poison;
+mod recovery;
+mod snapshot;
 mod sstable;
+mod step;
+mod ticket;
 mod version;
+mod wal;
 
+pub use commit::{Batch, Durability};
 #[cfg(feature = "__planted")]
 pub use config::Planted;
 pub use config::{Compression, Config, Threads};
+pub use engine::{Engine, Found, Iter, Resident, Snapshot};
 pub use error::Error;
+pub use metrics::Stats;
 pub use sstable::{BlockedBloom, Bloom, Filter, FilterPolicy};
+pub use step::StepOutcome;
+pub use ticket::{OnDurable, Ticket};

@@ -1,0 +1,199 @@
+//! The commit section: batches, and the state that one short lock protects.
+//!
+//! Invariant: sequence, log and memtable agree: operations enter the group and the memtable in the
+//! order of their sequences, under the one lock (Pebble's commit queue is the model; the sync is
+//! never under it).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::memtable::Memtable;
+use crate::ticket::Ticket;
+use crate::wal::frame;
+use crate::wal::writer::Group;
+
+/// When the engine calls a batch durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// When it is synced: it survives a power cut.
+    #[default]
+    Sync,
+    /// When it is written: it survives the end of the process. It is synced within so many
+    /// milliseconds.
+    Periodic {
+        /// Longest time until the sync begins, in milliseconds.
+        ms: u64,
+    },
+    /// When it is written: it survives the end of the process. The engine syncs it when a segment
+    /// ends or something else must be synced.
+    Os,
+}
+
+/// Operations that become visible and durable together, in order. Encoded as they are in the log.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    payload: Vec<u8>,
+    ops: u32,
+    key_bytes: usize,
+    value_bytes: usize,
+    durability: Durability,
+}
+
+impl Batch {
+    /// An empty batch with [`Durability::Sync`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets when the engine calls this batch durable.
+    pub fn set_durability(&mut self, durability: Durability) -> &mut Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Stores `value` under `key`. Of several operations on one key the last counts.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) -> &mut Self {
+        self.push(key, Some(value))
+    }
+
+    /// Removes `key`.
+    pub fn delete(&mut self, key: &[u8]) -> &mut Self {
+        self.push(key, None)
+    }
+
+    /// Removes all operations, keeping the memory and the durability.
+    pub fn clear(&mut self) {
+        self.payload.clear();
+        self.ops = 0;
+        self.key_bytes = 0;
+        self.value_bytes = 0;
+    }
+
+    /// Number of operations.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ops as usize
+    }
+
+    /// Whether there are no operations.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ops == 0
+    }
+
+    /// Encoded size in bytes: what the batch adds to the log.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Checks the batch against the limits.
+    pub(crate) fn check(&self, config: &Config) -> Result<(), Error> {
+        for (what, bytes, bytes_max) in [
+            ("key", self.key_bytes, config.key_bytes_max),
+            ("value", self.value_bytes, config.value_bytes_max),
+            ("batch", self.payload.len(), config.batch_bytes_max),
+        ] {
+            if bytes > bytes_max {
+                return Err(Error::TooLarge { what, bytes, bytes_max });
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, key: &[u8], value: Option<&[u8]>) -> &mut Self {
+        // Lengths that the encoding cannot hold are above every limit: `check` refuses the batch.
+        frame::push_op(&mut self.payload, key, value);
+        self.ops += 1;
+        self.key_bytes = self.key_bytes.max(key.len());
+        self.value_bytes = self.value_bytes.max(value.map_or(0, <[u8]>::len));
+        self
+    }
+}
+
+/// What is protected by the commit lock.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    /// Gathers while the writer is busy with the group before.
+    pub(crate) group: Group,
+    /// What the gathered batches need.
+    pub(crate) need: Need,
+    /// The memtable that is inserted into.
+    pub(crate) active: Arc<Memtable>,
+    /// Whether the log writer sleeps and must be woken.
+    pub(crate) writer_sleeps: bool,
+    /// The log is above its bound: seal at the next append.
+    pub(crate) seal_wanted: bool,
+    /// No more appends.
+    pub(crate) closed: bool,
+}
+
+impl Commit {
+    pub(crate) fn new(next_seq: u64, active: Arc<Memtable>) -> Self {
+        Self {
+            group: Group::reuse(Vec::new(), next_seq),
+            need: Need::default(),
+            active,
+            writer_sleeps: false,
+            seal_wanted: false,
+            closed: false,
+        }
+    }
+
+    /// Gives the operations of `batch` their sequences and enters them into group and memtable.
+    /// `payload` is a copy of the batch's; `snapshot` the newest sequence still read at.
+    pub(crate) fn append(&mut self, payload: &Bytes, batch: &Batch, snapshot: u64) -> Ticket {
+        let first_seq = self.last_seq() + 1;
+        let inserted = self.active.insert(first_seq, payload, snapshot);
+        assert!(inserted == Ok(batch.ops), "a batch that does not parse");
+        self.group.frame.extend_from_slice(payload);
+        self.group.ops += batch.ops;
+        self.need.add(batch.durability);
+        Ticket::from_seq(self.last_seq())
+    }
+
+    /// Sequence of the last operation appended.
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.group.last_seq()
+    }
+
+    /// Takes what has gathered; the next group follows it, in the memory of `spare`.
+    pub(crate) fn take(&mut self, spare: Vec<u8>) -> (Group, Need) {
+        let next = Group::reuse(spare, self.group.last_seq() + 1);
+        (std::mem::replace(&mut self.group, next), std::mem::take(&mut self.need))
+    }
+}
+
+/// The strictest of what a group's batches need.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Need {
+    /// Sync before the tickets are published.
+    pub(crate) sync: bool,
+    /// Sync within so many milliseconds.
+    pub(crate) within_ms: Option<u64>,
+}
+
+impl Need {
+    pub(crate) fn add(&mut self, durability: Durability) {
+        match durability {
+            Durability::Sync => self.sync = true,
+            Durability::Periodic { ms } => {
+                self.within_ms = Some(self.within_ms.map_or(ms, |least| least.min(ms)));
+            }
+            Durability::Os => {}
+        }
+    }
+}

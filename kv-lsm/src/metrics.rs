@@ -1,0 +1,75 @@
+//! Figures of a running engine, for operators and tests.
+//!
+//! Counters only rise; gauges are what held at the time of the call, each on its own.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::ticket::Ticket;
+
+/// What an engine has done and what it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Ticket of the last batch appended.
+    pub appended: Ticket,
+    /// The durable ticket.
+    pub durable: Ticket,
+    /// Operations up to this sequence are in tables.
+    pub flushed_seq: u64,
+    /// Frames written to the log: groups of batches.
+    pub log_frames: u64,
+    /// Bytes written to the log, headers included, padding not.
+    pub log_bytes_written: u64,
+    /// Syncs of the log.
+    pub log_syncs: u64,
+    /// Live log segments, in bytes.
+    pub log_bytes: u64,
+    /// Memory of the memtable that is written to, in bytes, roughly.
+    pub memtable_bytes: usize,
+    /// Memtables that wait for their flush.
+    pub memtables_sealed: usize,
+    /// Memtables flushed.
+    pub flushes: u64,
+    /// Compactions done.
+    pub compactions: u64,
+    /// Tables of each level, from level 0.
+    pub level_tables: Vec<usize>,
+    /// Bytes of each level, from level 0.
+    pub level_bytes: Vec<u64>,
+    /// Appends that had to wait for room.
+    pub stalls: u64,
+    /// Snapshots and iterators that are held.
+    pub snapshots: usize,
+    /// Callbacks that wait for a ticket.
+    pub waiting: usize,
+    /// Why writes have stopped, if they have.
+    pub poisoned: Option<String>,
+    /// Why compaction has stopped, if it has: damage found in a table. Reads of the damaged part
+    /// fail, everything else goes on.
+    pub compaction_stopped: Option<String>,
+}
+
+/// The counters behind [`Stats`].
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) log_frames: Counter,
+    pub(crate) log_bytes_written: Counter,
+    pub(crate) log_syncs: Counter,
+    pub(crate) flushes: Counter,
+    pub(crate) compactions: Counter,
+    pub(crate) stalls: Counter,
+}
+
+/// A count that only rises.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,154 @@
+//! Tickets: how a caller learns that its batch has become durable, without waiting for it.
+//!
+//! Invariants: the durable ticket only rises; a callback runs exactly once, with an error when the
+//! engine is poisoned before its ticket is durable; callbacks that wait run in ticket order, all
+//! that one sync satisfied in one go.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::Error;
+
+/// A batch's place in the log. Later batches have greater tickets; a ticket that is durable makes
+/// all before it durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    pub(crate) fn from_seq(seq: u64) -> Self {
+        Self(seq)
+    }
+
+    pub(crate) fn seq(self) -> u64 {
+        self.0
+    }
+}
+
+/// What runs when a ticket is durable, or never will be.
+pub type OnDurable = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// The durable ticket and who waits for it to rise.
+#[derive(Default)]
+pub(crate) struct Tickets {
+    durable: AtomicU64,
+    waiting: Mutex<Waiting>,
+    risen: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// Ascending by sequence; nearly always appended to.
+    callbacks: VecDeque<(u64, OnDurable)>,
+    failed: Option<Error>,
+}
+
+impl Tickets {
+    pub(crate) fn new(durable: u64) -> Self {
+        Self { durable: AtomicU64::new(durable), ..Self::default() }
+    }
+
+    pub(crate) fn durable(&self) -> Ticket {
+        Ticket(self.durable.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.lock().callbacks.len()
+    }
+
+    pub(crate) fn on_durable(&self, ticket: Ticket, callback: OnDurable) {
+        let result = {
+            let mut waiting = self.waiting.lock();
+            if ticket <= self.durable() {
+                Ok(())
+            } else if let Some(error) = &waiting.failed {
+                Err(error.clone())
+            } else {
+                let later =
+                    waiting.callbacks.iter().rev().take_while(|(seq, _)| *seq > ticket.0).count();
+                let at = waiting.callbacks.len() - later;
+                waiting.callbacks.insert(at, (ticket.0, callback));
+                return;
+            }
+        };
+        callback(result);
+    }
+
+    /// Blocks until `ticket` is durable or never will be.
+    pub(crate) fn wait(&self, ticket: Ticket) -> Result<(), Error> {
+        let mut waiting = self.waiting.lock();
+        loop {
+            if ticket <= self.durable() {
+                return Ok(());
+            }
+            if let Some(error) = &waiting.failed {
+                return Err(error.clone());
+            }
+            self.risen.wait(&mut waiting);
+        }
+    }
+
+    /// Everything up to `seq` is durable: runs the callbacks that this satisfies.
+    pub(crate) fn publish(&self, seq: u64) {
+        let satisfied: VecDeque<_> = {
+            let mut waiting = self.waiting.lock();
+            self.durable.fetch_max(seq, Ordering::Release);
+            let count = waiting.callbacks.partition_point(|(at, _)| *at <= seq);
+            let later = waiting.callbacks.split_off(count);
+            std::mem::replace(&mut waiting.callbacks, later)
+        };
+        self.risen.notify_all();
+        for (_, callback) in satisfied {
+            callback(Ok(()));
+        }
+    }
+
+    /// Nothing that is not durable now ever will be.
+    pub(crate) fn fail(&self, error: &Error) {
+        let lost = {
+            let mut waiting = self.waiting.lock();
+            waiting.failed.get_or_insert_with(|| error.clone());
+            std::mem::take(&mut waiting.callbacks)
+        };
+        self.risen.notify_all();
+        for (_, callback) in lost {
+            callback(Err(error.clone()));
+        }
+    }
+}
+
+impl std::fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tickets")
+            .field("durable", &self.durable())
+            .field("waiting", &self.waiting())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn callbacks_run_once_in_ticket_order_and_the_rest_fails() {
+        let tickets = Tickets::new(0);
+        let ran = Arc::new(Mutex::new(Vec::new()));
+        for seq in [5, 2, 9, 1, 7] {
+            let ran = Arc::clone(&ran);
+            let callback = Box::new(move |r: Result<(), Error>| ran.lock().push((seq, r.is_ok())));
+            tickets.on_durable(Ticket(seq), callback);
+        }
+        tickets.publish(5);
+        assert_eq!(*ran.lock(), [(1, true), (2, true), (5, true)]);
+        tickets.fail(&Error::Closed);
+        assert_eq!(ran.lock()[3..], [(7, false), (9, false)]);
+        tickets.wait(Ticket(5)).unwrap();
+        tickets.wait(Ticket(6)).unwrap_err();
+        tickets.on_durable(Ticket(6), Box::new(|r| assert!(r.is_err())));
+        tickets.on_durable(Ticket(4), Box::new(|r| assert!(r.is_ok())));
+    }
+}

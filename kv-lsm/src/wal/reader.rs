@@ -1,0 +1,76 @@
+//! Reads a segment back and tells a torn tail from damage.
+//!
+//! A frame that does not check out is the tail, unless something proves that it had been synced:
+//! a later frame of the same segment whose synced offset lies above it, or the first sequence in
+//! the name of the next segment. Then it is damage: an error with file and offset, never a silent
+//! cut. What remains ambiguous is the very last frame of a log on which nothing followed its sync,
+//! not even a mark: that is cut.
+//!
+//! Invariant: the frames handed out are a gapless run of sequences that begins where the segment's
+//! name says.
+
+use bytes::Bytes;
+
+use super::frame::{self, FRAME_ALIGN_BYTES};
+use super::recycle::Segment;
+use crate::error::Error;
+use crate::fs::{Fs, OpenMode};
+
+/// The frames of one segment.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    /// Sequence of the first operation and the payload, frame by frame.
+    pub(crate) frames: Vec<(u64, u32, Bytes)>,
+    /// The sequence that the next frame would have had.
+    pub(crate) next_seq: u64,
+    /// Whether something that is no frame was cut behind the last good one.
+    pub(crate) cut: bool,
+}
+
+/// Reads `segment`. `end_seq` is the first sequence of the next segment, if there is one: a proof
+/// that everything below it had been synced.
+pub(crate) fn scan(fs: &dyn Fs, segment: &Segment, end_seq: Option<u64>) -> Result<Scan, Error> {
+    let path = &segment.path;
+    let file = fs.open(path, OpenMode::Read).map_err(|e| Error::io("open", path, e))?;
+    let len = file.len().map_err(|e| Error::io("stat", path, e))?;
+    let mut bytes = vec![0; len as usize];
+    let read = file.read_at(0, &mut bytes).map_err(|e| Error::io("read", path, e))?;
+    bytes.truncate(read);
+
+    let mut scan = Scan { frames: Vec::new(), next_seq: segment.first_seq, cut: false };
+    let mut offset = 0;
+    while let Some((header, payload)) = frame_at(&bytes, offset, segment.number) {
+        if header.first_seq != scan.next_seq {
+            return Err(Error::corrupt(path, offset, "a frame's sequence does not follow"));
+        }
+        if header.ops > 0 {
+            scan.frames.push((header.first_seq, header.ops, Bytes::copy_from_slice(payload)));
+            scan.next_seq += u64::from(header.ops);
+        }
+        offset += header.frame_bytes();
+    }
+    // `offset` is where no good frame begins. Was there one, known to be synced?
+    match end_seq {
+        Some(end) if end != scan.next_seq => {
+            return Err(Error::corrupt(path, offset, "a synced frame is damaged"));
+        }
+        Some(_) => {}
+        None => {
+            let mut at = offset + FRAME_ALIGN_BYTES;
+            while at < read as u64 {
+                if let Some((header, _)) = frame_at(&bytes, at, segment.number) {
+                    if header.synced_offset > offset {
+                        return Err(Error::corrupt(path, offset, "a synced frame is damaged"));
+                    }
+                    scan.cut = true;
+                }
+                at += FRAME_ALIGN_BYTES;
+            }
+        }
+    }
+    Ok(scan)
+}
+
+fn frame_at(bytes: &[u8], offset: u64, log_number: u64) -> Option<(frame::Header, &[u8])> {
+    frame::open(bytes.get(offset as usize..)?, log_number)
+}
