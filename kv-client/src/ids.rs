@@ -10,7 +10,9 @@ use core::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// A node's identity: 64 random bits, fixed for the life of its data directory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct NodeId(pub u64);
 
 impl NodeId {
@@ -47,7 +49,9 @@ impl FromStr for NodeId {
 }
 
 /// The identity of a cluster, made once at its birth and carried in every peer call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct ClusterId(pub u64);
 
 impl fmt::Display for ClusterId {

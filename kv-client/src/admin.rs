@@ -1,0 +1,107 @@
+//! What operators ask of a node: read-only, so every call may move on to another address.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use tokio::net::TcpStream;
+
+use crate::client::Config;
+use crate::codec::framed;
+use crate::error::Result;
+use crate::handshake::Role;
+use crate::pool::{Kind, Pool, Stub};
+use crate::service::AdminServiceClient;
+use crate::wire::{Explanation, Location, NodeInfo, NodeStatus, RingView};
+
+/// An operator's client. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct Admin {
+    pool: Arc<Pool<AdminServiceClient>>,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// Connects to the first of the addresses (`host:port` of a node's tarpc port) that answers.
+    /// Give one address to hear of one node, several to hear of the cluster.
+    ///
+    /// # Errors
+    /// `Unreachable`, `Handshake`, `Config`: nothing was sent.
+    pub async fn connect<A: AsRef<str>>(addresses: &[A], config: Config) -> Result<Self> {
+        Ok(Self { pool: Arc::new(Pool::connect(addresses, config).await?) })
+    }
+
+    /// The answering node about itself.
+    ///
+    /// # Errors
+    /// No node answered in time.
+    pub async fn status(&self) -> Result<NodeStatus> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| async move { stub.status(context).await })
+            .await
+    }
+
+    /// The members as the answering node sees them.
+    ///
+    /// # Errors
+    /// No node answered in time.
+    pub async fn nodes(&self) -> Result<Vec<NodeInfo>> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| async move { stub.nodes(context).await })
+            .await
+    }
+
+    /// The newest layout that the answering node knows.
+    ///
+    /// # Errors
+    /// No node answered in time, or it has no layout.
+    pub async fn ring(&self) -> Result<RingView> {
+        self.pool.call(Kind::Read, |stub, context, _| async move { stub.ring(context).await }).await
+    }
+
+    /// Where a key lives.
+    ///
+    /// # Errors
+    /// No node answered in time, or it has no layout.
+    pub async fn locate(&self, key: impl Into<Bytes>) -> Result<Location> {
+        let key = key.into();
+        self.pool
+            .call(Kind::Read, |stub, context, _| {
+                let key = key.clone();
+                async move { stub.locate(context, key).await }
+            })
+            .await
+    }
+
+    /// Why a key reads as it does.
+    ///
+    /// # Errors
+    /// No node answered in time.
+    pub async fn explain(&self, key: impl Into<Bytes>) -> Result<Explanation> {
+        let key = key.into();
+        self.pool
+            .call(Kind::Read, |stub, context, _| {
+                let key = key.clone();
+                async move { stub.explain(context, key).await }
+            })
+            .await
+    }
+}
+
+impl Stub for AdminServiceClient {
+    const ROLE: Role = Role::Admin;
+
+    fn over(
+        stream: TcpStream,
+        frame_bytes_max: u32,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let new = Self::new(tarpc::client::Config::default(), framed(stream, frame_bytes_max));
+        (new.client, new.dispatch.map(drop))
+    }
+}

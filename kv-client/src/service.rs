@@ -1,0 +1,108 @@
+//! The tarpc services that a node offers to programs and to operators.
+//!
+//! tarpc has no streaming, so everything here is one bounded answer; long lists come as pages or
+//! whole with a bound. Requests are bounded while they are decoded.
+//!
+//! A handler is dropped when its caller goes away or its deadline passes, at whatever await it is:
+//! an implementation spawns what must not stop half-way.
+
+#![allow(missing_docs, reason = "the service macro makes items that it does not document")]
+
+use std::future::{Future, ready};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tarpc::server::{BaseChannel, Channel, Serve};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::codec::{FRAME_BYTES_MAX_DEFAULT, framed};
+use crate::wire::{
+    BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, Coverage, Explanation, Location, NodeInfo,
+    NodeStatus, ReadOptions, ReadOut, RingView, ServiceError, WriteOptions, WriteOut,
+};
+
+/// Reads and writes. Any node takes any request.
+#[tarpc::service]
+pub trait ClientService {
+    /// Reads one key: all siblings, and the context that covers them.
+    async fn get(key: Bytes, options: ReadOptions) -> Result<ReadOut, ServiceError>;
+
+    /// Writes one key.
+    async fn put(
+        key: Bytes,
+        value: Bytes,
+        coverage: Coverage,
+        options: WriteOptions,
+    ) -> Result<WriteOut, ServiceError>;
+
+    /// Deletes what the coverage names; nothing there, nothing written.
+    async fn delete(
+        key: Bytes,
+        coverage: Coverage,
+        options: WriteOptions,
+    ) -> Result<WriteOut, ServiceError>;
+
+    /// Several operations at once, each with its own answer, in their order. No atomicity.
+    async fn batch(ops: Bounded<BatchOp, BATCH_OPS_MAX>) -> Vec<BatchOut>;
+
+    /// Why a key reads as it does.
+    async fn explain(key: Bytes) -> Result<Explanation, ServiceError>;
+}
+
+/// What operators see. Nothing here changes anything.
+#[tarpc::service]
+pub trait AdminService {
+    /// The asked node about itself.
+    async fn status() -> Result<NodeStatus, ServiceError>;
+
+    /// The members as the asked node sees them.
+    async fn nodes() -> Result<Vec<NodeInfo>, ServiceError>;
+
+    /// The newest layout that the asked node knows.
+    async fn ring() -> Result<RingView, ServiceError>;
+
+    /// Where a key lives.
+    async fn locate(key: Bytes) -> Result<Location, ServiceError>;
+
+    /// Why a key reads as it does.
+    async fn explain(key: Bytes) -> Result<Explanation, ServiceError>;
+}
+
+/// Bounds of one served connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServeLimits {
+    /// Bytes of a frame at most, in either direction; a larger one ends the connection.
+    pub frame_bytes_max: u32,
+    /// Calls that are worked on at once; further ones wait in the socket.
+    pub calls_in_flight_max: usize,
+}
+
+impl Default for ServeLimits {
+    fn default() -> Self {
+        Self { frame_bytes_max: FRAME_BYTES_MAX_DEFAULT, calls_in_flight_max: 256 }
+    }
+}
+
+/// Serves one connection until it ends. Handlers run inside the returned future, not as tasks:
+/// dropping it drops them all.
+///
+/// `service` is what `ClientService::serve` or `AdminService::serve` of an implementation gives.
+pub fn serve<Io, S>(io: Io, limits: ServeLimits, service: S) -> impl Future<Output = ()>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+    S: Serve + Clone,
+    S::Req: DeserializeOwned,
+    S::Resp: Serialize,
+{
+    let settings = tarpc::server::Config { pending_response_buffer: limits.calls_in_flight_max };
+    BaseChannel::new(settings, framed(io, limits.frame_bytes_max))
+        .requests()
+        // A malformed frame ends the connection: what follows it can't be trusted.
+        .take_while(|request| ready(request.is_ok()))
+        .filter_map(|request| ready(request.ok()))
+        .for_each_concurrent(limits.calls_in_flight_max, move |request| {
+            request.execute(service.clone())
+        })
+}

@@ -1,0 +1,19 @@
+//! What travels between a node and its clients and operators. Separate from what a node holds in
+//! memory, so that either can change without the other.
+//!
+//! Every request is bounded while it is decoded ([`Bounded`]), every answer by the node that makes
+//! it. Field order is the format: append at the end with a new protocol version, never reorder.
+
+mod admin;
+mod bounded;
+mod client;
+
+pub use admin::{
+    Endpoints, Explanation, LayoutName, Location, NodeInfo, NodeState, NodeStatus, ReplicaAnswer,
+    RingView, VersionName,
+};
+pub use bounded::Bounded;
+pub use client::{
+    BATCH_OPS_MAX, BatchOp, BatchOut, Coverage, DotName, Expiry, Level, ReadOptions, ReadOut,
+    ServiceError, Sibling, WriteOptions, WriteOut,
+};
