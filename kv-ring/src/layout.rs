@@ -271,6 +271,6 @@ pub(crate) fn check_size(specs: &[NodeSpec], replicas: usize) -> Result<(), Erro
     Ok(())
 }
 
-fn place<N: Ord>(members: &[N], node: N) -> u16 {
+fn place<N: Ord + Copy>(members: &[N], node: N) -> u16 {
     members.binary_search(&node).map_or(NOBODY, |index| index as u16)
 }

@@ -15,7 +15,7 @@ mod slot;
 mod token;
 mod topology;
 
-pub use claim::{AutoClaim, Claim, ClaimRequest, FastClaim, FlowClaim, NOBODY};
+pub use claim::{AutoClaim, Claim, ClaimRequest, FastClaim, FlowClaim, NOBODY, Share};
 pub use error::Error;
 pub use history::{History, LIVE_LAYOUTS_MAX};
 pub use layout::{Layout, MEMBERS_MAX, REPLICAS_MAX};

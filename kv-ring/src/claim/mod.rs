@@ -5,9 +5,15 @@
 //! is a heuristic for clusters that are too large for it; [`AutoClaim`] takes the one that fits.
 //! Invariant: the same request has the same answer, on any machine.
 
+mod flow;
 mod heuristic;
+mod network;
+mod order;
+mod share;
 
-pub use heuristic::{AutoClaim, FastClaim, FlowClaim};
+pub use flow::FlowClaim;
+pub use heuristic::FastClaim;
+pub use share::Share;
 
 use alloc::vec::Vec;
 
@@ -71,6 +77,20 @@ pub trait Claim {
     /// # Errors
     /// [`Error::TooManyNodes`] when there are more than it is made for.
     fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<u16>, Error>;
+}
+
+/// [`FlowClaim`] up to [`FlowClaim::nodes_max`], [`FastClaim`] above.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AutoClaim;
+
+impl Claim for AutoClaim {
+    fn claim(&self, request: &ClaimRequest<'_>) -> Result<Vec<u16>, Error> {
+        if request.nodes().len() <= FlowClaim::nodes_max(request.partitions()) {
+            FlowClaim.claim(request)
+        } else {
+            FastClaim.claim(request)
+        }
+    }
 }
 
 /// A well-mixed function of two numbers (the finalizer of SplitMix64), to break ties without
