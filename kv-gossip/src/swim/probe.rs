@@ -36,9 +36,9 @@ struct Probe<N> {
 }
 
 /// A probe that we run for another member.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Relay<N> {
-    origin: N,
+    origin: Target<N>,
     origin_seq: u64,
     target: N,
     seq: u64,
@@ -57,7 +57,7 @@ impl<N: NodeCode> Probes<N> {
 
     pub(super) fn remove_node(&mut self, node: N) {
         self.in_flight.retain(|probe| probe.node != node);
-        self.relays.retain(|relay| relay.target != node && relay.origin != node);
+        self.relays.retain(|relay| relay.target != node && relay.origin != Target::Node(node));
     }
 
     /// Regular traffic has shown that `node` is there: its probes need not fail.
@@ -123,13 +123,19 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
     }
 
     /// Probes for another member.
-    pub(super) fn relay(&mut self, origin: N, origin_seq: u64, target: N, address: Address) {
+    pub(super) fn relay(
+        &mut self,
+        origin: Target<N>,
+        origin_seq: u64,
+        target: N,
+        address: Address,
+    ) {
         if self.leaving || self.probes.relays.len() >= self.config.extra_probes_max {
             return;
         }
         if target == self.me {
             let ack = Message::Ack { seq: origin_seq, target };
-            self.transmit(Target::Node(origin), &ack);
+            self.transmit(origin, &ack);
             return;
         }
         let seq = self.next_counter();
@@ -158,7 +164,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         if let Some(place) = relay {
             let relay = probes.relays.swap_remove(place);
             let ack = Message::Ack { seq: relay.origin_seq, target };
-            self.transmit(Target::Node(relay.origin), &ack);
+            self.transmit(relay.origin, &ack);
         }
     }
 
@@ -193,12 +199,12 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         self.probes.relays.retain_mut(|relay| {
             if relay.nack_at <= now {
                 relay.nack_at = Millis::NEVER;
-                nacks.push((relay.origin, relay.origin_seq, relay.target));
+                nacks.push((relay.origin.clone(), relay.origin_seq, relay.target));
             }
             relay.deadline > now
         });
         for (origin, seq, target) in nacks {
-            self.transmit(Target::Node(origin), &Message::Nack { seq, target });
+            self.transmit(origin, &Message::Nack { seq, target });
         }
     }
 

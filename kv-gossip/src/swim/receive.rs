@@ -7,7 +7,7 @@ use super::Swim;
 use crate::Error;
 use crate::identity::{Address, NodeCode};
 use crate::member::State;
-use crate::message::{Message, Packet, Update};
+use crate::message::{Account, Message, Packet, Update};
 use crate::output::Target;
 use crate::rng::Rng;
 use crate::time::Millis;
@@ -39,7 +39,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
                 Update::Fact(fact) => self.apply_fact(&fact),
             }
         }
-        let answered = self.answer(from, &packet.message);
+        let answered = self.answer(&packet.sender, &packet.message);
         // It is alive and doesn't know what we think of it: a probe will tell it.
         if packet.sender.state == State::Up && !matches!(packet.message, Message::Ack { .. }) {
             self.reassure(from);
@@ -83,22 +83,29 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         self.urge(node, false);
     }
 
-    fn answer(&mut self, from: N, message: &Message<'_, N>) -> Result<(), Error> {
+    fn answer(&mut self, sender: &Account<'_, N>, message: &Message<'_, N>) -> Result<(), Error> {
+        let from = sender.node;
+        // There may have been no room for a stranger in the table.
+        let back = if self.table.contains_key(&from) {
+            Target::Node(from)
+        } else {
+            Target::Address(Address::from_wire(sender.address))
+        };
         match *message {
             Message::Ping { seq, target } => {
                 if target != self.me {
                     return Err(Error::WrongTarget);
                 }
-                self.transmit(Target::Node(from), &Message::Ack { seq, target });
+                self.transmit(back, &Message::Ack { seq, target });
             }
             Message::Ack { seq, target } => self.on_ack(seq, target),
             Message::Nack { seq, target } => self.probes.on_nack(seq, target),
             Message::PingReq { seq, target, address } => {
-                self.relay(from, seq, target, Address::from_wire(address));
+                self.relay(back, seq, target, Address::from_wire(address));
             }
             Message::Gossip => {}
-            Message::Pull(pull) => self.on_pull(from, &pull),
-            Message::Page { token, next } => self.on_page(from, token, next),
+            Message::Pull(pull) => self.on_pull(back, &pull),
+            Message::Page { token, next } => self.on_page(from, back, token, next),
         }
         Ok(())
     }

@@ -28,6 +28,9 @@ pub const SEEDS_MAX: usize = 64;
 /// How many comparisons run at once; the oldest makes room.
 const SESSIONS_MAX: usize = 16;
 
+/// How often one page is asked for; each time waits for `probe_timeout_ms`.
+const TRIES_MAX: u32 = 4;
+
 /// An address to begin with.
 #[derive(Clone, Debug)]
 pub(super) struct Seed<N> {
@@ -42,6 +45,7 @@ pub(super) struct Session<N> {
     with: Target<N>,
     cursor: Option<Cursor<N>>,
     in_return: bool,
+    tries_left: u32,
     expires: Millis,
 }
 
@@ -84,11 +88,20 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
 
     pub(super) fn expire_sessions(&mut self) {
         let now = self.now;
-        let before = self.sessions.len();
-        self.sessions.retain(|session| session.expires > now);
-        // The first comparison is not to wait for the next regular one.
-        if !self.joined && self.sessions.len() < before && self.live > 1 {
-            self.timers.sync_at = now;
+        let expired = self.sessions.extract_if(.., |session| session.expires <= now);
+        for session in expired.collect::<Vec<_>>() {
+            // A seed has its own pace.
+            let goes_on = match &session.with {
+                Target::Node(node) => self.state(*node).is_some_and(State::is_live),
+                Target::Address(_) => false,
+            };
+            if goes_on && session.tries_left > 1 {
+                let tries = session.tries_left - 1;
+                self.pull(session.with, session.cursor, session.in_return, tries);
+            } else if !self.joined && self.live > 1 {
+                // The first comparison is not to wait for the next regular one.
+                self.timers.sync_at = now;
+            }
         }
     }
 
@@ -97,7 +110,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
     }
 
     /// Answers with what we know better, from the cursor on.
-    pub(super) fn on_pull(&mut self, from: N, pull: &Pull<'_, N>) {
+    pub(super) fn on_pull(&mut self, back: Target<N>, pull: &Pull<'_, N>) {
         let theirs: BTreeMap<N, _> = pull
             .entries()
             .map(|entry| (entry.node, ((entry.incarnation, entry.state), entry.digest)))
@@ -114,7 +127,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             return;
         }
         self.budget.sync_bytes -= bytes;
-        self.send(Target::Node(from), writer);
+        self.send(back.clone(), writer);
 
         let knows_better = theirs.iter().any(|(node, (account, digest))| {
             if *node == self.me || self.refused.contains(node) || account.0 > COUNTER_MAX {
@@ -126,12 +139,18 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             }
         });
         if knows_better && !pull.in_return && !self.leaving {
-            self.start_comparison(Target::Node(from), true);
+            self.start_comparison(back, true);
         }
     }
 
     /// The rest of a page was applied with the news; go on where it ends.
-    pub(super) fn on_page(&mut self, from: N, token: u64, next: Option<Cursor<N>>) {
+    pub(super) fn on_page(
+        &mut self,
+        from: N,
+        back: Target<N>,
+        token: u64,
+        next: Option<Cursor<N>>,
+    ) {
         let Some(place) = self.sessions.iter().position(|session| session.token == token) else {
             return;
         };
@@ -147,12 +166,14 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         }
         match next {
             Some(cursor) if session.cursor.is_none_or(|before| cursor > before) => {
-                self.pull(Target::Node(from), Some(cursor), session.in_return);
+                self.pull(back, Some(cursor), session.in_return, TRIES_MAX);
             }
             Some(_) => {}
             None if self.joined => {}
             None => {
                 self.joined = true;
+                // Whoever joined together with us was missing from what we were told.
+                self.timers.compare_soon(self.now, &self.config);
                 self.event(Event::Joined);
             }
         }
@@ -160,17 +181,24 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
 
     fn start_comparison(&mut self, with: Target<N>, in_return: bool) {
         if !self.sessions.iter().any(|session| session.with == with) {
-            self.pull(with, None, in_return);
+            self.pull(with, None, in_return, TRIES_MAX);
         }
     }
 
-    fn pull(&mut self, with: Target<N>, cursor: Option<Cursor<N>>, in_return: bool) {
+    fn pull(
+        &mut self,
+        with: Target<N>,
+        cursor: Option<Cursor<N>>,
+        in_return: bool,
+        tries_left: u32,
+    ) {
         if self.sessions.len() >= SESSIONS_MAX {
             self.sessions.remove(0);
         }
         let token = self.next_counter();
-        let expires = self.now.plus(self.config.probe_timeout_ms.saturating_mul(4));
-        self.sessions.push(Session { token, with: with.clone(), cursor, in_return, expires });
+        let expires = self.now.plus(self.config.probe_timeout_ms);
+        let session = Session { token, with: with.clone(), cursor, in_return, tries_left, expires };
+        self.sessions.push(session);
 
         let bare = self.head(&message::pull(token, cursor, true, in_return, &[]));
         let entries_max = bare.room() / ENTRY_BYTES;

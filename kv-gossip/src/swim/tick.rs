@@ -20,6 +20,9 @@ pub(super) struct Timers {
     pub(super) join_pause_ms: u64,
     pub(super) gossip_at: Millis,
     pub(super) sync_at: Millis,
+    sync_pause_ms: u64,
+    /// What the last poll left to be done first, as far as it judges others.
+    due_at: Millis,
     probe_at: Millis,
     reconnect_at: Millis,
 }
@@ -31,9 +34,17 @@ impl Timers {
             join_pause_ms: config.join_retry_ms,
             gossip_at: now,
             sync_at: now.plus(config.sync_interval_ms),
+            sync_pause_ms: config.sync_interval_ms,
+            due_at: now.plus(config.probe_interval_ms),
             probe_at: now.plus(config.probe_interval_ms),
             reconnect_at: now.plus(config.reconnect_interval_ms),
         }
+    }
+
+    /// Compares often at first, then as usual.
+    pub(super) fn compare_soon(&mut self, now: Millis, config: &Config) {
+        self.sync_pause_ms = config.probe_interval_ms.min(config.sync_interval_ms);
+        self.sync_at = self.sync_at.min(now.plus(self.sync_pause_ms));
     }
 }
 
@@ -59,7 +70,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
     /// Does what is due at `now`. Not needed before [`next_wake`](Self::next_wake); being late
     /// harms nobody but delays what we would notice. O(members) at most once a period.
     pub fn poll(&mut self, now: Millis) {
-        let late_ms = now.since(self.next_wake());
+        let late_ms = now.since(self.timers.due_at);
         self.advance(now);
         self.renew_budget();
         if late_ms > self.config.probe_timeout_ms {
@@ -74,6 +85,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             self.timers.gossip_at = self.now.plus(self.config.gossip_interval_ms);
             self.gossip();
         }
+        self.timers.due_at = self.next_judgement();
     }
 
     /// When [`poll`](Self::poll) has something to do. O(suspicions and probes in flight).
@@ -83,19 +95,26 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             return gossip_at;
         }
         let timers = &self.timers;
-        let suspicion_at = self.suspicions.values().map(|suspicion| suspicion.deadline).min();
         [
             gossip_at,
             timers.join_at,
             timers.sync_at,
-            timers.probe_at,
             timers.reconnect_at,
-            suspicion_at.unwrap_or(Millis::NEVER),
-            self.probes.next_wake(),
             self.next_expiry(),
+            self.next_judgement(),
         ]
         .into_iter()
         .fold(Millis::NEVER, Millis::min)
+    }
+
+    /// When a probe starts or fails, or a suspicion ends: it must not be taken late for true.
+    fn next_judgement(&self) -> Millis {
+        if self.leaving {
+            return Millis::NEVER;
+        }
+        let suspicion_at = self.suspicions.values().map(|suspicion| suspicion.deadline).min();
+        let suspicion_at = suspicion_at.unwrap_or(Millis::NEVER);
+        self.timers.probe_at.min(self.probes.next_wake()).min(suspicion_at)
     }
 
     /// Makes sure that the budget is the current period's, also when messages come between polls.
@@ -119,7 +138,9 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             self.start_probe();
         }
         if self.timers.sync_at <= now {
-            self.timers.sync_at = now.plus(self.config.sync_interval_ms);
+            self.timers.sync_at = now.plus(self.timers.sync_pause_ms);
+            let doubled = self.timers.sync_pause_ms.saturating_mul(2);
+            self.timers.sync_pause_ms = doubled.min(self.config.sync_interval_ms);
             self.compare_with_someone();
         }
         if self.timers.reconnect_at <= now {
