@@ -169,7 +169,9 @@ mod tests {
 
     fn context(dots: &[Dot], exceptions: &[Dot]) -> Context {
         let mut context = Context::from(dots.iter().copied().collect::<VersionVector>());
-        exceptions.iter().for_each(|dot| context.except(*dot));
+        for dot in exceptions {
+            context.except(*dot);
+        }
         context
     }
 

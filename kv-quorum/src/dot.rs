@@ -76,6 +76,25 @@ impl HybridTime {
         if wall.0 > last.0 { wall } else { Self(last.0.saturating_add(1)) }
     }
 
+    /// The clock after it was shown a dot of time `seen`: at least that, so that what is minted
+    /// next is above everything that it replaces and what GET shows never goes back. A time more
+    /// than `ahead_ms_max` beyond `wall_ms` is somebody's broken clock and moves nothing.
+    ///
+    /// ```
+    /// # use kv_quorum::HybridTime;
+    /// let (last, seen) = (HybridTime::new(1_000, 0), HybridTime::new(5_000, 3));
+    /// assert_eq!(HybridTime::observe(last, seen, 1_000, 60_000), seen);
+    /// assert_eq!(HybridTime::observe(last, seen, 1_000, 3_000), last);
+    /// ```
+    #[must_use]
+    pub const fn observe(last: Self, seen: Self, wall_ms: u64, ahead_ms_max: u64) -> Self {
+        if seen.0 > last.0 && seen.ms() <= wall_ms.saturating_add(ahead_ms_max) {
+            seen
+        } else {
+            last
+        }
+    }
+
     /// The time just before this one ([`ZERO`](Self::ZERO) stays).
     #[must_use]
     pub const fn before(self) -> Self {

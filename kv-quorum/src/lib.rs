@@ -57,7 +57,7 @@ mod vector;
 mod version;
 mod write;
 pub use codec::{
-    EncodedJoin, JoinOutcome, Peek, blind_overwrite, fingerprint_of, join_encoded, peek,
+    EncodedJoin, JoinOutcome, Peek, blind_overwrite, fingerprint_of, join_encoded, latest_of, peek,
     same_versions,
 };
 pub use context::Context;

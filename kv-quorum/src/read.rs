@@ -32,7 +32,7 @@ pub struct ReadReply<B> {
 /// What a node has for the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadBody<B> {
-    /// The same live dots and registers as the first answer that was given to the tracker, whose
+    /// The same live dots and registers as what was [offered](ReadTracker::offer): its
     /// fingerprint was sent along with the call.
     Same,
     /// This encoded record.
@@ -57,8 +57,11 @@ pub enum ReadStep<N, B> {
     /// Ask these.
     Contact(Vec<N>),
     /// Write this record to these, and tell [`ReadTracker::on_repaired`] when each has joined it
-    /// durably. Replaces an earlier request to repair.
+    /// durably.
     Repair {
+        /// To be given back with each acknowledgement: a later answer may make the join larger,
+        /// and then what was acknowledged for a smaller one counts for nothing.
+        round: u32,
         /// Those that lack some of it.
         nodes: Vec<N>,
         /// The join, encoded.
@@ -98,7 +101,9 @@ pub struct ReadTracker<N, B> {
     replied: u64,
     /// All that answered.
     heard: u64,
-    /// What the first of them has.
+    /// What goes with [`ReadBody::Same`].
+    offered: Option<Option<B>>,
+    /// What the first that answered has.
     reference: Option<Answer<B>>,
     /// Those that have the same as the first.
     same: u64,
@@ -110,6 +115,8 @@ pub struct ReadTracker<N, B> {
     holding: u64,
     /// Those that were asked to take the join.
     repairing: u64,
+    /// How often the join became another.
+    repair_round: u32,
     done: bool,
 }
 
@@ -131,12 +138,14 @@ where
             standing: Standing::default(),
             replied: 0,
             heard: 0,
+            offered: None,
             reference: None,
             same: 0,
             others: Vec::new(),
             joined: None,
             holding: 0,
             repairing: 0,
+            repair_round: 0,
             done: false,
         }
     }
@@ -152,6 +161,13 @@ where
         if self.done { ReadStep::Wait } else { self.contact_wanted() }
     }
 
+    /// Names the record (`None`: that there is none) whose fingerprint goes along with the calls,
+    /// so that who has the same need not send it. Usually the coordinator's own, which is *also*
+    /// to be given as its answer.
+    pub fn offer(&mut self, record: Option<B>) {
+        self.offered = Some(record);
+    }
+
     /// One more to ask, because those asked are slow; `None` when all have been asked. What it
     /// answers counts like any other.
     pub fn hedge(&mut self) -> Option<N> {
@@ -164,7 +180,8 @@ where
         self.plan.node(index)
     }
 
-    /// `node` answered. A record that is not well-formed counts as a failure.
+    /// `node` answered. A record that is not well-formed, or `Same` when
+    /// nothing was offered, counts as a failure.
     pub fn on_reply(&mut self, node: N, reply: ReadReply<B>) -> ReadStep<N, B> {
         let Some(index) = self.plan.index_of(node) else { return ReadStep::Wait };
         if self.heard >> index & 1 == 1 {
@@ -175,8 +192,8 @@ where
         let record = match reply.body {
             ReadBody::Record(record) => Some(record),
             ReadBody::Absent => None,
-            ReadBody::Same => match &self.reference {
-                Some(first) => first.record.clone(),
+            ReadBody::Same => match &self.offered {
+                Some(record) => record.clone(),
                 None => return self.on_failure(node),
             },
         };
@@ -193,11 +210,11 @@ where
         if self.done { ReadStep::Wait } else { self.decide() }
     }
 
-    /// `node` has joined the record of the last [`ReadStep::Repair`], durably.
-    pub fn on_repaired(&mut self, node: N) -> ReadStep<N, B> {
+    /// `node` has joined the record of the [`ReadStep::Repair`] of this `round`, durably.
+    pub fn on_repaired(&mut self, node: N, round: u32) -> ReadStep<N, B> {
         let Some(index) = self.plan.index_of(node) else { return ReadStep::Wait };
         let bit = 1 << index;
-        if self.repairing & bit == 0 {
+        if self.repairing & bit == 0 || round != self.repair_round {
             return ReadStep::Wait;
         }
         self.repairing &= !bit;
@@ -275,6 +292,7 @@ where
             self.joined = Some(joined);
             self.holding = 0;
             self.repairing = 0;
+            self.repair_round += 1;
         }
         let joined = self.joined.as_ref().map(AsRef::as_ref);
         if let Some(first) = &self.reference
@@ -307,7 +325,8 @@ where
             return ReadStep::Wait;
         }
         self.repairing |= lacking;
-        ReadStep::Repair { nodes: self.plan.named(lacking), record: joined }
+        let (round, nodes) = (self.repair_round, self.plan.named(lacking));
+        ReadStep::Repair { round, nodes, record: joined }
     }
 
     fn value(&mut self, record: Option<B>, counted: u64) -> ReadStep<N, B> {

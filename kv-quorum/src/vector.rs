@@ -81,6 +81,12 @@ impl VersionVector {
         self.entries.iter().copied()
     }
 
+    /// The latest time in it, of any actor; zero when it covers nothing. What a clock is shown
+    /// before the next mint. O(n).
+    pub fn latest(&self) -> HybridTime {
+        self.entries.iter().map(|entry| entry.1).max().unwrap_or(HybridTime::ZERO)
+    }
+
     /// How many actors it names.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -9,7 +9,7 @@
 use super::bytes::{dot_bytes, put_dot};
 use super::view::RecordView;
 use super::{DOT_BYTES, HEADER_BYTES, Record, put_header, put_version, version_len};
-use crate::dot::Dot;
+use crate::dot::{Dot, HybridTime};
 use crate::error::Error;
 use crate::expiry::Expiry;
 use crate::record::fingerprint_chunk;
@@ -84,6 +84,16 @@ pub fn peek(bytes: &[u8]) -> Result<Option<Peek>, Error> {
     }))
 }
 
+/// The latest time that the record covers, of any actor: what a clock is shown before it mints
+/// over the record ([`HybridTime::observe`]). Zero for a record that covers nothing.
+///
+/// # Errors
+/// [`Error::Truncated`], [`Error::UnknownFormat`] or [`Error::Malformed`].
+pub fn latest_of(bytes: &[u8]) -> Result<HybridTime, Error> {
+    let entries = RecordView::parse(bytes)?.entries();
+    Ok(entries.into_iter().map(|entry| entry.time).max().unwrap_or(HybridTime::ZERO))
+}
+
 /// Feeds `sink` what [`Record::fingerprint`] feeds it for the same record.
 ///
 /// # Errors
@@ -102,7 +112,11 @@ pub fn fingerprint_of(bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), E
 /// [`Error::Truncated`], [`Error::UnknownFormat`] or [`Error::Malformed`].
 pub fn same_versions(a: Option<&[u8]>, b: Option<&[u8]>) -> Result<bool, Error> {
     let parse = |bytes: Option<_>| bytes.map(RecordView::parse).transpose();
-    let (a, b) = (parse(a)?, parse(b)?);
+    let first = parse(a)?;
+    if a == b {
+        return Ok(true);
+    }
+    let (a, b) = (first, parse(b)?);
     let key = |version: Version<&[u8]>| (version.dot, version.expiry);
     let a = a.into_iter().flat_map(|view| view.live().map(key));
     let b = b.into_iter().flat_map(|view| view.live().map(key));
@@ -123,7 +137,7 @@ pub fn blind_overwrite<V: AsRef<[u8]>>(
     let version = draft.at(dot);
     let own = version_len(&version);
     let Some(existing) = existing else {
-        if dot.time == crate::HybridTime::ZERO {
+        if dot.time == HybridTime::ZERO {
             return Err(Error::DotNotNew);
         }
         out.reserve(HEADER_BYTES + DOT_BYTES + own);
@@ -146,7 +160,7 @@ pub fn blind_overwrite<V: AsRef<[u8]>>(
             break;
         }
     }
-    if dot.time == crate::HybridTime::ZERO {
+    if dot.time == HybridTime::ZERO {
         return Err(Error::DotNotNew);
     }
     let count = entries.len() + usize::from(!known);

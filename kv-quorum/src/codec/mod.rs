@@ -21,7 +21,7 @@ mod fast;
 mod view;
 
 pub use fast::{
-    EncodedJoin, JoinOutcome, Peek, blind_overwrite, fingerprint_of, join_encoded, peek,
+    EncodedJoin, JoinOutcome, Peek, blind_overwrite, fingerprint_of, join_encoded, latest_of, peek,
     same_versions,
 };
 
