@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::compaction::CompactionFilter;
 use crate::compression::RAW_BLOCK_BYTES_MAX;
 use crate::error::Error;
 use crate::sstable::{Bloom, FilterPolicy};
@@ -79,14 +80,16 @@ pub struct Config {
     pub level_fanout: u64,
     /// Size at which the manifest is written anew, in bytes.
     pub manifest_bytes_max: u64,
+    /// What the owner knows to be dead or replaced, asked while tables are rewritten.
+    pub compaction_filter: Option<Arc<dyn CompactionFilter>>,
     /// A planted bug, for tests that must catch it.
-    #[cfg(feature = "__planted")]
+    #[cfg(any(test, feature = "__planted"))]
     pub planted: Planted,
 }
 
 /// Bugs that can be switched on in a build with the feature `__planted`, to prove that a test
 /// catches them.
-#[cfg(feature = "__planted")]
+#[cfg(any(test, feature = "__planted"))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Planted {
@@ -121,7 +124,8 @@ impl Default for Config {
             level1_bytes: 256 << 20,
             level_fanout: 10,
             manifest_bytes_max: 4 << 20,
-            #[cfg(feature = "__planted")]
+            compaction_filter: None,
+            #[cfg(any(test, feature = "__planted"))]
             planted: Planted::None,
         }
     }

@@ -6,12 +6,13 @@
 //! and publishes the durable ticket. Life of a read: memtable, sealed memtables, tables, newest
 //! first, all of one immutable view.
 //!
-//! Lock order: step, log, commit, view. Invariant: no file system call is made under the commit
+//! Lock order: step, log, manifest, commit, view. Invariant: no file system call is made under the commit
 //! lock.
 
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,15 +22,19 @@ use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use crate::commit::{Batch, Commit};
 use crate::config::{Config, Threads};
 use crate::error::Error;
+use crate::explain::{self, Explanation};
 use crate::fs::Fs;
-use crate::iter::{Visible, visible};
-use crate::memtable::Memtable;
+use crate::iter::{Visible, merge, visible};
+use crate::key::{Entry, EntryIter};
+use crate::memtable::{Memtable, Seen, is_empty_range};
 use crate::metrics::{Counters, Stats};
 use crate::poison::Poison;
 use crate::recovery;
 use crate::snapshot::{Held, Snapshots};
-use crate::step::{self, StepOutcome};
+use crate::sstable::{ResidentEntry, as_slice};
+use crate::step::{self, StepOutcome, Work};
 use crate::ticket::{OnDurable, Ticket, Tickets};
+use crate::version::{LEVELS, Manifest, Opener, Version};
 use crate::wal::recycle::Segments;
 use crate::wal::writer::LogWriter;
 
@@ -77,6 +82,13 @@ pub(crate) struct Shared {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) poison: Poison,
     pub(crate) counters: Counters,
+    pub(crate) manifest: Mutex<Manifest>,
+    pub(crate) opener: Opener,
+    /// The next id of a table or number of a segment.
+    pub(crate) ids: Arc<AtomicU64>,
+    /// Operations up to this sequence are in tables.
+    pub(crate) flushed_seq: AtomicU64,
+    pub(crate) work: Work,
     /// Serializes inline steps.
     pub(crate) step: Mutex<()>,
     _lock: DirLock,
@@ -88,6 +100,7 @@ pub(crate) struct View {
     pub(crate) active: Arc<Memtable>,
     /// Newest first.
     pub(crate) sealed: Vec<Arc<Memtable>>,
+    pub(crate) version: Arc<Version>,
 }
 
 /// The lock on the directory.
@@ -117,13 +130,18 @@ impl Engine {
         let state = recovery::recover(&fs, dir, &config)?;
         let shared = Arc::new(Shared {
             dir: dir.to_path_buf(),
-            commit: Mutex::new(Commit::new(state.next_seq, Arc::clone(&state.view.active))),
+            commit: Mutex::new(Commit::new(state.last_seq + 1, Arc::clone(&state.view.active))),
             log_wake: Condvar::new(),
             room: Condvar::new(),
             log: Mutex::new(LogWriter::new(Arc::clone(&state.segments), config.log_segment_bytes)),
             segments: state.segments,
             view: RwLock::new(Arc::new(state.view)),
-            tickets: Tickets::new(state.next_seq - 1),
+            tickets: Tickets::new(state.last_seq),
+            manifest: Mutex::new(state.manifest),
+            opener: state.opener,
+            ids: state.ids,
+            flushed_seq: AtomicU64::new(state.last_seq),
+            work: Work::default(),
             snapshots: Arc::default(),
             poison: Poison::default(),
             counters: Counters::default(),
@@ -194,14 +212,18 @@ impl Engine {
     /// or on compaction.
     ///
     /// # Errors
-    /// None today; kept for damage found in a cached block.
+    /// [`Error::Corrupt`] when a cached block turns out to be malformed.
     pub fn get_resident(&self, key: &[u8]) -> Result<Resident, Error> {
         let view = self.shared().view();
-        Ok(match view.get_memory(key, u64::MAX) {
-            Some((_, None)) | None => Resident::Absent,
-            Some((seq, Some(value))) => {
-                Resident::Found(Found { value, ticket: Ticket::from_seq(seq) })
+        if let Some(seen) = view.get_memory(key, u64::MAX) {
+            return Ok(seen.found().map_or(Resident::Absent, Resident::Found));
+        }
+        Ok(match view.version.get_resident(key, u64::MAX)? {
+            ResidentEntry::Found(entry) => {
+                Seen::from(entry).found().map_or(Resident::Absent, Resident::Found)
             }
+            ResidentEntry::Absent => Resident::Absent,
+            ResidentEntry::NeedsIo => Resident::NeedsIo,
         })
     }
 
@@ -240,6 +262,14 @@ impl Engine {
             Threads::Inline => self.shared().step(),
             Threads::Background => Ok(StepOutcome::Idle),
         }
+    }
+
+    /// Where a read of `key` looks, in order, and where it ends. Never touches the disk.
+    ///
+    /// # Errors
+    /// As [`Engine::get_resident`].
+    pub fn explain(&self, key: &[u8]) -> Result<Explanation, Error> {
+        explain::explain(&self.shared().view(), key)
     }
 
     /// What the engine has done and holds.
@@ -328,11 +358,20 @@ impl Shared {
         if gathered > 0 && gathered + payload_bytes > self.config.log_buffer_bytes_max {
             return Some("log buffer");
         }
-        None
+        if !self.must_seal(commit) {
+            return None;
+        }
+        // The tree is looked at once for each memtable: that is how fast it grows.
+        let view = self.view.read();
+        if view.sealed.len() >= self.config.memtables_sealed_max {
+            return Some("sealed memtables");
+        }
+        (view.version.level(0).len() >= self.config.level0_tables_max).then_some("level 0")
     }
 
-    fn must_seal(&self, _commit: &Commit) -> bool {
-        false
+    fn must_seal(&self, commit: &Commit) -> bool {
+        let full = commit.active.bytes() >= self.config.memtable_bytes_max;
+        (full || commit.seal_wanted) && !commit.active.is_empty()
     }
 
     /// Puts the active memtable in line for its flush.
@@ -345,6 +384,8 @@ impl Shared {
         next.active = fresh;
         next.sealed.insert(0, old);
         *view = Arc::new(next);
+        drop(view);
+        self.work.add();
     }
 
     /// Stops writes for good: everyone who waits is told.
@@ -355,6 +396,7 @@ impl Shared {
         drop(self.commit.lock());
         self.room.notify_all();
         self.log_wake.notify_all();
+        self.work.add();
         error
     }
 
@@ -362,6 +404,7 @@ impl Shared {
         self.commit.lock().closed = true;
         self.log_wake.notify_all();
         self.room.notify_all();
+        self.work.close();
     }
 
     /// After the threads have ended: writes what is left, and tells those who still wait.
@@ -383,31 +426,58 @@ impl Shared {
             log_bytes: self.segments.live_bytes(),
             memtable_bytes: view.active.bytes(),
             memtables_sealed: view.sealed.len(),
+            flushed_seq: self.flushed_seq.load(Ordering::Relaxed),
+            level_tables: (0..LEVELS).map(|level| view.version.level(level).len()).collect(),
+            level_bytes: (0..LEVELS).map(|level| view.version.level_bytes(level)).collect(),
+            pinned_bytes: view.version.pinned_bytes(),
+            compaction_stopped: self.work.compaction_stopped().map(|e| e.to_string()),
             flushes: counters.flushes.value(),
             compactions: counters.compactions.value(),
             stalls: counters.stalls.value(),
             snapshots: self.snapshots.count(),
             waiting: self.tickets.waiting(),
             poisoned: self.poison.check().err().map(|e| e.to_string()),
-            ..Stats::default()
         }
     }
 }
 
 impl View {
     /// The version of `key` at `seq` in the memtables.
-    fn get_memory(&self, key: &[u8], seq: u64) -> Option<(u64, Option<Bytes>)> {
-        std::iter::once(&self.active)
-            .chain(&self.sealed)
-            .find_map(|table| table.get(key, seq))
-            .map(|seen| (seen.seq, seen.value))
+    pub(crate) fn get_memory(&self, key: &[u8], seq: u64) -> Option<Seen> {
+        std::iter::once(&self.active).chain(&self.sealed).find_map(|table| table.get(key, seq))
     }
 
     fn get(&self, key: &[u8], seq: u64) -> Result<Option<Found>, Error> {
-        Ok(match self.get_memory(key, seq) {
-            Some((seq, Some(value))) => Some(Found { value, ticket: Ticket::from_seq(seq) }),
-            Some((_, None)) | None => None,
-        })
+        if let Some(seen) = self.get_memory(key, seq) {
+            return Ok(seen.found());
+        }
+        Ok(self.version.get(key, seq)?.and_then(|entry| Seen::from(entry).found()))
+    }
+
+    /// All entries between the bounds, merged.
+    fn range(&self, lower: &Bound<Bytes>, upper: &Bound<Bytes>) -> EntryIter {
+        if is_empty_range(lower, upper) {
+            return Box::new(std::iter::empty());
+        }
+        let mut sources: Vec<EntryIter> = std::iter::once(&self.active)
+            .chain(&self.sealed)
+            .map(|table| table.range(lower.clone(), upper.clone()))
+            .collect();
+        sources.extend(self.version.iters(as_slice(lower), as_slice(upper)));
+        merge(sources)
+    }
+}
+
+impl Seen {
+    fn found(self) -> Option<Found> {
+        let ticket = Ticket::from_seq(self.seq);
+        self.value.map(|value| Found { value, ticket })
+    }
+}
+
+impl From<Entry> for Seen {
+    fn from(entry: Entry) -> Self {
+        Self { seq: entry.seq, value: entry.value }
     }
 }
 
@@ -438,8 +508,7 @@ impl Snapshot {
     pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
         let bound = |bound: Bound<&K>| bound.map(|key| Bytes::copy_from_slice(key.as_ref()));
         let (lower, upper) = (bound(range.start_bound()), bound(range.end_bound()));
-        let entries = self.view.active.range(lower, upper);
-        let entries = visible(entries, self.held.seq());
+        let entries = visible(self.view.range(&lower, &upper), self.held.seq());
         Iter { held: Arc::clone(&self.held), entries }
     }
 }

@@ -1,20 +1,34 @@
 //! Opening a directory: what is on the disk, and what of the log must be replayed.
 //!
+//! What the log holds goes into level 0 tables before the directory counts as open, and the
+//! segments are retired. That makes three hazards go away at once: frames that were written but
+//! never synced (the process was killed, or a sync failed and the page cache only pretends) are
+//! made durable by writing them anew; a cut tail can never be continued by stale frames behind it;
+//! and a crash during recovery only means that it is done again.
+//!
 //! Invariant: after recovery the state is that of a prefix of the appended batches which contains
-//! every durable one, and a new segment begins with the next frame: a segment that recovery read
-//! is never written to again.
+//! every durable one, all of it is synced, and no segment that recovery read is written to again.
 
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+
+use crate::cache::BlockCache;
+use crate::compaction;
 use crate::config::Config;
 use crate::engine::View;
 use crate::error::Error;
-use crate::fs::{Fs, OpenMode};
+use crate::fs::Fs;
 use crate::memtable::Memtable;
+use crate::sstable::{TableMeta, table_id};
+use crate::version::{Edit, Manifest, Opener, Version};
+use crate::wal::frame::{self, Ops};
 use crate::wal::reader;
-use crate::wal::recycle::Segments;
+use crate::wal::recycle::{Segment, Segments};
 
 /// Directory of the log, inside the engine's.
 const LOG_DIR: &str = "log";
@@ -25,8 +39,12 @@ const LOCK_FILE: &str = "LOCK";
 pub(crate) struct Recovered {
     pub(crate) view: View,
     pub(crate) segments: Arc<Segments>,
-    /// Sequence of the next operation.
-    pub(crate) next_seq: u64,
+    pub(crate) manifest: Manifest,
+    pub(crate) opener: Opener,
+    /// The next id of a table or number of a segment.
+    pub(crate) ids: Arc<AtomicU64>,
+    /// Sequence of the last operation; it is synced.
+    pub(crate) last_seq: u64,
 }
 
 /// Creates the directories and takes the lock.
@@ -46,41 +64,147 @@ pub(crate) fn claim_dir(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn Send + Sync>,
 
 /// Reads the directory back.
 pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<Recovered, Error> {
-    let flushed_seq = 0;
-    let log_dir: PathBuf = dir.join(LOG_DIR);
+    let (manifest, found) = Manifest::open(fs, dir, config.manifest_bytes_max)?;
+    let orphan_end = remove_orphans(&**fs, dir, &found.version)?;
+    let opener = Opener {
+        fs: Arc::clone(fs),
+        dir: dir.to_path_buf(),
+        cache: Arc::new(BlockCache::new(config.cache_bytes_max, config.block_bytes)),
+        filter: Arc::clone(&config.filter),
+    };
+    let ids = Arc::new(AtomicU64::new(found.next_file_id.max(orphan_end).max(1)));
     let segments = Segments::open(
         Arc::clone(fs),
-        log_dir.clone(),
+        dir.join(LOG_DIR),
         config.log_segment_bytes,
         config.log_segments_spare_max,
+        Arc::clone(&ids),
     )?;
-    let active = Arc::new(Memtable::default());
+    segments.retire(found.flushed_seq)?;
+    let mut replay = Replay {
+        config,
+        version: found.version.open(&opener)?,
+        opener: &opener,
+        manifest,
+        ids: &ids,
+        table: Arc::new(Memtable::default()),
+        last_seq: found.flushed_seq,
+    };
     let live = segments.live();
-    let mut next_seq = flushed_seq + 1;
-    if live.first().is_some_and(|first| first.first_seq > next_seq) {
-        return Err(Error::corrupt(&log_dir, 0, "the oldest log segment is missing"));
+    replay.run(&live, &dir.join(LOG_DIR))?;
+    if !live.is_empty() {
+        // Before a segment loses its name the manifest must know that its number is used up.
+        replay.use_up_ids()?;
     }
-    for (n, segment) in live.iter().enumerate() {
-        let end_seq = live.get(n + 1).map(|next| next.first_seq);
-        let scan = reader::scan(&**fs, segment, end_seq)?;
-        for (first_seq, ops, payload) in &scan.frames {
-            if first_seq + u64::from(*ops) <= next_seq {
-                continue;
-            }
-            let inserted = active.insert(*first_seq, payload, 0);
-            if inserted != Ok(*ops) {
-                return Err(Error::corrupt(&segment.path, 0, "a frame's operations do not parse"));
-            }
-        }
-        next_seq = next_seq.max(scan.next_seq);
-        let file = fs
-            .open(&segment.path, OpenMode::Write)
-            .map_err(|e| Error::io("open", &segment.path, e))?;
-        file.sync_data().map_err(|e| Error::io("sync", &segment.path, e))?;
-    }
+    let Replay { version, manifest, last_seq, .. } = replay;
+    segments.retire_all()?;
+    let active = Arc::new(Memtable::default());
     Ok(Recovered {
-        view: View { active, sealed: Vec::new() },
+        view: View { active, sealed: Vec::new(), version: Arc::new(version) },
         segments: Arc::new(segments),
-        next_seq,
+        manifest,
+        opener,
+        ids,
+        last_seq,
     })
+}
+
+/// Removes table files that no version names: what a crash left of a flush or a compaction.
+/// Returns an id above theirs.
+fn remove_orphans(fs: &dyn Fs, dir: &Path, version: &Version<TableMeta>) -> Result<u64, Error> {
+    let mut end = 0;
+    for name in fs.list(dir).map_err(|e| Error::io("list", dir, e))? {
+        let Some(id) = table_id(&name) else { continue };
+        end = end.max(id.saturating_add(1));
+        if !version.tables().any(|(_, meta)| meta.file_id == id) {
+            let path = dir.join(&name);
+            fs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+        }
+    }
+    Ok(end)
+}
+
+/// The replay of a log.
+struct Replay<'a> {
+    config: &'a Config,
+    opener: &'a Opener,
+    manifest: Manifest,
+    version: Version,
+    ids: &'a AtomicU64,
+    /// What is replayed and not yet flushed.
+    table: Arc<Memtable>,
+    last_seq: u64,
+}
+
+impl Replay<'_> {
+    fn run(&mut self, live: &[Segment], log_dir: &PathBuf) -> Result<(), Error> {
+        if live.first().is_some_and(|first| first.first_seq > self.last_seq + 1) {
+            return Err(Error::corrupt(log_dir, 0, "the oldest log segment is missing"));
+        }
+        for (n, segment) in live.iter().enumerate() {
+            let end_seq = live.get(n + 1).map(|next| next.first_seq);
+            let scan = reader::scan(&*self.opener.fs, segment, end_seq)?;
+            for frame in &scan.frames {
+                self.insert(frame).map_err(|frame::BadOp| {
+                    let what = "a frame's operations do not parse";
+                    Error::corrupt(&segment.path, frame.offset, what)
+                })?;
+                if self.table.bytes() >= self.config.memtable_bytes_max {
+                    self.flush()?;
+                }
+            }
+            self.last_seq = self.last_seq.max(scan.next_seq - 1);
+        }
+        self.flush()
+    }
+
+    /// Inserts what of a frame is not flushed yet: a memtable may have ended inside a frame.
+    fn insert(&mut self, frame: &reader::Frame) -> Result<(), frame::BadOp> {
+        let flushed = (self.last_seq + 1).saturating_sub(frame.first_seq);
+        if flushed >= u64::from(frame.ops) {
+            return Ok(());
+        }
+        let mut payload = frame.payload.clone();
+        if flushed > 0 {
+            let mut rest = Vec::new();
+            for op in Ops::new(&frame.payload).skip(flushed as usize) {
+                let (key, value) = op?;
+                frame::push_op(&mut rest, &key, value.as_deref());
+            }
+            payload = Bytes::from(rest);
+        }
+        let ops = self.table.insert(frame.first_seq + flushed, &payload, 0)?;
+        if u64::from(ops) + flushed != u64::from(frame.ops) {
+            return Err(frame::BadOp);
+        }
+        self.last_seq = frame.first_seq + u64::from(frame.ops) - 1;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        if self.table.is_empty() {
+            return Ok(());
+        }
+        let table = std::mem::take(&mut self.table);
+        let mut context = compaction::Context {
+            fs: &*self.opener.fs,
+            dir: &self.opener.dir,
+            config: self.config,
+            snapshots: &[],
+            filter: None,
+            next_file_id: &mut || self.ids.fetch_add(1, Ordering::Relaxed),
+            stop: &|| false,
+        };
+        let entries = table.range(Bound::Unbounded, Bound::Unbounded);
+        let mut edit = compaction::flush(entries, table.last_seq(), &mut context)?;
+        edit.next_file_id = Some(self.ids.load(Ordering::Relaxed));
+        self.manifest.append(&edit)?;
+        self.version = self.version.apply(&edit, |meta| self.opener.open(meta))?;
+        Ok(())
+    }
+
+    fn use_up_ids(&mut self) -> Result<(), Error> {
+        let next_file_id = Some(self.ids.load(Ordering::Relaxed));
+        self.manifest.append(&Edit { next_file_id, ..Edit::default() })
+    }
 }

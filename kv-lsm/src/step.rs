@@ -4,16 +4,22 @@
 //!
 //! Invariant: a unit that fails poisons the engine.
 
+use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::commit::{Commit, Need};
-use crate::engine::Shared;
+use crate::compaction;
+use crate::engine::{Shared, View};
 use crate::error::Error;
+use crate::memtable::Memtable;
 use crate::poison::PanicGuard;
+use crate::sstable::table_path;
+use crate::version::Edit;
 use crate::wal::writer::{Group, LogWriter};
 
 /// After so long without writes the log gets a mark that says what was synced.
@@ -35,26 +41,213 @@ pub enum StepOutcome {
     Compacted,
 }
 
-/// Starts the threads.
+/// Wakes the threads that flush and compact.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    state: Mutex<WorkState>,
+    wake: Condvar,
+    closing: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct WorkState {
+    /// Rises whenever there may be something to do.
+    added: u64,
+    compaction_stopped: Option<Error>,
+}
+
+impl Work {
+    /// There may be something to do.
+    pub(crate) fn add(&self) {
+        self.state.lock().added += 1;
+        self.wake.notify_all();
+    }
+
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.add();
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn compaction_stopped(&self) -> Option<Error> {
+        self.state.lock().compaction_stopped.clone()
+    }
+
+    /// Sleeps until something was added after `seen`; false when the engine closes.
+    fn wait(&self, seen: &mut u64) -> bool {
+        let mut state = self.state.lock();
+        while state.added == *seen && !self.is_closing() {
+            self.wake.wait(&mut state);
+        }
+        *seen = state.added;
+        !self.is_closing()
+    }
+}
+
+/// Starts the threads: one writes the log, one flushes, one compacts.
 pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, Error> {
-    let log = Arc::clone(shared);
-    let log = std::thread::Builder::new()
-        .name("kv-lsm-log".to_owned())
-        .spawn(move || {
+    let lives: [(&str, fn(&Shared)); 3] = [
+        ("kv-lsm-log", Shared::run_log),
+        ("kv-lsm-flush", Shared::run_flush),
+        ("kv-lsm-compact", Shared::run_compaction),
+    ];
+    let mut threads = Vec::new();
+    for (name, life) in lives {
+        let own = Arc::clone(shared);
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _guard = PanicGuard(|| {
-                log.fail("the log writer panicked");
+                own.fail("a background thread panicked");
             });
-            log.run_log();
-        })
-        .map_err(|e| Error::io("start a thread for", &shared.dir, e))?;
-    Ok(vec![log])
+            life(&own);
+        });
+        match thread {
+            Ok(thread) => threads.push(thread),
+            Err(e) => {
+                // Those already started see it and end.
+                shared.fail("a thread could not be started");
+                shared.work.close();
+                return Err(Error::io("start a thread for", &shared.dir, e));
+            }
+        }
+    }
+    Ok(threads)
 }
 
 impl Shared {
     /// One unit of whatever there is to do.
     pub(crate) fn step(&self) -> Result<StepOutcome, Error> {
+        let _one_at_a_time = self.step.lock();
+        match self.step_log()? {
+            StepOutcome::Idle if self.flush_one()? => Ok(StepOutcome::Flushed),
+            StepOutcome::Idle if self.compact_one()? => Ok(StepOutcome::Compacted),
+            outcome => Ok(outcome),
+        }
+    }
+
+    fn run_flush(&self) {
+        let mut seen = 0;
+        loop {
+            match self.flush_one() {
+                Ok(true) => continue,
+                // Without a spare the log writer makes one itself, and fails if it must.
+                Ok(false) => drop(self.segments.prepare()),
+                Err(_) => return,
+            }
+            if !self.work.wait(&mut seen) {
+                return;
+            }
+        }
+    }
+
+    fn run_compaction(&self) {
+        let mut seen = 0;
+        loop {
+            match self.compact_one() {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(_) => return,
+            }
+            if !self.work.wait(&mut seen) {
+                return;
+            }
+        }
+    }
+
+    /// Flushes the oldest sealed memtable, if there is one, and retires its part of the log.
+    fn flush_one(&self) -> Result<bool, Error> {
         self.poison.check()?;
-        self.step_log()
+        let Some(table) = self.view().sealed.last().cloned() else { return Ok(false) };
+        let entries = table.range(Bound::Unbounded, Bound::Unbounded);
+        let flushed_seq = table.last_seq();
+        let done = self
+            .with_context(|context| compaction::flush(entries, flushed_seq, context))
+            .and_then(|edit| self.install(edit, Some(&table)));
+        match done {
+            Ok(()) => {}
+            Err(Error::Closed) => return Ok(false),
+            Err(e) => return Err(self.fail(&e.to_string())),
+        }
+        self.flushed_seq.store(flushed_seq, Ordering::Relaxed);
+        self.counters.flushes.add(1);
+        self.segments.retire(flushed_seq).map_err(|e| self.fail(&e.to_string()))?;
+        self.made_room();
+        self.work.add();
+        Ok(true)
+    }
+
+    /// Does the compaction that is due, if one is.
+    fn compact_one(&self) -> Result<bool, Error> {
+        self.poison.check()?;
+        if self.work.compaction_stopped().is_some() {
+            return Ok(false);
+        }
+        let version = Arc::clone(&self.view().version);
+        let Some(job) = compaction::choose(&*version, &self.config) else { return Ok(false) };
+        let done = self
+            .with_context(|context| compaction::run(&job, &version, context))
+            .and_then(|edit| self.install(edit, None));
+        match done {
+            Ok(()) => {}
+            Err(Error::Closed) => return Ok(false),
+            Err(e @ (Error::Corrupt { .. } | Error::Io { action: "read", .. })) => {
+                // Nothing was changed, and reads beside the damage are right: only this stops.
+                self.work.state.lock().compaction_stopped = Some(e);
+                return Ok(false);
+            }
+            Err(e) => return Err(self.fail(&e.to_string())),
+        }
+        self.counters.compactions.add(1);
+        self.made_room();
+        Ok(true)
+    }
+
+    fn with_context<T>(&self, job: impl FnOnce(&mut compaction::Context<'_>) -> T) -> T {
+        // Who reads at a snapshot holds the view that it was taken from, memtables and tables:
+        // what is written here is read by later readers only.
+        job(&mut compaction::Context {
+            fs: &*self.fs,
+            dir: &self.dir,
+            config: &self.config,
+            snapshots: &[],
+            filter: self.config.compaction_filter.as_deref(),
+            next_file_id: &mut || self.ids.fetch_add(1, Ordering::Relaxed),
+            stop: &|| self.work.is_closing(),
+        })
+    }
+
+    /// Makes an edit durable, then visible, then removes the files that it made superfluous.
+    /// `flushed` is the memtable that the edit takes the place of.
+    fn install(&self, mut edit: Edit, flushed: Option<&Arc<Memtable>>) -> Result<(), Error> {
+        let mut manifest = self.manifest.lock();
+        edit.next_file_id = Some(self.ids.load(Ordering::Relaxed));
+        manifest.append(&edit)?;
+        // The version changes only under the manifest's lock.
+        let version = self.view().version.apply(&edit, |meta| self.opener.open(meta))?;
+        let mut view = self.view.write();
+        let mut next = View::clone(&view);
+        next.version = Arc::new(version);
+        if let Some(table) = flushed {
+            next.sealed.retain(|sealed| !Arc::ptr_eq(sealed, table));
+        }
+        *view = Arc::new(next);
+        drop(view);
+        drop(manifest);
+        for (_, file_id) in &edit.removed {
+            if !edit.added.iter().any(|(_, meta)| meta.file_id == *file_id) {
+                let path = table_path(&self.dir, *file_id);
+                self.fs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Wakes the appends that wait. Under the lock, so that none that is about to wait misses it.
+    fn made_room(&self) {
+        drop(self.commit.lock());
+        self.room.notify_all();
     }
 
     /// Writes and syncs what gathered, or syncs what was written.
@@ -160,8 +353,12 @@ impl Shared {
     /// One write, one sync if a batch needs it, then the tickets.
     fn write_group(&self, log: &mut LogWriter, group: &mut Group, need: Need) -> Result<(), Error> {
         let result = log.write(group).and_then(|rotated| {
-            if rotated && self.segments.live_bytes() > self.config.log_bytes_max {
-                self.commit.lock().seal_wanted = true;
+            if rotated {
+                // A spare is wanted, and perhaps the end of the oldest segment.
+                self.work.add();
+                if self.segments.live_bytes() > self.config.log_bytes_max {
+                    self.commit.lock().seal_wanted = true;
+                }
             }
             self.counters.log_frames.add(1);
             self.counters.log_bytes_written.add(group.frame.len() as u64);
@@ -186,12 +383,12 @@ impl Shared {
     }
 
     /// Whether the bug is planted that publishes tickets before the sync.
-    #[cfg(feature = "__planted")]
+    #[cfg(any(test, feature = "__planted"))]
     fn reports_early(&self) -> bool {
         self.config.planted == crate::config::Planted::DurableBeforeSync
     }
 
-    #[cfg(not(feature = "__planted"))]
+    #[cfg(not(any(test, feature = "__planted")))]
     #[expect(clippy::unused_self, reason = "the twin that plants the bug reads the configuration")]
     fn reports_early(&self) -> bool {
         false

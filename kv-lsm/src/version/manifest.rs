@@ -17,7 +17,7 @@
 //! follows each sync and reaches the disk with whatever the system writes next. (Pebble's and
 //! surrealkv's logs know their synced offset likewise.)
 //!
-//! When the file passes its bound, one edit with all tables goes to a new file, which is synced and
+//! When the file passes its bound, and at every open, one edit with all tables goes to a new file, which is synced and
 //! then renamed over the old one; there is never a moment without a complete manifest.
 //!
 //! Invariant: after a failed write or sync nothing more is written (what reached the disk is not
@@ -94,7 +94,14 @@ impl Manifest {
             _ => {}
         }
         let manifest = match fs.open(&path, OpenMode::Write) {
-            Ok(file) => Self::read(fs, dir, bytes_max, file)?,
+            Ok(file) => {
+                // What was read may only be in the page cache: left there by a process that was
+                // killed, or by a sync that failed. Nothing may be built on it before it is synced,
+                // and only bytes that are written anew are.
+                let mut read = Self::read(fs, dir, bytes_max, file)?;
+                read.roll()?;
+                read
+            }
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
                 let names = fs.list(dir).map_err(|source| Error::io("list", dir, source))?;
                 if names.iter().any(|name| table_id(name).is_some()) {
@@ -161,6 +168,16 @@ impl Manifest {
         if self.file.write_at(self.len, &mark).is_ok() {
             self.len += mark.len() as u64;
         }
+        Ok(())
+    }
+
+    /// Puts one edit with everything into a new file, in the place of this one.
+    fn roll(&mut self) -> Result<(), Error> {
+        let (file, len) =
+            write_file(self.fs.as_ref(), &self.dir, self.generation + 1, &self.state)?;
+        self.file = file;
+        self.generation += 1;
+        (self.len, self.synced, self.rolled) = (len, len, len);
         Ok(())
     }
 

@@ -19,12 +19,20 @@ use crate::fs::{Fs, OpenMode};
 /// The frames of one segment.
 #[derive(Debug)]
 pub(crate) struct Scan {
-    /// Sequence of the first operation and the payload, frame by frame.
-    pub(crate) frames: Vec<(u64, u32, Bytes)>,
+    /// Those that have operations.
+    pub(crate) frames: Vec<Frame>,
     /// The sequence that the next frame would have had.
     pub(crate) next_seq: u64,
-    /// Whether something that is no frame was cut behind the last good one.
-    pub(crate) cut: bool,
+}
+
+/// One good frame.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    /// Where it begins, in bytes.
+    pub(crate) offset: u64,
+    pub(crate) first_seq: u64,
+    pub(crate) ops: u32,
+    pub(crate) payload: Bytes,
 }
 
 /// Reads `segment`. `end_seq` is the first sequence of the next segment, if there is one: a proof
@@ -37,14 +45,19 @@ pub(crate) fn scan(fs: &dyn Fs, segment: &Segment, end_seq: Option<u64>) -> Resu
     let read = file.read_at(0, &mut bytes).map_err(|e| Error::io("read", path, e))?;
     bytes.truncate(read);
 
-    let mut scan = Scan { frames: Vec::new(), next_seq: segment.first_seq, cut: false };
+    let mut scan = Scan { frames: Vec::new(), next_seq: segment.first_seq };
     let mut offset = 0;
     while let Some((header, payload)) = frame_at(&bytes, offset, segment.number) {
         if header.first_seq != scan.next_seq {
             return Err(Error::corrupt(path, offset, "a frame's sequence does not follow"));
         }
         if header.ops > 0 {
-            scan.frames.push((header.first_seq, header.ops, Bytes::copy_from_slice(payload)));
+            scan.frames.push(Frame {
+                offset,
+                first_seq: header.first_seq,
+                ops: header.ops,
+                payload: Bytes::copy_from_slice(payload),
+            });
             scan.next_seq += u64::from(header.ops);
         }
         offset += header.frame_bytes();
@@ -62,7 +75,6 @@ pub(crate) fn scan(fs: &dyn Fs, segment: &Segment, end_seq: Option<u64>) -> Resu
                     if header.synced_offset > offset {
                         return Err(Error::corrupt(path, offset, "a synced frame is damaged"));
                     }
-                    scan.cut = true;
                 }
                 at += FRAME_ALIGN_BYTES;
             }

@@ -9,11 +9,13 @@
 //! sequence before it. Overwriting a file whose blocks are already written is two to three times
 //! cheaper to sync than growing one; hence the zeros and the reuse.
 //!
-//! Invariant: a file that contains frames of log number N is named for N, or N lies below what the
-//! manifest says is flushed. So the highest live number plus one was never used before.
+//! Invariant: a file that contains frames of log number N is named for N, or the manifest knows that
+//! ids up to N are used up (log numbers and table ids come from one counter, which every edit
+//! carries). So a new number was never used before, and a stale frame never looks like a new one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -55,6 +57,8 @@ pub(crate) struct Segments {
     dir: PathBuf,
     segment_bytes: u64,
     spares_max: usize,
+    /// The next id of a table or number of a segment.
+    ids: Arc<AtomicU64>,
     state: Mutex<State>,
 }
 
@@ -63,17 +67,18 @@ struct State {
     /// In ascending order of number; the last is written to.
     live: Vec<Segment>,
     spares: Vec<PathBuf>,
-    next_number: u64,
     next_spare: u64,
 }
 
 impl Segments {
-    /// Reads the directory. Leftovers of an interrupted preparation are removed.
+    /// Reads the directory. Leftovers of an interrupted preparation are removed, and `ids` is raised
+    /// above the numbers of the live segments.
     pub(crate) fn open(
         fs: Arc<dyn Fs>,
         dir: PathBuf,
         segment_bytes: u64,
         spares_max: usize,
+        ids: Arc<AtomicU64>,
     ) -> Result<Self, Error> {
         let mut state = State::default();
         for name in fs.list(&dir).map_err(|e| Error::io("list", &dir, e))? {
@@ -88,8 +93,9 @@ impl Segments {
             }
         }
         state.live.sort_by_key(|segment| segment.number);
-        state.next_number = state.live.last().map_or(1, |segment| segment.number + 1);
-        Ok(Self { fs, dir, segment_bytes, spares_max, state: Mutex::new(state) })
+        let used = state.live.last().map_or(0, |segment| segment.number);
+        ids.fetch_max(used.saturating_add(1), Ordering::Relaxed);
+        Ok(Self { fs, dir, segment_bytes, spares_max, ids, state: Mutex::new(state) })
     }
 
     /// The live segments, oldest first.
@@ -106,12 +112,6 @@ impl Segments {
         self.state.lock().spares.len()
     }
 
-    /// Lets no segment have a number below `number`.
-    pub(crate) fn reserve_numbers_below(&self, number: u64) {
-        let mut state = self.state.lock();
-        state.next_number = state.next_number.max(number);
-    }
-
     /// Begins a new live segment whose first operation will be `first_seq`. What was written to
     /// the segment before must be synced. On return the new name is durable.
     pub(crate) fn activate(&self, first_seq: u64) -> Result<(Segment, Arc<dyn File>), Error> {
@@ -120,15 +120,13 @@ impl Segments {
             Some(spare) => spare,
             None => self.prewrite()?,
         };
-        let number = self.state.lock().next_number;
+        let number = self.ids.fetch_add(1, Ordering::Relaxed);
         let segment = Segment::new(&self.dir, number, first_seq);
         let file =
             self.fs.open(&spare, OpenMode::Write).map_err(|e| Error::io("open", &spare, e))?;
         self.fs.rename(&spare, &segment.path).map_err(|e| Error::io("rename", &segment.path, e))?;
         self.fs.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
-        let mut state = self.state.lock();
-        state.next_number = number + 1;
-        state.live.push(segment.clone());
+        self.state.lock().live.push(segment.clone());
         Ok((segment, file))
     }
 
@@ -145,26 +143,40 @@ impl Segments {
     /// Retires the segments that hold nothing above `flushed_seq`, which must be durable in the
     /// manifest. The one that is written to always stays.
     pub(crate) fn retire(&self, flushed_seq: u64) -> Result<usize, Error> {
+        let is_flushed = |live: &[Segment]| {
+            live.get(1).is_some_and(|next| next.first_seq <= flushed_seq.saturating_add(1))
+        };
         let mut retired = 0;
-        loop {
-            let (old, keep) = {
-                let mut state = self.state.lock();
-                match state.live.get(1) {
-                    Some(next) if next.first_seq <= flushed_seq.saturating_add(1) => {}
-                    _ => return Ok(retired),
-                }
-                let keep = state.spares.len() < self.spares_max;
-                (state.live.remove(0), keep)
-            };
-            if keep && file_bytes(&*self.fs, &old.path)? == self.segment_bytes {
-                let spare = self.spare_path("spare");
-                self.fs.rename(&old.path, &spare).map_err(|e| Error::io("rename", &spare, e))?;
-                self.state.lock().spares.push(spare);
-            } else {
-                self.fs.remove(&old.path).map_err(|e| Error::io("remove", &old.path, e))?;
-            }
+        while self.retire_oldest(is_flushed)? {
             retired += 1;
         }
+        Ok(retired)
+    }
+
+    /// Retires all segments: everything is flushed, and none is being written to.
+    pub(crate) fn retire_all(&self) -> Result<(), Error> {
+        while self.retire_oldest(|live| !live.is_empty())? {}
+        Ok(())
+    }
+
+    /// Retires the oldest segment if that is allowed; returns whether it was.
+    fn retire_oldest(&self, allowed: impl Fn(&[Segment]) -> bool) -> Result<bool, Error> {
+        let (old, keep) = {
+            let mut state = self.state.lock();
+            if !allowed(&state.live) {
+                return Ok(false);
+            }
+            let keep = state.spares.len() < self.spares_max;
+            (state.live.remove(0), keep)
+        };
+        if keep && file_bytes(&*self.fs, &old.path)? == self.segment_bytes {
+            let spare = self.spare_path("spare");
+            self.fs.rename(&old.path, &spare).map_err(|e| Error::io("rename", &spare, e))?;
+            self.state.lock().spares.push(spare);
+        } else {
+            self.fs.remove(&old.path).map_err(|e| Error::io("remove", &old.path, e))?;
+        }
+        Ok(true)
     }
 
     /// Writes a file full of zeros, synced, and names it a spare.
