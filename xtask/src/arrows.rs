@@ -1,8 +1,8 @@
 //! Which crate may know which: the one table, and its check against `cargo metadata`.
 //!
-//! Arrows are what keeps the leaves reusable: they know nothing of each other, and nothing asynchronous
-//! is below kv-client. A change that adds an arrow edits this table and ARCHITECTURE.md. (The habit is
-//! rust-analyzer's, which checks its own with `cargo tree -i`.)
+//! Arrows are what keeps the leaves reusable: they know nothing of each other, and nothing
+//! asynchronous is below kv-client. A change that adds an arrow edits this table and
+//! ARCHITECTURE.md. (The habit is rust-analyzer's, which checks its own with `cargo tree -i`.)
 
 use crate::error::{Error, Result};
 use crate::metadata::{Graph, Kind};

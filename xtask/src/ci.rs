@@ -1,8 +1,8 @@
 //! `cargo xtask ci`: exactly what CI runs, so that green here is green there.
 //!
-//! It needs Rust, a C compiler and git, and ends within 25 minutes from a clean checkout on two cores.
-//! Steps run one after the other (they share cargo's lock anyway) and the first failure ends it.
-//! `--full` adds what takes longer: the long tests, packing of the leaves, a range of seeds.
+//! It needs Rust, a C compiler and git, and ends within 25 minutes from a clean checkout on two
+//! cores. Steps run one after the other (they share cargo's lock anyway) and the first failure ends
+//! it. `--full` adds what takes longer: the long tests, packing of the leaves, a range of seeds.
 
 use std::time::{Duration, Instant};
 

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 
 /// The workspace's top directory.
 ///
-/// `cargo run` says where xtask's manifest is; a binary called by hand falls back on the place where
-/// it was built.
+/// `cargo run` says where xtask's manifest is; a binary called by hand falls back on the place
+/// where it was built.
 pub(crate) fn root() -> PathBuf {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);

@@ -1,7 +1,7 @@
 //! The command line: typed verbs, one parser, help that is written beside it.
 //!
-//! A verb or option that doesn't exist names the nearest one that does. Parsing touches nothing, so it
-//! is tested as a table.
+//! A verb or option that doesn't exist names the nearest one that does. Parsing touches nothing, so
+//! it is tested as a table.
 
 use std::ffi::OsString;
 
@@ -15,7 +15,7 @@ use crate::sim::{self, Seeds};
 pub(crate) const HELP: &str = "\
 cargo xtask VERB
 
-  ci [--full]             what CI runs: rustfmt, clippy, tidy, tests, docs; --full adds the long ones
+  ci [--full]             what CI runs: rustfmt, clippy, tidy, tests, docs; --full adds long ones
   tidy                    module docs, sizes, arrows, leaves alone, licences, words
   arrows                  which crate uses which, and whether it may
   package [LEAF]          each leaf packed, built, tested and run outside the workspace
@@ -182,7 +182,7 @@ fn parse_bench(parser: &mut Parser) -> Result<Verb> {
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
             Arg::Long("rounds") => options.rounds = at_least_one(number(parser)?)?,
-            Arg::Long("requests") => options.requests = Some(at_least_one(number(parser)?)?),
+            Arg::Long("requests") => options.requests = at_least_one(number(parser)?)?,
             Arg::Long("keys") => options.keys = at_least_one(number(parser)?)?,
             Arg::Long("no-write") => options.write = false,
             other => {

@@ -1,7 +1,7 @@
 //! The package graph, read from `cargo metadata`.
 //!
-//! Only what the checks ask for is kept: names, versions, licences, direct dependencies as declared,
-//! and the edges as resolved with their kinds.
+//! Only what the checks ask for is kept: names, versions, licences, direct dependencies as
+//! declared, and the edges as resolved with their kinds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -178,7 +178,7 @@ mod tests {
 
     const SMALL: &str = r#"{
       "packages": [
-        {"id": "a", "name": "a", "version": "0.1.0", "license": "MIT", "manifest_path": "a/Cargo.toml",
+        {"id": "a", "name": "a", "version": "0.1.0", "license": "MIT",
          "dependencies": [{"name": "b", "kind": null, "optional": true},
                           {"name": "c", "kind": "dev", "optional": false}],
          "targets": [{"name": "show", "kind": ["example"]}, {"name": "a", "kind": ["lib"]}]},

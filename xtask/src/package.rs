@@ -1,9 +1,9 @@
 //! `cargo xtask package`: each leaf as a stranger gets it.
 //!
 //! A leaf is packed by `cargo package`, unpacked into a directory of its own outside the workspace,
-//! built without features, tested with its defaults, and its examples are run there. What only works
-//! inside the workspace (an inherited profile, a file that isn't packed, a sibling's feature) fails
-//! here. A leaf may ask at most three packages of its user, the storage engine twelve.
+//! built without features, tested with its defaults, and its examples are run there. What only
+//! works inside the workspace (an inherited profile, a file that isn't packed, a sibling's feature)
+//! fails here. A leaf may ask at most three packages of its user, the storage engine twelve.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! Processes that outlive the verb that started them, named by pid *and* start time.
 //!
-//! A pid alone is used again by the kernel; together with the start time of `/proc/<pid>/stat` (clock
-//! ticks since boot) it names one process for ever. Nothing here, and nothing that uses it, ever looks
-//! for a process by its name. Linux only, as `/proc` is.
+//! A pid alone is used again by the kernel; together with the start time of `/proc/<pid>/stat`
+//! (clock ticks since boot) it names one process for ever. Nothing here, and nothing that uses it,
+//! ever looks for a process by its name. Linux only, as `/proc` is.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::CommandExt;
@@ -123,7 +123,8 @@ fn read_stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The program's name stands in parentheses and may hold anything, so the fields begin after the last.
+/// The program's name stands in parentheses and may hold anything, so the fields begin after the
+/// last.
 fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = text.get(text.rfind(')')? + 1..)?.split_whitespace().collect();
     // proc(5) counts from 1 and begins with pid and name: its field n is at n - 3 here.

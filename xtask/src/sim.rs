@@ -1,7 +1,8 @@
 //! `cargo xtask sim`: runs the simulation of kv-tests on one seed or a range of seeds.
 //!
-//! A failure names its seed, and the same seed gives the same run. The simulator itself is kv-tests'
-//! `sim` binary, which takes the same two options; it is built with assertions and optimised.
+//! A failure names its seed, and the same seed gives the same run. The simulator itself is
+//! kv-tests' `sim` binary, which takes the same two options; it is built with assertions and
+//! optimised.
 
 use crate::cmd;
 use crate::error::{Error, Result};

@@ -1,7 +1,8 @@
 //! What a person or a script sees: results on stdout, progress on stderr.
 //!
-//! Bars and colours appear only on a terminal and never under `NO_COLOR`; elsewhere each step is one
-//! line, so that a log of CI reads like the terminal's scrollback. A closed pipe is not an error.
+//! Bars and colours appear only on a terminal and never under `NO_COLOR`; elsewhere each step is
+//! one line, so that a log of CI reads like the terminal's scrollback. A closed pipe is not an
+//! error.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};

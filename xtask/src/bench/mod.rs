@@ -1,6 +1,19 @@
-//! `cargo xtask bench`: the figures of the project, measured on this machine.
+//! `cargo xtask bench`: the project's figures, measured on this machine and written down with it.
+//!
+//! The load is `redis-benchmark`, which is nobody's of ours; without the Redis tools the verb says
+//! SKIPPED and writes nothing. Runs are interleaved, each figure is the median of its rounds, and
+//! CPU time is the servers' own from `/proc`, so that a slower generator doesn't flatter anybody.
 
+mod cluster;
+mod load;
+mod machine;
+mod redis;
+mod report;
+
+use crate::cluster::Shape;
+use crate::cmd;
 use crate::error::{Error, Result};
+use crate::term;
 
 /// Which figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +26,8 @@ pub(crate) enum What {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) rounds: u64,
-    /// Requests of one run; each figure has its own default.
-    pub(crate) requests: Option<u64>,
+    /// Requests of one run at a pipeline of 1; a pipeline of 16 runs five times as many.
+    pub(crate) requests: u64,
     /// Keys that are loaded before anything is measured.
     pub(crate) keys: u64,
     /// Whether docs/PERFORMANCE.md is written.
@@ -23,10 +36,46 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rounds: 3, requests: None, keys: 1_000_000, write: true }
+        Self { rounds: 3, requests: 200_000, keys: 1_000_000, write: true }
     }
 }
 
-pub(crate) fn run(_what: What, _options: &Options) -> Result<()> {
-    Err(Error::Failed("there is no node to measure yet".into()))
+/// The ports of a bench are its own, so that a developer's cluster may go on.
+const BASE_PORT: u16 = 17_400;
+const REDIS_PORT: u16 = 17_399;
+
+/// A figure as text, and how many of its targets were missed.
+struct Figure {
+    markdown: String,
+    missed: usize,
+}
+
+/// Measures and writes docs/PERFORMANCE.md; exit code 3 when a target was missed.
+pub(crate) fn run(what: What, options: &Options) -> Result<()> {
+    let tools: &[&str] = match what {
+        What::Redis => &["redis-benchmark", "redis-server"],
+        What::Cluster => &["redis-benchmark"],
+    };
+    if let Some(missing) = tools.iter().find(|tool| !load::is_installed(tool)) {
+        term::out(format_args!("SKIPPED: {missing} is not installed"));
+        return Ok(());
+    }
+    let (section, figure) = match what {
+        What::Redis => ("redis", redis::measure(options)?),
+        What::Cluster => ("cluster", cluster::measure(options)?),
+    };
+    term::out(&figure.markdown);
+    if options.write {
+        report::write(&cmd::root().join("docs/PERFORMANCE.md"), section, &figure.markdown)?;
+        term::note("docs/PERFORMANCE.md is written");
+    }
+    match figure.missed {
+        0 => Ok(()),
+        missed => Err(Error::Degraded(format!("{missed} targets missed; the table says which"))),
+    }
+}
+
+/// The shape of a bench's cluster.
+fn shape(nodes: u16) -> Shape {
+    Shape { nodes, base_port: BASE_PORT, ..Shape::default() }
 }

@@ -54,7 +54,7 @@ fn render(place: &Place, name: &str, shape: &Shape, node: u16) -> String {
         .map(|other| quoted(&format!("127.0.0.1:{}", Ports::of(shape.base_port, other).rpc)))
         .collect();
     format!(
-        "# Node {node} of the local cluster `{name}`, written by `cargo xtask cluster up`.\n\
+        "# Node {node} of `{name}`, written by `cargo xtask cluster up`.\n\
          data_dir = {data}\n\
          \n[listen]\n\
          resp = \"127.0.0.1:{resp}\"\nrpc = \"127.0.0.1:{rpc}\"\nhttp = \"127.0.0.1:{http}\"\n\
@@ -102,7 +102,7 @@ mod tests {
     fn a_configuration_reads_like_a_production_one() {
         let place = Place::at(PathBuf::from("kv/local"));
         let shape = Shape { engine: Engine::Memory, ..Shape::default() };
-        let expected = r#"# Node 2 of the local cluster `local`, written by `cargo xtask cluster up`.
+        let expected = r#"# Node 2 of `local`, written by `cargo xtask cluster up`.
 data_dir = "kv/local/n2/data"
 
 [listen]

@@ -76,7 +76,7 @@ pub(super) fn resume(place: &Place, node: u16) -> Result<()> {
 }
 
 /// Ends every node; with `purge` nothing of the cluster stays.
-pub(crate) fn down(place: &Place, name: &str, purge: bool) -> Result<()> {
+pub(super) fn down(place: &Place, name: &str, purge: bool) -> Result<()> {
     let state = match State::load(place) {
         Ok(state) => state,
         // Purging is the way out of a damaged state file; its nodes can't be named by it anyway.

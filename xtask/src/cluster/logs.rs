@@ -31,8 +31,8 @@ pub(super) fn run(place: &Place, only: Option<u16>) -> Result<()> {
     Ok(())
 }
 
-/// All lines in the order of their times. A line without a time (a panic's, say) follows the line before
-/// it; lines of one time keep the order of nodes.
+/// All lines in the order of their times. A line without a time (a panic's, say) follows the line
+/// before it; lines of one time keep the order of nodes.
 fn merge(texts: &[(u16, String)]) -> Vec<(u16, &str)> {
     let mut lines: Vec<(&str, u16, &str)> = Vec::new();
     for (node, text) in texts {

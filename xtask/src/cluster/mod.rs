@@ -1,24 +1,23 @@
 //! `cargo xtask cluster`: a cluster of real nodes on 127.0.0.1, started as an operator would.
 //!
-//! Nodes are release binaries with a TOML file each; they outlive the verb. A state file keeps their pids
-//! with start times, so every later verb finds exactly them and nothing else. Whether a node serves is
-//! asked from outside, over the ports that a client would use.
+//! Nodes are release binaries with a TOML file each; they outlive the verb. A state file keeps
+//! their pids with start times, so every later verb finds exactly them and nothing else. Whether a
+//! node serves is asked from outside, over the ports that a client would use.
 
 mod config;
 mod control;
 mod logs;
 mod place;
 mod probe;
+mod scratch;
 mod state;
 mod status;
 mod up;
 
-pub(crate) use control::down;
-pub(crate) use place::{Place, Ports};
-pub(crate) use state::State;
-pub(crate) use up::{build, launch};
+pub(crate) use scratch::Bench;
 
 use crate::error::Result;
+use place::Place;
 
 /// The cluster that verbs mean when no name is given.
 pub(crate) const DEFAULT_NAME: &str = "local";

@@ -1,8 +1,9 @@
-//! The verbs from `up` to `down --purge` on fake nodes: real processes, a few dozen lines of server.
+//! The verbs from `up` to `down --purge` on fake nodes: real processes, a few dozen lines of
+//! server.
 //!
-//! A fake node is this test binary again, started through a script that names the one test below; it
-//! speaks just enough HTTP and RESP, and shares its keys with the others through files, so that a put
-//! through one is seen by a get through the next.
+//! A fake node is this test binary again, started through a script that names the one test below;
+//! it speaks just enough HTTP and RESP, and shares its keys with the others through files, so that
+//! a put through one is seen by a get through the next.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,6 +11,9 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::place::Ports;
+use super::state::State;
+use super::up::launch;
 use super::*;
 use crate::process::Life;
 

@@ -39,9 +39,9 @@ pub(super) fn run(place: &Place, name: &str, shape: &Shape) -> Result<()> {
     Ok(())
 }
 
-/// Writes the configuration, starts every node and waits until the cluster serves; how long that took
-/// since the first process was started.
-pub(crate) fn launch(
+/// Writes the configuration, starts every node and waits until the cluster serves; how long that
+/// took since the first process was started.
+pub(super) fn launch(
     place: &Place,
     name: &str,
     shape: &Shape,
@@ -68,7 +68,7 @@ pub(crate) fn launch(
 }
 
 /// Builds the node in release; cargo shows its own progress on stderr.
-pub(crate) fn build() -> Result<PathBuf> {
+pub(super) fn build() -> Result<PathBuf> {
     term::title("building the node (release)");
     let mut build = cmd::cargo(&["build", "--release", "--locked", "-p", "kv-node"]);
     build.args(["--bin", "kv-node", "--message-format=json-render-diagnostics"]);
@@ -147,7 +147,8 @@ fn refuse_other_shape(name: &str, before: Option<&State>, shape: &Shape) -> Resu
     }
 }
 
-fn check_ports(shape: &Shape) -> Result<()> {
+/// An error that names the first port that somebody else holds.
+pub(super) fn check_ports(shape: &Shape) -> Result<()> {
     for node in 1..=shape.nodes {
         for port in Ports::of(shape.base_port, node).all() {
             if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {

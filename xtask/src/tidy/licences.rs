@@ -1,7 +1,8 @@
 //! Every package that we build with has a licence that we may ship under.
 //!
-//! The manifest's SPDX expression is evaluated, not compared: `OR` needs one allowed side, `AND` both,
-//! and the old `MIT/Apache-2.0` spelling means `OR`. deny.toml holds the same list for cargo-deny.
+//! The manifest's SPDX expression is evaluated, not compared: `OR` needs one allowed side, `AND`
+//! both, and the old `MIT/Apache-2.0` spelling means `OR`. deny.toml holds the same list for
+//! cargo-deny.
 
 use super::Finding;
 use crate::metadata::Graph;
@@ -45,8 +46,8 @@ fn allows(expression: &str) -> bool {
     reader.either() == Some(true) && reader.at == words.len()
 }
 
-/// Recursive descent over the words; `None` is a syntax error. Nesting is bounded by the words, which
-/// come from manifests that cargo has already accepted.
+/// Recursive descent over the words; `None` is a syntax error. Nesting is bounded by the words,
+/// which come from manifests that cargo has already accepted.
 struct Reader<'a> {
     words: &'a [&'a str],
     at: usize,

@@ -1,8 +1,9 @@
 //! `cargo xtask tidy`: the rules that neither rustc nor clippy knows.
 //!
-//! Each rule is a pure function from text or from the package graph to findings, so that it is tested
-//! without a workspace; this file gathers the inputs (tracked files, `cargo metadata`) and prints what
-//! was found. A finding either fails or warns. (After rust-analyzer's and TigerBeetle's `tidy`.)
+//! Each rule is a pure function from text or from the package graph to findings, so that it is
+//! tested without a workspace; this file gathers the inputs (tracked files, `cargo metadata`) and
+//! prints what was found. A finding either fails or warns. (After rust-analyzer's and TigerBeetle's
+//! `tidy`.)
 
 mod graph;
 mod licences;

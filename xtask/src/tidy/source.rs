@@ -1,8 +1,9 @@
 //! Rules over one Rust file: its opening `//!`, its length, its functions' lengths, its columns.
 //!
-//! The text is read line by line, not parsed: rustfmt has already put every item's closing brace at the
-//! indentation of its first line, which is all that the measure of a function needs. Tests are last in
-//! a file (the house's reading order), so what comes before `#[cfg(test)] mod` is the non-test part.
+//! The text is read line by line, not parsed: rustfmt has already put every item's closing brace at
+//! the indentation of its first line, which is all that the measure of a function needs. Tests are
+//! last in a file (the house's reading order), so what comes before `#[cfg(test)] mod` is the
+//! non-test part.
 
 use super::Finding;
 

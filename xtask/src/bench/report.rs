@@ -1,0 +1,50 @@
+//! docs/PERFORMANCE.md: one section for each figure, each replaced alone.
+//!
+//! What stands between two marks is written by the verb; what stands outside is a person's (where
+//! the time goes, what was tried) and stays.
+
+use std::fs;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+const HEADER: &str = "# Performance\n\nMeasured by `cargo xtask bench redis` and \
+                      `cargo xtask bench cluster`; each writes its own section.\n";
+
+/// Replaces one section of the file, or appends it.
+pub(super) fn write(path: &Path, section: &str, markdown: &str) -> Result<()> {
+    let before = fs::read_to_string(path).unwrap_or_else(|_| HEADER.to_owned());
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(Error::io(dir))?;
+    }
+    fs::write(path, replaced(&before, section, markdown)).map_err(Error::io(path))
+}
+
+fn replaced(before: &str, section: &str, markdown: &str) -> String {
+    let begin = format!("<!-- begin {section} -->");
+    let end = format!("<!-- end {section} -->");
+    let body = format!("{begin}\n{}\n{end}", markdown.trim_end());
+    let old = before.find(&begin).zip(before.find(&end)).filter(|(from, to)| from < to);
+    match old.and_then(|(from, to)| before.get(..from).zip(before.get(to + end.len()..))) {
+        Some((above, below)) => format!("{above}{body}{below}"),
+        None => format!("{}\n\n{body}\n", before.trim_end()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_appended_then_replaced_and_the_rest_stays() {
+        let one = replaced("# P\n", "a", "first\n");
+        assert_eq!(one, "# P\n\n<!-- begin a -->\nfirst\n<!-- end a -->\n");
+        let two = replaced(&format!("{one}\nWhy: the disk.\n"), "b", "other");
+        let three = replaced(&two, "a", "second");
+        assert_eq!(
+            three,
+            "# P\n\n<!-- begin a -->\nsecond\n<!-- end a -->\n\nWhy: the disk.\n\n\
+             <!-- begin b -->\nother\n<!-- end b -->\n"
+        );
+    }
+}
