@@ -203,9 +203,11 @@ pub enum PeerOut {
         /// Whether this replica has everything that it ever acknowledged: if not it counts for W
         /// and not for what a SET weighs.
         complete: bool,
-        /// The record's own coverage and its live dots that the incoming record did not cover,
-        /// encoded as a context; empty when there was none.
-        uncovered: Bytes,
+        /// Dots (node, tenure, time) that are live here and that the incoming record did not cover,
+        /// tombstones too.
+        uncovered: Vec<(u64, u64, u64)>,
+        /// The coverage of this replica's record, encoded; empty when `uncovered` is.
+        coverage: Bytes,
     },
     /// The stored record, or empty bytes for none.
     Record {

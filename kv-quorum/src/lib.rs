@@ -57,7 +57,7 @@ mod vector;
 mod version;
 mod write;
 pub use codec::{
-    EncodedJoin, JoinOutcome, Peek, blind_overwrite, fingerprint_of, join_encoded, latest_of, peek,
+    EncodedJoin, JoinOutcome, Peek, blind_overwrite, covered_until, fingerprint_of, join_encoded, latest_of, peek,
     same_versions,
 };
 pub use context::Context;

@@ -141,6 +141,18 @@ impl DotSource {
             .max(HybridTime::new(wall_ms, 0))
     }
 
+    /// Mints only above `mark` from now on. Blocks on the disk if the lease does not reach so far.
+    ///
+    /// # Errors
+    /// The lease could not be moved; nothing changed.
+    pub fn raise(&self, mark: HybridTime, wall_ms: u64) -> io::Result<()> {
+        if mark.to_bits() >= self.lease.load(Ordering::Acquire) {
+            self.renew(wall_ms.max(mark.ms()))?;
+        }
+        self.last.fetch_max(mark.to_bits(), Ordering::AcqRel);
+        Ok(())
+    }
+
     /// Moves the lease ahead of the wall clock and of what was minted. Blocks on the disk; a worker
     /// calls it every quarter of `LEASE_MS`.
     ///

@@ -268,6 +268,7 @@ impl StorageEngine for MemoryEngine {
     fn status(&self, explain: Option<&[u8]>) -> (EngineStatus, Option<String>) {
         let status = EngineStatus {
             name: "memory",
+            volatile: true,
             memory_bytes: self.used_bytes.load(Ordering::Relaxed),
             disk_bytes: 0,
             rows: Some(self.rows.load(Ordering::Relaxed)),

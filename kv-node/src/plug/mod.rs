@@ -9,7 +9,9 @@
 pub mod clock;
 pub mod contract;
 pub mod exec;
+pub mod inproc;
 pub mod memory;
 pub mod rng;
 pub mod storage;
 pub mod transport;
+pub mod transport_contract;

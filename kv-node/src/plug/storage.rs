@@ -96,6 +96,12 @@ impl WriteBatch {
         }
     }
 
+    /// The value of a row, in the order they were put.
+    pub fn value(&self, row: usize) -> Option<&[u8]> {
+        let (_, value) = self.rows.get(row)?;
+        self.bytes.get(value.clone()?)
+    }
+
     /// Rows in the batch.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -186,6 +192,8 @@ pub struct PageRequest {
 pub struct EngineStatus {
     /// `lsm` or `memory`.
     pub name: &'static str,
+    /// Whether nothing survives a restart; then every row is in memory and every ticket durable.
+    pub volatile: bool,
     /// Bytes of rows held in memory.
     pub memory_bytes: u64,
     /// Bytes on disk.

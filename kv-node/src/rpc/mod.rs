@@ -4,6 +4,13 @@
 //! gathered while the previous calls were in flight goes out as one call with many operations; no
 //! timer delays any. An answer, or the reason why there is none, always comes back, exactly once.
 
+pub mod codec;
+mod lane;
+mod link;
+pub mod peer;
+pub mod service;
+pub mod transport;
+
 use std::sync::Arc;
 
 use kv_client::NodeId;

@@ -105,6 +105,17 @@ pub fn fingerprint_of(bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), E
     Ok(())
 }
 
+/// Up to which time an encoded record's vector covers the dots of `actor`; zero for none of them. A
+/// replica that is shown more dots of its own tenure than it holds has forgotten some.
+///
+/// # Errors
+/// [`Error::Truncated`], [`Error::UnknownFormat`] or [`Error::Malformed`].
+pub fn covered_until(bytes: &[u8], actor: crate::Actor) -> Result<crate::HybridTime, Error> {
+    let mut entries = RecordView::parse(bytes)?.entries().into_iter();
+    let entry = entries.find(|entry| entry.actor == actor);
+    Ok(entry.map_or(crate::HybridTime::ZERO, |entry| entry.time))
+}
+
 /// Whether two encoded records, or absences, have the same live dots and registers: what equal
 /// fingerprints say, without a hash.
 ///

@@ -21,7 +21,7 @@ mod fast;
 mod view;
 
 pub use fast::{
-    EncodedJoin, JoinOutcome, Peek, blind_overwrite, fingerprint_of, join_encoded, latest_of, peek,
+    EncodedJoin, JoinOutcome, Peek, blind_overwrite, covered_until, fingerprint_of, join_encoded, latest_of, peek,
     same_versions,
 };
 
@@ -154,5 +154,3 @@ fn put_version<V: AsRef<[u8]>>(out: &mut Vec<u8>, entry: usize, version: &Versio
     out.extend_from_slice(value);
 }
 
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,118 @@
+//! KV.EXPLAIN: where a key lives and what each replica answers, in words.
+
+use kv_client::NodeId;
+use kv_quorum::Record;
+
+use super::{Coordinator, Scope, resolve};
+use crate::error::RequestError;
+use crate::keys::KeyRef;
+use crate::wire::{PeerOp, PeerOut};
+
+/// What one replica says of a key.
+#[derive(Clone, Debug)]
+pub struct ReplicaSays {
+    /// The replica.
+    pub node: NodeId,
+    /// Whether membership believes it up.
+    pub up: bool,
+    /// Its live dots as (node, time), or why there is no answer.
+    pub versions: Result<Vec<(NodeId, u64)>, String>,
+    /// Where it found the key, in its engine's words.
+    pub found: String,
+}
+
+/// Everything about a key's place.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// The Redis Cluster slot.
+    pub slot: u16,
+    /// The partition.
+    pub partition: u16,
+    /// The token.
+    pub token: u64,
+    /// The newest layout's epoch.
+    pub epoch: u64,
+    /// N, R, W as they would be used.
+    pub quorum: (u8, u8, u8),
+    /// Primaries in order.
+    pub primaries: Vec<NodeId>,
+    /// Fallbacks in order.
+    pub fallbacks: Vec<NodeId>,
+    /// What each primary says.
+    pub replicas: Vec<ReplicaSays>,
+}
+
+impl Coordinator {
+    /// Asks every primary of a key what it has, and where.
+    ///
+    /// # Errors
+    /// `Loading`. A replica that does not answer is part of the answer.
+    pub(crate) async fn explain(&self, key: KeyRef<'_>) -> Result<Explained, RequestError> {
+        let scope = self.scope()?;
+        let partition = scope.partition(key);
+        let preference = scope.layouts.newest().preference(partition);
+        let primaries = preference.primaries().to_vec();
+        let n = scope.keyspace.n;
+        let mut replicas = Vec::with_capacity(primaries.len());
+        for node in &primaries {
+            replicas.push(self.ask_one(&scope, *node, key).await);
+        }
+        Ok(Explained {
+            slot: key.slot.index(),
+            partition: partition.index(),
+            token: key.token.value(),
+            epoch: scope.layouts.newest().epoch(),
+            quorum: (
+                n,
+                resolve(None, scope.keyspace.read, n)?,
+                resolve(None, scope.keyspace.write, n)?,
+            ),
+            primaries,
+            fallbacks: preference.fallbacks().take(8).collect(),
+            replicas,
+        })
+    }
+
+    async fn ask_one(&self, scope: &Scope, node: NodeId, key: KeyRef<'_>) -> ReplicaSays {
+        let up = scope.view.is_up(node);
+        let storage_key = key.to_storage();
+        if node == scope.view.me {
+            let mut record = None;
+            let read = self
+                .parts
+                .replica
+                .read(&[&storage_key], &mut |_, found| record = found.map(<[u8]>::to_vec))
+                .await;
+            let (_, found) = self.parts.replica.engine().status(Some(&storage_key));
+            let versions = match read {
+                Ok(_) => Ok(versions(record.as_deref())),
+                Err(error) => Err(error.to_string()),
+            };
+            return ReplicaSays { node, up, versions, found: found.unwrap_or_default() };
+        }
+        let asks = vec![
+            (node, PeerOp::Read { key: storage_key.clone(), have: None }),
+            (node, PeerOp::Explain { key: storage_key }),
+        ];
+        let soon = self.parts.clock.steady_ms() + 1_000;
+        let mut answers = self.gather(soon.min(scope.deadline_ms), asks).await.into_iter();
+        let versions = match answers.next().flatten() {
+            Some(Ok(PeerOut::Record { record, .. })) => Ok(versions(Some(&record))),
+            Some(Ok(_)) => Err("an answer of another kind".into()),
+            Some(Err(failure)) => Err(format!("{failure:?}")),
+            None => Err("no answer within 1 s".into()),
+        };
+        let found = match answers.next().flatten() {
+            Some(Ok(PeerOut::Text(text))) => text,
+            _ => String::new(),
+        };
+        ReplicaSays { node, up, versions, found }
+    }
+}
+
+fn versions(record: Option<&[u8]>) -> Vec<(NodeId, u64)> {
+    let Some(record) = record.filter(|record| !record.is_empty()) else { return Vec::new() };
+    let Ok(record) = Record::decode(record) else { return Vec::new() };
+    let dots = record.live().iter().map(|version| version.dot);
+    dots.map(|dot| (NodeId(dot.actor.node), dot.time.to_bits())).collect()
+}

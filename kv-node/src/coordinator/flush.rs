@@ -1,0 +1,68 @@
+//! FLUSHALL and FLUSHDB: a mark above everything that was minted before.
+//!
+//! First every member says its time; the mark is put above all of them; then every member stores it
+//! durably and mints only above it from then on. OK when all members have it. If one does not
+//! answer, what was flushed is not known and the answer says so; the mark still spreads, because
+//! every node tells it with its gossip.
+
+use kv_client::NodeId;
+use kv_quorum::HybridTime;
+
+use super::Coordinator;
+use crate::error::RequestError;
+use crate::keys::DEFAULT_KEYSPACE;
+use crate::wire::{PeerOp, PeerOut};
+
+impl Coordinator {
+    /// Flushes the keyspace.
+    ///
+    /// # Errors
+    /// `NoReplicas`: a member did not say its time, nothing was flushed. `Indeterminate`: a member
+    /// did not confirm the mark.
+    pub(crate) async fn flush(&self) -> Result<(), RequestError> {
+        let scope = self.scope()?;
+        let me = scope.view.me;
+        let others: Vec<NodeId> = scope
+            .layouts
+            .live()
+            .flat_map(|layout| layout.members().iter().copied())
+            .filter(|node| *node != me)
+            .collect();
+        let asks = others.iter().map(|node| (*node, PeerOp::Time)).collect();
+        let mut highest = self.parts.dots.time(self.now_ms());
+        let mut silent = Vec::new();
+        let answers = self.gather(scope.deadline_ms, asks).await;
+        for (node, answer) in others.iter().zip(answers) {
+            match answer {
+                Some(Ok(PeerOut::Time(time))) => highest = highest.max(HybridTime::from_bits(time)),
+                _ => silent.push(*node),
+            }
+        }
+        let members = others.len() as u8 + 1;
+        if !silent.is_empty() {
+            return Err(RequestError::NoReplicas { wanted: members, down: silent });
+        }
+        let mark = HybridTime::next(highest, 0);
+        self.parts
+            .replica
+            .flush_durably(mark, &self.parts.dots, self.now_ms())
+            .map_err(|error| RequestError::Storage(format!("the flush mark: {error}")))?;
+        let asks = others
+            .iter()
+            .map(|node| {
+                (*node, PeerOp::Flush { keyspace: DEFAULT_KEYSPACE, mark: mark.to_bits() })
+            })
+            .collect();
+        for (node, answer) in others.iter().zip(self.gather(scope.deadline_ms, asks).await) {
+            if !matches!(answer, Some(Ok(PeerOut::Done))) {
+                silent.push(*node);
+            }
+        }
+        if silent.is_empty() {
+            return Ok(());
+        }
+        self.parts.figures.indeterminate.one();
+        let reached = members - silent.len() as u8;
+        Err(RequestError::Indeterminate { reached, wanted: members, silent })
+    }
+}

@@ -1,0 +1,226 @@
+//! Forwarding: a write that arrives at a node which may not mint it goes to one that may.
+//!
+//! It is tried elsewhere only if it was certainly never acted on; otherwise its outcome is unknown
+//! and said to be. The operation id makes a second attempt recognisable as the same write.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kv_client::NodeId;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::write::{Ended, SetItem};
+use super::{Coordinator, Levels, Scope, resolve};
+use crate::error::RequestError;
+use crate::keys::KeyRef;
+use crate::mutation::{Mutation, MutationOut};
+use crate::rpc::{Completion, PeerFailure, Pending};
+use crate::wire::{OpFailure, PeerOp, PeerOut};
+
+/// A batch of forwarded writes.
+struct ForwardJob {
+    inner: Mutex<(Vec<Option<Result<PeerOut, PeerFailure>>>, usize)>,
+    wake: Notify,
+}
+
+impl ForwardJob {
+    fn new(items: usize) -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::new((vec![None; items], items)), wake: Notify::new() })
+    }
+
+    fn is_over(&self) -> bool {
+        self.inner.lock().1 == 0
+    }
+}
+
+impl Completion for ForwardJob {
+    fn complete(&self, slot: u32, _from: NodeId, result: Result<PeerOut, PeerFailure>) {
+        let mut inner = self.inner.lock();
+        let (results, open) = &mut *inner;
+        let Some(place) = results.get_mut(slot as usize) else { return };
+        if place.is_none() {
+            *place = Some(result);
+            *open -= 1;
+        }
+        if *open == 0 {
+            self.wake.notify_one();
+        }
+    }
+}
+
+/// A write on its way to a node that may mint it.
+struct Forwarded {
+    operation: u64,
+    key: Bytes,
+    mutation: Mutation,
+    /// Candidates not tried yet, the best one last.
+    candidates: Vec<NodeId>,
+    outcome: Option<Result<MutationOut, RequestError>>,
+}
+
+impl Coordinator {
+    /// Forwards SETs; one end for each place, in order.
+    pub(super) async fn forward_sets(
+        &self,
+        scope: &Scope,
+        items: &[SetItem<'_>],
+        places: &[usize],
+        levels: Levels,
+    ) -> Vec<Ended> {
+        if places.is_empty() {
+            return Vec::new();
+        }
+        let writes = places
+            .iter()
+            .filter_map(|place| items.get(*place))
+            .map(|item| {
+                let value = Bytes::copy_from_slice(item.value);
+                (item.key, Mutation::Set { value, expiry: item.expiry })
+            })
+            .collect();
+        let outcomes = self.forward(scope, writes, levels).await;
+        outcomes.into_iter().map(|outcome| outcome.map(|_| ())).collect()
+    }
+
+    /// Forwards writes; one outcome for each, in order.
+    pub(super) async fn forward(
+        &self,
+        scope: &Scope,
+        writes: Vec<(KeyRef<'_>, Mutation)>,
+        levels: Levels,
+    ) -> Vec<Result<MutationOut, RequestError>> {
+        let n = scope.keyspace.n;
+        let copies = resolve(levels.write, scope.keyspace.write, n)
+            .and_then(|write| Ok((write, resolve(levels.read, scope.keyspace.read, n)?)));
+        let (write, read) = match copies {
+            Ok(copies) => copies,
+            Err(error) => return writes.iter().map(|_| Err(error.clone())).collect(),
+        };
+        self.parts.figures.forwarded.add(writes.len() as u64);
+        let mut forwarded: Vec<Forwarded> = writes
+            .into_iter()
+            .map(|(key, mutation)| Forwarded {
+                operation: self.parts.rng.next_u64(),
+                key: key.to_storage(),
+                mutation,
+                candidates: Self::candidates(scope, key),
+                outcome: None,
+            })
+            .collect();
+        while forwarded.iter().any(|write| write.outcome.is_none()) {
+            self.forward_once(scope, &mut forwarded, write, read).await;
+        }
+        forwarded
+            .into_iter()
+            .map(|write| write.outcome.unwrap_or(Err(RequestError::Stopping)))
+            .collect()
+    }
+
+    /// Who may mint a key's writes, the first choice last.
+    fn candidates(scope: &Scope, key: KeyRef<'_>) -> Vec<NodeId> {
+        let primaries = scope.layouts.newest().owners(scope.partition(key));
+        let may = |node: &&NodeId| **node != scope.view.me && !scope.down.contains(*node);
+        let mut nodes: Vec<NodeId> = primaries.iter().filter(may).copied().collect();
+        nodes.reverse();
+        if scope.keyspace.rmw == crate::cluster::record::Rmw::BestEffort {
+            // Only one node decides; another would not know what the first did.
+            nodes = nodes.pop().into_iter().collect();
+        }
+        nodes
+    }
+
+    async fn forward_once(
+        &self,
+        scope: &Scope,
+        forwarded: &mut [Forwarded],
+        write: u8,
+        read: u8,
+    ) {
+        let mut open: Vec<(usize, NodeId)> = Vec::new();
+        for (place, item) in forwarded.iter_mut().enumerate() {
+            if item.outcome.is_some() {
+                continue;
+            }
+            match item.candidates.pop() {
+                Some(node) => open.push((place, node)),
+                None => {
+                    self.parts.figures.no_replicas.one();
+                    let down = scope.down.clone();
+                    item.outcome = Some(Err(RequestError::NoReplicas { wanted: write, down }));
+                }
+            }
+        }
+        if open.is_empty() {
+            return;
+        }
+        let job = ForwardJob::new(open.len());
+        self.send_forwarded(scope, &job, forwarded, &open, write, read);
+        let deadline = self.sleep_until(scope.deadline_ms);
+        tokio::pin!(deadline);
+        while !job.is_over() {
+            tokio::select! {
+                biased;
+                () = job.wake.notified() => {}
+                () = &mut deadline => break,
+            }
+        }
+        let results = std::mem::take(&mut job.inner.lock().0);
+        for ((place, node), result) in open.into_iter().zip(results) {
+            let Some(item) = forwarded.get_mut(place) else { continue };
+            item.outcome = outcome_of(node, result, write);
+        }
+    }
+
+    fn send_forwarded(
+        &self,
+        scope: &Scope,
+        job: &Arc<ForwardJob>,
+        forwarded: &[Forwarded],
+        open: &[(usize, NodeId)],
+        write: u8,
+        read: u8,
+    ) {
+        let mut by_node: Vec<(NodeId, Vec<Pending>)> = Vec::new();
+        for (slot, (place, node)) in open.iter().enumerate() {
+            let Some(item) = forwarded.get(*place) else { continue };
+            let pending = Pending {
+                op: PeerOp::Forward {
+                    operation: item.operation,
+                    key: item.key.clone(),
+                    mutation: item.mutation.clone(),
+                    write,
+                    read,
+                },
+                slot: slot as u32,
+                to: Arc::<ForwardJob>::clone(job),
+                deadline_ms: scope.deadline_ms,
+            };
+            match by_node.iter_mut().find(|(other, _)| other == node) {
+                Some((_, ops)) => ops.push(pending),
+                None => by_node.push((*node, vec![pending])),
+            }
+        }
+        for (node, ops) in by_node {
+            self.parts.peers.submit(node, ops);
+        }
+    }
+}
+
+/// What an answer means; `None` to try the next candidate.
+fn outcome_of(
+    node: NodeId,
+    result: Option<Result<PeerOut, PeerFailure>>,
+    write: u8,
+) -> Option<Result<MutationOut, RequestError>> {
+    match result {
+        Some(Ok(PeerOut::Forwarded(outcome))) => Some(outcome),
+        Some(Err(PeerFailure::Op(OpFailure::Refused(_)))) => None,
+        Some(Err(failure)) if failure.without_effect() => None,
+        _ => Some(Err(RequestError::Indeterminate {
+            reached: 0,
+            wanted: write,
+            silent: vec![node],
+        })),
+    }
+}

@@ -1,0 +1,236 @@
+//! The coordinator: takes a client's batch, makes it happen on enough replicas, answers.
+//!
+//! It drives kv-quorum's trackers and decides nothing itself: who must answer, when a SET mints a
+//! second time, when a read is repaired before it is answered, what an outcome is called, are all
+//! in the trackers. Any node coordinates reads; only a replica of the key mints, so a write that
+//! arrives elsewhere is forwarded to one.
+//!
+//! ```text
+//! SET batch: view -> plans -> lock, read, mint, append -> local sync and sends together -> W -> OK
+//! GET batch: view -> plans -> local read, remote reads at once -> join (repair) -> answer -> tail
+//! ```
+//!
+//! Invariant: one view of the cluster for one batch; each key of a batch gets exactly one answer.
+
+mod explain;
+mod flush;
+mod forward;
+mod local;
+mod mutate;
+mod plans;
+mod promise;
+mod read;
+mod scan;
+pub mod seal;
+mod wait;
+mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv_client::NodeId;
+use kv_quorum::Limits;
+use kv_ring::History;
+
+pub use explain::{Explained, ReplicaSays};
+pub use read::SiblingValue;
+pub(crate) use read::fingerprint;
+pub use scan::{ScanCursor, ScanPage};
+pub use wait::WriteLedger;
+pub use write::SetItem;
+
+use crate::cluster::dots::DotSource;
+use crate::cluster::record::{ClusterRecord, KeyspaceSettings, LevelSetting, Rmw};
+use crate::cluster::view::{SharedView, View};
+use crate::error::RequestError;
+use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
+use crate::metrics::Figures;
+use crate::plug::clock::Clock;
+use crate::plug::exec::Exec;
+use crate::plug::rng::Rng;
+use crate::replica::Replica;
+use crate::rpc::PeerSender;
+use plans::Plans;
+
+/// What a coordinator needs of its node.
+pub struct Parts {
+    /// The cluster as it is seen now.
+    pub view: Arc<SharedView>,
+    /// This node's copies.
+    pub replica: Arc<Replica>,
+    /// Where dots are minted.
+    pub dots: Arc<DotSource>,
+    /// The way to the peers.
+    pub peers: Arc<dyn PeerSender>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness: operation ids.
+    pub rng: Arc<dyn Rng>,
+    /// Tasks: tail repairs.
+    pub exec: Arc<dyn Exec>,
+    /// Counters.
+    pub figures: Arc<Figures>,
+    /// Timing.
+    pub timing: Timing,
+}
+
+/// Bounds in time of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// A request's deadline.
+    pub request_ms_max: u64,
+    /// After so long without enough answers a read asks one replica more.
+    pub hedge_ms: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { request_ms_max: 5_000, hedge_ms: 50 }
+    }
+}
+
+/// Copies that one connection or request asks for, beside the keyspace's defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Levels {
+    /// Copies to read; the keyspace's default if none.
+    pub read: Option<LevelSetting>,
+    /// Copies to write; the keyspace's default if none.
+    pub write: Option<LevelSetting>,
+}
+
+/// Decision locks: keys that share one wait for each other.
+const DECISION_LOCKS: usize = 1_024;
+
+/// The coordinator of one node.
+pub struct Coordinator {
+    parts: Parts,
+    plans: Plans,
+    limits: Limits,
+    /// Decision locks, for keyspaces in which one node decides.
+    deciding: Box<[tokio::sync::Mutex<()>]>,
+}
+
+impl std::fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coordinator").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// One batch's view, with what every operation needs of it resolved.
+pub(crate) struct Scope {
+    pub(crate) view: Arc<View>,
+    pub(crate) record: Arc<ClusterRecord>,
+    pub(crate) layouts: Arc<History<NodeId>>,
+    pub(crate) keyspace: KeyspaceSettings,
+    pub(crate) down: Vec<NodeId>,
+    pub(crate) deadline_ms: u64,
+}
+
+impl Scope {
+    pub(crate) fn partition(&self, key: KeyRef<'_>) -> kv_ring::Partition {
+        self.layouts.newest().partitions().of(key.slot)
+    }
+
+    /// Whether this node holds the key in some live layout.
+    pub(crate) fn holds(&self, partition: kv_ring::Partition) -> bool {
+        self.layouts.write_sets(partition).any(|owners| owners.contains(&self.view.me))
+    }
+
+    /// Whether this node must not decide the key's writes, and who does: its first live primary in
+    /// the newest layout.
+    pub(crate) fn decider(&self, partition: kv_ring::Partition) -> Option<NodeId> {
+        let primaries = self.layouts.newest().owners(partition);
+        primaries.iter().copied().find(|node| !self.down.contains(node))
+    }
+
+    /// Who should mint a write of the partition: this node if it may.
+    pub(crate) fn minter(&self, partition: kv_ring::Partition) -> Option<NodeId> {
+        if self.keyspace.rmw == Rmw::Refuse && self.holds(partition) {
+            return Some(self.view.me);
+        }
+        self.decider(partition)
+    }
+}
+
+impl Coordinator {
+    /// A coordinator of `parts`.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            plans: Plans::default(),
+            limits: Limits::default(),
+            deciding: (0..DECISION_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
+        }
+    }
+
+    /// The parts, for the front doors.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// The clock's milliseconds since 1970: what expiry is judged by.
+    pub fn now_ms(&self) -> u64 {
+        self.parts.clock.wall_ms()
+    }
+
+    /// Takes the view for one batch.
+    ///
+    /// # Errors
+    /// `Loading` while the node has no layout.
+    pub(crate) fn scope(&self) -> Result<Scope, RequestError> {
+        let view = self.parts.view.now();
+        let (Some(record), Some(layouts)) = (view.record.clone(), view.layouts.clone()) else {
+            return Err(RequestError::Loading);
+        };
+        let Some(keyspace) = record.keyspace(DEFAULT_KEYSPACE).cloned() else {
+            return Err(RequestError::Loading);
+        };
+        let down = layouts
+            .live()
+            .flat_map(|layout| layout.members().iter().copied())
+            .filter(|node| !view.is_up(*node))
+            .collect();
+        let deadline_ms = self.parts.clock.steady_ms() + self.parts.timing.request_ms_max;
+        Ok(Scope { view, record, layouts, keyspace, down, deadline_ms })
+    }
+
+    /// Refuses a pair that is over the cluster's limit.
+    ///
+    /// # Errors
+    /// `TooLarge`.
+    pub(crate) fn check_size(
+        scope: &Scope,
+        key: &[u8],
+        value_bytes: usize,
+    ) -> Result<(), RequestError> {
+        let bytes = (key.len() + value_bytes) as u64;
+        let bytes_max = u64::from(scope.record.pair_bytes_max);
+        if bytes > bytes_max { Err(RequestError::TooLarge { bytes, bytes_max }) } else { Ok(()) }
+    }
+
+    async fn sleep_until(&self, steady_ms: u64) {
+        let left = steady_ms.saturating_sub(self.parts.clock.steady_ms());
+        self.parts.clock.sleep(Duration::from_millis(left)).await;
+    }
+}
+
+/// Resolves a level against the keyspace.
+///
+/// # Errors
+/// `Level` if more copies are asked for than there are.
+pub(crate) fn resolve(
+    wanted: Option<LevelSetting>,
+    default: LevelSetting,
+    n: u8,
+) -> Result<u8, RequestError> {
+    use kv_quorum::Level;
+    let level = match wanted.unwrap_or(default) {
+        LevelSetting::One => Level::One,
+        LevelSetting::Quorum => Level::Quorum,
+        LevelSetting::All => Level::All,
+        LevelSetting::Copies(copies) => Level::Count(copies),
+    };
+    level.resolve(n).map_err(|_| {
+        RequestError::Level(format!("{level:?} copies can't be had: the keyspace has N={n}"))
+    })
+}

@@ -1,0 +1,346 @@
+//! SCAN, KEYS, RANDOMKEY, DBSIZE: reads of all keys, wherever they are.
+//!
+//! A page is read from R replicas of the partition and joined, so a key whose acknowledged write
+//! has not reached one of them is still shown, and a deleted one is not. A cursor is the slot and
+//! the top 48 bits of the token; keys at one position come together, in one page.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kv_client::NodeId;
+use kv_quorum::Record;
+use kv_ring::{Partition, SLOTS};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{Coordinator, Scope, resolve};
+use crate::error::RequestError;
+use crate::keys::{DEFAULT_KEYSPACE, KeyRef, PREFIX_BYTES, position, slot_end};
+use crate::plug::storage::PageRequest;
+use crate::replica::Replica;
+use crate::rpc::{Completion, PeerFailure, Pending};
+use crate::wire::{PeerOp, PeerOut};
+
+/// Where a scan goes on: slot and the token's top 48 bits. 0 is the start, and the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanCursor(pub u64);
+
+/// Bits of the token in a cursor.
+const TOKEN_BITS: u32 = 48;
+/// Bytes of one page from one replica at most.
+const PAGE_BYTES_MAX: u32 = 512 * 1_024;
+
+impl ScanCursor {
+    fn position(self) -> (u16, u64) {
+        let slot = (self.0 >> TOKEN_BITS) as u16;
+        (slot, self.0 << (64 - TOKEN_BITS))
+    }
+
+    /// Just above a position.
+    fn after(slot: u16, token: u64) -> Self {
+        let top = token >> (64 - TOKEN_BITS);
+        let next = (u64::from(slot) << TOKEN_BITS | top) + 1;
+        if next >> TOKEN_BITS >= u64::from(SLOTS) { Self(0) } else { Self(next) }
+    }
+
+    fn slot_start(slot: u32) -> Self {
+        if slot >= u32::from(SLOTS) { Self(0) } else { Self(u64::from(slot) << TOKEN_BITS) }
+    }
+}
+
+/// One step of a scan.
+#[derive(Clone, Debug, Default)]
+pub struct ScanPage {
+    /// Live keys.
+    pub keys: Vec<Bytes>,
+    /// Where to go on; 0 at the end.
+    pub next: ScanCursor,
+}
+
+/// Answers from several peers, by slot.
+struct Gather {
+    inner: Mutex<(Vec<Option<Result<PeerOut, PeerFailure>>>, usize)>,
+    wake: Notify,
+}
+
+impl Gather {
+    fn new(count: usize) -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::new((vec![None; count], count)), wake: Notify::new() })
+    }
+}
+
+impl Completion for Gather {
+    fn complete(&self, slot: u32, _from: NodeId, result: Result<PeerOut, PeerFailure>) {
+        let mut inner = self.inner.lock();
+        let (results, open) = &mut *inner;
+        if let Some(place) = results.get_mut(slot as usize).filter(|place| place.is_none()) {
+            *place = Some(result);
+            *open -= 1;
+        }
+        if *open == 0 {
+            self.wake.notify_one();
+        }
+    }
+}
+
+impl Coordinator {
+    /// Sends one operation to each node and gathers what comes back within the deadline, in the
+    /// nodes' order. This node is not among them.
+    pub(super) async fn gather(
+        &self,
+        deadline_ms: u64,
+        asks: Vec<(NodeId, PeerOp)>,
+    ) -> Vec<Option<Result<PeerOut, PeerFailure>>> {
+        if asks.is_empty() {
+            return Vec::new();
+        }
+        let gather = Gather::new(asks.len());
+        for (slot, (node, op)) in asks.into_iter().enumerate() {
+            let pending = Pending {
+                op,
+                slot: slot as u32,
+                to: Arc::<Gather>::clone(&gather),
+                deadline_ms,
+            };
+            self.parts.peers.submit(node, vec![pending]);
+        }
+        let deadline = self.sleep_until(deadline_ms);
+        tokio::pin!(deadline);
+        while gather.inner.lock().1 > 0 {
+            tokio::select! {
+                biased;
+                () = gather.wake.notified() => {}
+                () = &mut deadline => break,
+            }
+        }
+        let mut inner = gather.inner.lock();
+        std::mem::take(&mut inner.0)
+    }
+
+    /// One step of a scan over all keys, or over those whose slot's first live primary this node
+    /// is (`local`). Goes through at least `count` rows, or to the end of a partition that has
+    /// fewer; may find no key and still not be at the end.
+    ///
+    /// # Errors
+    /// `Unavailable`: R replicas of the next partition did not answer; the cursor is still good.
+    pub(crate) async fn scan(
+        &self,
+        cursor: ScanCursor,
+        count: usize,
+        local: bool,
+    ) -> Result<ScanPage, RequestError> {
+        let scope = self.scope()?;
+        let partitions = scope.layouts.newest().partitions();
+        let mut cursor = cursor;
+        let mut page = ScanPage::default();
+        // A sparse key space would otherwise cost a round trip for each empty partition.
+        for _ in 0..PARTITIONS_A_STEP {
+            let (slot, token) = cursor.position();
+            let Some(slot) = kv_ring::Slot::new(slot) else { return Ok(page) };
+            let partition = partitions.of(slot);
+            let last = *partitions.slots(partition).end();
+            if local && scope.decider(partition) != Some(scope.view.me) {
+                cursor = ScanCursor::slot_start(u32::from(last) + 1);
+            } else {
+                let from = position(DEFAULT_KEYSPACE, slot.index(), token);
+                let to = slot_end(DEFAULT_KEYSPACE, last);
+                let left = count.saturating_sub(page.keys.len()).max(1);
+                let (keys, end) = self.scan_partition(&scope, partition, from, to, left).await?;
+                page.keys.extend(keys);
+                cursor = end.unwrap_or_else(|| ScanCursor::slot_start(u32::from(last) + 1));
+            }
+            page.next = cursor;
+            if cursor.0 == 0 || page.keys.len() >= count {
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Live keys of part of one partition, joined over R replicas; and where the page ended, if
+    /// before the range did.
+    async fn scan_partition(
+        &self,
+        scope: &Scope,
+        partition: Partition,
+        from: Bytes,
+        to: Bytes,
+        count: usize,
+    ) -> Result<(Vec<Bytes>, Option<ScanCursor>), RequestError> {
+        let wanted = resolve(None, scope.keyspace.read, scope.keyspace.n)?;
+        let me = scope.view.me;
+        let mut nodes: Vec<NodeId> = Vec::new();
+        for owners in scope.layouts.write_sets(partition) {
+            let mut live: Vec<NodeId> =
+                owners.iter().copied().filter(|node| !scope.down.contains(node)).collect();
+            live.sort_by_key(|node| *node != me);
+            if live.len() < usize::from(wanted) {
+                return Err(self.short(live.len(), wanted, scope));
+            }
+            live.truncate(usize::from(wanted));
+            nodes.extend(live);
+        }
+        nodes.sort_unstable();
+        nodes.dedup();
+        let rows_max = count.clamp(1, 4_096) as u32 + 1;
+        let mut pages = Vec::with_capacity(nodes.len());
+        if nodes.contains(&me) {
+            let page = PageRequest {
+                from: from.clone(),
+                to: to.clone(),
+                rows_max: rows_max as usize,
+                bytes_max: PAGE_BYTES_MAX as usize,
+            };
+            pages.push(self.parts.replica.page_of_skeletons(page).await.map_err(|error| {
+                RequestError::Storage(error.to_string())
+            })?);
+        }
+        let asks = nodes.iter().filter(|node| **node != me).map(|node| {
+            let op = PeerOp::Scan {
+                from: from.clone(),
+                to: to.clone(),
+                rows_max,
+                bytes_max: PAGE_BYTES_MAX,
+                keys_only: true,
+            };
+            (*node, op)
+        });
+        for answer in self.gather(scope.deadline_ms, asks.collect()).await {
+            match answer {
+                Some(Ok(PeerOut::Page { rows, end })) => pages.push((rows, end)),
+                _ => return Err(self.short(pages.len(), wanted, scope)),
+            }
+        }
+        Ok(merge(pages, self.now_ms(), &self.parts.replica))
+    }
+
+    fn short(&self, reached: usize, wanted: u8, scope: &Scope) -> RequestError {
+        self.parts.figures.unavailable.one();
+        RequestError::Unavailable { reached: reached as u8, wanted, silent: scope.down.clone() }
+    }
+
+    /// Live keys: of the whole cluster, or of the slots whose first live primary this node is.
+    ///
+    /// # Errors
+    /// `Unavailable` if a member that is up did not answer.
+    pub(crate) async fn count_keys(&self, local: bool) -> Result<u64, RequestError> {
+        let scope = self.scope()?;
+        let own = self.count_own(&scope);
+        if local {
+            return Ok(own);
+        }
+        let members = scope.layouts.newest().members();
+        let asks: Vec<(NodeId, PeerOp)> = members
+            .iter()
+            .filter(|node| **node != scope.view.me && !scope.down.contains(*node))
+            .map(|node| (*node, PeerOp::Count))
+            .collect();
+        let wanted = asks.len() as u8;
+        let mut sum = own;
+        for answer in self.gather(scope.deadline_ms, asks).await {
+            match answer {
+                Some(Ok(PeerOut::Count(count))) => sum += count,
+                _ => return Err(self.short(0, wanted, &scope)),
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Live keys in the slots whose first live primary this node is.
+    pub(crate) fn count_own(&self, scope: &Scope) -> u64 {
+        let partitions = scope.layouts.newest().partitions();
+        partitions
+            .iter()
+            .filter(|partition| scope.decider(*partition) == Some(scope.view.me))
+            .flat_map(|partition| partitions.slots(partition))
+            .map(|slot| self.parts.replica.counts().of(slot))
+            .sum()
+    }
+
+    /// `count_own` for a peer that asks.
+    ///
+    /// # Errors
+    /// `Loading`.
+    pub(crate) fn count_own_now(&self) -> Result<u64, RequestError> {
+        Ok(self.count_own(&self.scope()?))
+    }
+
+    /// Some live key, or none if there is none: the first at or after a random position.
+    ///
+    /// # Errors
+    /// As a scan.
+    pub(crate) async fn random_key(&self, local: bool) -> Result<Option<Bytes>, RequestError> {
+        let slot = self.parts.rng.next_u64() % u64::from(SLOTS);
+        let token = self.parts.rng.next_u64() >> (64 - TOKEN_BITS);
+        let mut cursor = ScanCursor(slot << TOKEN_BITS | token);
+        let mut wrapped = false;
+        loop {
+            let page = self.scan(cursor, 1, local).await?;
+            if !page.keys.is_empty() {
+                let at = self.parts.rng.next_u64() as usize % page.keys.len();
+                return Ok(page.keys.into_iter().nth(at));
+            }
+            cursor = page.next;
+            if cursor.0 == 0 {
+                if wrapped {
+                    return Ok(None);
+                }
+                wrapped = true;
+            }
+        }
+    }
+}
+
+/// Partitions that one step of a scan looks into at most.
+const PARTITIONS_A_STEP: usize = 256;
+
+/// Joins pages of one range: live keys up to where the shortest page ends.
+fn merge(
+    pages: Vec<(Vec<(Bytes, Bytes)>, bool)>,
+    now_ms: u64,
+    replica: &Replica,
+) -> (Vec<Bytes>, Option<ScanCursor>) {
+    let mut until: Option<(u16, u64)> = None;
+    for (rows, end) in &pages {
+        let last = rows.last().and_then(|(key, _)| KeyRef::parse(key));
+        if let (false, Some(last)) = (*end, last) {
+            // A position is cut off whole: its last rows may be on the next page.
+            let at = (last.slot.index(), last.token.value() >> (64 - TOKEN_BITS));
+            until = Some(until.map_or(at, |until| until.min(at)));
+        }
+    }
+    let mut records: BTreeMap<Bytes, Record<Bytes>> = BTreeMap::new();
+    let mut firsts: Option<(u16, u64)> = None;
+    for (key, bytes) in pages.into_iter().flat_map(|(rows, _)| rows) {
+        let Some(place) = KeyRef::parse(&key) else { continue };
+        let at = (place.slot.index(), place.token.value() >> (64 - TOKEN_BITS));
+        firsts = Some(firsts.map_or(at, |first| first.min(at)));
+        let Some(bytes) = replica.alive(&bytes) else { continue };
+        let Ok(record) = Record::decode(bytes) else { continue };
+        let record = record.map(Bytes::copy_from_slice);
+        records.entry(key).or_insert_with(Record::new).join(&record);
+    }
+    // One position that fills a whole page is given as far as it came, and passed.
+    let only = until.is_some() && until == firsts;
+    let within = |key: &Bytes| {
+        KeyRef::parse(key).is_some_and(|place| {
+            let at = (place.slot.index(), place.token.value() >> (64 - TOKEN_BITS));
+            until.is_none_or(|until| if only { at <= until } else { at < until })
+        })
+    };
+    let keys = records
+        .iter()
+        .filter(|(key, record)| within(key) && record.exists(now_ms))
+        .map(|(key, _)| key.slice(PREFIX_BYTES..))
+        .collect();
+    let next = until.map(|(slot, top)| {
+        let token = top << (64 - TOKEN_BITS);
+        if only {
+            ScanCursor::after(slot, token)
+        } else {
+            ScanCursor(u64::from(slot) << TOKEN_BITS | top)
+        }
+    });
+    (keys, next)
+}

@@ -1,0 +1,95 @@
+//! The node's own counters, read by INFO and by the metrics page.
+//!
+//! Plain relaxed atomics, so that the hot path pays one addition for a batch. Names are given once,
+//! in `Figures::each`, and everything that shows them goes through it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! figures {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// The counters.
+        #[derive(Debug, Default)]
+        pub struct Figures {
+            $($(#[doc = $doc])+ pub $name: Counter,)+
+        }
+
+        impl Figures {
+            /// Every counter with its name, without the `kv_` that the outside adds, and its meaning.
+            pub fn each(&self, mut visit: impl FnMut(&'static str, &'static str, u64)) {
+                $(visit(stringify!($name), concat!($($doc),+), self.$name.value());)+
+            }
+        }
+    };
+}
+
+figures! {
+    /// Reads coordinated here.
+    coordinator_gets,
+    /// Writes coordinated here.
+    coordinator_sets,
+    /// Records read by this replica, for itself and for peers.
+    replica_reads,
+    /// Records minted or joined durably by this replica.
+    replica_applies,
+    /// Writes forwarded to a replica of their key.
+    forwarded,
+    /// Second mints of a blind SET.
+    second_mints,
+    /// Reads whose replies differed.
+    read_conflicts,
+    /// Records written to a replica that lacked them because a read saw it.
+    read_repairs,
+    /// Reads that asked one replica more because the first were slow.
+    hedged_reads,
+    /// Writes that ended INDETERMINATE.
+    indeterminate,
+    /// Writes refused with NOREPLICAS.
+    no_replicas,
+    /// Reads that ended UNAVAILABLE.
+    unavailable,
+    /// Requests refused with BUSY.
+    busy,
+    /// Mints that left a key with many siblings.
+    sibling_warnings,
+    /// GETs of keys that have siblings.
+    sibling_gets,
+    /// Tenures begun because this node was shown a dot of its own that it does not hold.
+    amnesia_alarms,
+    /// Mints refused because the lease was spent.
+    lease_spent,
+    /// Commands served to clients.
+    commands,
+    /// Client connections accepted.
+    connections,
+    /// Peer calls answered.
+    peer_calls,
+    /// Operations in them.
+    peer_ops,
+    /// Peer connections refused for a wrong secret.
+    peer_refused,
+    /// Replies that waited for a sync of what they show.
+    reads_awaiting_sync,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `by`.
+    #[inline]
+    pub fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Adds one.
+    #[inline]
+    pub fn one(&self) {
+        self.add(1);
+    }
+
+    /// The count so far.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

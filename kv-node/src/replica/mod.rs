@@ -1,0 +1,211 @@
+//! The replica: this node's own copies, and the only place where records change.
+//!
+//! Every change of a record (a mint, a join, a register) is read, decided and appended under the
+//! key's lock, and the lock is never held across a wait for a disk sync or for the network. A
+//! batch takes all its locks at once in one order, crosses the storage seam twice (once to look,
+//! once to append), and gets one ticket; whoever acknowledges waits for that ticket first.
+//!
+//! Reads that need the disk are made outside the locks, and count only if nothing changed under
+//! the key's lock meanwhile.
+//!
+//! Invariant: an append is the join of what was stored and what came in, or a mint over it.
+
+mod counts;
+mod serve;
+mod update;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use kv_quorum::HybridTime;
+
+pub use counts::LiveCounts;
+pub use serve::Join;
+pub use update::{Update, Verdict};
+
+use crate::cluster::dots::DotSource;
+use crate::cluster::meta::MetaStore;
+use crate::plug::storage::{Resident, StorageEngine, StorageError, Ticket};
+
+/// The name of the flush mark among the directory's facts.
+const FLUSH_FACT: &str = "flushed";
+
+/// This node's copies.
+pub struct Replica {
+    engine: Arc<dyn StorageEngine>,
+    meta: Arc<MetaStore>,
+    stripes: update::Stripes,
+    counts: LiveCounts,
+    /// Whether this replica has everything that it ever acknowledged.
+    complete: AtomicBool,
+    /// Whether the engine keeps nothing over a restart: all is in memory and as durable as it gets.
+    volatile: bool,
+    /// Everything minted at or below it is dead: the flush mark of keyspace 0.
+    flushed: AtomicU64,
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replica").field("flushed", &self.flushed).finish_non_exhaustive()
+    }
+}
+
+impl Replica {
+    /// A replica over `engine`, with the flush mark that the directory remembers. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    /// The mark is there and can't be read: what was flushed would come back.
+    pub fn open(engine: Arc<dyn StorageEngine>, meta: Arc<MetaStore>) -> io::Result<Self> {
+        let flushed = match meta.load(FLUSH_FACT)? {
+            None => 0,
+            Some(fact) => fact.as_slice().try_into().map(u64::from_le_bytes).map_err(|_| {
+                io::Error::new(io::ErrorKind::InvalidData, "the flush mark is not eight bytes")
+            })?,
+        };
+        let volatile = engine.status(None).0.volatile;
+        Ok(Self {
+            engine,
+            meta,
+            stripes: update::Stripes::new(),
+            counts: LiveCounts::new(),
+            complete: AtomicBool::new(true),
+            volatile,
+            flushed: AtomicU64::new(flushed),
+        })
+    }
+
+    /// Whether this replica has everything that it ever acknowledged. One that has not counts for
+    /// W, and not for R nor for what a SET weighs.
+    #[inline]
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
+    /// Says whether this replica has everything that it ever acknowledged.
+    pub fn set_complete(&self, complete: bool) {
+        self.complete.store(complete, Ordering::Release);
+    }
+
+    /// Whether every read is served from memory and nothing waits for a sync.
+    #[inline]
+    pub fn is_always_durable(&self) -> bool {
+        self.volatile
+    }
+
+    /// The engine, for scans and figures.
+    pub fn engine(&self) -> &Arc<dyn StorageEngine> {
+        &self.engine
+    }
+
+    /// Live keys by slot, as far as this node holds them.
+    pub fn counts(&self) -> &LiveCounts {
+        &self.counts
+    }
+
+    /// The flush mark in force.
+    pub fn flushed(&self) -> HybridTime {
+        HybridTime::from_bits(self.flushed.load(Ordering::Acquire))
+    }
+
+    /// Stores a flush mark and puts it in force; a lower one than the present changes nothing. From
+    /// then on `dots` mints above it only. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The mark isn't durable and isn't in force.
+    pub fn flush_durably(
+        &self,
+        mark: HybridTime,
+        dots: &DotSource,
+        wall_ms: u64,
+    ) -> io::Result<()> {
+        if mark <= self.flushed() {
+            return Ok(());
+        }
+        dots.raise(mark, wall_ms)?;
+        self.meta.store(FLUSH_FACT, &mark.to_bits().to_le_bytes())?;
+        if self.flushed.fetch_max(mark.to_bits(), Ordering::AcqRel) < mark.to_bits() {
+            self.counts.clear();
+        }
+        Ok(())
+    }
+
+    /// What a stored record is worth under the flush mark: nothing, if all of it is dead.
+    #[inline]
+    pub fn alive<'a>(&self, stored: &'a [u8]) -> Option<&'a [u8]> {
+        let flushed = self.flushed();
+        if flushed == HybridTime::ZERO {
+            return Some(stored);
+        }
+        match kv_quorum::peek(stored) {
+            Ok(Some(peek)) if peek.dot.time > flushed => Some(stored),
+            Ok(_) => None,
+            // Damage is for the reader to report.
+            Err(_) => Some(stored),
+        }
+    }
+
+    /// Shows each key's record without waiting for a disk. Answers the places that need one, and
+    /// what to wait for before the others are shown to anybody.
+    ///
+    /// # Errors
+    /// Nothing is known of any key.
+    #[inline]
+    pub fn read_resident(
+        &self,
+        keys: &[&[u8]],
+        show: &mut dyn FnMut(usize, Option<&[u8]>),
+    ) -> Result<(Ticket, Vec<u32>), StorageError> {
+        let mut wait = Ticket::DURABLE;
+        let mut left = Vec::new();
+        self.engine.visit_resident(keys, &mut |place, resident| match resident {
+            Resident::Found { bytes, ticket } => {
+                wait = wait.max(ticket);
+                show(place, self.alive(bytes));
+            }
+            Resident::Absent => show(place, None),
+            Resident::NeedsIo => left.push(place as u32),
+        })?;
+        Ok((wait, left))
+    }
+
+    /// Shows each key's record, from disk where need be, in no particular order. What is shown is
+    /// durable only after `durable` of the ticket.
+    ///
+    /// # Errors
+    /// Nothing is known of the keys that were not shown.
+    pub async fn read(
+        &self,
+        keys: &[&[u8]],
+        show: &mut (dyn FnMut(usize, Option<&[u8]>) + Send),
+    ) -> Result<Ticket, StorageError> {
+        let (mut wait, left) = self.read_resident(keys, show)?;
+        if left.is_empty() {
+            return Ok(wait);
+        }
+        let owned: Vec<Bytes> = left
+            .iter()
+            .filter_map(|place| keys.get(*place as usize))
+            .map(|key| Bytes::copy_from_slice(key))
+            .collect();
+        let rows = self.engine.read(&owned).await?;
+        for (place, row) in left.iter().zip(&rows) {
+            if let Some(row) = row {
+                wait = wait.max(row.ticket);
+            }
+            show(*place as usize, row.as_ref().and_then(|row| self.alive(&row.bytes)));
+        }
+        Ok(wait)
+    }
+
+    /// Returns when what `ticket` names is durable.
+    ///
+    /// # Errors
+    /// It may or may not survive.
+    #[inline]
+    pub async fn durable(&self, ticket: Ticket) -> Result<(), StorageError> {
+        if ticket.is_durable() { Ok(()) } else { self.engine.durable(ticket).await }
+    }
+}

@@ -1,0 +1,167 @@
+//! What peers ask of this replica: joins and reads, a call's operations as one batch each.
+//!
+//! All joins of a call are one locked pass, one append and one wait for its sync; all reads are one
+//! look. An answer goes out only when what it tells is durable.
+
+use bytes::Bytes;
+use kv_quorum::{Actor, Dot, JoinOutcome, Record};
+
+use super::{Replica, Verdict};
+use crate::coordinator::fingerprint;
+use crate::plug::storage::{PageRequest, StorageError};
+use crate::wire::{OpFailure, PeerOut};
+
+/// A join that a peer asks for.
+pub struct Join {
+    /// The storage key.
+    pub key: Bytes,
+    /// The encoded record.
+    pub record: Bytes,
+}
+
+impl Replica {
+    /// Appends to `out` the join of what is stored and what came in; and the dots that were live
+    /// here and that the incoming record does not cover.
+    pub fn join(stored: Option<&[u8]>, incoming: &[u8], out: &mut Vec<u8>) -> (Verdict, Vec<Dot>) {
+        match kv_quorum::join_encoded(stored, incoming, out) {
+            Ok(joined) => match joined.outcome {
+                JoinOutcome::Unchanged => (Verdict::Keep, joined.uncovered),
+                JoinOutcome::Incoming => {
+                    out.extend_from_slice(incoming);
+                    (Verdict::Write, joined.uncovered)
+                }
+                JoinOutcome::Merged => (Verdict::Write, joined.uncovered),
+            },
+            // The caller has checked the incoming bytes; stored ones that can't be read stay as
+            // they are, and are found out by the read that follows.
+            Err(_) => (Verdict::Keep, Vec::new()),
+        }
+    }
+
+    /// Joins records that peers sent, durably. `own` says, for a storage key, the actor under
+    /// which this node mints there now; `alarm` is called for a key whose incoming record covers
+    /// dots of that actor which this replica doesn't hold.
+    pub async fn apply(
+        &self,
+        joins: &[Join],
+        own: impl Fn(&[u8]) -> Actor + Send + Sync,
+        mut alarm: impl FnMut(&[u8]) + Send,
+    ) -> Vec<PeerOut> {
+        let mut outs: Vec<PeerOut> = Vec::with_capacity(joins.len());
+        let complete = self.is_complete();
+        let clean = || PeerOut::Applied { complete, uncovered: Vec::new(), coverage: Bytes::new() };
+        outs.resize_with(joins.len(), clean);
+        let keys: Vec<&[u8]> = joins.iter().map(|join| &join.key[..]).collect();
+        let update = self
+            .update(&keys, &mut |place, stored, out| {
+                let (Some(join), Some(slot)) = (joins.get(place), outs.get_mut(place)) else {
+                    return Verdict::Keep;
+                };
+                let Some(incoming) = self.alive(&join.record) else { return Verdict::Keep };
+                if kv_quorum::peek(incoming).is_err() {
+                    *slot = PeerOut::Failed(OpFailure::Malformed);
+                    return Verdict::Keep;
+                }
+                if forgot(stored, incoming, own(&join.key)) {
+                    alarm(&join.key);
+                }
+                let (verdict, uncovered) = Self::join(stored, incoming, out);
+                if !uncovered.is_empty() {
+                    *slot = told(complete, stored, &uncovered);
+                }
+                verdict
+            })
+            .await;
+        let durable = match update {
+            Ok(update) => self.durable(update.ticket).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = durable {
+            let failure = op_failure(&error);
+            outs.fill_with(|| PeerOut::Failed(failure.clone()));
+        }
+        outs
+    }
+
+    /// Reads records for a peer: a fingerprint that is the same is answered by `Same`.
+    pub async fn look_up(
+        &self,
+        digest_key: u64,
+        reads: &[(Bytes, Option<u128>)],
+    ) -> Vec<PeerOut> {
+        let complete = self.is_complete();
+        let mut outs: Vec<PeerOut> = Vec::with_capacity(reads.len());
+        outs.resize_with(reads.len(), || PeerOut::Record { complete, record: Bytes::new() });
+        let keys: Vec<&[u8]> = reads.iter().map(|(key, _)| &key[..]).collect();
+        let read = self
+            .read(&keys, &mut |place, record| {
+                let (Some((_, have)), Some(slot)) = (reads.get(place), outs.get_mut(place)) else {
+                    return;
+                };
+                let same = have.is_some() && *have == fingerprint(digest_key, record);
+                *slot = if same {
+                    PeerOut::Same { complete }
+                } else {
+                    let record = record.map_or_else(Bytes::new, Bytes::copy_from_slice);
+                    PeerOut::Record { complete, record }
+                };
+            })
+            .await;
+        let durable = match read {
+            Ok(ticket) => self.durable(ticket).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = durable {
+            let failure = op_failure(&error);
+            outs.fill_with(|| PeerOut::Failed(failure.clone()));
+        }
+        outs
+    }
+
+    /// A page of records without their values' bytes: what a scan needs to know what is alive.
+    ///
+    /// # Errors
+    /// Nothing is known of the range.
+    pub async fn page_of_skeletons(
+        &self,
+        page: PageRequest,
+    ) -> Result<(Vec<(Bytes, Bytes)>, bool), StorageError> {
+        let page = self.engine.scan(page).await?;
+        self.durable(page.ticket).await?;
+        let rows = page.rows.into_iter().map(|(key, record)| {
+            let skeleton = match Record::decode(&record) {
+                Ok(record) => Bytes::from(record.map(|_| Bytes::new()).to_bytes()),
+                Err(_) => record,
+            };
+            (key, skeleton)
+        });
+        Ok((rows.collect(), page.end))
+    }
+}
+
+/// Whether an incoming record covers dots of this node's own tenure that the stored one doesn't.
+fn forgot(stored: Option<&[u8]>, incoming: &[u8], own: Actor) -> bool {
+    let claimed = kv_quorum::covered_until(incoming, own);
+    let held = stored.map_or(Ok(kv_quorum::HybridTime::ZERO), |stored| {
+        kv_quorum::covered_until(stored, own)
+    });
+    matches!((claimed, held), (Ok(claimed), Ok(held)) if claimed > held)
+}
+
+fn told(complete: bool, stored: Option<&[u8]>, uncovered: &[Dot]) -> PeerOut {
+    let coverage = stored
+        .and_then(|stored| Record::decode(stored).ok())
+        .map_or_else(Bytes::new, |record| Bytes::from(record.coverage().to_bytes()));
+    let uncovered = uncovered
+        .iter()
+        .map(|dot| (dot.actor.node, dot.actor.tenure, dot.time.to_bits()))
+        .collect();
+    PeerOut::Applied { complete, uncovered, coverage }
+}
+
+fn op_failure(error: &StorageError) -> OpFailure {
+    match error {
+        StorageError::Full(_) | StorageError::Closed => OpFailure::Storage(error.to_string()),
+        _ => OpFailure::Unknown(error.to_string()),
+    }
+}

@@ -1,0 +1,286 @@
+//! Locked read-decide-append over a batch of keys: the one way in which records change.
+//!
+//! Keys are locked by stripe, all stripes of a batch in ascending order, so that two batches never
+//! wait for each other in a ring. Each stripe counts its changes: a row that had to be read from
+//! disk outside the lock is good only if the stripe's count is still the same.
+//!
+//! A key that stands twice in a batch is decided twice, the second time over what the first wrote.
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::Replica;
+use crate::keys::KeyRef;
+use crate::plug::storage::{FrozenBatch, Resident, StorageError, Ticket, WriteBatch};
+
+/// Stripes; a power of two. A batch of 64 keys among so many rarely meets another's.
+const STRIPES: usize = 4_096;
+
+/// Disk reads that may be overtaken by other writers before an update gives up.
+const OVERTAKEN_MAX: usize = 32;
+
+/// The key locks.
+pub(super) struct Stripes(Box<[Mutex<u64>]>);
+
+impl Stripes {
+    pub(super) fn new() -> Self {
+        Self((0..STRIPES).map(|_| Mutex::new(0)).collect())
+    }
+}
+
+/// What a decision about one key comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// What was written to the buffer is the key's new record.
+    Write,
+    /// The stored record stays; what was written to the buffer is ignored.
+    Keep,
+}
+
+/// What a batch of decisions came to.
+#[derive(Debug, Default)]
+pub struct Update {
+    /// The new record of each place, where one was written.
+    pub records: Vec<Option<Bytes>>,
+    /// What to wait for: covers what was written and what was seen.
+    pub ticket: Ticket,
+}
+
+/// Decides the record of one key: place, stored record if any, where to write the new one.
+pub type Decide<'d> = dyn FnMut(usize, Option<&[u8]>, &mut Vec<u8>) -> Verdict + Send + 'd;
+
+/// A row read outside the lock.
+struct Fetched {
+    bytes: Option<Bytes>,
+    ticket: Ticket,
+    /// The stripe's count when the read began.
+    changes: u64,
+}
+
+/// One pass under the locks.
+struct Pass {
+    batch: FrozenBatch,
+    /// The place of each row.
+    places: Vec<u32>,
+    ticket: Ticket,
+    /// Places that need the disk, with their stripe's count.
+    left: Vec<(u32, u64)>,
+}
+
+impl Replica {
+    /// Decides each key under its lock and appends what was decided, all in one append as long as
+    /// no key needs the disk. `keys` are storage keys. `decide` is called once for each place.
+    ///
+    /// # Errors
+    /// What was decided so far was not appended, or only what did not need the disk was: to a
+    /// caller nothing is known.
+    pub async fn update(
+        &self,
+        keys: &[&[u8]],
+        decide: &mut Decide<'_>,
+    ) -> Result<Update, StorageError> {
+        let pass = self.pass(keys, None, &[], decide)?;
+        let mut update = Update { records: vec![None; keys.len()], ticket: Ticket::DURABLE };
+        let mut left = update.take(pass);
+        for _ in 0..OVERTAKEN_MAX {
+            if left.is_empty() {
+                return Ok(update);
+            }
+            let fetched = self.fetch(keys, &left).await?;
+            let places: Vec<u32> = left.iter().map(|(place, _)| *place).collect();
+            let some: Vec<&[u8]> =
+                places.iter().filter_map(|place| keys.get(*place as usize).copied()).collect();
+            let pass = self.pass(&some, Some(&places), &fetched, decide)?;
+            left = update.take(pass);
+        }
+        Err(StorageError::Io("other writers of these keys were always faster".into()))
+    }
+
+    async fn fetch(
+        &self,
+        keys: &[&[u8]],
+        left: &[(u32, u64)],
+    ) -> Result<Vec<Fetched>, StorageError> {
+        let owned: Vec<Bytes> = left
+            .iter()
+            .filter_map(|(place, _)| keys.get(*place as usize))
+            .map(|key| Bytes::copy_from_slice(key))
+            .collect();
+        let rows = self.engine.read(&owned).await?;
+        let fetched = rows.into_iter().zip(left).map(|(row, (_, changes))| match row {
+            Some(row) => Fetched { bytes: Some(row.bytes), ticket: row.ticket, changes: *changes },
+            None => Fetched { bytes: None, ticket: Ticket::DURABLE, changes: *changes },
+        });
+        Ok(fetched.collect())
+    }
+
+    /// One pass over `keys`, whose places in the caller's batch are `places` (or their own order).
+    fn pass(
+        &self,
+        keys: &[&[u8]],
+        places: Option<&[u32]>,
+        fetched: &[Fetched],
+        decide: &mut Decide<'_>,
+    ) -> Result<Pass, StorageError> {
+        let order = LockOrder::of(keys);
+        let mut locked = self.lock(&order);
+        let mut writer = PassWriter {
+            replica: self,
+            batch: WriteBatch::with_capacity(keys.len(), keys.len() * 192),
+            places: Vec::with_capacity(keys.len()),
+            ticket: Ticket::DURABLE,
+            left: Vec::new(),
+        };
+        self.engine.visit_resident(keys, &mut |at, resident| {
+            let Some(key) = keys.get(at) else { return };
+            let place = places.map_or(at as u32, |places| places.get(at).copied().unwrap_or(0));
+            let stripe = order.guard_of(at);
+            let changes = locked.get(stripe).map_or(0, |guard| **guard);
+            let earlier = order.twin_before(at, keys).and_then(|twin| {
+                let twin = places.map_or(twin as u32, |of| of.get(twin).copied().unwrap_or(0));
+                writer.record_of(twin)
+            });
+            match (earlier, resident, fetched.get(at)) {
+                (Some(earlier), ..) => writer.decide(key, place, Some(&earlier), decide),
+                (None, Resident::Found { bytes, ticket }, _) => {
+                    writer.ticket = writer.ticket.max(ticket);
+                    writer.decide(key, place, Some(bytes), decide);
+                }
+                (None, Resident::Absent, _) => writer.decide(key, place, None, decide),
+                (None, Resident::NeedsIo, Some(row)) if row.changes == changes => {
+                    writer.ticket = writer.ticket.max(row.ticket);
+                    writer.decide(key, place, row.bytes.as_deref(), decide);
+                }
+                (None, Resident::NeedsIo, _) => writer.left.push((place, changes)),
+            }
+        })?;
+        let PassWriter { batch, places, mut ticket, left, .. } = writer;
+        let batch = batch.freeze();
+        if !batch.is_empty() {
+            ticket = ticket.max(self.engine.append(&batch)?);
+            for guard in &mut locked {
+                **guard += 1;
+            }
+        }
+        Ok(Pass { batch, places, ticket, left })
+    }
+
+    fn lock(&self, order: &LockOrder) -> Vec<MutexGuard<'_, u64>> {
+        let stripes = order.stripes.iter().filter_map(|stripe| self.stripes.0.get(*stripe));
+        stripes.map(Mutex::lock).collect()
+    }
+}
+
+impl Update {
+    fn take(&mut self, pass: Pass) -> Vec<(u32, u64)> {
+        self.ticket = self.ticket.max(pass.ticket);
+        for ((_, value), place) in pass.batch.rows().zip(&pass.places) {
+            if let Some(slot) = self.records.get_mut(*place as usize) {
+                *slot = value;
+            }
+        }
+        pass.left
+    }
+}
+
+/// Collects what a pass decides.
+struct PassWriter<'r> {
+    replica: &'r Replica,
+    batch: WriteBatch,
+    places: Vec<u32>,
+    ticket: Ticket,
+    left: Vec<(u32, u64)>,
+}
+
+impl PassWriter<'_> {
+    #[inline]
+    fn decide(
+        &mut self,
+        key: &[u8],
+        place: u32,
+        stored: Option<&[u8]>,
+        decide: &mut Decide<'_>,
+    ) {
+        let stored = stored.and_then(|stored| self.replica.alive(stored));
+        let was = stored.is_some_and(is_live);
+        let mut now = false;
+        let verdict = self.batch.put_with(key, |out| {
+            let start = out.len();
+            let verdict = decide(place as usize, stored, out);
+            now = out.get(start..).is_some_and(is_live);
+            verdict
+        });
+        if verdict == Verdict::Keep {
+            self.batch.pop();
+            return;
+        }
+        self.places.push(place);
+        if was != now && let Some(key) = KeyRef::parse(key) {
+            self.replica.counts.moved(key.slot.index(), if now { 1 } else { -1 });
+        }
+    }
+
+    /// What this pass wrote for a place.
+    fn record_of(&self, place: u32) -> Option<Vec<u8>> {
+        let row = self.places.iter().rposition(|at| *at == place)?;
+        self.batch.value(row).map(<[u8]>::to_vec)
+    }
+}
+
+/// Whether a record's winner is a value: it is then counted as a key.
+fn is_live(record: &[u8]) -> bool {
+    matches!(
+        kv_quorum::peek(record),
+        Ok(Some(peek)) if peek.kind != kv_quorum::Kind::Tombstone
+    )
+}
+
+/// The stripes of a batch, ascending and each once, and where each key's is.
+struct LockOrder {
+    stripes: Vec<usize>,
+    of_key: Vec<u32>,
+    /// Whether two keys share a stripe: only then may one stand twice.
+    shared: bool,
+}
+
+impl LockOrder {
+    fn of(keys: &[&[u8]]) -> Self {
+        let of_key: Vec<usize> = keys.iter().map(|key| stripe_of(key)).collect();
+        let mut stripes = of_key.clone();
+        stripes.sort_unstable();
+        stripes.dedup();
+        let shared = stripes.len() < keys.len();
+        let of_key = of_key
+            .into_iter()
+            .map(|stripe| stripes.binary_search(&stripe).unwrap_or(0) as u32)
+            .collect();
+        Self { stripes, of_key, shared }
+    }
+
+    #[inline]
+    fn guard_of(&self, at: usize) -> usize {
+        self.of_key.get(at).copied().unwrap_or(0) as usize
+    }
+
+    /// The last place before `at` with the same key.
+    #[inline]
+    fn twin_before(&self, at: usize, keys: &[&[u8]]) -> Option<usize> {
+        if !self.shared {
+            return None;
+        }
+        let (earlier, rest) = keys.split_at_checked(at)?;
+        let key = rest.first()?;
+        earlier.iter().rposition(|other| other == key)
+    }
+}
+
+#[inline]
+fn stripe_of(key: &[u8]) -> usize {
+    match key {
+        // The token's low bits: uniform, and other bits than those that choose a slot's rows.
+        [_, _, _, _, _, _, _, _, _, _, _, _, high, low, ..] => {
+            usize::from(u16::from_be_bytes([*high, *low])) % STRIPES
+        }
+        _ => 0,
+    }
+}

@@ -1,0 +1,442 @@
+//! Peers over TCP: tarpc on connections that proved the cluster secret first.
+//!
+//! One port for everything that is not RESP or HTTP: who connects says in the handshake what for
+//! (peer, client, operator), and gets that service or is refused. Calls to a peer share one
+//! connection, dialled when first needed; two thousand calls a second with many operations each
+//! leave it idle most of the time.
+//!
+//! Handlers run inside their connection's task, which saves a task for each call, where their
+//! operations are leaves (they wait for nothing but this node's disk). Others run as tasks of
+//! their own: a caller that goes away must not stop a forwarded write half-way.
+//!
+//! Invariant: nothing that a stranger sends is parsed before the handshake, which reads messages
+//! of fixed size within `handshake_ms_max`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use kv_client::codec::{FRAME_BYTES_MAX_DEFAULT, framed};
+use kv_client::dial::{DialOptions, dial};
+use kv_client::handshake::{self, HandshakeError};
+use kv_client::service::{ServeLimits, serve};
+use kv_client::{Role, Secret};
+use parking_lot::Mutex;
+use tarpc::client::RpcError;
+use tarpc::context::Context;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::codec::{Ops, fitting};
+use super::service::{PeerService, PeerServiceClient};
+use crate::plug::transport::{PeerAddress, PeerHandler, Transport};
+use crate::wire::{CallFailure, Envelope, PeerOp, PeerReply, PeerRequest};
+
+/// Settings of the transport.
+#[derive(Clone, Debug)]
+pub struct TarpcConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// What peers are told to dial; the listening address if `None`.
+    pub advertise: Option<String>,
+    /// The local address to dial from; the system's choice if `None`.
+    pub bind_source: Option<IpAddr>,
+    /// The cluster's secret.
+    pub secret: Secret,
+    /// Bytes of a frame at most, in either direction; the same on every node.
+    pub frame_bytes_max: u32,
+    /// Milliseconds for dialling a peer, handshake included.
+    pub dial_ms_max: u64,
+    /// Milliseconds that a stranger has for the handshake.
+    pub handshake_ms_max: u64,
+    /// Connections that have not passed the handshake, at most; further ones are dropped.
+    pub handshakes_max: usize,
+    /// Connections that have, at most; further ones are dropped.
+    pub connections_max: usize,
+    /// Calls that one connection's peer may have worked on at once; further ones wait.
+    pub calls_in_flight_max: usize,
+}
+
+impl TarpcConfig {
+    /// The defaults, listening on `listen`.
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            advertise: None,
+            bind_source: None,
+            secret: Secret::default(),
+            frame_bytes_max: FRAME_BYTES_MAX_DEFAULT,
+            dial_ms_max: 1_000,
+            handshake_ms_max: 2_000,
+            handshakes_max: 256,
+            connections_max: 4_096,
+            calls_in_flight_max: 128,
+        }
+    }
+}
+
+/// Serves the connections of one role other than peers: the client and admin services.
+#[async_trait]
+pub trait Door: Send + Sync + 'static {
+    /// Serves one connection until it ends. Dropped when the transport closes.
+    async fn attend(&self, stream: TcpStream, limits: ServeLimits);
+}
+
+/// Counters of the transport, for operators.
+#[derive(Debug, Default)]
+pub struct TransportFigures {
+    /// Connections that passed the handshake here.
+    pub accepted: AtomicU64,
+    /// Connections that did not know the secret.
+    pub refused_secret: AtomicU64,
+    /// Connections refused otherwise: another protocol, version or role, broken off, too slow.
+    pub refused_other: AtomicU64,
+    /// Connections dropped because a bound on them was reached.
+    pub refused_full: AtomicU64,
+    /// Connections made to peers.
+    pub dialled: AtomicU64,
+    /// Attempts to connect to peers that failed.
+    pub dial_failed: AtomicU64,
+}
+
+/// The production transport.
+pub struct TarpcTransport {
+    shared: Arc<Shared>,
+    doors: BTreeMap<Role, Arc<dyn Door>>,
+    slots: Mutex<BTreeMap<PeerAddress, Arc<Slot>>>,
+    accepting: Mutex<Option<Accepting>>,
+}
+
+struct Shared {
+    config: TarpcConfig,
+    figures: TransportFigures,
+}
+
+struct Accepting {
+    task: AbortHandle,
+    /// Resolves when the accepting task, and every connection with it, is gone.
+    gone: oneshot::Receiver<()>,
+}
+
+#[derive(Default)]
+struct Slot {
+    live: Mutex<Option<Live>>,
+    /// Held while dialling, so that waiting calls share one attempt.
+    dialling: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Live {
+    stub: PeerServiceClient,
+    open: Arc<AtomicBool>,
+    dispatch: AbortHandle,
+}
+
+/// Peers that are dialled, at most: far above any cluster, to bound what addresses cost.
+const PEERS_MAX: usize = 4_096;
+
+impl std::fmt::Debug for TarpcTransport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TarpcTransport").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+impl TarpcTransport {
+    /// A transport that does nothing yet.
+    pub fn new(config: TarpcConfig) -> Self {
+        Self {
+            shared: Arc::new(Shared { config, figures: TransportFigures::default() }),
+            doors: BTreeMap::new(),
+            slots: Mutex::default(),
+            accepting: Mutex::default(),
+        }
+    }
+
+    /// Adds the service for connections of another role than peers.
+    #[must_use]
+    pub fn with_door(mut self, role: Role, door: Arc<dyn Door>) -> Self {
+        self.doors.insert(role, door);
+        self
+    }
+
+    /// The counters.
+    pub fn figures(&self) -> &TransportFigures {
+        &self.shared.figures
+    }
+
+    fn slot(&self, to: &PeerAddress) -> Option<Arc<Slot>> {
+        let mut slots = self.slots.lock();
+        if let Some(slot) = slots.get(to) {
+            return Some(Arc::clone(slot));
+        }
+        (slots.len() < PEERS_MAX)
+            .then(|| Arc::clone(slots.entry(to.clone()).or_default()))
+    }
+
+    async fn live(&self, to: &PeerAddress) -> Result<Live, String> {
+        let slot = self.slot(to).ok_or("too many peers")?;
+        if let Some(live) = slot.open() {
+            return Ok(live);
+        }
+        let _turn = slot.dialling.lock().await;
+        if let Some(live) = slot.open() {
+            return Ok(live);
+        }
+        let Shared { config, figures } = &*self.shared;
+        let options = DialOptions {
+            secret: config.secret.clone(),
+            role: Role::Peer,
+            bind_source: config.bind_source,
+            dial_ms_max: config.dial_ms_max,
+        };
+        let stream = dial(to, &options).await.map_err(|error| {
+            figures.dial_failed.fetch_add(1, Ordering::Relaxed);
+            error.to_string()
+        })?;
+        figures.dialled.fetch_add(1, Ordering::Relaxed);
+        let new = PeerServiceClient::new(
+            tarpc::client::Config::default(),
+            framed(stream, config.frame_bytes_max),
+        );
+        let open = Arc::new(AtomicBool::new(true));
+        let closing = SetOnDrop(Arc::clone(&open));
+        let dispatch = tokio::spawn(async move {
+            let _closing = closing;
+            if let Err(error) = new.dispatch.await {
+                tracing::debug!(%error, "a peer's connection ended");
+            }
+        });
+        let live = Live { stub: new.client, open, dispatch: dispatch.abort_handle() };
+        *slot.live.lock() = Some(live.clone());
+        Ok(live)
+    }
+}
+
+/// Marks a connection closed however its task ends, abortion included.
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+impl Slot {
+    fn open(&self) -> Option<Live> {
+        self.live.lock().as_ref().filter(|live| live.open.load(Ordering::Acquire)).cloned()
+    }
+
+    fn disconnect(&self) {
+        if let Some(live) = self.live.lock().take() {
+            live.dispatch.abort();
+        }
+    }
+}
+
+#[async_trait]
+impl Transport for TarpcTransport {
+    async fn serve(&self, handler: Arc<dyn PeerHandler>) -> std::io::Result<PeerAddress> {
+        let config = &self.shared.config;
+        let listener = TcpListener::bind(config.listen).await?;
+        let address = match &config.advertise {
+            Some(address) => address.clone(),
+            None => listener.local_addr()?.to_string(),
+        };
+        let (alive, gone) = oneshot::channel::<()>();
+        let shared = Arc::clone(&self.shared);
+        let doors = self.doors.clone();
+        let task = tokio::spawn(async move {
+            let _alive = alive;
+            accept(listener, shared, doors, handler).await;
+        });
+        let accepting = Accepting { task: task.abort_handle(), gone };
+        if let Some(old) = self.accepting.lock().replace(accepting) {
+            old.task.abort();
+        }
+        Ok(address)
+    }
+
+    async fn call(
+        &self,
+        to: &PeerAddress,
+        request: PeerRequest,
+    ) -> Result<PeerReply, CallFailure> {
+        let budget = Duration::from_millis(u64::from(request.envelope.budget_ms));
+        // tarpc counts deadlines on the operating system's clock.
+        let deadline = Instant::now() + budget;
+        let live = match tokio::time::timeout(budget, self.live(to)).await {
+            Ok(Ok(live)) => live,
+            Ok(Err(why)) => return Err(CallFailure::NotSent(why)),
+            Err(_) => return Err(CallFailure::NotSent("not connected in time".to_owned())),
+        };
+        let ops = Ops::new(request.ops)
+            .map_err(|_| CallFailure::NotSent("too many operations in a call".to_owned()))?;
+        let mut context = tarpc::context::current();
+        context.deadline = deadline;
+        let call = live.stub.call(context, request.envelope, ops);
+        let left = deadline.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left, call).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Err(_) | Ok(Err(RpcError::DeadlineExceeded)) => Err(CallFailure::TimedOut),
+            // Only encoding fails so: the frame limit.
+            Ok(Err(error @ RpcError::Send(_))) => Err(CallFailure::NotSent(describe(&error))),
+            Ok(Err(error)) => Err(CallFailure::Unknown(describe(&error))),
+        }
+    }
+
+    fn disconnect(&self, to: &PeerAddress) {
+        let slot = self.slots.lock().get(to).cloned();
+        if let Some(slot) = slot {
+            slot.disconnect();
+        }
+    }
+
+    async fn close(&self) {
+        let accepting = self.accepting.lock().take();
+        if let Some(Accepting { task, gone }) = accepting {
+            task.abort();
+            // Ends with an error when the other half is dropped with the task.
+            drop(gone.await);
+        }
+        for slot in std::mem::take(&mut *self.slots.lock()).into_values() {
+            slot.disconnect();
+        }
+    }
+}
+
+impl Drop for TarpcTransport {
+    fn drop(&mut self) {
+        if let Some(accepting) = self.accepting.lock().take() {
+            accepting.task.abort();
+        }
+        for slot in self.slots.lock().values() {
+            slot.disconnect();
+        }
+    }
+}
+
+/// An error with its causes, since tarpc's own text names none.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    doors: BTreeMap<Role, Arc<dyn Door>>,
+    handler: Arc<dyn PeerHandler>,
+) {
+    let strangers = Arc::new(Semaphore::new(shared.config.handshakes_max));
+    let welcome = Arc::new(Semaphore::new(shared.config.connections_max));
+    let doors = Arc::new(doors);
+    // Dropped with this task, and every connection with it.
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Such as too many open files: wait for some to close.
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(stranger) = Arc::clone(&strangers).try_acquire_owned() else {
+            shared.figures.refused_full.fetch_add(1, Ordering::Relaxed);
+            continue;
+        };
+        let (shared, doors) = (Arc::clone(&shared), Arc::clone(&doors));
+        let (welcome, handler) = (Arc::clone(&welcome), Arc::clone(&handler));
+        connections.spawn(async move {
+            let Some((stream, role)) = greet(stream, &shared, &doors).await else { return };
+            drop(stranger);
+            let Ok(_place) = welcome.try_acquire() else {
+                shared.figures.refused_full.fetch_add(1, Ordering::Relaxed);
+                return;
+            };
+            shared.figures.accepted.fetch_add(1, Ordering::Relaxed);
+            let limits = ServeLimits {
+                frame_bytes_max: shared.config.frame_bytes_max,
+                calls_in_flight_max: shared.config.calls_in_flight_max,
+            };
+            if let Some(door) = doors.get(&role) {
+                door.attend(stream, limits).await;
+            } else {
+                let frame_bytes_max = limits.frame_bytes_max;
+                serve(stream, limits, PeerServer { handler, frame_bytes_max }.serve()).await;
+            }
+        });
+    }
+}
+
+async fn greet(
+    mut stream: TcpStream,
+    shared: &Shared,
+    doors: &BTreeMap<Role, Arc<dyn Door>>,
+) -> Option<(TcpStream, Role)> {
+    let Shared { config, figures } = shared;
+    let serves = |role| role == Role::Peer || doors.contains_key(&role);
+    let greeting = async {
+        stream.set_nodelay(true)?;
+        handshake::accept(&mut stream, &config.secret, serves, handshake::nonce()?).await
+    };
+    let time = Duration::from_millis(config.handshake_ms_max);
+    let refused = match tokio::time::timeout(time, greeting).await {
+        Ok(Ok(role)) => return Some((stream, role)),
+        Ok(Err(error)) => error,
+        Err(_) => HandshakeError::Io(std::io::ErrorKind::TimedOut.into()),
+    };
+    if matches!(refused, HandshakeError::Secret) {
+        figures.refused_secret.fetch_add(1, Ordering::Relaxed);
+        let from = stream.peer_addr().ok();
+        tracing::warn!(?from, "refused a connection that does not know the cluster secret");
+    } else {
+        figures.refused_other.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%refused, "refused a connection");
+    }
+    None
+}
+
+#[derive(Clone)]
+struct PeerServer {
+    handler: Arc<dyn PeerHandler>,
+    frame_bytes_max: u32,
+}
+
+impl PeerService for PeerServer {
+    async fn call(self, _: Context, envelope: Envelope, ops: Ops) -> PeerReply {
+        let request = PeerRequest { envelope, ops: ops.into_vec() };
+        let leaves = request
+            .ops
+            .iter()
+            .all(|op| matches!(op, PeerOp::Apply { .. } | PeerOp::Read { .. } | PeerOp::Gossip(_)));
+        let reply = if leaves {
+            self.handler.handle(request).await
+        } else {
+            let handler = Arc::clone(&self.handler);
+            match tokio::spawn(async move { handler.handle(request).await }).await {
+                Ok(reply) => reply,
+                // A panic ends this connection: what its handlers hold is not to be trusted.
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        fitting(reply, self.frame_bytes_max)
+    }
+}
+
+#[cfg(test)]
+#[path = "transport_tests.rs"]
+mod tests;
