@@ -57,8 +57,8 @@ mod vector;
 mod version;
 mod write;
 pub use codec::{
-    EncodedJoin, JoinOutcome, Peek, blind_overwrite, covered_until, fingerprint_of, join_encoded, latest_of, peek,
-    same_versions,
+    EncodedJoin, JoinOutcome, Peek, blind_overwrite, covered_until, fingerprint_of, join_encoded,
+    latest_of, peek, same_versions,
 };
 pub use context::Context;
 pub use dot::{Actor, Dot, HybridTime};

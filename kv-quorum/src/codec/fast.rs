@@ -9,7 +9,7 @@
 use super::bytes::{dot_bytes, put_dot};
 use super::view::RecordView;
 use super::{DOT_BYTES, HEADER_BYTES, Record, put_header, put_version, version_len};
-use crate::dot::{Dot, HybridTime};
+use crate::dot::{Actor, Dot, HybridTime};
 use crate::error::Error;
 use crate::expiry::Expiry;
 use crate::record::fingerprint_chunk;
@@ -110,10 +110,10 @@ pub fn fingerprint_of(bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), E
 ///
 /// # Errors
 /// [`Error::Truncated`], [`Error::UnknownFormat`] or [`Error::Malformed`].
-pub fn covered_until(bytes: &[u8], actor: crate::Actor) -> Result<crate::HybridTime, Error> {
+pub fn covered_until(bytes: &[u8], actor: Actor) -> Result<HybridTime, Error> {
     let mut entries = RecordView::parse(bytes)?.entries().into_iter();
     let entry = entries.find(|entry| entry.actor == actor);
-    Ok(entry.map_or(crate::HybridTime::ZERO, |entry| entry.time))
+    Ok(entry.map_or(HybridTime::ZERO, |entry| entry.time))
 }
 
 /// Whether two encoded records, or absences, have the same live dots and registers: what equal

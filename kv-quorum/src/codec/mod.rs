@@ -21,8 +21,8 @@ mod fast;
 mod view;
 
 pub use fast::{
-    EncodedJoin, JoinOutcome, Peek, blind_overwrite, covered_until, fingerprint_of, join_encoded, latest_of, peek,
-    same_versions,
+    EncodedJoin, JoinOutcome, Peek, blind_overwrite, covered_until, fingerprint_of, join_encoded,
+    latest_of, peek, same_versions,
 };
 
 use crate::context::Context;
@@ -153,4 +153,3 @@ fn put_version<V: AsRef<[u8]>>(out: &mut Vec<u8>, entry: usize, version: &Versio
     }
     out.extend_from_slice(value);
 }
-

@@ -8,13 +8,11 @@
 //! Three mistakes can be planted, and each must be found: names that outlive a loss, vectors that travel without the live
 //! values under them, and a PUT that answers with the whole vector of the record.
 
-mod support;
-
+use crate::support::Rng;
 use kv_quorum::{
     Actor, Context, Dot, Draft, Expiry, HybridTime, JoinOutcome, Limits, Record, join_encoded,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use support::Rng;
 
 const NODES: usize = 4;
 const CLIENTS: usize = 3;
@@ -382,7 +380,7 @@ fn is_found(mistakes: Mistakes) -> bool {
 #[test]
 fn records_hold_what_all_dots_and_contexts_say() {
     let mut exceptions = 0;
-    for seed in 0..1_500 {
+    for seed in 0..3_000 {
         exceptions += run(seed, Mistakes::default()).unwrap_or_else(|wrong| panic!("{wrong}"));
     }
     assert!(exceptions > 1_000, "contexts with exceptions were hardly tried: {exceptions}");

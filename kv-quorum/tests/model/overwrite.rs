@@ -12,15 +12,13 @@
 //! Planted and found: no second mint, answers weighed that come from a replica which lost its disk, and reads that do not
 //! write back.
 
-mod support;
-
+use crate::support::Rng;
 use kv_quorum::{
     Actor, Context, Dot, Draft, HybridTime, JoinOutcome, Plan, ReadBody, ReadOutcome, ReadReply,
     ReadStep, ReadTracker, Record, WriteOutcome, WriteReply, WriteSet, WriteStep, WriteTracker,
     blind_overwrite, join_encoded, latest_of, peek, same_versions,
 };
 use std::collections::BTreeMap;
-use support::Rng;
 
 const NODES: usize = 3;
 const STEPS: usize = 400;
@@ -542,7 +540,7 @@ fn is_found(options: Options) -> bool {
 
 fn assert_in_order(options: Options) {
     let (mut second_mints, mut answers) = (0, 0);
-    for seed in 0..2_000 {
+    for seed in 0..5_000 {
         let counts = run(seed, options).unwrap_or_else(|wrong| panic!("{wrong}"));
         second_mints += counts.0;
         answers += counts.1;
