@@ -45,7 +45,7 @@ impl Connection {
     /// `INFO section` as lines; a refusal is an error.
     pub(crate) fn info(&mut self, section: &str) -> io::Result<Info> {
         match self.call(&["INFO", section])? {
-            Reply::Bulk(text) => Ok(Info(text)),
+            Reply::Bulk(text) => Ok(Info::new(text)),
             other => Err(io::Error::other(format!("INFO answered {other:?}"))),
         }
     }
@@ -56,6 +56,11 @@ impl Connection {
 pub(crate) struct Info(String);
 
 impl Info {
+    /// Reads a text of `field:value` lines.
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
     /// The number in the line `field:number`.
     pub(crate) fn number(&self, field: &str) -> Option<u64> {
         self.0
@@ -134,7 +139,7 @@ mod tests {
 
     #[test]
     fn info_fields_are_whole_names() {
-        let info = Info("# kv\r\nkv_members:9\r\nkv_members_up:3\r\nkv_name:x\r\n".into());
+        let info = Info::new("# kv\r\nkv_members:9\r\nkv_members_up:3\r\nkv_name:x\r\n");
         assert_eq!(info.number("kv_members_up"), Some(3));
         assert_eq!(info.number("members_up"), None);
         assert_eq!(info.number("kv_name"), None);

@@ -12,12 +12,21 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Prints one line of the result.
 pub(crate) fn out(line: impl Display) {
+    if cfg!(test) {
+        // Only what the macros print is held back by the test harness.
+        #[expect(clippy::print_stdout, reason = "see above")]
+        return println!("{line}");
+    }
     // A reader that went away (`| head`) wants no more of it.
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
 /// Prints one line of progress.
 pub(crate) fn note(line: impl Display) {
+    if cfg!(test) {
+        #[expect(clippy::print_stderr, reason = "as in `out`")]
+        return eprintln!("{line}");
+    }
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 

@@ -21,17 +21,25 @@ const P99_MS_MAX: f64 = 10.0;
 /// After a run the last copies beyond W are still on their way.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Counters of all nodes together, for the requests of one run.
+/// Counters of all nodes together, over the runs of one row.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Counters {
-    gets: u64,
-    sets: u64,
     replica_reads: u64,
     replica_applies: u64,
+    forwarded: u64,
 }
 
-/// One row of a table: its speed and what one request cost in replica operations.
-type Line = (Row, Measure, Option<f64>);
+/// What one request cost. Requests are those that the generator sent, not what a node counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Price {
+    /// Applies for a SET, reads for a GET.
+    replica_operations: f64,
+    /// The part of the requests that the asked node passed on.
+    forwarded: f64,
+}
+
+/// One row of a table: its speed and its price.
+type Line = (Row, Measure, Price);
 
 /// Operations per second that are asked of three nodes.
 const fn target(row: Row) -> f64 {
@@ -70,9 +78,11 @@ fn measure_one(cluster: &Bench, options: &Options) -> Result<Vec<Line>> {
             counted.add_difference(before, Counters::read(&cluster.ports())?);
         }
     }
+    let price =
+        |row: Row, counted: Counters| counted.price(row, row.requests(options), options.rounds);
     Ok(measures
         .into_iter()
-        .map(|(row, of_row, counted)| (row, load::median(&of_row), counted.per_request(row)))
+        .map(|(row, of_row, counted)| (row, load::median(&of_row), price(row, counted)))
         .collect())
 }
 
@@ -84,34 +94,32 @@ impl Counters {
             let info = Connection::open(*port, Duration::from_secs(5))
                 .and_then(|mut connection| connection.info("kv"))
                 .map_err(|error| Error::Unreachable(format!("port {port}: {error}")))?;
-            sum.add(&info);
+            sum.add(&info)?;
         }
         Ok(sum)
     }
 
-    fn add(&mut self, info: &Info) {
-        let number = |name| info.number(name).unwrap_or_default();
-        self.gets += number("kv_coordinator_gets");
-        self.sets += number("kv_coordinator_sets");
-        self.replica_reads += number("kv_replica_reads");
-        self.replica_applies += number("kv_replica_applies");
+    fn add(&mut self, info: &Info) -> Result<()> {
+        let number = |name: &str| {
+            let missing = || Error::Failed(format!("INFO kv has no {name}"));
+            info.number(name).ok_or_else(missing)
+        };
+        self.replica_reads += number("kv_replica_reads")?;
+        self.replica_applies += number("kv_replica_applies")?;
+        self.forwarded += number("kv_forwarded")?;
+        Ok(())
     }
 
     const fn add_difference(&mut self, before: Self, after: Self) {
-        self.gets += after.gets.saturating_sub(before.gets);
-        self.sets += after.sets.saturating_sub(before.sets);
         self.replica_reads += after.replica_reads.saturating_sub(before.replica_reads);
         self.replica_applies += after.replica_applies.saturating_sub(before.replica_applies);
+        self.forwarded += after.forwarded.saturating_sub(before.forwarded);
     }
 
-    /// Replica operations for each request of the row's kind; none when the nodes count no such
-    /// request.
-    fn per_request(&self, row: Row) -> Option<f64> {
-        let (work, requests) = match row.command {
-            "SET" => (self.replica_applies, self.sets),
-            _ => (self.replica_reads, self.gets),
-        };
-        (requests > 0).then(|| work as f64 / requests as f64)
+    fn price(self, row: Row, requests: u64, rounds: u64) -> Price {
+        let work = if row.command == "SET" { self.replica_applies } else { self.replica_reads };
+        let each = |count: u64| count as f64 / (requests * rounds) as f64;
+        Price { replica_operations: each(work), forwarded: each(self.forwarded) }
     }
 }
 
@@ -136,25 +144,27 @@ fn render(machine: &str, options: &Options, tables: &[(u16, Vec<Line>)]) -> Figu
             markdown,
             "\n### {nodes} nodes\n\n\
              | command | -P | op/s | asked | p99 ms | asked | CPU µs/op, all nodes \
-             | replica operations | |\n|---|---|---|---|---|---|---|---|---|\n"
+             | replica operations | forwarded | |\n\
+             |---|---|---|---|---|---|---|---|---|---|\n"
         );
-        for (row, measure, each) in lines {
+        for (row, measure, price) in lines {
             let judged = *nodes == 3;
             let fast = !judged || measure.per_second >= target(*row);
             let calm = !judged || row.pipeline > 1 || measure.p99_ms < P99_MS_MAX;
-            let met = fast && calm && each.is_some_and(|each| is_full_price(*row, each));
+            let met = fast && calm && is_full_price(*row, price.replica_operations);
             missed += usize::from(!met);
             let asked = if judged { format!(">= {:.0}", target(*row)) } else { "-".into() };
             let asked_p99 = if judged && row.pipeline == 1 { "< 10" } else { "-" };
-            let each = each.map_or_else(|| "not counted".into(), |each| format!("{each:.2}"));
             let _ = writeln!(
                 markdown,
-                "| {} | {} | {:.0} | {asked} | {:.2} | {asked_p99} | {:.1} | {each} | {} |",
+                "| {} | {} | {:.0} | {asked} | {:.2} | {asked_p99} | {:.1} | {:.2} | {:.2} | {} |",
                 row.command,
                 row.pipeline,
                 measure.per_second,
                 measure.p99_ms,
                 measure.cpu_us,
+                price.replica_operations,
+                price.forwarded,
                 if met { "met" } else { "MISSED" },
             );
         }
@@ -169,41 +179,56 @@ mod tests {
     const SET: Row = Row { command: "SET", pipeline: 1 };
     const GET: Row = Row { command: "GET", pipeline: 1 };
 
-    fn missed(nodes: u16, row: Row, per_second: f64, p99_ms: f64, each: Option<f64>) -> usize {
+    fn missed(
+        nodes: u16,
+        row: Row,
+        per_second: f64,
+        p99_ms: f64,
+        replica_operations: f64,
+    ) -> usize {
         let measure = Measure { per_second, p99_ms, cpu_us: 1.0 };
-        let tables = [(nodes, vec![(row, measure, each)])];
+        let price = Price { replica_operations, forwarded: 0.0 };
+        let tables = [(nodes, vec![(row, measure, price)])];
         render("A machine.", &Options::default(), &tables).missed
     }
 
     #[test]
     fn three_nodes_are_judged_by_speed_tail_and_price() {
-        assert_eq!(missed(3, SET, 20_000.0, 9.9, Some(3.0)), 0);
-        assert_eq!(missed(3, SET, 19_999.0, 9.9, Some(3.0)), 1);
-        assert_eq!(missed(3, SET, 20_000.0, 10.0, Some(3.0)), 1);
-        assert_eq!(missed(3, SET, 20_000.0, 9.9, Some(2.0)), 1, "a copy is missing");
-        assert_eq!(missed(3, SET, 20_000.0, 9.9, None), 1, "nothing was counted");
-        assert_eq!(missed(3, GET, 30_000.0, 9.9, Some(2.04)), 0, "hedged reads are allowed");
-        assert_eq!(missed(3, GET, 30_000.0, 9.9, Some(1.0)), 1, "no quorum was read");
+        assert_eq!(missed(3, SET, 20_000.0, 9.9, 3.0), 0);
+        assert_eq!(missed(3, SET, 19_999.0, 9.9, 3.0), 1);
+        assert_eq!(missed(3, SET, 20_000.0, 10.0, 3.0), 1);
+        assert_eq!(missed(3, SET, 20_000.0, 9.9, 2.0), 1, "a copy is missing");
+        assert_eq!(missed(3, SET, 20_000.0, 9.9, f64::NAN), 1, "nothing was counted");
+        assert_eq!(missed(3, GET, 30_000.0, 9.9, 2.04), 0, "hedged reads are allowed");
+        assert_eq!(missed(3, GET, 30_000.0, 9.9, 1.0), 1, "no quorum was read");
         let pipelined = Row { pipeline: 16, ..GET };
-        assert_eq!(missed(3, pipelined, 80_000.0, 50.0, Some(2.0)), 0, "no tail asked at -P 16");
+        assert_eq!(missed(3, pipelined, 80_000.0, 50.0, 2.0), 0, "no tail asked at -P 16");
     }
 
     #[test]
     fn five_nodes_are_shown_and_judged_by_price_alone() {
-        assert_eq!(missed(5, SET, 1.0, 99.0, Some(3.0)), 0);
-        assert_eq!(missed(5, SET, 1.0, 99.0, Some(2.0)), 1);
+        assert_eq!(missed(5, SET, 1.0, 99.0, 3.0), 0);
+        assert_eq!(missed(5, SET, 1.0, 99.0, 2.0), 1);
     }
 
     #[test]
-    fn counters_are_differences_over_all_nodes() {
-        let at =
-            |n: u64| Counters { gets: n, sets: n, replica_reads: 2 * n, replica_applies: 3 * n };
+    fn a_price_is_the_difference_over_all_nodes_for_each_request() {
+        let at = |n: u64| Counters { replica_reads: 2 * n, replica_applies: 3 * n, forwarded: n };
         let mut counted = Counters::default();
         counted.add_difference(at(10), at(30));
         counted.add_difference(at(100), at(110));
         assert_eq!(counted, at(30));
-        assert_eq!(counted.per_request(SET), Some(3.0));
-        assert_eq!(counted.per_request(GET), Some(2.0));
-        assert_eq!(Counters::default().per_request(GET), None);
+        let price = Price { replica_operations: 3.0, forwarded: 1.0 };
+        assert_eq!(counted.price(SET, 15, 2), price);
+        assert_eq!(counted.price(GET, 15, 2), Price { replica_operations: 2.0, ..price });
+    }
+
+    #[test]
+    fn a_node_that_doesnt_count_is_an_error() {
+        let mut sum = Counters::default();
+        let full = "kv_replica_reads:2\r\nkv_replica_applies:3\r\nkv_forwarded:1\r\n";
+        sum.add(&Info::new(full)).unwrap();
+        assert_eq!(sum, Counters { replica_reads: 2, replica_applies: 3, forwarded: 1 });
+        assert!(sum.add(&Info::new("kv_replica_reads:2\r\n")).is_err());
     }
 }

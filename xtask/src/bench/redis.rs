@@ -4,6 +4,7 @@
 //! round: what the machine does meanwhile hits both alike.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -22,21 +23,24 @@ const fn targets(row: Row) -> (f64, Option<f64>) {
 }
 
 /// A redis-server that ends with the figure.
-struct Redis(Identity);
+struct Redis {
+    process: Identity,
+    port: u16,
+}
 
 /// Starts both, loads both, measures in turns.
 pub(super) fn measure(options: &Options) -> Result<Figure> {
     let ours = Bench::start(Shape { engine: Engine::Memory, ..shape(1) })?;
     let machine = Machine::look(ours.dir())?;
-    let redis = Redis::start(&ours.dir().join("redis.log"))?;
+    let redis = Redis::start(REDIS_PORT, &ours.dir().join("redis.log"))?;
     load::preload(ours.port(), options.keys)?;
-    load::preload(REDIS_PORT, options.keys)?;
+    load::preload(redis.port, options.keys)?;
     let mut rows = Vec::new();
     for row in ROWS {
         let (mut of_redis, mut of_ours) = (Vec::new(), Vec::new());
         for round in 0..options.rounds {
             term::note(format_args!("{} -P {} round {}", row.command, row.pipeline, round + 1));
-            let run_redis = || load::measure(row, REDIS_PORT, &[redis.0], options);
+            let run_redis = || load::measure(row, redis.port, &[redis.process], options);
             let run_ours = || load::measure(row, ours.port(), ours.processes(), options);
             if round % 2 == 0 {
                 of_redis.push(run_redis()?);
@@ -89,17 +93,17 @@ fn render(machine: &str, options: &Options, rows: &[(Row, Measure, Measure)]) ->
 
 impl Redis {
     /// Without snapshots and without its log: the fastest that it is.
-    fn start(log: &std::path::Path) -> Result<Self> {
-        if Connection::open(REDIS_PORT, Duration::from_secs(1)).is_ok() {
-            return Err(Error::Failed(format!("port {REDIS_PORT} is not free")));
+    fn start(port: u16, log: &Path) -> Result<Self> {
+        if Connection::open(port, Duration::from_secs(1)).is_ok() {
+            return Err(Error::Failed(format!("port {port} is not free")));
         }
         let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--port", &REDIS_PORT.to_string()]);
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
         command.args(["--save", "", "--appendonly", "no"]);
-        let redis = Self(process::start_detached(&mut command, log)?);
+        let redis = Self { process: process::start_detached(&mut command, log)?, port };
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(10) {
-            let answer = Connection::open(REDIS_PORT, Duration::from_secs(1))
+            let answer = Connection::open(port, Duration::from_secs(1))
                 .and_then(|mut connection| connection.call(&["PING"]));
             if answer.is_ok_and(|reply| reply == Reply::Status("PONG".into())) {
                 return Ok(redis);
@@ -112,7 +116,7 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        self.0.stop(Duration::from_secs(5));
+        self.process.stop(Duration::from_secs(5));
     }
 }
 
@@ -134,6 +138,34 @@ mod tests {
         assert_eq!(figure(80.0, 10.0).missed, 4);
         assert_eq!(figure(120.0, 11.0).missed, 2, "CPU counts at -P 16 only");
         assert_eq!(figure(f64::NAN, 10.0).missed, 4, "unmeasured is missed");
+    }
+
+    /// The whole way of a figure but for the node: start, load, run, read. It needs the Redis
+    /// tools; without them there is nothing to measure and the verb itself says SKIPPED.
+    #[test]
+    fn a_real_server_is_loaded_and_measured() {
+        if !load::is_installed("redis-server") || !load::is_installed("redis-benchmark") {
+            return;
+        }
+        let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let log = std::env::temp_dir().join(format!("kv-redis-{}.log", std::process::id()));
+        let redis = Redis::start(port, &log).unwrap();
+        let options = Options { requests: 2000, keys: 1000, ..Options::default() };
+        load::preload(port, options.keys).unwrap();
+        let mut connection = Connection::open(port, Duration::from_secs(1)).unwrap();
+        assert_eq!(connection.call(&["DBSIZE"]).unwrap(), Reply::Integer(1000));
+        for row in ROWS {
+            let measure = load::measure(row, port, &[redis.process], &options).unwrap();
+            assert!(measure.per_second > 0.0 && measure.p99_ms > 0.0, "{measure:?}");
+        }
+        let info = connection.info("stats").unwrap();
+        assert_eq!(info.number("keyspace_misses"), Some(0), "every GET hits what was loaded");
+        let process = redis.process;
+        drop(redis);
+        assert_eq!(process.life(), process::Life::Gone);
+        std::fs::remove_file(log).unwrap();
     }
 
     #[test]
