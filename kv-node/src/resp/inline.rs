@@ -165,7 +165,11 @@ mod tests {
             ("h\u{e9} \u{1f600}".as_bytes(), &["h\u{e9}".as_bytes(), "\u{1f600}".as_bytes()]),
         ];
         for (line, expected) in table {
-            assert_eq!(words(line).as_deref(), Ok(&expected.iter().map(|w| w.to_vec()).collect::<Vec<_>>()[..]), "{line:?}");
+            assert_eq!(
+                words(line).as_deref(),
+                Ok(&expected.iter().map(|w| w.to_vec()).collect::<Vec<_>>()[..]),
+                "{line:?}"
+            );
         }
         for line in [&b"\"a"[..], b"'a", b"\"a\"b", b"'a'b", b"a \"", b"\"a\\", b"\"\x00\""] {
             assert_eq!(words(line), Err(Unbalanced), "{line:?}");

@@ -23,110 +23,17 @@
 //!
 //! This module is public for the fuzz target; it is not a stable interface.
 
-use super::inline;
-pub use super::request::{Batch, Item, OwnedRequest, Oversize, Request};
-use super::request::{Entry, Span};
+mod limits;
 
-/// Redis's own limit of one argument (`proto-max-bulk-len`): above it the connection is closed.
-const PROTO_BULK_BYTES_MAX: u32 = 512 * 1024 * 1024;
-/// Redis's limit of arguments.
-const PROTO_ARGS_MAX: u32 = 1024 * 1024;
+use super::inline;
+pub use super::request::{Batch, Item, Oversize, OwnedRequest, Request};
+use super::request::{Entry, Span};
+pub use limits::{Limits, ProtocolError};
+use limits::{PROTO_ARGS_MAX, PROTO_BULK_BYTES_MAX};
+
 /// Capacity that the range list and the side buffer keep between batches.
 const KEEP_SPANS: usize = 4096;
 const KEEP_SIDE_BYTES: usize = 64 * 1024;
-
-/// What a connection may send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    args_max: u32,
-    bulk_bytes_max: u32,
-    query_bytes_max: u32,
-    line_bytes_max: u32,
-    batch_requests_max: u32,
-    authenticated: bool,
-}
-
-impl Limits {
-    /// Before AUTH, where a password is set: 10 arguments of 16 KiB, over which the connection is
-    /// closed, and one request at a time, so that what follows an AUTH is parsed after it.
-    pub const BEFORE_AUTH: Self = Self {
-        args_max: 10,
-        bulk_bytes_max: 16 * 1024,
-        query_bytes_max: 256 * 1024,
-        line_bytes_max: 64 * 1024,
-        batch_requests_max: 1,
-        authenticated: false,
-    };
-
-    /// Afterwards: 1,048,576 arguments, each up to `bulk_bytes_max` (at most 512 MiB), all of a
-    /// request up to `query_bytes_max` bytes on the wire (at most 1 GiB, at least what one
-    /// argument of the largest size needs), 1,024 requests in a batch.
-    pub fn after_auth(bulk_bytes_max: u32, query_bytes_max: u32) -> Self {
-        let bulk_bytes_max = bulk_bytes_max.min(PROTO_BULK_BYTES_MAX);
-        Self {
-            args_max: PROTO_ARGS_MAX,
-            bulk_bytes_max,
-            query_bytes_max: query_bytes_max.clamp(bulk_bytes_max + 64 * 1024, 1 << 30),
-            line_bytes_max: 64 * 1024,
-            batch_requests_max: 1024,
-            authenticated: true,
-        }
-    }
-
-    /// The most bytes that can remain in a read buffer after the parser has consumed what it can.
-    pub fn buffered_bytes_max(&self) -> usize {
-        self.query_bytes_max as usize + self.line_bytes_max as usize + 2
-    }
-}
-
-/// Bytes that are no request. The reply is `-ERR Protocol error: ...`, then the connection closes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ProtocolError {
-    /// The number after `*` is none, or over the limit of arguments.
-    MultibulkLength,
-    /// The number after `$` is none, negative, or over 512 MiB.
-    BulkLength,
-    /// Something else where an argument must begin.
-    ExpectedDollar(u8),
-    /// No CRLF where a declared argument ends.
-    MissingCrlf,
-    /// 64 KiB after `*` without a line's end.
-    MultibulkLine,
-    /// 64 KiB after `$` without a line's end.
-    BulkLine,
-    /// An inline line over 64 KiB.
-    InlineLine,
-    /// An inline line whose quotes don't match.
-    Unbalanced,
-    /// More than 10 arguments before AUTH.
-    UnauthenticatedMultibulk,
-    /// An argument of more than 16 KiB before AUTH.
-    UnauthenticatedBulk,
-}
-
-impl std::fmt::Display for ProtocolError {
-    /// Redis's text, without the leading `-`. A byte that is not printable is escaped.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ERR Protocol error: ")?;
-        match self {
-            Self::MultibulkLength => f.write_str("invalid multibulk length"),
-            Self::BulkLength => f.write_str("invalid bulk length"),
-            Self::ExpectedDollar(byte) => {
-                write!(f, "expected '$', got '{}'", byte.escape_ascii())
-            }
-            Self::MissingCrlf => f.write_str("expected CRLF after a bulk string"),
-            Self::MultibulkLine => f.write_str("too big mbulk count string"),
-            Self::BulkLine => f.write_str("too big bulk count string"),
-            Self::InlineLine => f.write_str("too big inline request"),
-            Self::Unbalanced => f.write_str("unbalanced quotes in request"),
-            Self::UnauthenticatedMultibulk => f.write_str("unauthenticated multibulk length"),
-            Self::UnauthenticatedBulk => f.write_str("unauthenticated bulk length"),
-        }
-    }
-}
-
-impl std::error::Error for ProtocolError {}
 
 /// What is known of a request whose end has not arrived. Places count from its first byte in the
 /// buffer.
@@ -283,19 +190,16 @@ impl Parser {
         if count <= 0 {
             return Ok(Step::Next(at));
         }
-        if count > i64::from(PROTO_ARGS_MAX) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        if count > PROTO_ARGS_MAX {
             return Err(ProtocolError::MultibulkLength);
         }
-        if count > i64::from(self.limits.args_max) {
+        if count > self.limits.args_max {
             return Err(self.too_many_args());
         }
         self.first = self.spans.len();
-        self.partial = Partial {
-            open: true,
-            args_left: count as u32,
-            at: at - base,
-            ..Partial::default()
-        };
+        self.partial =
+            Partial { open: true, args_left: count, at: at - base, ..Partial::default() };
         self.bulks(buf, base)
     }
 
@@ -313,19 +217,15 @@ impl Parser {
         let mut left = self.partial.args_left;
         let mut bulk = self.partial.bulk.take();
         while left > 0 {
-            let bytes = match bulk.take() {
-                Some(bytes) => bytes,
-                None => match self.bulk_line(buf, at)? {
-                    Some((bytes, next)) => {
-                        at = next;
-                        bytes
-                    }
-                    None => {
-                        self.partial.at = at - base;
-                        self.partial.args_left = left;
-                        return Ok(Step::Wait(base));
-                    }
-                },
+            let bytes = if let Some(bytes) = bulk.take() {
+                bytes
+            } else if let Some((bytes, next)) = self.bulk_line(buf, at)? {
+                at = next;
+                bytes
+            } else {
+                self.partial.at = at - base;
+                self.partial.args_left = left;
+                return Ok(Step::Wait(base));
             };
             let end = at + bytes as usize;
             if let Some(over) = self.over(bytes, end + 2 - base) {
@@ -411,11 +311,7 @@ impl Parser {
 
     /// The `$n` line at `at`: the length and the place after it.
     #[inline]
-    fn bulk_line(
-        &mut self,
-        buf: &[u8],
-        at: usize,
-    ) -> Result<Option<(u32, usize)>, ProtocolError> {
+    fn bulk_line(&mut self, buf: &[u8], at: usize) -> Result<Option<(u32, usize)>, ProtocolError> {
         let (bytes, next) = match short_line(buf, at, b'$') {
             Some(short) => short,
             None => match self.line(buf, at, Line::Bulk)? {

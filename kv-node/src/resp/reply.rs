@@ -159,7 +159,8 @@ impl<'o> Reply<'o> {
     pub fn boolean(&mut self, truth: bool) {
         match self.protocol {
             Protocol::Resp2 => self.integer(i64::from(truth)),
-            Protocol::Resp3 => self.out.extend_from_slice(if truth { b"#t\r\n" } else { b"#f\r\n" }),
+            Protocol::Resp3 if truth => self.out.extend_from_slice(b"#t\r\n"),
+            Protocol::Resp3 => self.out.extend_from_slice(b"#f\r\n"),
         }
     }
 
@@ -197,7 +198,8 @@ struct OneLine<'o>(&'o mut Vec<u8>);
 
 impl fmt::Write for OneLine<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let clean = text.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte });
+        let clean =
+            text.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte });
         self.0.extend(clean);
         Ok(())
     }
@@ -245,7 +247,9 @@ mod tests {
         check(|r| r.ok(), "+OK|", "+OK|");
         check(|r| r.simple("PONG"), "+PONG|", "+PONG|");
         check(|r| r.error("ERR a\r\nb"), "-ERR a  b|", "-ERR a  b|");
-        for (number, text) in [(0, ":0|"), (1, ":1|"), (-2, ":-2|"), (i64::MIN, ":-9223372036854775808|")] {
+        for (number, text) in
+            [(0, ":0|"), (1, ":1|"), (-2, ":-2|"), (i64::MIN, ":-9223372036854775808|")]
+        {
             check(|r| r.integer(number), text, text);
         }
         check(|r| r.bulk(b""), "$0||", "$0||");

@@ -77,7 +77,10 @@ impl<'a> Request<'a> {
     }
 
     /// All arguments from `place` on.
-    pub fn args_from(&self, place: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone + use<'a> {
+    pub fn args_from(
+        &self,
+        place: usize,
+    ) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone + use<'a> {
         let this = *self;
         this.spans.get(place..).unwrap_or_default().iter().map(move |span| this.resolve(*span))
     }

@@ -8,7 +8,8 @@
 //! A level is ONE, QUORUM, ALL, or a number from 1. Whether it can be had is for the coordinator to
 //! say, who knows N. Each option may be given once.
 
-use super::{ArgError, Parsed, Timed, at, is};
+use super::write::Timed;
+use super::{ArgError, Parsed, at, is};
 use crate::mutation::ExpiryRule;
 use crate::resp::request::Request;
 
@@ -122,7 +123,7 @@ impl<'a> KvPut<'a> {
             } else if is(option, b"W") {
                 once(&mut write, Level::parse(value(request, place)?)?)?;
             } else {
-                place = time.option(request, place, b"")?;
+                place = time.option(request, place, None)?;
                 continue;
             }
             place += 2;

@@ -94,9 +94,15 @@ pub enum SetInfo<'a> {
 pub fn set_info<'a>(request: &Request<'a>) -> Parsed<SetInfo<'a>> {
     let (option, value) = (at(request, 2)?, at(request, 3)?);
     let (info, refusal) = if is(option, b"LIB-NAME") {
-        (SetInfo::LibName(value), "ERR lib-name cannot contain spaces, newlines or special characters.")
+        (
+            SetInfo::LibName(value),
+            "ERR lib-name cannot contain spaces, newlines or special characters.",
+        )
     } else if is(option, b"LIB-VER") {
-        (SetInfo::LibVersion(value), "ERR lib-ver cannot contain spaces, newlines or special characters.")
+        (
+            SetInfo::LibVersion(value),
+            "ERR lib-ver cannot contain spaces, newlines or special characters.",
+        )
     } else {
         return Err(ArgError::quoting("ERR Unrecognized option '", option, "'"));
     };

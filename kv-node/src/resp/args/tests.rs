@@ -1,6 +1,7 @@
 //! Tests of the argument parsers: what is said, against what Redis would make of it.
 
 use super::*;
+use crate::mutation::{Existence, ExpireIf, ExpiryRule};
 use crate::resp::reply::Protocol;
 use crate::resp::request::OwnedRequest;
 
@@ -29,8 +30,15 @@ fn set_options() {
     check("set k v KEEPTTL NX GET", Ok((Keep, Some(Absent), true)));
     check("set k v EX 1 EX 2", Ok((At(NOW + 2000), None, false)));
     for line in [
-        "set k v NX XX", "set k v EX", "set k v EX 1 PX 1", "set k v KEEPTTL EX 1", "set k v EX 1 KEEPTTL",
-        "set k v PERSIST", "set k v foo", "set k v EX 1 EXAT 1", "set k v NX foo",
+        "set k v NX XX",
+        "set k v EX",
+        "set k v EX 1 PX 1",
+        "set k v KEEPTTL EX 1",
+        "set k v EX 1 KEEPTTL",
+        "set k v PERSIST",
+        "set k v foo",
+        "set k v EX 1 EXAT 1",
+        "set k v NX foo",
     ] {
         check(line, Err(SYNTAX));
     }
@@ -38,7 +46,10 @@ fn set_options() {
         check(line, Err(NUMBER));
     }
     for line in [
-        "set k v EX 0", "set k v PX -1", "set k v EXAT 0", "set k v EX 9223372036854775807",
+        "set k v EX 0",
+        "set k v PX -1",
+        "set k v EXAT 0",
+        "set k v EX 9223372036854775807",
         "set k v PX 9223372036854775807",
     ] {
         check(line, Err("ERR invalid expire time in 'set' command"));
@@ -56,18 +67,32 @@ fn promises_of_set_are_named() {
 
 #[test]
 fn setex_and_getex() {
-    let expiry = |line: &str, unit| with(line, |r| setex(r, unit, NOW).map(|set| (set.value == b"v", set.expiry)));
+    let expiry = |line: &str, unit| {
+        with(line, |r| setex(r, unit, NOW).map(|set| (set.value == b"v", set.expiry)))
+    };
     assert_eq!(expiry("setex k 10 v", 1000), Ok((true, ExpiryRule::At(NOW + 10_000))));
     assert_eq!(expiry("psetex k 10 v", 1), Ok((true, ExpiryRule::At(NOW + 10))));
-    assert_eq!(expiry("setex k 0 v", 1000), Err("ERR invalid expire time in 'setex' command".into()));
-    assert_eq!(expiry("psetex k -1 v", 1), Err("ERR invalid expire time in 'psetex' command".into()));
+    assert_eq!(
+        expiry("setex k 0 v", 1000),
+        Err("ERR invalid expire time in 'setex' command".into())
+    );
+    assert_eq!(
+        expiry("psetex k -1 v", 1),
+        Err("ERR invalid expire time in 'psetex' command".into())
+    );
     assert_eq!(expiry("setex k x v", 1000), Err(NUMBER.into()));
     let change = |line: &str| with(line, |r| getex(r, NOW));
     assert_eq!(change("getex k"), Ok(ExpiryChange::Leave));
     assert_eq!(change("getex k persist"), Ok(ExpiryChange::Persist));
     assert_eq!(change("getex k PX 5"), Ok(ExpiryChange::At(NOW + 5)));
     assert_eq!(change("getex k EXAT 5"), Ok(ExpiryChange::At(5000)));
-    for line in ["getex k KEEPTTL", "getex k PERSIST EX 5", "getex k EX 5 PERSIST", "getex k EX", "getex k x"] {
+    for line in [
+        "getex k KEEPTTL",
+        "getex k PERSIST EX 5",
+        "getex k EX 5 PERSIST",
+        "getex k EX",
+        "getex k x",
+    ] {
         assert_eq!(change(line), Err(SYNTAX.into()), "{line}");
     }
     assert_eq!(change("getex k EX 0"), Err("ERR invalid expire time in 'getex' command".into()));
@@ -93,11 +118,23 @@ fn expire_family() {
     check("expire k 1 LT", Seconds, Ok((NOW + 1000, Some(ExpireIf::Earlier))));
     check("expire k x", Seconds, Err(NUMBER));
     check("expire k 1 foo", Seconds, Err("ERR Unsupported option foo"));
-    check("expire k 1 XX LT", Seconds, Err("ERR XX and LT at the same time are not served; use LT"));
+    check(
+        "expire k 1 XX LT",
+        Seconds,
+        Err("ERR XX and LT at the same time are not served; use LT"),
+    );
     for line in ["expire k 1 NX XX", "expire k 1 NX GT", "expire k 1 LT NX"] {
-        check(line, Seconds, Err("ERR NX and XX, GT or LT options at the same time are not compatible"));
+        check(
+            line,
+            Seconds,
+            Err("ERR NX and XX, GT or LT options at the same time are not compatible"),
+        );
     }
-    check("expire k 1 GT LT", Seconds, Err("ERR GT and LT options at the same time are not compatible"));
+    check(
+        "expire k 1 GT LT",
+        Seconds,
+        Err("ERR GT and LT options at the same time are not compatible"),
+    );
     let invalid = "ERR invalid expire time in 'expire' command";
     check("expire k 9223372036854775807", Seconds, Err(invalid));
     check("expire k -9223372036854775808", Seconds, Err(invalid));
@@ -139,15 +176,25 @@ fn numbers_and_ranges() {
     }
     let value = b"This is a string";
     for (bounds, part) in [
-        ((0, 3), "This"), ((-3, -1), "ing"), ((0, -1), "This is a string"), ((10, 100), "string"),
-        ((5, 3), ""), ((100, 200), ""), ((-1, -5), ""), ((-100, 3), "This"), ((0, -100), "T"),
+        ((0, 3), "This"),
+        ((-3, -1), "ing"),
+        ((0, -1), "This is a string"),
+        ((10, 100), "string"),
+        ((5, 3), ""),
+        ((100, 200), ""),
+        ((-1, -5), ""),
+        ((-100, 3), "This"),
+        ((0, -100), "T"),
         ((i64::MIN, i64::MAX), "This is a string"),
     ] {
         assert_eq!(slice(value, bounds), part.as_bytes(), "{bounds:?}");
     }
     assert_eq!(slice(b"", (0, -1)), b"");
     assert_eq!(with("setrange k 5 ab", |r| setrange(r, 10)), Ok(5));
-    assert_eq!(with("setrange k -1 ab", |r| setrange(r, 10)), Err("ERR offset is out of range".into()));
+    assert_eq!(
+        with("setrange k -1 ab", |r| setrange(r, 10)),
+        Err("ERR offset is out of range".into())
+    );
     let over = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
     assert_eq!(with("setrange k 9 ab", |r| setrange(r, 10)), Err(over.into()));
     assert_eq!(with("setrange k 4294967296 ab", |r| setrange(r, usize::MAX)), Err(over.into()));
@@ -155,7 +202,9 @@ fn numbers_and_ranges() {
 
 #[test]
 fn small_commands() {
-    let two = with("mset a 1 b 2", |r| Ok(pairs(r, "mset")?.map(|(k, v)| k == b"b" && v == b"2").collect::<Vec<_>>()));
+    let two = with("mset a 1 b 2", |r| {
+        Ok(pairs(r, "mset")?.map(|(k, v)| k == b"b" && v == b"2").collect::<Vec<_>>())
+    });
     assert_eq!(two, Ok(vec![false, true]));
     let odd = with("mset a 1 b", |r| pairs(r, "mset").map(Iterator::count));
     assert_eq!(odd, Err("ERR wrong number of arguments for 'mset' command".into()));
@@ -169,13 +218,22 @@ fn small_commands() {
     assert_eq!(with("wait -2 0", wait), Ok((0, 0)));
     assert_eq!(with("wait 1 -1", wait), Err("ERR timeout is negative".into()));
     assert_eq!(with("wait 1 x", wait), Err("ERR timeout is not an integer or out of range".into()));
-    assert_eq!(with("memory usage k SAMPLES 0", |r| memory_usage(r).map(<[u8]>::to_vec)), Ok(b"k".to_vec()));
+    assert_eq!(
+        with("memory usage k SAMPLES 0", |r| memory_usage(r).map(<[u8]>::to_vec)),
+        Ok(b"k".to_vec())
+    );
     assert!(with("memory usage k SAMPLES", |r| memory_usage(r).map(|_| ())).is_err());
     assert_eq!(with("cluster countkeysinslot 16383", slot), Ok(16_383));
     assert_eq!(with("cluster countkeysinslot 16384", slot), Err("ERR Invalid slot".into()));
     assert_eq!(with("command list", |r| command_list(r).map(|f| f.is_none())), Ok(true));
-    assert_eq!(with("command list filterby aclcat x", |r| command_list(r).map(|f| f.is_some())), Ok(true));
-    assert_eq!(with("command list filterby foo x", |r| command_list(r).map(|_| ())), Err(SYNTAX.into()));
+    assert_eq!(
+        with("command list filterby aclcat x", |r| command_list(r).map(|f| f.is_some())),
+        Ok(true)
+    );
+    assert_eq!(
+        with("command list filterby foo x", |r| command_list(r).map(|_| ())),
+        Err(SYNTAX.into())
+    );
 }
 
 #[test]
@@ -200,11 +258,18 @@ fn kv_commands() {
     let full = Ok((Some(b"abc".to_vec()), Some(Level::All), ExpiryRule::At(NOW + 9000)));
     assert_eq!(put("kv.put k v CTX abc W all EX 9"), full);
     assert_eq!(put("kv.put k v PXAT 9"), Ok((None, None, ExpiryRule::At(9))));
-    for line in ["kv.put k v CTX", "kv.put k v CTX a CTX b", "kv.put k v EX 1 PX 1", "kv.put k v KEEPTTL", "kv.put k v "] {
+    for line in [
+        "kv.put k v CTX",
+        "kv.put k v CTX a CTX b",
+        "kv.put k v EX 1 PX 1",
+        "kv.put k v KEEPTTL",
+        "kv.put k v ",
+    ] {
         assert!(put(line).is_err(), "{line}");
     }
     assert_eq!(put("kv.put k v EX 0"), Err("ERR invalid expire time in 'kv.put' command".into()));
-    let delete = |line: &str| with(line, |r| KvDelete::parse(r).map(|d| (d.context.is_some(), d.write)));
+    let delete =
+        |line: &str| with(line, |r| KvDelete::parse(r).map(|d| (d.context.is_some(), d.write)));
     assert_eq!(delete("kv.del k CTX a W one"), Ok((true, Some(Level::One))));
     assert_eq!(delete("kv.del k EX 1"), Err(SYNTAX.into()));
     let levels = |line: &str| with(line, Levels::parse);
@@ -216,21 +281,37 @@ fn kv_commands() {
 
 #[test]
 fn sessions() {
-    let protocol = |line: &str| with(line, |r| hello(r).map(|h| (h.protocol, h.auth.is_some(), h.name.is_some())));
+    let protocol = |line: &str| {
+        with(line, |r| hello(r).map(|h| (h.protocol, h.auth.is_some(), h.name.is_some())))
+    };
     assert_eq!(protocol("hello"), Ok((None, false, false)));
     assert_eq!(protocol("hello 3"), Ok((Some(Protocol::Resp3), false, false)));
     assert_eq!(protocol("HELLO 2 SETNAME a AUTH u p"), Ok((Some(Protocol::Resp2), true, true)));
     assert_eq!(protocol("hello 4"), Err("NOPROTO unsupported protocol version".into()));
-    assert_eq!(protocol("hello x"), Err("ERR Protocol version is not an integer or out of range".into()));
+    assert_eq!(
+        protocol("hello x"),
+        Err("ERR Protocol version is not an integer or out of range".into())
+    );
     assert_eq!(protocol("hello 3 AUTH u"), Err("ERR Syntax error in HELLO option 'AUTH'".into()));
     assert_eq!(protocol("hello 3 foo"), Err("ERR Syntax error in HELLO option 'foo'".into()));
     let owned = OwnedRequest::new(["hello", "3", "AUTH", "u", "secret"].map(str::as_bytes));
-    assert!(!format!("{:?}", hello(&owned.request())).contains("115, 101, 99"), "a password is shown");
+    assert!(
+        !format!("{:?}", hello(&owned.request())).contains("115, 101, 99"),
+        "a password is shown"
+    );
     assert_eq!(with("auth p", |r| auth(r).map(|(user, _)| user == b"default")), Ok(true));
     assert_eq!(with("auth u p", |r| auth(r).map(|(user, _)| user == b"u")), Ok(true));
     assert_eq!(with("auth u p x", |r| auth(r).map(|_| ())), Err(SYNTAX.into()));
-    assert!(client_name(b"a b").is_err() && client_name(b"a\n").is_err() && client_name(b"").is_ok());
+    assert!(
+        client_name(b"a b").is_err() && client_name(b"a\n").is_err() && client_name(b"").is_ok()
+    );
     assert!(client_name(&[b'a'; 257]).is_err());
-    assert_eq!(with("client setinfo lib-name x", |r| set_info(r).map(|i| i == SetInfo::LibName(b"x"))), Ok(true));
-    assert_eq!(with("client setinfo foo x", |r| set_info(r).map(|_| ())), Err("ERR Unrecognized option 'foo'".into()));
+    assert_eq!(
+        with("client setinfo lib-name x", |r| set_info(r).map(|i| i == SetInfo::LibName(b"x"))),
+        Ok(true)
+    );
+    assert_eq!(
+        with("client setinfo foo x", |r| set_info(r).map(|_| ())),
+        Err("ERR Unrecognized option 'foo'".into())
+    );
 }

@@ -274,13 +274,27 @@ proptest! {
 #[test]
 fn the_fuzz_check_on_generated_bytes() {
     const TOKENS: [&[u8]; 16] = [
-        b"*1\r\n", b"*2\r\n", b"*0\r\n", b"*-1\r\n", b"$1\r\n", b"$3\r\n", b"$0\r\n", b"$-1\r\n", b"a\r\n",
-        b"GET\r\n", b"\r\n", b"\r", b"\"", b"PING\r\n", b"30", b"\x00",
+        b"*1\r\n",
+        b"*2\r\n",
+        b"*0\r\n",
+        b"*-1\r\n",
+        b"$1\r\n",
+        b"$3\r\n",
+        b"$0\r\n",
+        b"$-1\r\n",
+        b"a\r\n",
+        b"GET\r\n",
+        b"\r\n",
+        b"\r",
+        b"\"",
+        b"PING\r\n",
+        b"30",
+        b"\x00",
     ];
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for _ in 0..120_000 {
         let mut bytes = Vec::new();
-        for _ in 0..1 + state % 13 {
+        for _ in 0..=state % 13 {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;

@@ -4,7 +4,8 @@
 use super::Refused;
 
 const BLOCKING: &str = "blocking pops need one owner per key; poll, or use a queue service";
-const LISTS: &str = "lists are not served yet; keep a short list in one value, or a key per element";
+const LISTS: &str =
+    "lists are not served yet; keep a short list in one value, or a key per element";
 const HASHES: &str = "hashes are not served yet; use a key per field, or one value with KV.PUT";
 const SETS: &str = "sets are not served yet; use a key per member";
 const SORTED: &str = "sorted sets are not served yet; use a key per member";

@@ -56,7 +56,9 @@ pub fn command_docs<'a>(
         Some(names) => {
             let known: Vec<_> = names.take(INDEX_PLACES).filter_map(named).collect();
             reply.map(known.len());
-            known.into_iter().for_each(|command| docs(reply, command));
+            for command in known {
+                docs(reply, command);
+            }
         }
     }
 }
@@ -105,7 +107,9 @@ fn info(reply: &mut Reply<'_>, command: &'static Command) {
         [] => reply.set(0),
         subcommands => {
             reply.array(subcommands.len());
-            subcommands.iter().for_each(|command| info(reply, command));
+            for command in subcommands {
+                info(reply, command);
+            }
         }
     }
 }
@@ -142,7 +146,9 @@ fn key_specs(reply: &mut Reply<'_>, command: &Command) {
     reply.map(3);
     reply.text("flags");
     reply.set(flags.len());
-    flags.iter().for_each(|flag| reply.simple(flag));
+    for flag in flags {
+        reply.simple(flag);
+    }
     reply.text("begin_search");
     reply.map(2);
     reply.text("type");
@@ -181,7 +187,9 @@ fn docs(reply: &mut Reply<'_>, command: &'static Command) {
     if !subcommands.is_empty() {
         reply.text("subcommands");
         reply.map(subcommands.len());
-        subcommands.iter().for_each(|command| docs(reply, command));
+        for command in subcommands {
+            docs(reply, command);
+        }
     }
 }
 

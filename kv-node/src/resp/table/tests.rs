@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::resp::glob::Glob;
-use crate::resp::request::OwnedRequest;
 use crate::resp::reply::{Protocol, Reply};
+use crate::resp::request::OwnedRequest;
 
 fn request(line: &str) -> OwnedRequest {
     OwnedRequest::new(line.split(' ').map(str::as_bytes))
@@ -25,14 +25,18 @@ fn every_name_is_found_in_any_case_and_once() {
         assert!(names.insert(command.name), "{} twice", command.name);
         if command.container().is_none() {
             for name in [command.name.to_owned(), command.name.to_uppercase()] {
-                assert!(matches!(lookup(name.as_bytes()), Some(Found::Served(c)) if c.id == command.id));
+                assert!(
+                    matches!(lookup(name.as_bytes()), Some(Found::Served(c)) if c.id == command.id)
+                );
             }
         }
     }
     for refused in REFUSED {
         assert!(names.insert(refused.name), "{} twice", refused.name);
         let name = refused.name.to_uppercase();
-        assert!(matches!(lookup(name.as_bytes()), Some(Found::Refused(r)) if r.name == refused.name));
+        assert!(
+            matches!(lookup(name.as_bytes()), Some(Found::Refused(r)) if r.name == refused.name)
+        );
     }
     for name in [&b""[..], b"gett", b"ge", b"g\x45t", b"client|id", b"\xff\xff", &[b'a'; 1000]] {
         let found = lookup(name);
@@ -46,7 +50,9 @@ fn the_index_is_nearly_perfect() {
         let start = hash(name.as_bytes());
         let number = SERVED.iter().map(|c| c.name).chain(REFUSED.iter().map(|r| r.name));
         let number = number.into_iter().position(|own| own == name).unwrap() + 1;
-        (0..).find(|step| usize::from(INDEX[(start + step) % INDEX_PLACES]) == number).unwrap()
+        (0..INDEX_PLACES)
+            .find(|step| usize::from(INDEX[(start + step) % INDEX_PLACES]) == number)
+            .unwrap()
     };
     for hot in ["get", "set", "mget", "mset", "del", "ping", "exists", "incr", "expire"] {
         assert!(places(hot) <= 1, "{hot}: {}", places(hot));
@@ -61,7 +67,12 @@ fn the_rows_agree_with_themselves() {
         assert_eq!(keys.first == 0, keys.step == 0, "{}", command.name);
         assert!(!command.has(flag::WRITE | flag::READONLY), "{}", command.name);
         assert!(command.summary.len() <= 80 && !command.summary.ends_with('.'));
-        assert_eq!(command.has(flag::FAST), command.categories & cat::FAST != 0, "{}", command.name);
+        assert_eq!(
+            command.has(flag::FAST),
+            command.categories & cat::FAST != 0,
+            "{}",
+            command.name
+        );
         if let Some(container) = command.container() {
             let Some(Found::Served(container)) = lookup(container.as_bytes()) else { panic!() };
             assert!(is_container(container.id));
@@ -92,7 +103,9 @@ fn requests_find_their_command() {
     ] {
         assert_eq!(rejected(line), text);
     }
-    assert!(rejected("BRPOP q 0").starts_with("ERR unsupported command 'brpop' (kv 0.1): blocking"));
+    assert!(
+        rejected("BRPOP q 0").starts_with("ERR unsupported command 'brpop' (kv 0.1): blocking")
+    );
     assert!(rejected("watch a").contains("KV.PUT"));
     let long = rejected(&format!("FOO {} b", "a".repeat(500)));
     assert_eq!(long.len(), "ERR unknown command 'FOO', with args beginning with: ''".len() + 129);
