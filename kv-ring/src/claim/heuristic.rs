@@ -128,13 +128,13 @@ impl<'a> Draft<'a> {
         let mut candidates = self.owners[partition].clone();
         candidates.extend_from_slice(self.request.before(partition));
         for draw in 0..SAMPLE {
-            let random = mix(partition as u64, draw) as usize;
-            let node = if draw % 2 == 0 {
-                Some((random % self.wanted.len()) as u16)
+            let random = mix(partition as u64, draw);
+            let below = |len: usize| (random % len.max(1) as u64) as usize;
+            if draw % 2 == 0 {
+                candidates.push(below(self.wanted.len()) as u16);
             } else {
-                takers.get(random % takers.len().max(1)).copied()
-            };
-            candidates.extend(node);
+                candidates.extend(takers.get(below(takers.len())));
+            }
         }
         candidates.sort_unstable();
         candidates.dedup();
