@@ -60,6 +60,10 @@ mod suspicion;
 mod swim;
 mod time;
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 pub use codec::{PACKET_BYTES_LIMIT, PACKET_BYTES_MIN};
 pub use config::Config;
 pub use error::Error;

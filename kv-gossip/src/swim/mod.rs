@@ -11,6 +11,8 @@ mod probe;
 mod receive;
 mod send;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod tick;
 
 use alloc::collections::{BTreeMap, BTreeSet};
