@@ -96,10 +96,6 @@ impl Batch {
         &self.payload
     }
 
-    pub(crate) fn durability(&self) -> Durability {
-        self.durability
-    }
-
     /// Checks the batch against the limits.
     pub(crate) fn check(&self, config: &Config) -> Result<(), Error> {
         for (what, bytes, bytes_max) in [

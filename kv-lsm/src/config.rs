@@ -168,9 +168,8 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] names the first rule that does not hold.
     pub fn check(&self) -> Result<(), Error> {
-        let rule = |holds: bool, what: &'static str| match holds {
-            true => Ok(()),
-            false => Err(Error::Config { what }),
+        let rule = |holds: bool, what: &'static str| {
+            if holds { Ok(()) } else { Err(Error::Config { what }) }
         };
         let frame_bytes_max = (self.log_buffer_bytes_max as u64)
             .saturating_add(self.batch_bytes_max as u64)

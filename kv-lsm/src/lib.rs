@@ -1,5 +1,4 @@
 //! An embedded log-structured merge engine with an honest commit log: group commit, recycled segments, crash-tested.
-#![allow(dead_code)]
 
 mod cache;
 mod codec;

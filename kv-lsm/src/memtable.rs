@@ -99,10 +99,6 @@ impl Memtable {
         self.last_seq() == 0
     }
 
-    pub(crate) fn keys(&self) -> usize {
-        self.map.read().len()
-    }
-
     /// All versions between the bounds, as they are found while walking.
     pub(crate) fn range(self: &Arc<Self>, lower: Bound<Bytes>, upper: Bound<Bytes>) -> EntryIter {
         Box::new(Walk {

@@ -36,6 +36,8 @@ pub struct Stats {
     pub level_tables: Vec<usize>,
     /// Bytes of each level, from level 0.
     pub level_bytes: Vec<u64>,
+    /// Blocks in the cache, in bytes.
+    pub cache_bytes: u64,
     /// Memory pinned for the tables' indexes and filters, in bytes.
     pub pinned_bytes: usize,
     /// Appends that had to wait for room.

@@ -11,7 +11,7 @@
 
 use std::io;
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -137,7 +137,7 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    fn run(&mut self, live: &[Segment], log_dir: &PathBuf) -> Result<(), Error> {
+    fn run(&mut self, live: &[Segment], log_dir: &Path) -> Result<(), Error> {
         if live.first().is_some_and(|first| first.first_seq > self.last_seq + 1) {
             return Err(Error::corrupt(log_dir, 0, "the oldest log segment is missing"));
         }

@@ -89,13 +89,13 @@ impl Work {
 
 /// Starts the threads: one writes the log, one flushes, one compacts.
 pub(crate) fn spawn(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, Error> {
-    let lives: [(&str, fn(&Shared)); 3] = [
-        ("kv-lsm-log", Shared::run_log),
+    type Life = fn(&Shared);
+    let mut threads = Vec::new();
+    for (name, life) in [
+        ("kv-lsm-log", Shared::run_log as Life),
         ("kv-lsm-flush", Shared::run_flush),
         ("kv-lsm-compact", Shared::run_compaction),
-    ];
-    let mut threads = Vec::new();
-    for (name, life) in lives {
+    ] {
         let own = Arc::clone(shared);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             let _guard = PanicGuard(|| {
@@ -290,15 +290,14 @@ impl Shared {
                     self.room.notify_all();
                     let done = self.write_group(&mut log, &mut group, need);
                     spare = group.frame;
-                    sync_due = match need.within_ms {
-                        _ if !log.is_unsynced() => None,
-                        Some(ms) => {
-                            let due = Instant::now() + Duration::from_millis(ms);
-                            Some(sync_due.map_or(due, |earlier: Instant| earlier.min(due)))
-                        }
-                        None => sync_due,
-                    };
-                    done
+                    sync_due = next_sync(&log, sync_due, need);
+                    // Groups that come without a pause must not put the sync off.
+                    if done.is_ok() && sync_due.is_some_and(|due| due <= Instant::now()) {
+                        sync_due = None;
+                        self.sync_log(&mut log)
+                    } else {
+                        done
+                    }
                 }
                 Woken::SyncDue => {
                     sync_due = None;
@@ -333,12 +332,11 @@ impl Shared {
                 return Woken::Closed;
             }
             commit.writer_sleeps = true;
-            let timed_out = match sync_due.or(mark_due) {
-                Some(due) => self.log_wake.wait_until(&mut commit, due).timed_out(),
-                None => {
-                    self.log_wake.wait(&mut commit);
-                    false
-                }
+            let timed_out = if let Some(due) = sync_due.or(mark_due) {
+                self.log_wake.wait_until(&mut commit, due).timed_out()
+            } else {
+                self.log_wake.wait(&mut commit);
+                false
             };
             commit.writer_sleeps = false;
             if timed_out && commit.group.ops == 0 {
@@ -393,6 +391,15 @@ impl Shared {
     fn reports_early(&self) -> bool {
         false
     }
+}
+
+/// When what is written and not synced must be: the earliest that a batch asked for.
+fn next_sync(log: &LogWriter, due: Option<Instant>, need: Need) -> Option<Instant> {
+    if !log.is_unsynced() {
+        return None;
+    }
+    let asked = need.within_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+    due.into_iter().chain(asked).min()
 }
 
 /// Why the log writer woke up.

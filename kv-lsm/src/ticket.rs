@@ -21,7 +21,9 @@ impl Ticket {
         Self(seq)
     }
 
-    pub(crate) fn seq(self) -> u64 {
+    /// The ticket as a number, for figures and logs: the sequence of the batch's last operation.
+    #[must_use]
+    pub fn seq(self) -> u64 {
         self.0
     }
 }

@@ -43,6 +43,8 @@ struct Inode {
     visible: Vec<u8>,
     synced: Vec<u8>,
     unsynced: Vec<Change>,
+    /// Cloned into every handle: says whether there are any.
+    handles: Arc<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -94,7 +96,8 @@ impl MemFs {
                 change.survive(&mut bytes, &mut random);
             }
             if after.dirs.values().any(|dir| dir.visible.values().any(|&n| n == number)) {
-                let found = Inode { visible: bytes.clone(), synced: bytes, unsynced: Vec::new() };
+                let found =
+                    Inode { visible: bytes.clone(), synced: bytes, ..Inode::default() };
                 after.files.insert(number, found);
             }
         }
@@ -148,7 +151,8 @@ impl Fs for MemFs {
                 number
             }
         };
-        Ok(Arc::new(MemFile { disk: Arc::clone(&self.disk), number }))
+        let handle = Arc::clone(&disk.inode(number)?.handles);
+        Ok(Arc::new(MemFile { disk: Arc::clone(&self.disk), number, _handle: handle }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -190,6 +194,7 @@ impl Fs for MemFs {
         let dir = disk.dirs.get_mut(dir).ok_or(io::ErrorKind::NotFound)?;
         dir.synced = dir.visible.clone();
         dir.unsynced.clear();
+        disk.drop_nameless();
         Ok(())
     }
 
@@ -206,6 +211,7 @@ impl Fs for MemFs {
 struct MemFile {
     disk: Arc<Mutex<Disk>>,
     number: u64,
+    _handle: Arc<()>,
 }
 
 impl File for MemFile {
@@ -287,6 +293,17 @@ impl Disk {
     fn lookup(&mut self, path: &Path) -> io::Result<u64> {
         let (dir, name) = self.dir(path)?;
         dir.visible.get(&name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Frees the files that have no name, before or after a crash, and no handle.
+    fn drop_nameless(&mut self) {
+        let mut named: BTreeSet<u64> = BTreeSet::new();
+        for dir in self.dirs.values() {
+            named.extend(dir.visible.values().chain(dir.synced.values()));
+            named.extend(dir.unsynced.iter().filter_map(|r| r.to.as_ref().map(|(_, n)| *n)));
+        }
+        self.files
+            .retain(|number, inode| named.contains(number) || Arc::strong_count(&inode.handles) > 1);
     }
 
     fn inode(&mut self, number: u64) -> io::Result<&mut Inode> {

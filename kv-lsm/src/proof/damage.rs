@@ -16,8 +16,8 @@ fn put(engine: &Engine, n: usize) -> Ticket {
 
 fn live_segments(disk: &MemFs) -> Vec<PathBuf> {
     let dir = Path::new("/db/log");
-    let names = disk.list(dir).unwrap();
-    names.iter().filter(|name| name.ends_with(".log")).map(|name| dir.join(name)).collect()
+    let paths = disk.list(dir).unwrap().into_iter().map(|name| dir.join(name));
+    paths.filter(|path| path.extension().is_some_and(|e| e == "log")).collect()
 }
 
 /// Four frames of two sectors each, all synced, the first at offset 0.

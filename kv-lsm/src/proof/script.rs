@@ -37,6 +37,23 @@ pub(super) struct Model {
     batches: Vec<(Vec<Op>, Durability, Ticket)>,
     /// So many batches were reported durable, with the strictest durability.
     acknowledged: usize,
+    /// What the engines of this history did.
+    pub(super) done: Done,
+}
+
+/// What a history reached, so that a test can see that it is worth something.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Done {
+    pub(super) flushes: u64,
+    pub(super) compactions: u64,
+}
+
+impl Done {
+    fn add(&mut self, engine: &Engine) {
+        let stats = engine.stats();
+        self.flushes += stats.flushes;
+        self.compactions += stats.compactions;
+    }
 }
 
 impl Model {
@@ -159,12 +176,14 @@ fn try_run(
                 if closed {
                     model.observe(model.batches.last().map_or_else(Ticket::default, |b| b.2));
                 }
+                model.done.add(&engine);
                 drop(engine);
                 engine = open(fs, config)?;
                 model.adopt(&engine)?;
                 !closed
             }
             98..100 if mix.kills => {
+                model.done.add(&engine);
                 drop(engine);
                 engine = open(fs, config)?;
                 model.adopt(&engine)?;
@@ -177,6 +196,7 @@ fn try_run(
             break;
         }
     }
+    model.done.add(&engine);
     Ok(())
 }
 

@@ -105,6 +105,13 @@ pub(crate) fn open(bytes: &[u8], log_number: u64) -> Option<(Header, &[u8])> {
     (crc32fast::hash(covered) == crc).then_some((header, payload))
 }
 
+/// The format version at the start of a segment, if it is one that this crate does not know.
+pub(crate) fn foreign_version(segment: &[u8]) -> Option<u32> {
+    let (head, _) = segment.split_first_chunk::<4>()?;
+    let ([name @ .., version], [our_name @ .., our_version]) = (*head, MAGIC.to_le_bytes());
+    (name == our_name && version != our_version).then(|| u32::from(version))
+}
+
 /// Appends one operation to a payload. No value means that the key is deleted.
 ///
 /// Lengths above `u32::MAX` must have been refused.

@@ -45,6 +45,9 @@ pub(crate) fn scan(fs: &dyn Fs, segment: &Segment, end_seq: Option<u64>) -> Resu
     let read = file.read_at(0, &mut bytes).map_err(|e| Error::io("read", path, e))?;
     bytes.truncate(read);
 
+    if let Some(version) = frame::foreign_version(&bytes) {
+        return Err(Error::UnknownFormat { path: path.clone(), version });
+    }
     let mut scan = Scan { frames: Vec::new(), next_seq: segment.first_seq };
     let mut offset = 0;
     while let Some((header, payload)) = frame_at(&bytes, offset, segment.number) {
@@ -71,10 +74,10 @@ pub(crate) fn scan(fs: &dyn Fs, segment: &Segment, end_seq: Option<u64>) -> Resu
         None => {
             let mut at = offset + FRAME_ALIGN_BYTES;
             while at < read as u64 {
-                if let Some((header, _)) = frame_at(&bytes, at, segment.number) {
-                    if header.synced_offset > offset {
-                        return Err(Error::corrupt(path, offset, "a synced frame is damaged"));
-                    }
+                if let Some((header, _)) = frame_at(&bytes, at, segment.number)
+                    && header.synced_offset > offset
+                {
+                    return Err(Error::corrupt(path, offset, "a synced frame is damaged"));
                 }
                 at += FRAME_ALIGN_BYTES;
             }

@@ -13,6 +13,7 @@
 //! ids up to N are used up (log numbers and table ids come from one counter, which every edit
 //! carries). So a new number was never used before, and a stale frame never looks like a new one.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,13 +84,16 @@ impl Segments {
         let mut state = State::default();
         for name in fs.list(&dir).map_err(|e| Error::io("list", &dir, e))? {
             let path = dir.join(&name);
-            if let Some(segment) = Segment::parse(&dir, &name) {
-                state.live.push(segment);
-            } else if name.ends_with(".spare") && file_bytes(&*fs, &path)? == segment_bytes {
-                state.next_spare = state.next_spare.max(spare_number(&name) + 1);
-                state.spares.push(path);
-            } else if name.ends_with(".new") || name.ends_with(".spare") {
-                fs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+            match path.extension().and_then(OsStr::to_str) {
+                Some("log") => state.live.extend(Segment::parse(&dir, &name)),
+                Some("spare") if file_bytes(&*fs, &path)? == segment_bytes => {
+                    state.next_spare = state.next_spare.max(spare_number(&name) + 1);
+                    state.spares.push(path);
+                }
+                Some("spare" | "new") => {
+                    fs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+                }
+                _ => {}
             }
         }
         state.live.sort_by_key(|segment| segment.number);
@@ -182,20 +186,29 @@ impl Segments {
     /// Writes a file full of zeros, synced, and names it a spare.
     fn prewrite(&self) -> Result<PathBuf, Error> {
         let path = self.spare_path("new");
+        let written = self.fill(&path);
+        if written.is_err() {
+            // What stays is removed at the next open.
+            drop(self.fs.remove(&path));
+        }
+        written?;
+        let spare = path.with_extension("spare");
+        self.fs.rename(&path, &spare).map_err(|e| Error::io("rename", &spare, e))?;
+        Ok(spare)
+    }
+
+    fn fill(&self, path: &Path) -> Result<(), Error> {
         let file =
-            self.fs.open(&path, OpenMode::CreateNew).map_err(|e| Error::io("create", &path, e))?;
+            self.fs.open(path, OpenMode::CreateNew).map_err(|e| Error::io("create", path, e))?;
         let zeros = vec![0; ZEROS_BYTES.min(self.segment_bytes as usize)];
         let mut at = 0;
         while at < self.segment_bytes {
             let len = (self.segment_bytes - at).min(zeros.len() as u64);
             let zeros = zeros.get(..len as usize).unwrap_or_default();
-            file.write_at(at, zeros).map_err(|e| Error::io("write", &path, e))?;
+            file.write_at(at, zeros).map_err(|e| Error::io("write", path, e))?;
             at += len;
         }
-        file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
-        let spare = path.with_extension("spare");
-        self.fs.rename(&path, &spare).map_err(|e| Error::io("rename", &spare, e))?;
-        Ok(spare)
+        file.sync_data().map_err(|e| Error::io("sync", path, e))
     }
 
     fn spare_path(&self, extension: &str) -> PathBuf {
