@@ -51,7 +51,7 @@ impl Limits {
         context: &Context,
     ) -> Result<Room, Error> {
         let mut siblings = 1;
-        let mut record_bytes = codec::version_len(new);
+        let mut record_bytes = codec::HEADER_BYTES + codec::version_len(new);
         for version in kept {
             siblings += 1;
             record_bytes += codec::version_len(version);

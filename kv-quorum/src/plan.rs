@@ -206,6 +206,14 @@ impl Standing {
         })
     }
 
+    /// How many answer in the first set, and how many must.
+    pub(crate) fn tally<N: Copy + Ord>(&self, plan: &Plan<N>, mask: u64) -> (usize, usize) {
+        let places = self.places(plan, mask);
+        plan.sets.first().map_or((0, 0), |set| {
+            ((places & set.members).count_ones() as usize, set.required as usize)
+        })
+    }
+
     /// Whether the answers of `mask` meet every quorum acknowledged before: in each set with
     /// W > N/2 one more than could be missing from such a quorum.
     pub(crate) fn meets_quorums<N: Copy + Ord>(&self, plan: &Plan<N>, mask: u64) -> bool {

@@ -83,7 +83,7 @@ pub enum ReadOutcome<N, B> {
     },
     /// R was not reached.
     Unavailable {
-        /// How many answered, in the set that lacks most visibly.
+        /// How many hold what would have been the answer, in the first set that is short of them.
         replies: usize,
         /// How many that set requires.
         required: usize,
@@ -102,7 +102,7 @@ pub struct ReadTracker<N, B> {
     /// All that answered.
     heard: u64,
     /// What goes with [`ReadBody::Same`].
-    offered: Option<Option<B>>,
+    offered: Option<Answer<B>>,
     /// What the first that answered has.
     reference: Option<Answer<B>>,
     /// Those that have the same as the first.
@@ -165,7 +165,7 @@ where
     /// so that who has the same need not send it. Usually the coordinator's own, which is *also*
     /// to be given as its answer.
     pub fn offer(&mut self, record: Option<B>) {
-        self.offered = Some(record);
+        self.offered = Some(Answer { record, mark: Mark::NONE });
     }
 
     /// One more to ask, because those asked are slow; `None` when all have been asked. What it
@@ -193,7 +193,7 @@ where
             ReadBody::Record(record) => Some(record),
             ReadBody::Absent => None,
             ReadBody::Same => match &self.offered {
-                Some(record) => record.clone(),
+                Some(offered) => offered.record.clone(),
                 None => return self.on_failure(node),
             },
         };
@@ -254,6 +254,11 @@ where
     /// Files an answer, and joins it in when it differs.
     fn take(&mut self, index: usize, answer: Answer<B>) -> Result<(), Error> {
         let bit = 1 << index;
+        if self.joined.is_none() && self.reference.as_ref().is_some_and(|first| is(first, &answer))
+        {
+            self.same |= bit;
+            return Ok(());
+        }
         let Some(first) = &self.reference else {
             same_versions(bytes(&answer), None)?;
             self.reference = Some(answer);
@@ -368,6 +373,14 @@ where
         let missing = self.plan.named(asked & !counted);
         let (replies, required) = short;
         ReadStep::Done(ReadOutcome::Unavailable { replies, required, missing })
+    }
+}
+
+/// Whether both are the very same bytes in memory, or nothing: a clone of what was offered.
+fn is<B: AsRef<[u8]>>(a: &Answer<B>, b: &Answer<B>) -> bool {
+    match (bytes(a), bytes(b)) {
+        (Some(a), Some(b)) => core::ptr::eq(a, b),
+        (a, b) => a.is_none() && b.is_none(),
     }
 }
 

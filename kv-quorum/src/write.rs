@@ -75,7 +75,7 @@ pub enum WriteOutcome<N> {
     },
     /// Minted, and not known to be on W: it may take effect, now or later, or never.
     Indeterminate {
-        /// How many hold it for certain, in the set that lacks most visibly.
+        /// How many answered that count, in the first set that is short of them.
         acks: usize,
         /// How many that set requires.
         required: usize,
@@ -308,7 +308,8 @@ impl<N: Copy + Ord> WriteTracker<N> {
         self.phase = Phase::Failed;
         let short = self.standing.shortfall(&self.plan, self.acked);
         let short = short.or_else(|| self.standing.shortfall(&self.plan, self.weighed));
-        let (acks, required) = short.unwrap_or_default();
+        let tally = || self.standing.tally(&self.plan, self.acked);
+        let (acks, required) = short.unwrap_or_else(tally);
         let missing = self.plan.primary_mask() & !self.acked;
         let missing = self.plan.named(missing);
         WriteStep::Done(WriteOutcome::Indeterminate { acks, required, missing })

@@ -100,6 +100,9 @@ fn record(word: &str) -> Option<Record<Vec<u8>>> {
 fn show(bytes: Option<&[u8]>) -> String {
     let Some(bytes) = bytes else { return "-".to_owned() };
     let record = Record::decode(bytes).expect("our own bytes");
+    if record.live().is_empty() {
+        return "nothing live".to_owned();
+    }
     let dots = record.live().iter().map(|version| show_dot(version.dot));
     dots.collect::<Vec<_>>().join("|")
 }
@@ -177,9 +180,9 @@ fn writes() {
                     None if *how == "newcomer" => reply.complete = false,
                     None if *how == "late" => reply.round -= 1,
                     Some(("live", dots)) => {
-                        reply.uncovered = dots.split('|').map(dot).collect();
-                        let coverage = record(dots).expect("a record").coverage().clone();
-                        reply.coverage = Some(coverage);
+                        let record = record(dots).expect("a record");
+                        reply.uncovered = record.live().iter().map(|version| version.dot).collect();
+                        reply.coverage = Some(record.coverage().clone());
                     }
                     _ => panic!("unknown answer {how}"),
                 }
