@@ -16,7 +16,8 @@ pub(crate) const HELP: &str = "\
 cargo xtask VERB
 
   ci [--full]             what CI runs: rustfmt, clippy, tidy, tests, docs; --full adds long ones
-  tidy                    module docs, sizes, arrows, leaves alone, licences, words
+  tidy [--fix]            module docs, sizes, arrows, leaves alone, licences, words;
+                          --fix folds comments that are too wide
   arrows                  which crate uses which, and whether it may
   package [LEAF]          each leaf packed, built, tested and run outside the workspace
   sim --seed N | --seeds A..B
@@ -52,7 +53,7 @@ const NODES_MAX: u16 = 99;
 pub(crate) enum Verb {
     Help,
     Ci { full: bool },
-    Tidy,
+    Tidy { fix: bool },
     Arrows,
     Package { leaf: Option<String> },
     Sim(Seeds),
@@ -71,7 +72,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb> {
     match verb.as_str() {
         "help" => Ok(Verb::Help),
         "ci" => parse_ci(&mut parser),
-        "tidy" => alone(&mut parser, Verb::Tidy),
+        "tidy" => parse_tidy(&mut parser),
         "arrows" => alone(&mut parser, Verb::Arrows),
         "package" => parse_package(&mut parser),
         "sim" => parse_sim(&mut parser),
@@ -90,6 +91,17 @@ fn parse_ci(parser: &mut Parser) -> Result<Verb> {
         }
     }
     Ok(Verb::Ci { full })
+}
+
+fn parse_tidy(parser: &mut Parser) -> Result<Verb> {
+    let mut fix = false;
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            Arg::Long("fix") => fix = true,
+            other => return asked_for_help(other, &["--fix"]),
+        }
+    }
+    Ok(Verb::Tidy { fix })
 }
 
 fn parse_package(parser: &mut Parser) -> Result<Verb> {
@@ -349,6 +361,7 @@ mod tests {
         assert_eq!(parse_line("").unwrap(), Verb::Help);
         assert_eq!(parse_line("cluster --help").unwrap(), Verb::Help);
         assert_eq!(parse_line("ci").unwrap(), Verb::Ci { full: false });
+        assert_eq!(parse_line("tidy --fix").unwrap(), Verb::Tidy { fix: true });
         assert_eq!(parse_line("ci --full").unwrap(), Verb::Ci { full: true });
         assert_eq!(parse_line("sim --seed 7").unwrap(), Verb::Sim(Seeds::One(7)));
         assert_eq!(

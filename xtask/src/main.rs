@@ -41,7 +41,7 @@ fn run(verb: Verb) -> error::Result<()> {
             Ok(())
         }
         Verb::Ci { full } => ci::run(full),
-        Verb::Tidy => tidy::run(),
+        Verb::Tidy { fix } => tidy::run(fix),
         Verb::Arrows => arrows::run(),
         Verb::Package { leaf } => package::run(leaf.as_deref()),
         Verb::Sim(seeds) => sim::run(&seeds),

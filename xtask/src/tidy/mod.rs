@@ -9,6 +9,7 @@ mod graph;
 mod licences;
 mod source;
 mod words;
+mod wrap;
 
 use std::fmt;
 use std::fs;
@@ -56,8 +57,12 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Runs every rule over the workspace and prints what they found.
-pub(crate) fn run() -> Result<()> {
+/// Runs every rule over the workspace and prints what they found; with `fix`, first mends what a
+/// machine can.
+pub(crate) fn run(fix: bool) -> Result<()> {
+    if fix {
+        fold_comments()?;
+    }
     let mut findings = files()?;
     findings.extend(readme());
     let host = Graph::for_host()?;
@@ -82,18 +87,39 @@ pub(crate) fn run() -> Result<()> {
 
 /// Rules over the text of each tracked file.
 fn files() -> Result<Vec<Finding>> {
-    let root = cmd::root();
-    let listed = cmd::read(Command::new("git").args(["ls-files", "-z"]).current_dir(&root))?;
     let mut findings = Vec::new();
-    for path in listed.split('\0').filter(|path| !path.is_empty()) {
-        // A tracked file may be gone from the working tree; a binary one has no lines.
-        let Ok(text) = fs::read_to_string(root.join(path)) else { continue };
-        findings.extend(words::check(path, &text));
-        if Path::new(path).extension().is_some_and(|extension| extension == "rs") {
-            findings.extend(source::check(path, &text));
+    for (path, text) in tracked()? {
+        findings.extend(words::check(&path, &text));
+        if is_rust(&path) {
+            findings.extend(source::check(&path, &text));
         }
     }
     Ok(findings)
+}
+
+fn fold_comments() -> Result<()> {
+    for (path, text) in tracked()?.into_iter().filter(|(path, _)| is_rust(path)) {
+        if let Some(folded) = wrap::fold(&text) {
+            let file = cmd::root().join(&path);
+            fs::write(&file, folded).map_err(Error::io(&file))?;
+            term::note(format_args!("{path}: comments folded"));
+        }
+    }
+    Ok(())
+}
+
+/// Path and text of each tracked file. A file may be gone from the working tree, and a binary one has
+/// no lines: both are left out.
+fn tracked() -> Result<Vec<(String, String)>> {
+    let root = cmd::root();
+    let listed = cmd::read(Command::new("git").args(["ls-files", "-z"]).current_dir(&root))?;
+    let paths = listed.split('\0').filter(|path| !path.is_empty());
+    let read = |path: &str| Some((path.to_owned(), fs::read_to_string(root.join(path)).ok()?));
+    Ok(paths.filter_map(read).collect())
+}
+
+fn is_rust(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|extension| extension == "rs")
 }
 
 /// The README must name the very command that CI runs, or it tells a newcomer something untested.

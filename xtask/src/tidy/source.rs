@@ -12,7 +12,7 @@ const FILE_LINES_WARN: usize = 400;
 /// From here it is to be split.
 const FILE_LINES_MAX: usize = 600;
 const FN_LINES_WARN: usize = 70;
-const COLUMNS_MAX: usize = 100;
+pub(super) const COLUMNS_MAX: usize = 100;
 
 /// Everything that one file does wrong.
 pub(super) fn check(path: &str, text: &str) -> Vec<Finding> {
