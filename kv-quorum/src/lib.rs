@@ -38,9 +38,9 @@
 //! `std` is reserved and does nothing yet; the crate is `no_std` with `alloc`, and needs no other crate.
 
 #![no_std]
-#![deny(unsafe_code)]
 
 extern crate alloc;
+
 mod codec;
 mod context;
 mod dot;
@@ -56,6 +56,7 @@ mod resolver;
 mod vector;
 mod version;
 mod write;
+
 pub use codec::{
     EncodedJoin, JoinOutcome, Peek, blind_overwrite, covered_until, fingerprint_of, join_encoded,
     latest_of, peek, same_versions,
@@ -74,3 +75,8 @@ pub use resolver::{LatestValueWins, LatestWins, Resolver};
 pub use vector::VersionVector;
 pub use version::{Draft, Kind, Version};
 pub use write::{WriteFinal, WriteOutcome, WriteReply, WriteStep, WriteTracker};
+
+/// The README's example is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

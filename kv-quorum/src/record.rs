@@ -40,7 +40,7 @@ pub struct Joined {
 
 /// One value that KV.GET shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sibling<'a, V> {
+pub struct Sibling<'a, V: ?Sized> {
     /// Its name; the highest one, if several dots carry one operation.
     pub dot: Dot,
     /// What the bytes are.
