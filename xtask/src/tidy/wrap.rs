@@ -68,13 +68,13 @@ impl<'a> Paragraph<'a> {
             return;
         }
         let mut current = String::new();
-        for word in lines.iter().flat_map(|(_, body)| body.split_whitespace()) {
+        for word in unbroken(lines.iter().flat_map(|(_, body)| body.split_whitespace())) {
             let width = current.chars().count() + 1 + word.chars().count();
             if current.is_empty() {
                 current = format!("{} {word}", self.lead);
             } else if width <= COLUMNS_MAX {
                 current.push(' ');
-                current.push_str(word);
+                current.push_str(&word);
             } else {
                 out.push(current);
                 current = format!("{} {}{word}", self.lead, " ".repeat(self.hang));
@@ -82,6 +82,26 @@ impl<'a> Paragraph<'a> {
         }
         out.push(current);
     }
+}
+
+/// Joins what must stay on one line: code between backticks, and a sign that would be a list's
+/// marker if a line began with it.
+fn unbroken<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut joined: Vec<String> = Vec::new();
+    for word in words {
+        match joined.last_mut() {
+            Some(last) if last.matches('`').count() % 2 == 1 || is_sign(word) => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => joined.push(word.to_owned()),
+        }
+    }
+    joined
+}
+
+fn is_sign(word: &str) -> bool {
+    matches!(word, "-" | "*" | "+" | "|" | "#")
 }
 
 /// Splits a line that is a comment and nothing else into its lead and its text.
@@ -149,9 +169,16 @@ mod tests {
     fn fences_tables_and_code_stay() {
         let wide = words(30);
         let text = format!(
-            "//! ```text\n//! {wide}\n//! ```\n//! | {wide} |\n//!   - {wide}\nlet a = \"// {wide}\";\n"
+            "//! ```text\n//! {wide}\n//! ```\n//! | {wide} |\n//!   - {wide}\n\
+             let a = \"// {wide}\";\n"
         );
         assert_eq!(fold(&text), None);
+    }
+
+    #[test]
+    fn code_and_signs_are_not_torn() {
+        let words = "a `b c d` e - f".split_whitespace();
+        assert_eq!(unbroken(words), ["a", "`b c d`", "e -", "f"]);
     }
 
     #[test]
