@@ -199,10 +199,9 @@ pub fn copy(request: &Request<'_>) -> Parsed<bool> {
 
 /// SELECT's argument: 0 is all that there is.
 pub fn database(index: &[u8]) -> Parsed<()> {
-    match integer(index) {
-        Ok(0) => Ok(()),
-        Ok(_) => Err(ArgError::Text("ERR DB index is out of range")),
-        Err(_) => Err(ArgError::Text("ERR value is not an integer or out of range")),
+    match integer(index)? {
+        0 => Ok(()),
+        _ => Err(ArgError::Text("ERR DB index is out of range")),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The rules are those of Redis's `sdssplitargs`: words end at white space; `"..."` knows `\xHH`,
 //! `\n \r \t \b \a` and `\c` for any other c; `'...'` knows only `\'`; a closing quote must be
-//! followed by white space or the end. A NUL ends the line, as it does in C.
+//! followed by white space or the end.
+//! A NUL is a byte like others (Redis, which reads C strings, waits for ever on such a line).
 //!
 //! Invariant: a word without quotes is a range of the line itself; only quoted ones are copied.
 
@@ -19,8 +20,6 @@ pub(super) fn split(
     spans: &mut Vec<Span>,
     side: &mut Vec<u8>,
 ) -> Result<(), Unbalanced> {
-    let end = line.iter().position(|byte| *byte == 0).unwrap_or(line.len());
-    let line = line.get(..end).unwrap_or_default();
     let mut at = 0;
     loop {
         while line.get(at).is_some_and(|byte| is_space(*byte)) {
@@ -160,7 +159,7 @@ mod tests {
             (br#""\x4g""#, &[b"x4g"]),
             (br"'\n\''", &[br"\n'"]),
             (b"ab\"c d\" e", &[b"abc d", b"e"]),
-            (b"a\x00b c", &[b"a"]),
+            (b"a\x00b c", &[b"a\x00b", b"c"]),
             (b"a\x0bb \x0bc", &[b"a\x0bb", b"c"]),
             ("h\u{e9} \u{1f600}".as_bytes(), &["h\u{e9}".as_bytes(), "\u{1f600}".as_bytes()]),
         ];
@@ -171,7 +170,7 @@ mod tests {
                 "{line:?}"
             );
         }
-        for line in [&b"\"a"[..], b"'a", b"\"a\"b", b"'a'b", b"a \"", b"\"a\\", b"\"\x00\""] {
+        for line in [&b"\"a"[..], b"'a", b"\"a\"b", b"'a'b", b"a \"", b"\"a\\"] {
             assert_eq!(words(line), Err(Unbalanced), "{line:?}");
         }
     }

@@ -24,12 +24,15 @@
 //! This module is public for the fuzz target; it is not a stable interface.
 
 mod limits;
+mod number;
 
 use super::inline;
 pub use super::request::{Batch, Item, Oversize, OwnedRequest, Request};
 use super::request::{Entry, Span};
 pub use limits::{Limits, ProtocolError};
 use limits::{PROTO_ARGS_MAX, PROTO_BULK_BYTES_MAX};
+pub(super) use number::decimal;
+use number::short_line;
 
 /// Capacity that the range list and the side buffer keep between batches.
 const KEEP_SPANS: usize = 4096;
@@ -406,40 +409,6 @@ impl Parser {
         }
         Ok(Step::Next(base + end + 1))
     }
-}
-
-/// `<mark><digits>\r\n` in its usual form: up to nine digits, no sign, no leading zero. `None`
-/// says only that the slow way must look.
-#[inline(always)]
-fn short_line(buf: &[u8], at: usize, mark: u8) -> Option<(u32, usize)> {
-    let rest = buf.get(at..)?;
-    if *rest.first()? != mark {
-        return None;
-    }
-    let mut value = 0;
-    let mut place = 1;
-    while place <= 9 {
-        let digit = rest.get(place)?.wrapping_sub(b'0');
-        if digit > 9 || (value == 0 && place > 1) {
-            break;
-        }
-        value = value * 10 + u32::from(digit);
-        place += 1;
-    }
-    if place > 1 && rest.get(place..place + 2)? == b"\r\n" {
-        return Some((value, at + place + 2));
-    }
-    None
-}
-
-/// Redis's `string2ll`: a canonical decimal i64, with nothing around it.
-pub(super) fn decimal(text: &[u8]) -> Option<i64> {
-    match text {
-        [b'0'] => return Some(0),
-        [b'1'..=b'9', ..] | [b'-', b'1'..=b'9', ..] if text.len() <= 20 => {}
-        _ => return None,
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 #[cfg(test)]

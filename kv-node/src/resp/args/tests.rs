@@ -211,7 +211,7 @@ fn small_commands() {
     assert_eq!(with("copy a b DB 0 replace", copy), Ok(true));
     assert_eq!(with("copy a b DB 1", copy), Err("ERR DB index is out of range".into()));
     assert_eq!(with("copy a b DB", copy), Err(SYNTAX.into()));
-    assert_eq!(database(b"x"), Err(ArgError::Text(NUMBER)));
+    assert_eq!(database(b"x"), Err(ArgError::NotInteger));
     assert_eq!(with("flushall async", flush), Ok(()));
     assert_eq!(with("flushall foo", flush), Err(SYNTAX.into()));
     assert_eq!(with("wait 2 100", wait), Ok((2, 100)));

@@ -206,27 +206,6 @@ fn an_error_stays() {
     assert!(batch.error().is_some());
 }
 
-#[test]
-fn decimals_are_canonical() {
-    for (text, value) in [
-        ("0", Some(0)),
-        ("-1", Some(-1)),
-        ("9223372036854775807", Some(i64::MAX)),
-        ("-9223372036854775808", Some(i64::MIN)),
-        ("9223372036854775808", None),
-        ("", None),
-        ("-", None),
-        ("-0", None),
-        ("00", None),
-        ("+1", None),
-        (" 1", None),
-        ("1 ", None),
-        ("1e3", None),
-    ] {
-        assert_eq!(decimal(text.as_bytes()), value, "{text:?}");
-    }
-}
-
 fn arg() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..12),

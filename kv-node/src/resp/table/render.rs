@@ -123,12 +123,18 @@ fn status_set(reply: &mut Reply<'_>, bits: u32, names: &[&'static str]) {
     names_of(bits, names).for_each(|name| reply.simple(name));
 }
 
-/// One range for all keys. (Redis gives RENAME and COPY one for each of their two keys; we name
-/// what happens to both.)
+/// One range for all keys, or one for each where they are treated differently.
 fn key_specs(reply: &mut Reply<'_>, command: &Command) {
     let keys = command.keys;
     let flags: &[&str] = match keys.touch {
         Touch::Nothing => return reply.set(0),
+        Touch::Move => {
+            return two_specs(reply, &["RW", "access", "delete"], &["OW", "update"]);
+        }
+        Touch::MoveToNew => {
+            return two_specs(reply, &["RW", "access", "delete"], &["OW", "insert"]);
+        }
+        Touch::Copy => return two_specs(reply, &["RO", "access"], &["OW", "update"]),
         Touch::Access => &["RO", "access"],
         Touch::Metadata => &["RO"],
         Touch::Overwrite => &["OW", "update"],
@@ -140,9 +146,19 @@ fn key_specs(reply: &mut Reply<'_>, command: &Command) {
         Touch::Take => &["RW", "access", "delete"],
         Touch::Delete => &["RM", "delete"],
     };
-    let first = i64::from(keys.first);
-    let last = i64::from(keys.last);
+    let (first, last) = (i64::from(keys.first), i64::from(keys.last));
     reply.set(1);
+    // The last key is counted from the first, unless from the end.
+    key_spec(reply, flags, first, if last < 0 { last } else { last - first }, keys.step);
+}
+
+fn two_specs(reply: &mut Reply<'_>, first: &[&str], second: &[&str]) {
+    reply.set(2);
+    key_spec(reply, first, 1, 0, 1);
+    key_spec(reply, second, 2, 0, 1);
+}
+
+fn key_spec(reply: &mut Reply<'_>, flags: &[&str], first: i64, last: i64, step: u8) {
     reply.map(3);
     reply.text("flags");
     reply.set(flags.len());
@@ -164,10 +180,9 @@ fn key_specs(reply: &mut Reply<'_>, command: &Command) {
     reply.text("spec");
     reply.map(3);
     reply.text("lastkey");
-    // Counted from the first key, unless from the end.
-    reply.integer(if last < 0 { last } else { last - first });
+    reply.integer(last);
     reply.text("keystep");
-    reply.integer(i64::from(keys.step));
+    reply.integer(i64::from(step));
     reply.text("limit");
     reply.integer(0);
 }

@@ -2,8 +2,7 @@
 //!
 //! ```text
 //! Id "name" arity Class (first, last, step) Touch Group "since"
-//!     [flags] [categories]
-//!     [tips]
+//!     [flags] [categories] [tips]
 //!     "what it does";
 //! ```
 //! Arity, flags, keys and categories are those of Redis 7, so that a client that reads COMMAND
@@ -47,60 +46,48 @@ served! {
         ["request_policy:all_shards" "response_policy:all_succeeded"]
         "Answers PONG, or its argument";
     Echo "echo" 2 Connection (0, 0, 0) Nothing Connection "1.0.0"
-        [LOADING STALE FAST] [FAST CONNECTION]
-        []
+        [LOADING STALE FAST] [FAST CONNECTION] []
         "Answers its argument";
     Quit "quit" -1 Connection (0, 0, 0) Nothing Connection "1.0.0"
-        [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [FAST CONNECTION]
-        []
+        [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [FAST CONNECTION] []
         "Answers OK and closes the connection";
     Reset "reset" 1 Connection (0, 0, 0) Nothing Connection "6.2.0"
-        [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [FAST CONNECTION]
-        []
+        [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [FAST CONNECTION] []
         "Puts the connection back to its first state";
     Hello "hello" -1 Connection (0, 0, 0) Nothing Connection "6.0.0"
-        [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [FAST CONNECTION]
-        []
+        [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [FAST CONNECTION] []
         "Chooses the protocol, and authenticates";
     Select "select" 2 Connection (0, 0, 0) Nothing Connection "1.0.0"
-        [LOADING STALE FAST] [FAST CONNECTION]
-        []
+        [LOADING STALE FAST] [FAST CONNECTION] []
         "Chooses database 0, the only one";
     Auth "auth" -2 Connection (0, 0, 0) Nothing Connection "1.0.0"
-        [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [FAST CONNECTION]
-        []
+        [NOSCRIPT LOADING STALE FAST NO_AUTH ALLOW_BUSY] [FAST CONNECTION] []
         "Authenticates the connection";
     Client "client" -2 Connection (0, 0, 0) Nothing Connection "2.4.0"
-        [] [SLOW]
-        []
+        [] [SLOW] []
         "What concerns one connection";
     ClientSetname "client|setname" 3 Connection (0, 0, 0) Nothing Connection "2.6.9"
-        [NOSCRIPT LOADING STALE] [SLOW CONNECTION]
-        []
+        [NOSCRIPT LOADING STALE] [SLOW CONNECTION] []
         "Names the connection";
     ClientGetname "client|getname" 2 Connection (0, 0, 0) Nothing Connection "2.6.9"
-        [NOSCRIPT LOADING STALE] [SLOW CONNECTION]
-        []
+        [NOSCRIPT LOADING STALE] [SLOW CONNECTION] []
         "The connection's name";
     ClientId "client|id" 2 Connection (0, 0, 0) Nothing Connection "5.0.0"
-        [NOSCRIPT LOADING STALE] [SLOW CONNECTION]
-        []
+        [NOSCRIPT LOADING STALE] [SLOW CONNECTION] []
         "The connection's number";
     ClientInfo "client|info" 2 Connection (0, 0, 0) Nothing Connection "6.2.0"
         [NOSCRIPT LOADING STALE] [SLOW CONNECTION]
         ["nondeterministic_output"]
         "What is known of this connection";
     ClientSetinfo "client|setinfo" 4 Connection (0, 0, 0) Nothing Connection "7.2.0"
-        [NOSCRIPT LOADING STALE] [SLOW CONNECTION]
-        []
+        [NOSCRIPT LOADING STALE] [SLOW CONNECTION] []
         "Notes the client library's name or version";
     Command "command" -1 Connection (0, 0, 0) Nothing Server "2.8.13"
         [LOADING STALE] [SLOW CONNECTION]
         ["nondeterministic_output_order"]
         "Describes every command that is served";
     CommandCount "command|count" 2 Connection (0, 0, 0) Nothing Server "2.8.13"
-        [LOADING STALE] [SLOW CONNECTION]
-        []
+        [LOADING STALE] [SLOW CONNECTION] []
         "How many commands are served";
     CommandDocs "command|docs" -2 Connection (0, 0, 0) Nothing Server "7.0.0"
         [LOADING STALE] [SLOW CONNECTION]
@@ -115,12 +102,10 @@ served! {
         ["nondeterministic_output_order"]
         "The names of the commands";
     Config "config" -2 Admin (0, 0, 0) Nothing Server "2.0.0"
-        [] [SLOW]
-        []
+        [] [SLOW] []
         "Settings of this node";
     ConfigGet "config|get" -3 Admin (0, 0, 0) Nothing Server "2.0.0"
-        [ADMIN NOSCRIPT LOADING STALE] [ADMIN SLOW DANGEROUS]
-        []
+        [ADMIN NOSCRIPT LOADING STALE] [ADMIN SLOW DANGEROUS] []
         "Shows settings by patterns";
     ConfigSet "config|set" -4 Admin (0, 0, 0) Nothing Server "2.0.0"
         [ADMIN NOSCRIPT LOADING STALE] [ADMIN SLOW DANGEROUS]
@@ -139,24 +124,20 @@ served! {
         ["nondeterministic_output"]
         "The node's clock";
     Role "role" 1 Admin (0, 0, 0) Nothing Server "2.8.12"
-        [NOSCRIPT LOADING STALE FAST] [ADMIN FAST DANGEROUS]
-        []
+        [NOSCRIPT LOADING STALE FAST] [ADMIN FAST DANGEROUS] []
         "Always a primary: there is no leader";
     Lastsave "lastsave" 1 Admin (0, 0, 0) Nothing Server "1.0.0"
         [LOADING STALE FAST] [ADMIN FAST DANGEROUS]
         ["nondeterministic_output"]
         "When data was last made durable";
     Memory "memory" -2 Admin (0, 0, 0) Nothing Server "4.0.0"
-        [] [SLOW]
-        []
+        [] [SLOW] []
         "What concerns memory";
     MemoryUsage "memory|usage" -3 Natural (2, 2, 1) Metadata Server "4.0.0"
-        [READONLY] [READ SLOW]
-        []
+        [READONLY] [READ SLOW] []
         "Bytes that a key and its record take";
     Cluster "cluster" -2 Admin (0, 0, 0) Nothing Cluster "3.0.0"
-        [] [SLOW]
-        []
+        [] [SLOW] []
         "The cluster as Redis Cluster clients want to see it";
     ClusterInfo "cluster|info" 2 Admin (0, 0, 0) Nothing Cluster "3.0.0"
         [STALE] [SLOW]
@@ -175,60 +156,46 @@ served! {
         ["nondeterministic_output"]
         "The nodes by the slots that they share";
     ClusterMyid "cluster|myid" 2 Admin (0, 0, 0) Nothing Cluster "3.0.0"
-        [STALE] [SLOW]
-        []
+        [STALE] [SLOW] []
         "This node's id";
     ClusterKeyslot "cluster|keyslot" 3 Connection (0, 0, 0) Nothing Cluster "3.0.0"
-        [STALE] [SLOW]
-        []
+        [STALE] [SLOW] []
         "The slot of a key";
     ClusterCountkeysinslot "cluster|countkeysinslot" 3 Admin (0, 0, 0) Nothing Cluster "3.0.0"
-        [STALE] [SLOW]
-        []
+        [STALE] [SLOW] []
         "How many keys a slot holds here";
     Readonly "readonly" 1 Connection (0, 0, 0) Nothing Cluster "3.0.0"
-        [LOADING STALE FAST] [FAST CONNECTION]
-        []
+        [LOADING STALE FAST] [FAST CONNECTION] []
         "OK: any node serves reads";
     Readwrite "readwrite" 1 Connection (0, 0, 0) Nothing Cluster "3.0.0"
-        [LOADING STALE FAST] [FAST CONNECTION]
-        []
+        [LOADING STALE FAST] [FAST CONNECTION] []
         "OK: any node serves writes";
     Asking "asking" 1 Connection (0, 0, 0) Nothing Cluster "3.0.0"
-        [FAST] [FAST CONNECTION]
-        []
+        [FAST] [FAST CONNECTION] []
         "OK: no slot is ever redirected";
     Get "get" 2 Natural (1, 1, 1) Access String "1.0.0"
-        [READONLY FAST] [READ STRING FAST]
-        []
+        [READONLY FAST] [READ STRING FAST] []
         "The live value with the highest dot";
     Set "set" -3 Natural (1, 1, 1) Variable String "1.0.0"
-        [WRITE DENYOOM] [WRITE STRING SLOW]
-        []
+        [WRITE DENYOOM] [WRITE STRING SLOW] []
         "Overwrites what its coordinator knows; NX, XX and GET need rmw";
     Setex "setex" 4 Natural (1, 1, 1) Overwrite String "2.0.0"
-        [WRITE DENYOOM] [WRITE STRING SLOW]
-        []
+        [WRITE DENYOOM] [WRITE STRING SLOW] []
         "SET with an expiry in seconds";
     Psetex "psetex" 4 Natural (1, 1, 1) Overwrite String "2.6.0"
-        [WRITE DENYOOM] [WRITE STRING SLOW]
-        []
+        [WRITE DENYOOM] [WRITE STRING SLOW] []
         "SET with an expiry in milliseconds";
     Getex "getex" -2 Natural (1, 1, 1) AccessUpdate String "6.2.0"
-        [WRITE FAST] [WRITE STRING FAST]
-        []
+        [WRITE FAST] [WRITE STRING FAST] []
         "GET that changes the expiry";
     Strlen "strlen" 2 Natural (1, 1, 1) Metadata String "2.2.0"
-        [READONLY FAST] [READ STRING FAST]
-        []
+        [READONLY FAST] [READ STRING FAST] []
         "Bytes of the value";
     Getrange "getrange" 4 Natural (1, 1, 1) Access String "2.4.0"
-        [READONLY] [READ STRING SLOW]
-        []
+        [READONLY] [READ STRING SLOW] []
         "A part of the value";
     Substr "substr" 4 Natural (1, 1, 1) Access String "1.0.0"
-        [READONLY] [READ STRING SLOW]
-        []
+        [READONLY] [READ STRING SLOW] []
         "A part of the value, under its old name";
     Mget "mget" -2 Natural (1, -1, 1) Access String "1.0.0"
         [READONLY FAST] [READ STRING FAST]
@@ -255,32 +222,26 @@ served! {
         ["request_policy:multi_shard" "response_policy:agg_sum"]
         "How many of the keys have a value";
     Type "type" 2 Natural (1, 1, 1) Metadata Generic "1.0.0"
-        [READONLY FAST] [KEYSPACE READ FAST]
-        []
+        [READONLY FAST] [KEYSPACE READ FAST] []
         "The type of the value";
     Object "object" -2 Natural (0, 0, 0) Nothing Generic "2.2.3"
-        [] [SLOW]
-        []
+        [] [SLOW] []
         "What concerns a value's form";
     ObjectEncoding "object|encoding" 3 Natural (2, 2, 1) Metadata Generic "2.2.3"
         [READONLY] [KEYSPACE READ SLOW]
         ["nondeterministic_output"]
         "The form in which Redis would keep the value";
     Expire "expire" -3 Natural (1, 1, 1) Update Generic "1.0.0"
-        [WRITE FAST] [KEYSPACE WRITE FAST]
-        []
+        [WRITE FAST] [KEYSPACE WRITE FAST] []
         "Expires in seconds; NX, XX, GT and LT need rmw";
     Pexpire "pexpire" -3 Natural (1, 1, 1) Update Generic "2.6.0"
-        [WRITE FAST] [KEYSPACE WRITE FAST]
-        []
+        [WRITE FAST] [KEYSPACE WRITE FAST] []
         "Expires in milliseconds; NX, XX, GT and LT need rmw";
     Expireat "expireat" -3 Natural (1, 1, 1) Update Generic "1.2.0"
-        [WRITE FAST] [KEYSPACE WRITE FAST]
-        []
+        [WRITE FAST] [KEYSPACE WRITE FAST] []
         "Expires at a second; NX, XX, GT and LT need rmw";
     Pexpireat "pexpireat" -3 Natural (1, 1, 1) Update Generic "2.6.0"
-        [WRITE FAST] [KEYSPACE WRITE FAST]
-        []
+        [WRITE FAST] [KEYSPACE WRITE FAST] []
         "Expires at a millisecond; NX, XX, GT and LT need rmw";
     Ttl "ttl" 2 Natural (1, 1, 1) Access Generic "1.0.0"
         [READONLY FAST] [KEYSPACE READ FAST]
@@ -291,16 +252,13 @@ served! {
         ["nondeterministic_output"]
         "Milliseconds until the value expires";
     Expiretime "expiretime" 2 Natural (1, 1, 1) Access Generic "7.0.0"
-        [READONLY FAST] [KEYSPACE READ FAST]
-        []
+        [READONLY FAST] [KEYSPACE READ FAST] []
         "The second at which the value expires";
     Pexpiretime "pexpiretime" 2 Natural (1, 1, 1) Access Generic "7.0.0"
-        [READONLY FAST] [KEYSPACE READ FAST]
-        []
+        [READONLY FAST] [KEYSPACE READ FAST] []
         "The millisecond at which the value expires";
     Persist "persist" 2 Natural (1, 1, 1) Update Generic "2.2.0"
-        [WRITE FAST] [KEYSPACE WRITE FAST]
-        []
+        [WRITE FAST] [KEYSPACE WRITE FAST] []
         "Takes the expiry away";
     Scan "scan" -2 Natural (0, 0, 0) Nothing Generic "2.8.0"
         [READONLY] [KEYSPACE READ SLOW]
@@ -327,95 +285,73 @@ served! {
         ["request_policy:all_shards" "response_policy:agg_min"]
         "The fewest other replicas that hold this connection's writes durably";
     Multi "multi" 1 Connection (0, 0, 0) Nothing Transactions "1.2.0"
-        [NOSCRIPT LOADING STALE FAST ALLOW_BUSY] [FAST TRANSACTION]
-        []
+        [NOSCRIPT LOADING STALE FAST ALLOW_BUSY] [FAST TRANSACTION] []
         "Begins an ordered batch, without atomicity";
     Exec "exec" 1 Connection (0, 0, 0) Nothing Transactions "1.2.0"
-        [NOSCRIPT LOADING STALE SKIP_SLOWLOG] [SLOW TRANSACTION]
-        []
+        [NOSCRIPT LOADING STALE SKIP_SLOWLOG] [SLOW TRANSACTION] []
         "Executes the batch in order";
     Discard "discard" 1 Connection (0, 0, 0) Nothing Transactions "2.0.0"
-        [NOSCRIPT LOADING STALE FAST ALLOW_BUSY] [FAST TRANSACTION]
-        []
+        [NOSCRIPT LOADING STALE FAST ALLOW_BUSY] [FAST TRANSACTION] []
         "Forgets the batch";
     Unwatch "unwatch" 1 Connection (0, 0, 0) Nothing Transactions "2.2.0"
-        [NOSCRIPT LOADING STALE FAST ALLOW_BUSY] [FAST TRANSACTION]
-        []
+        [NOSCRIPT LOADING STALE FAST ALLOW_BUSY] [FAST TRANSACTION] []
         "OK: nothing is ever watched";
     Setnx "setnx" 3 Promise (1, 1, 1) InsertOnly String "1.0.0"
-        [WRITE DENYOOM FAST] [WRITE STRING FAST]
-        []
+        [WRITE DENYOOM FAST] [WRITE STRING FAST] []
         "Sets a key that has no value";
     Getset "getset" 3 Promise (1, 1, 1) AccessUpdate String "1.0.0"
-        [WRITE DENYOOM FAST] [WRITE STRING FAST]
-        []
+        [WRITE DENYOOM FAST] [WRITE STRING FAST] []
         "Sets a key and answers what it had";
     Getdel "getdel" 2 Promise (1, 1, 1) Take String "6.2.0"
-        [WRITE FAST] [WRITE STRING FAST]
-        []
+        [WRITE FAST] [WRITE STRING FAST] []
         "Answers the value and deletes it";
     Msetnx "msetnx" -3 Promise (1, -1, 2) InsertOnly String "1.0.1"
         [WRITE DENYOOM] [WRITE STRING SLOW]
         ["request_policy:multi_shard" "response_policy:agg_min"]
         "Sets several keys if none has a value";
     Incr "incr" 2 Promise (1, 1, 1) AccessUpdate String "1.0.0"
-        [WRITE DENYOOM FAST] [WRITE STRING FAST]
-        []
+        [WRITE DENYOOM FAST] [WRITE STRING FAST] []
         "Adds one";
     Decr "decr" 2 Promise (1, 1, 1) AccessUpdate String "1.0.0"
-        [WRITE DENYOOM FAST] [WRITE STRING FAST]
-        []
+        [WRITE DENYOOM FAST] [WRITE STRING FAST] []
         "Takes one away";
     Incrby "incrby" 3 Promise (1, 1, 1) AccessUpdate String "1.0.0"
-        [WRITE DENYOOM FAST] [WRITE STRING FAST]
-        []
+        [WRITE DENYOOM FAST] [WRITE STRING FAST] []
         "Adds a number";
     Decrby "decrby" 3 Promise (1, 1, 1) AccessUpdate String "1.0.0"
-        [WRITE DENYOOM FAST] [WRITE STRING FAST]
-        []
+        [WRITE DENYOOM FAST] [WRITE STRING FAST] []
         "Takes a number away";
     Incrbyfloat "incrbyfloat" 3 Promise (1, 1, 1) AccessUpdate String "2.6.0"
-        [WRITE DENYOOM FAST] [WRITE STRING FAST]
-        []
+        [WRITE DENYOOM FAST] [WRITE STRING FAST] []
         "Adds a floating-point number";
     Append "append" 3 Promise (1, 1, 1) Insert String "2.0.0"
-        [WRITE DENYOOM FAST] [WRITE STRING FAST]
-        []
+        [WRITE DENYOOM FAST] [WRITE STRING FAST] []
         "Appends to the value";
     Setrange "setrange" 4 Promise (1, 1, 1) Update String "2.2.0"
-        [WRITE DENYOOM] [WRITE STRING SLOW]
-        []
+        [WRITE DENYOOM] [WRITE STRING SLOW] []
         "Overwrites a part of the value";
-    Rename "rename" 3 Promise (1, 2, 1) Take Generic "1.0.0"
-        [WRITE] [KEYSPACE WRITE SLOW]
-        []
+    Rename "rename" 3 Promise (1, 2, 1) Move Generic "1.0.0"
+        [WRITE] [KEYSPACE WRITE SLOW] []
         "Moves a value to another key";
-    Renamenx "renamenx" 3 Promise (1, 2, 1) Take Generic "1.0.0"
-        [WRITE FAST] [KEYSPACE WRITE FAST]
-        []
+    Renamenx "renamenx" 3 Promise (1, 2, 1) MoveToNew Generic "1.0.0"
+        [WRITE FAST] [KEYSPACE WRITE FAST] []
         "Moves a value to a key that has none";
-    Copy "copy" -3 Promise (1, 2, 1) Access Generic "6.2.0"
-        [WRITE DENYOOM] [KEYSPACE WRITE SLOW]
-        []
+    Copy "copy" -3 Promise (1, 2, 1) Copy Generic "6.2.0"
+        [WRITE DENYOOM] [KEYSPACE WRITE SLOW] []
         "Copies a value to another key";
     KvGet "kv.get" -2 Natural (1, 1, 1) Access Kv "0.1.0"
-        [READONLY] [READ STRING SLOW]
-        []
+        [READONLY] [READ STRING SLOW] []
         "All siblings of a key, with the context that covers them";
     KvPut "kv.put" -3 Natural (1, 1, 1) Update Kv "0.1.0"
-        [WRITE DENYOOM] [WRITE STRING SLOW]
-        []
+        [WRITE DENYOOM] [WRITE STRING SLOW] []
         "Replaces what the context covers; without one, nothing";
     KvDel "kv.del" -2 Natural (1, 1, 1) Delete Kv "0.1.0"
-        [WRITE] [KEYSPACE WRITE SLOW]
-        []
+        [WRITE] [KEYSPACE WRITE SLOW] []
         "Deletes what the context covers, or what R replicas hold";
     KvExplain "kv.explain" 2 Natural (1, 1, 1) Metadata Kv "0.1.0"
-        [READONLY] [KEYSPACE READ SLOW]
-        []
+        [READONLY] [KEYSPACE READ SLOW] []
         "Where a key lives, and what each replica says of it";
     KvConsistency "kv.consistency" -1 Connection (0, 0, 0) Nothing Kv "0.1.0"
-        [LOADING STALE FAST] [FAST CONNECTION]
-        []
+        [LOADING STALE FAST] [FAST CONNECTION] []
         "Shows or sets the connection's R and W";
 }

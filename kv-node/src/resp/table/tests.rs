@@ -162,8 +162,8 @@ fn command_info_has_the_shape_of_redis() {
     assert!(all.contains("|$14|client|setname|:3|"), "subcommands are nested");
 }
 
-/// The end of the frame at `at`. (redis-protocol can't read a map in a set, as Redis's own reply to
-/// COMMAND has it.)
+/// The end of the frame at `at`. (redis-protocol can't read a map in a set, as Redis's own reply
+/// to COMMAND has it.)
 fn end_of(bytes: &[u8], at: usize) -> usize {
     let line = at + bytes[at..].windows(2).position(|two| two == b"\r\n").unwrap();
     let count = || String::from_utf8_lossy(&bytes[at + 1..line]).parse::<usize>().unwrap();
