@@ -8,7 +8,7 @@ use alloc::collections::BTreeMap;
 
 /// A node's identity as 64 bits: what the layout's format and digest write down.
 ///
-/// `from_code(code(n)) == Some(n)` must hold, and codes must order as identities do.
+/// `from_code(code(n)) == Some(n)` must hold for every identity, on every machine alike.
 pub trait NodeCode: Copy + Ord {
     /// The identity as a number.
     fn code(self) -> u64;

@@ -28,7 +28,7 @@ const SINK: usize = 1;
 /// Places exactly: each node holds the floor or the ceiling of its feasible share, of copies and of
 /// first places; copies are in different zones whenever zones allow; and the fewest copies move
 /// that any such placement has to move. Time grows with partitions times nodes: 1024 by 100 take
-/// some 10 ms, [`CANDIDATES_MAX`](Self::CANDIDATES_MAX) under a second and 200 MB.
+/// some 20 ms, [`CANDIDATES_MAX`](Self::CANDIDATES_MAX) about a second and 200 MB.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FlowClaim;
 
