@@ -41,7 +41,8 @@ pub(crate) struct Context<'a> {
     pub(crate) stop: &'a dyn Fn() -> bool,
 }
 
-/// Writes a memtable as a table of level 0. `flushed_seq` is its last sequence. Tombstones stay:
+/// Writes a memtable as a table of level 0 (as several, without a key in common, if its index
+/// would be larger than a block may be). `flushed_seq` is its last sequence. Tombstones stay:
 /// what they hide may be anywhere below. The edit adds nothing when the memtable is empty.
 pub(crate) fn flush(
     entries: EntryIter,
@@ -127,7 +128,7 @@ fn try_write(
         }
         let Some(entry) = retain.pass(entry?, &deeper) else { continue };
         let full = |open: &mut Builder| {
-            open.size() >= bytes_max && open.last_key().map(Bytes::as_ref) != Some(&entry.key)
+            open.is_full(bytes_max) && open.last_key().map(Bytes::as_ref) != Some(&entry.key)
         };
         if let Some(done) = builder.take_if(full) {
             tables.push(done.finish()?);

@@ -12,7 +12,7 @@ use crate::compaction::{Decision, choose};
 use crate::fs::{FailFs, FailKind, MemFs};
 use crate::iter::visible;
 use crate::key::Entry;
-use crate::sstable::table_id;
+use crate::sstable::{ResidentEntry, table_id};
 use crate::version::{LEVELS, Manifest, Opener};
 
 /// Key and reversed sequence to value: every version ever written.
@@ -45,7 +45,7 @@ impl Store {
         let opener = Opener {
             fs: Arc::clone(&fs),
             dir,
-            cache: Arc::new(BlockCache::new(config.cache_bytes_max, config.block_bytes)),
+            cache: Arc::new(BlockCache::new(8 << 20, config.block_bytes)),
             filter: Arc::clone(&config.filter),
         };
         let version = recovered.version.open(&opener)?;
@@ -145,7 +145,16 @@ impl Store {
         assert_eq!(self.seen(snapshot), flat.collect::<Vec<_>>());
         for key in 0..40_u8 {
             let key = [b'k', key];
-            let got = self.version.get(&key, snapshot).unwrap().and_then(|entry| entry.value);
+            let resident = self.version.get_resident(&key, snapshot).unwrap();
+            let got = self.version.get(&key, snapshot).unwrap();
+            match (resident, &got) {
+                (ResidentEntry::Found(entry), Some(got)) => assert_eq!(entry, *got),
+                (ResidentEntry::Absent, None) | (ResidentEntry::NeedsIo, _) => {}
+                (resident, got) => panic!("{resident:?} contradicts {got:?}"),
+            }
+            let again = self.version.get_resident(&key, snapshot).unwrap();
+            assert_ne!(again, ResidentEntry::NeedsIo, "a read that fits the cache is not in it");
+            let got = got.and_then(|entry| entry.value);
             let want = want.get(&key[..]).cloned().flatten();
             assert_eq!(got.map(|value| value.to_vec()), want);
         }

@@ -14,6 +14,7 @@ use super::filter::{FilterPolicy, key_hash};
 use super::footer::{Footer, encode_properties};
 use super::index::IndexBuilder;
 use super::seal::{Handle, seal};
+use crate::compression::RAW_BLOCK_BYTES_MAX;
 use crate::config::{Compression, Config};
 use crate::error::Error;
 use crate::fs::{File, Fs, OpenMode};
@@ -116,15 +117,12 @@ impl Builder {
         Ok(())
     }
 
-    /// Whether nothing was added.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.last.is_none()
-    }
-
-    /// About how large the table would be if it were finished now, bytes.
-    pub(crate) fn size(&self) -> u64 {
+    /// Whether the table is to end at the next new key: it is about as large as `bytes_max`, or
+    /// its index as large as a block may be.
+    pub(crate) fn is_full(&self, bytes_max: u64) -> bool {
         let parts = self.pending.len() + self.block.size() + self.index.size();
-        self.written + parts as u64 + self.hashes.len() as u64
+        let size = self.written + parts as u64 + self.hashes.len() as u64;
+        size >= bytes_max || self.index.size() >= RAW_BLOCK_BYTES_MAX / 2
     }
 
     /// Key of the last entry.
@@ -148,7 +146,8 @@ impl Builder {
         }
         self.meta.largest = Bytes::copy_from_slice(&last_key);
         let built = self.policy.build(&self.hashes, self.meta.file_id);
-        let filter = if built.is_empty() {
+        // Without a filter a table is slower to read and as right: nothing to fail for.
+        let filter = if built.is_empty() || built.len() >= RAW_BLOCK_BYTES_MAX {
             Handle::default()
         } else {
             let mut raw = Vec::with_capacity(built.len() + 1);

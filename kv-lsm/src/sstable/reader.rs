@@ -2,7 +2,7 @@
 //!
 //! Index and filter are pinned when the table is opened. A read asks in order of cost: is the key
 //! in the table's range, does the filter let it pass, which block would hold it, is that block
-//! cached; only then the disk. [`Table::get_resident`] stops before the disk, so that it can run
+//! cached; only then the disk. [`Table::get_resident_hashed`] stops before the disk, so that it can run
 //! on a thread that must not wait.
 //!
 //! Invariant: every byte that reaches an answer was under a checksum that was verified; a table
@@ -84,12 +84,8 @@ impl Table {
         self.index.size() + self.filter.as_ref().map_or(0, |filter| filter.size_bytes())
     }
 
-    /// The newest version of `key` at or below `snapshot`.
-    pub(crate) fn get(&self, key: &[u8], snapshot: u64) -> Result<Option<Entry>, Error> {
-        self.get_hashed(key, key_hash(key), snapshot)
-    }
-
-    /// As [`Table::get`], with the hash of the key.
+    /// The newest version of `key` at or below `snapshot`; `hash` is the key's, computed once for
+    /// all tables of a read.
     pub(crate) fn get_hashed(
         &self,
         key: &[u8],
@@ -101,12 +97,7 @@ impl Table {
         self.find(&block, handle, key, snapshot)
     }
 
-    /// As [`Table::get`], without ever touching the disk.
-    pub(crate) fn get_resident(&self, key: &[u8], snapshot: u64) -> Result<ResidentEntry, Error> {
-        self.get_resident_hashed(key, key_hash(key), snapshot)
-    }
-
-    /// As [`Table::get_resident`], with the hash of the key.
+    /// As [`Table::get_hashed`], without ever touching the disk.
     pub(crate) fn get_resident_hashed(
         &self,
         key: &[u8],
@@ -233,6 +224,17 @@ impl Table {
     /// The error for an index that passed its checks and is none.
     pub(super) fn place<T>(&self, result: Result<T, Malformed>) -> Result<T, Error> {
         result.map_err(|Malformed| Error::corrupt(&self.path, self.meta.bytes, "a bad index"))
+    }
+}
+
+#[cfg(test)]
+impl Table {
+    pub(crate) fn get(&self, key: &[u8], snapshot: u64) -> Result<Option<Entry>, Error> {
+        self.get_hashed(key, key_hash(key), snapshot)
+    }
+
+    pub(crate) fn get_resident(&self, key: &[u8], snapshot: u64) -> Result<ResidentEntry, Error> {
+        self.get_resident_hashed(key, key_hash(key), snapshot)
     }
 }
 

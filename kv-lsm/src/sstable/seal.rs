@@ -14,9 +14,6 @@ use twox_hash::XxHash3_64;
 use crate::compression::{Kind, RAW_BLOCK_BYTES_MAX, compress, decompress};
 use crate::config::Compression;
 
-/// Bytes that a seal adds to a block.
-pub(crate) const SEAL_BYTES: usize = 1 + 4 + 8;
-
 /// Where a sealed block lies in its file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Handle {

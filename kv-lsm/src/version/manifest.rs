@@ -135,11 +135,6 @@ impl Manifest {
         result
     }
 
-    /// Bytes of the file.
-    pub(crate) fn size(&self) -> u64 {
-        self.len
-    }
-
     fn try_append(&mut self, edit: &Edit) -> Result<(), Error> {
         let path = self.dir.join(NAME);
         let mut next = self.state.clone();

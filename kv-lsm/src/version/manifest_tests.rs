@@ -81,7 +81,7 @@ fn what_was_appended_is_found_again_across_rolls() {
             manifest.append(&edit(step)).unwrap();
         }
         let (manifest, _) = open_bounded(&fs, bytes_max).unwrap();
-        assert!(manifest.size() < 10_000, "{} bytes", manifest.size());
+        assert!(manifest.len < 10_000, "{} bytes", manifest.len);
         if bytes_max == 600 {
             assert!(manifest.generation > 2, "never rolled");
         }

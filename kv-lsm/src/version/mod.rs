@@ -23,7 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub(crate) use edit::Edit;
-pub(crate) use manifest::{Manifest, Recovered};
+pub(crate) use manifest::Manifest;
 
 use crate::cache::BlockCache;
 use crate::error::Error;
