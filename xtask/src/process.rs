@@ -101,16 +101,18 @@ impl Identity {
 ///
 /// It gets a process group of its own, so that Ctrl-C in our terminal isn't for it.
 pub(crate) fn start_detached(command: &mut Command, log: &Path) -> Result<Identity> {
+    start(command.process_group(0), log)
+}
+
+/// Starts a program, its words appended to the file `log`. Ctrl-C in our terminal ends it with us.
+pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Identity> {
     let open = || OpenOptions::new().create(true).append(true).open(log);
     let out: File = open().map_err(Error::io(log))?;
     let err = out.try_clone().map_err(Error::io(log))?;
-    let child =
-        command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0).spawn().map_err(
-            |source| Error::Spawn {
-                program: command.get_program().to_string_lossy().into_owned(),
-                source,
-            },
-        )?;
+    let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(|source| {
+        let program = command.get_program().to_string_lossy().into_owned();
+        Error::Spawn { program, source }
+    })?;
     let pid = child.id();
     // Unwaited, so it is at least a zombie: its start time can be read even if it has ended.
     let stat = read_stat(pid).ok_or_else(|| {

@@ -22,7 +22,7 @@ const fn targets(row: Row) -> (f64, Option<f64>) {
     if row.pipeline == 1 { (0.85, None) } else { (1.0, Some(1.0)) }
 }
 
-/// A redis-server that ends with the figure.
+/// A redis-server that ends with the figure, or with Ctrl-C.
 struct Redis {
     process: Identity,
     port: u16,
@@ -100,7 +100,7 @@ impl Redis {
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
         command.args(["--save", "", "--appendonly", "no"]);
-        let redis = Self { process: process::start_detached(&mut command, log)?, port };
+        let redis = Self { process: process::start(&mut command, log)?, port };
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(10) {
             let answer = Connection::open(port, Duration::from_secs(1))

@@ -25,12 +25,16 @@ pub(super) fn kill(place: &Place, node: u16, hard: bool) -> Result<()> {
     }
     if !process.wait_gone(STOP_LIMIT) {
         return Err(Error::Failed(format!(
-            "n{node} is still there after {}; `cargo xtask cluster kill {node} -9` ends it",
-            term::human(STOP_LIMIT)
+            "n{node} is still there after {}; `cargo xtask cluster kill {node} -9{}` ends it",
+            term::human(STOP_LIMIT),
+            place.option()
         )));
     }
     let how = if hard { "killed" } else { "stopped" };
-    term::out(format_args!("n{node} {how}; `cargo xtask cluster start {node}` brings it back"));
+    let option = place.option();
+    term::out(format_args!(
+        "n{node} {how}; `cargo xtask cluster start {node}{option}` brings it back"
+    ));
     Ok(())
 }
 
@@ -50,8 +54,9 @@ pub(super) fn start(place: &Place, node: u16) -> Result<()> {
         up::still_there(place, node, Some(process))?;
         if began.elapsed() > READY_LIMIT {
             return Err(Error::Degraded(format!(
-                "n{node} is not ready after {}; see `cargo xtask cluster logs {node}`",
-                term::human(READY_LIMIT)
+                "n{node} is not ready after {}; see `cargo xtask cluster logs {node}{}`",
+                term::human(READY_LIMIT),
+                place.option()
             )));
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -64,7 +69,8 @@ pub(super) fn start(place: &Place, node: u16) -> Result<()> {
 /// Stops a node's time without its knowing.
 pub(super) fn pause(place: &Place, node: u16) -> Result<()> {
     running(place, node)?.signal(Signal::STOP);
-    term::out(format_args!("n{node} paused; `cargo xtask cluster resume {node}` wakes it"));
+    let option = place.option();
+    term::out(format_args!("n{node} paused; `cargo xtask cluster resume {node}{option}` wakes it"));
     Ok(())
 }
 
@@ -118,13 +124,16 @@ fn running(place: &Place, node: u16) -> Result<Identity> {
     let process = state(place)?.process(node)?;
     process.filter(|process| process.life() != Life::Gone).ok_or_else(|| {
         Error::Failed(format!(
-            "n{node} is not running; `cargo xtask cluster start {node}` starts it"
+            "n{node} is not running; `cargo xtask cluster start {node}{}` starts it",
+            place.option()
         ))
     })
 }
 
 fn state(place: &Place) -> Result<State> {
     State::load(place)?.ok_or_else(|| {
-        Error::Unreachable("there is no such cluster; `cargo xtask cluster up` makes one".into())
+        let option = place.option();
+        let text = format!("there is no such cluster; `cargo xtask cluster up{option}` makes one");
+        Error::Unreachable(text)
     })
 }

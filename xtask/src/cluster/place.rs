@@ -14,6 +14,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::DEFAULT_NAME;
 use super::state::Exclusive;
 use crate::cmd;
 use crate::error::{Error, Result};
@@ -57,6 +58,14 @@ impl Place {
         &self.dir
     }
 
+    /// What every verb about this cluster has to end with: nothing for the default name.
+    pub(crate) fn option(&self) -> String {
+        match self.dir.file_name().map(|name| name.to_string_lossy()) {
+            Some(name) if name != DEFAULT_NAME => format!(" --name {name}"),
+            _ => String::new(),
+        }
+    }
+
     pub(crate) fn state_file(&self) -> PathBuf {
         self.dir.join("cluster.json")
     }
@@ -93,6 +102,12 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hints_name_a_cluster_that_isnt_the_default() {
+        assert_eq!(Place::at("kv/local".into()).option(), "");
+        assert_eq!(Place::at("kv/other".into()).option(), " --name other");
+    }
 
     #[test]
     fn ports_are_blocks_of_a_hundred() {

@@ -22,7 +22,8 @@ struct Row {
 pub(super) fn run(place: &Place, name: &str, as_json: bool) -> Result<()> {
     let Some(state) = State::load(place)? else {
         return Err(Error::Unreachable(format!(
-            "there is no cluster `{name}`; make one with `cargo xtask cluster up`"
+            "there is no cluster `{name}`; make one with `cargo xtask cluster up{}`",
+            place.option()
         )));
     };
     let expected = state.shape.nodes;
@@ -43,7 +44,8 @@ pub(super) fn run(place: &Place, name: &str, as_json: bool) -> Result<()> {
         Err(Error::Degraded(format!("{serving} of {expected} nodes are up and see all others")))
     } else {
         Err(Error::Unreachable(format!(
-            "no node of `{name}` answers; start it with `cargo xtask cluster up`"
+            "no node of `{name}` answers; start it with `cargo xtask cluster up{}`",
+            place.option()
         )))
     }
 }

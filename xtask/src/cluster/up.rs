@@ -31,11 +31,11 @@ pub(super) fn run(place: &Place, name: &str, shape: &Shape) -> Result<()> {
         term::out(format_args!("cluster `{name}` is already running"));
         return status::run(place, name, false);
     }
-    refuse_other_shape(name, before.as_ref(), shape)?;
+    refuse_other_shape(place, before.as_ref(), shape)?;
     check_ports(shape)?;
     let binary = build()?;
     let took = launch(place, name, shape, binary)?;
-    greet(name, shape, took);
+    greet(place, name, shape, took);
     Ok(())
 }
 
@@ -113,8 +113,9 @@ fn wait_serving(place: &Place, state: &State, began: Instant) -> Result<()> {
         };
         if began.elapsed() > READY_LIMIT {
             return Err(Error::Degraded(format!(
-                "not serving after {}: {lack}; see `cargo xtask cluster logs`",
-                term::human(READY_LIMIT)
+                "not serving after {}: {lack}; see `cargo xtask cluster logs{}`",
+                term::human(READY_LIMIT),
+                place.option()
             )));
         }
         step.say(&lack);
@@ -136,12 +137,13 @@ pub(super) fn still_there(place: &Place, node: u16, process: Option<Identity>) -
 }
 
 /// Data that was born with another number of nodes can't be started as something else.
-fn refuse_other_shape(name: &str, before: Option<&State>, shape: &Shape) -> Result<()> {
+fn refuse_other_shape(place: &Place, before: Option<&State>, shape: &Shape) -> Result<()> {
     match before {
         Some(state) if state.shape.nodes != shape.nodes => Err(Error::Failed(format!(
-            "`{name}` has the data of {} nodes; start it with -n {}, or remove it with \
-             `cargo xtask cluster down --purge --name {name}`",
-            state.shape.nodes, state.shape.nodes
+            "it has the data of {nodes} nodes; start it with -n {nodes}, or remove it with \
+             `cargo xtask cluster down --purge{}`",
+            place.option(),
+            nodes = state.shape.nodes,
         ))),
         _ => Ok(()),
     }
@@ -170,15 +172,14 @@ fn executable(messages: &str) -> Option<PathBuf> {
         .find(|path| path.file_name().is_some_and(|name| Path::new(name) == Path::new("kv-node")))
 }
 
-fn greet(name: &str, shape: &Shape, took: Duration) {
+fn greet(place: &Place, name: &str, shape: &Shape, took: Duration) {
     for node in 1..=shape.nodes {
         let Ports { resp, rpc, http } = Ports::of(shape.base_port, node);
         term::out(format_args!("n{node}  redis {resp}  rpc {rpc}  http {http}  (127.0.0.1)"));
     }
     let first = Ports::of(shape.base_port, 1).resp;
     let last = Ports::of(shape.base_port, shape.nodes).resp;
-    let option =
-        if name == super::DEFAULT_NAME { String::new() } else { format!(" --name {name}") };
+    let option = place.option();
     let kill = if shape.nodes > 1 { 2 } else { 1 };
     term::out(format_args!("cluster `{name}` serves after {}; next:", term::human(took)));
     term::out(format_args!("  redis-cli -p {first} set a 1"));
@@ -216,9 +217,10 @@ mod tests {
     #[test]
     fn data_of_three_nodes_is_not_started_as_five() {
         let state = State::new(Shape::default(), PathBuf::new());
+        let place = Place::at("kv/x".into());
         let five = Shape { nodes: 5, ..Shape::default() };
-        assert!(refuse_other_shape("x", Some(&state), &five).is_err());
-        assert!(refuse_other_shape("x", Some(&state), &Shape::default()).is_ok());
-        assert!(refuse_other_shape("x", None, &five).is_ok());
+        assert!(refuse_other_shape(&place, Some(&state), &five).is_err());
+        assert!(refuse_other_shape(&place, Some(&state), &Shape::default()).is_ok());
+        assert!(refuse_other_shape(&place, None, &five).is_ok());
     }
 }

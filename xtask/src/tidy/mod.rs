@@ -108,8 +108,8 @@ fn fold_comments() -> Result<()> {
     Ok(())
 }
 
-/// Path and text of each tracked file. A file may be gone from the working tree, and a binary one has
-/// no lines: both are left out.
+/// Path and text of each tracked file. A file may be gone from the working tree, and a binary one
+/// has no lines: both are left out.
 fn tracked() -> Result<Vec<(String, String)>> {
     let root = cmd::root();
     let listed = cmd::read(Command::new("git").args(["ls-files", "-z"]).current_dir(&root))?;
@@ -133,13 +133,16 @@ fn readme() -> Option<Finding> {
     })
 }
 
-/// Each leaf must compile alone and without features: nobody else's features hold it up.
+/// Each leaf must compile alone, without features and with all of them: nobody else's features hold
+/// it up, and none of its own goes uncompiled.
 fn leaves_alone() -> Vec<Finding> {
     let mut findings = Vec::new();
     for leaf in LEAVES {
-        let mut check = cmd::cargo(&["check", "--quiet", "--locked", "--no-default-features"]);
-        if let Err(error) = cmd::run(check.args(["--lib", "-p", leaf])) {
-            findings.push(Finding::fail(*leaf, format!("doesn't stand alone: {error}")));
+        for features in ["--no-default-features", "--all-features"] {
+            let mut check = cmd::cargo(&["check", "--quiet", "--locked", "--lib", features]);
+            if let Err(error) = cmd::run(check.args(["-p", leaf])) {
+                findings.push(Finding::fail(*leaf, format!("doesn't stand alone: {error}")));
+            }
         }
     }
     findings
