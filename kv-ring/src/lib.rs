@@ -37,7 +37,8 @@
 //! nodes.insert(4, spec("a"));
 //! let next = Layout::next(&layout, &nodes, 3, &AutoClaim)?;
 //! let plan = Plan::between(&layout, &next)?;
-//! assert_eq!(plan.moves().len(), 512); // Node 4 takes half of what node 1 held, nothing else moves.
+//! // Node 4 takes half of what node 1 held; nothing else moves.
+//! assert_eq!(plan.moves().len(), 512);
 //! # Ok(()) }
 //! ```
 //!

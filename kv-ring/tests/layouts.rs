@@ -165,12 +165,14 @@ proptest! {
         prop_assert_eq!(all.len(), nodes as usize);
         prop_assert_eq!(all.iter().copied().collect::<BTreeSet<_>>().len(), nodes as usize);
         // Every prefix of the list is spread over zones as evenly as their nodes allow.
-        let zone_nodes = |zone| (0..nodes).filter(|node| u64::from(*node) % zones == zone).count();
+        let within = |node: u32, zone| u64::from(node) % zones == zone;
+        let zone_nodes = |zone| (0..nodes).filter(|&node| within(node, zone)).count();
         for length in copies..=all.len() {
-            let held = |zone| all[..length].iter().filter(|n| u64::from(**n) % zones == zone).count();
+            let prefix = &all[..length];
+            let held = |zone| prefix.iter().filter(|&&node| within(node, zone)).count();
             let most = (0..zones).map(held).max().unwrap_or(0);
             for zone in (0..zones).filter(|&zone| held(zone) < zone_nodes(zone)) {
-                prop_assert!(held(zone) + 1 >= most, "{:?} of {} zones", &all[..length], zones);
+                prop_assert!(held(zone) + 1 >= most, "{:?} of {} zones", prefix, zones);
             }
         }
     }

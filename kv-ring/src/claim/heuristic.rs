@@ -141,8 +141,8 @@ impl<'a> Draft<'a> {
         candidates
     }
 
-    /// Whether `node` may own the partition too: it has weight, owns no copy of it yet, its zone has
-    /// room, and enough is left for the other zones' least.
+    /// Whether `node` may own the partition too: it has weight, owns no copy of it yet, its zone
+    /// has room, and enough is left for the other zones' least.
     fn admits(&self, partition: usize, node: u16) -> bool {
         let Some(zone) = self.zone_of(node) else { return false };
         let owners = &self.owners[partition];

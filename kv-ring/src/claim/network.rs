@@ -58,7 +58,8 @@ impl Network {
         self.vertices - 1
     }
 
-    /// Adds an arc for at most `room` units at `cost` each; answers its number. Of equally cheap flows, the one over arcs that were added earlier is preferred.
+    /// Adds an arc for at most `room` units at `cost` each; answers its number. Of equally cheap
+    /// flows, the one over arcs that were added earlier is preferred.
     pub(crate) fn arc(&mut self, from: usize, to: usize, room: usize, cost: i64) -> usize {
         assert!(
             from < self.vertices && to < self.vertices,

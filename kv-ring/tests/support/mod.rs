@@ -28,17 +28,15 @@ pub(crate) fn history(
     changes: std::ops::RangeInclusive<usize>,
 ) -> impl Strategy<Value = (Vec<NodeSpec>, Vec<Change>)> {
     (nodes, 1_u64..=5, changes).prop_flat_map(|(nodes, zones, changes)| {
+        let index = any::<prop::sample::Index>;
         let change = prop_oneof![
             3 => spec(zones).prop_map(Change::Add),
-            3 => any::<prop::sample::Index>().prop_map(Change::Remove),
-            2 => (any::<prop::sample::Index>(), spec(zones)).prop_map(|(at, s)| Change::Respec(at, s)),
-            1 => any::<prop::sample::Index>().prop_map(Change::Drain),
+            3 => index().prop_map(Change::Remove),
+            2 => (index(), spec(zones)).prop_map(|(at, spec)| Change::Respec(at, spec)),
+            1 => index().prop_map(Change::Drain),
             1 => (1_usize..=5).prop_map(Change::Copies),
         ];
-        (
-            prop::collection::vec(spec(zones), nodes),
-            prop::collection::vec(change, changes),
-        )
+        (prop::collection::vec(spec(zones), nodes), prop::collection::vec(change, changes))
     })
 }
 
