@@ -198,6 +198,13 @@ fn nesting_costs_no_stack() {
 }
 
 #[test]
+fn a_cut_line_leaves_no_trace() {
+    let bytes = [b"*2\r\n$100\r\n", &[b'v'; 100][..], b"\r\n$\r\n"].concat();
+    let out = run(&bytes, roomy(), &[8, usize::MAX]);
+    assert_eq!(out.errors, ["ERR Protocol error: invalid bulk length"]);
+}
+
+#[test]
 fn an_error_stays() {
     let mut parser = Parser::new(roomy());
     assert!(parser.parse(b"*x\r\n").error().is_some());
