@@ -49,7 +49,7 @@ pub struct Config {
     /// Size of one log segment, in bytes. It must hold a full log buffer and a largest batch.
     pub log_segment_bytes: u64,
     /// All live segments together, in bytes. Above it the memtable is sealed early, so that the
-    /// flush frees the oldest segment.
+    /// flush frees the oldest segment; it is exceeded by a segment for each memtable in line.
     pub log_bytes_max: u64,
     /// Retired segments kept for reuse. More are deleted.
     pub log_segments_spare_max: usize,

@@ -1,4 +1,43 @@
-//! An embedded log-structured merge engine with an honest commit log: group commit, recycled segments, crash-tested.
+//! An embedded log-structured merge engine with an honest commit log: group commit, recycled
+//! segments, crash-tested.
+//!
+//! Keys and values are bytes. A write goes to a commit log and to a sorted table in memory; full
+//! tables in memory become sorted files, which are merged level by level in the background. Reads
+//! see every write at once; *durable* is something that a caller is told, by a [`Ticket`], so that
+//! thousands of writers share one sync and none of them blocks a thread.
+//!
+//! It is not a database: no transactions over reads, no network, no columns, no `mmap`, and one
+//! process at a time. It spends its effort on what happens when the disk or the power fails:
+//! damage is an error and never "not found", a failed sync is never retried, and the tests cut
+//! the power after every single call of the file system.
+//!
+//! ```
+//! use std::{path::Path, sync::Arc};
+//! use kv_lsm::{Batch, Config, Engine, fs::MemFs};
+//!
+//! # fn main() -> Result<(), kv_lsm::Error> {
+//! let engine = Engine::open(Arc::new(MemFs::new()), Path::new("/db"), Config::default())?;
+//! let mut batch = Batch::new();
+//! batch.put(b"planet/earth", b"blue").put(b"planet/mars", b"red").delete(b"planet/pluto");
+//! let ticket = engine.append(&batch)?; // visible now ...
+//! engine.wait_durable(ticket)?; // ... and now it survives a power cut
+//! assert_eq!(engine.get(b"planet/mars")?.unwrap().value, "red");
+//! let planets: Result<Vec<_>, _> = engine.scan("planet/".."planet0").rev().collect();
+//! assert_eq!(planets?.len(), 2);
+//! engine.close()
+//! # }
+//! ```
+//!
+//! - [`Engine`]: open, [`append`](Engine::append), [`on_durable`](Engine::on_durable),
+//!   [`get_resident`](Engine::get_resident) (never touches the disk), [`get`](Engine::get),
+//!   [`scan`](Engine::scan) from both ends, [`snapshot`](Engine::snapshot),
+//!   [`explain`](Engine::explain), [`verify`](Engine::verify).
+//! - [`Config`]: bounds with units in their names. [`Threads::Inline`] takes the engine's threads
+//!   away: the owner calls [`step`](Engine::step), so that a simulation decides what happens when.
+//! - [`fs`]: the file system as a seam. [`fs::MemFs`] models what a power cut leaves behind,
+//!   [`fs::FailFs`] fails at a chosen call.
+//!
+//! What is promised about syncs, and what is assumed of disks, is in the README.
 
 mod cache;
 mod codec;
