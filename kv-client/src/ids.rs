@@ -40,6 +40,16 @@ impl From<u64> for NodeId {
     }
 }
 
+impl kv_ring::NodeCode for NodeId {
+    fn code(self) -> u64 {
+        self.0
+    }
+
+    fn from_code(code: u64) -> Option<Self> {
+        Some(Self(code))
+    }
+}
+
 impl FromStr for NodeId {
     type Err = core::num::ParseIntError;
 

@@ -6,9 +6,11 @@ pub mod error;
 pub mod keys;
 pub mod metrics;
 pub mod mutation;
+pub mod node;
 pub mod plug;
 pub mod replica;
 pub mod rpc;
 pub mod wire;
+pub mod worker;
 
 pub use error::RequestError;

@@ -1,7 +1,11 @@
 //! The cluster as this node knows it: its record, its layouts, its members.
 
+pub mod birth;
+pub mod commit;
 pub mod dots;
+pub mod membership;
 pub mod meta;
 pub mod record;
+pub mod state;
 pub mod view;
 pub mod wire;

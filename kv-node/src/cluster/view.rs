@@ -72,8 +72,7 @@ impl View {
     /// The live layouts as an envelope names them, oldest first.
     pub fn layout_names(&self) -> Vec<LayoutName> {
         self.layouts.as_ref().map_or_else(Vec::new, |layouts| {
-            layouts
-                .live()
+            super::state::oldest_first(layouts)
                 .map(|layout| LayoutName { epoch: layout.epoch(), digest: layout.digest() })
                 .collect()
         })

@@ -26,6 +26,7 @@ mod wait;
 mod write;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kv_client::NodeId;
@@ -72,6 +73,8 @@ pub struct Parts {
     pub figures: Arc<Figures>,
     /// Timing.
     pub timing: Timing,
+    /// Whether this node's clock is too far from a majority's: then it mints nothing.
+    pub skewed: Arc<AtomicBool>,
 }
 
 /// Bounds in time of a request.
@@ -124,6 +127,8 @@ pub(crate) struct Scope {
     pub(crate) keyspace: KeyspaceSettings,
     pub(crate) down: Vec<NodeId>,
     pub(crate) deadline_ms: u64,
+    /// Whether this node may mint.
+    pub(crate) mints: bool,
 }
 
 impl Scope {
@@ -145,6 +150,11 @@ impl Scope {
 
     /// Who should mint a write of the partition: this node if it may.
     pub(crate) fn minter(&self, partition: kv_ring::Partition) -> Option<NodeId> {
+        if !self.mints {
+            let primaries = self.layouts.newest().owners(partition);
+            let other = |node: &NodeId| *node != self.view.me && !self.down.contains(node);
+            return primaries.iter().copied().find(other);
+        }
         if self.keyspace.rmw == Rmw::Refuse && self.holds(partition) {
             return Some(self.view.me);
         }
@@ -191,7 +201,8 @@ impl Coordinator {
             .filter(|node| !view.is_up(*node))
             .collect();
         let deadline_ms = self.parts.clock.steady_ms() + self.parts.timing.request_ms_max;
-        Ok(Scope { view, record, layouts, keyspace, down, deadline_ms })
+        let mints = !self.parts.skewed.load(Ordering::Acquire);
+        Ok(Scope { view, record, layouts, keyspace, down, deadline_ms, mints })
     }
 
     /// Refuses a pair that is over the cluster's limit.

@@ -450,6 +450,11 @@ impl Coordinator {
                 *slot = fingerprint(scope.record.digest_key, record);
             }
             job.step(*item, |tracker| {
+                // What peers answer with "the same" is this copy, whose fingerprint they get.
+                tracker.offer(match &body {
+                    ReadBody::Record(record) => Some(record.clone()),
+                    _ => None,
+                });
                 tracker.on_reply(scope.view.me, ReadReply { complete, mark: Mark::NONE, body })
             });
         }

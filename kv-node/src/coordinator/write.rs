@@ -419,7 +419,8 @@ impl Coordinator {
                         biased;
                         result = &mut sync, if !synced => {
                             synced = true;
-                            job.synced(me, round.1.as_deref(), result.is_ok());
+                            let complete = self.parts.replica.is_complete();
+                            job.synced(me, complete, round.1.as_deref(), result.is_ok());
                         }
                         () = job.wake.notified() => {}
                         () = &mut deadline => job.expire(),
@@ -574,7 +575,7 @@ impl WriteJob {
     }
 
     /// The local copies of a round are durable, or will never be known to be.
-    fn synced(&self, me: NodeId, only: Option<&[usize]>, durable: bool) {
+    fn synced(&self, me: NodeId, complete: bool, only: Option<&[usize]>, durable: bool) {
         let mut inner = self.inner.lock();
         for at in 0..inner.items.len() {
             if only.is_some_and(|only| !only.contains(&at)) {
@@ -583,7 +584,8 @@ impl WriteJob {
             let Some(item) = inner.items.get_mut(at) else { continue };
             let tracker = &mut item.minted.tracker;
             let step = if durable {
-                tracker.on_reply(me, WriteReply::plain(tracker.round()))
+                let plain = WriteReply::plain(tracker.round());
+                tracker.on_reply(me, WriteReply { complete, ..plain })
             } else {
                 tracker.on_failure(me)
             };

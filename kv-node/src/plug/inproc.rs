@@ -218,8 +218,7 @@ impl Hub {
         if let Some(listener) = self.state.lock().listening.get_mut(to) {
             listener.running.remove(&number);
         }
-        let frame =
-            encode(&fitting(reply, self.frame_bytes_max), self.frame_bytes_max).ok()?;
+        let frame = encode(&fitting(reply, self.frame_bytes_max), self.frame_bytes_max).ok()?;
         if !self.carry(to, from, &frame).await {
             return Some(Delivery::Lost);
         }
@@ -257,11 +256,7 @@ impl Transport for InProcTransport {
         Ok(self.me.clone())
     }
 
-    async fn call(
-        &self,
-        to: &PeerAddress,
-        request: PeerRequest,
-    ) -> Result<PeerReply, CallFailure> {
+    async fn call(&self, to: &PeerAddress, request: PeerRequest) -> Result<PeerReply, CallFailure> {
         let budget = Duration::from_millis(u64::from(request.envelope.budget_ms));
         let frame = encode_request(&request, self.hub.frame_bytes_max)
             .map_err(|error| CallFailure::NotSent(error.to_string()))?;
@@ -306,5 +301,120 @@ impl Transport for InProcTransport {
 
     async fn close(&self) {
         self.hub.stop(&self.me);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_client::NodeId;
+
+    use super::*;
+    use crate::plug::clock::{SystemClock, TokioClock};
+    use crate::plug::exec::TokioExec;
+    use crate::plug::transport_contract::suite;
+    use crate::wire::{Envelope, PROTOCOL_VERSION, PeerOp, PeerOut};
+
+    struct Slow(u64);
+
+    #[async_trait]
+    impl PeerHandler for Slow {
+        async fn handle(&self, request: PeerRequest) -> PeerReply {
+            tokio::time::sleep(Duration::from_millis(self.0)).await;
+            PeerReply { envelope: request.envelope, outs: Ok(vec![PeerOut::Done]) }
+        }
+    }
+
+    fn request(budget_ms: u32) -> PeerRequest {
+        let envelope = Envelope {
+            version: PROTOCOL_VERSION,
+            capabilities: 0,
+            cluster: None,
+            node: NodeId(1),
+            layouts: Vec::new(),
+            time: 0,
+            budget_ms,
+        };
+        PeerRequest { envelope, ops: vec![PeerOp::Time] }
+    }
+
+    fn network(seed: u64) -> InProcNetwork {
+        InProcNetwork::new(Arc::new(TokioClock::new(0)), Arc::new(TokioExec), seed)
+    }
+
+    #[tokio::test]
+    async fn passes_the_contract() {
+        let clock = Arc::new(SystemClock::new());
+        let network = InProcNetwork::new(clock, Arc::new(TokioExec), 1);
+        let mut made = 0;
+        suite(async || {
+            made += 1;
+            network.endpoint(format!("node {made}"))
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cut_is_silent_and_may_be_one_way() {
+        let network = network(1);
+        let (near, far) = (network.endpoint("near"), network.endpoint("far"));
+        let there = far.serve(Arc::new(Slow(0))).await.expect("a free name");
+        let here = near.serve(Arc::new(Slow(0))).await.expect("a free name");
+        network.set_link("near", "far", LinkFaults { cut: true, ..LinkFaults::default() });
+        // The request is lost in one direction, the answer in the other.
+        for (from, to) in [(&near, &there), (&far, &here)] {
+            let started = tokio::time::Instant::now();
+            let failure = from.call(to, request(250)).await.expect_err("lost");
+            assert_eq!(failure, CallFailure::TimedOut);
+            assert_eq!(started.elapsed().as_millis(), 250);
+        }
+        network.heal();
+        assert!(near.call(&there, request(250)).await.is_ok());
+        network.set_cut("near", "far", true);
+        assert!(far.call(&here, request(250)).await.is_err());
+        network.set_cut("near", "far", false);
+        assert!(far.call(&here, request(250)).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delay_and_loss_are_as_set() {
+        let network = network(7);
+        let (near, far) = (network.endpoint("near"), network.endpoint("far"));
+        let there = far.serve(Arc::new(Slow(0))).await.expect("a free name");
+        let delay =
+            LinkFaults { delay_us_min: 3_000, delay_us_max: 9_000, ..LinkFaults::default() };
+        network.set_all(delay);
+        for _ in 0..50 {
+            let started = tokio::time::Instant::now();
+            near.call(&there, request(100)).await.expect("nothing is lost");
+            // Timers are kept to the millisecond, rounded up, on each of the two ways.
+            let took = started.elapsed().as_micros();
+            assert!((6_000..=20_000).contains(&took), "{took}");
+        }
+        network.set_all(LinkFaults { loss_per_million: 100_000, ..LinkFaults::default() });
+        let mut lost = 0;
+        for _ in 0..1_000 {
+            lost += usize::from(near.call(&there, request(5)).await.is_err());
+        }
+        // One in ten on the way there, one in ten of the rest on the way back: 190 expected.
+        assert!((130..250).contains(&lost), "{lost}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crash_ends_what_it_worked_on_and_refuses_what_comes() {
+        let network = network(1);
+        let (near, far) = (network.endpoint("near"), network.endpoint("far"));
+        let there = far.serve(Arc::new(Slow(500))).await.expect("a free name");
+        let call = near.call(&there, request(1_000));
+        let crash = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            network.crash("far");
+        };
+        let (ended, ()) = tokio::join!(call, crash);
+        assert!(matches!(ended, Err(CallFailure::Unknown(_))));
+        let refused = near.call(&there, request(1_000)).await;
+        assert!(matches!(refused, Err(CallFailure::NotSent(_))));
+        far.serve(Arc::new(Slow(0))).await.expect("the name is free again");
+        assert!(near.call(&there, request(1_000)).await.is_ok());
+        assert!(far.serve(Arc::new(Slow(0))).await.is_err(), "one listener for each address");
     }
 }

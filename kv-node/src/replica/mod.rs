@@ -13,6 +13,7 @@
 mod counts;
 mod serve;
 mod update;
+mod upkeep;
 
 use std::io;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub struct Replica {
     volatile: bool,
     /// Everything minted at or below it is dead: the flush mark of keyspace 0.
     flushed: AtomicU64,
+    /// Rows that this flush mark made dead are removed.
+    removed_below: AtomicU64,
 }
 
 impl std::fmt::Debug for Replica {
@@ -70,10 +73,11 @@ impl Replica {
             engine,
             meta,
             stripes: update::Stripes::new(),
-            counts: LiveCounts::new(),
+            counts: LiveCounts::new(volatile),
             complete: AtomicBool::new(true),
             volatile,
             flushed: AtomicU64::new(flushed),
+            removed_below: AtomicU64::new(0),
         })
     }
 

@@ -19,6 +19,9 @@ pub struct Join {
     pub record: Bytes,
 }
 
+/// Rows in key order, and whether the range is exhausted.
+pub type Rows = (Vec<(Bytes, Bytes)>, bool);
+
 impl Replica {
     /// Appends to `out` the join of what is stored and what came in; and the dots that were live
     /// here and that the incoming record does not cover.
@@ -118,6 +121,16 @@ impl Replica {
         outs
     }
 
+    /// A page of whole records.
+    ///
+    /// # Errors
+    /// Nothing is known of the range.
+    pub async fn page(&self, page: PageRequest) -> Result<Rows, StorageError> {
+        let page = self.engine.scan(page).await?;
+        self.durable(page.ticket).await?;
+        Ok((page.rows, page.end))
+    }
+
     /// A page of records without their values' bytes: what a scan needs to know what is alive.
     ///
     /// # Errors
@@ -125,7 +138,7 @@ impl Replica {
     pub async fn page_of_skeletons(
         &self,
         page: PageRequest,
-    ) -> Result<(Vec<(Bytes, Bytes)>, bool), StorageError> {
+    ) -> Result<Rows, StorageError> {
         let page = self.engine.scan(page).await?;
         self.durable(page.ticket).await?;
         let rows = page.rows.into_iter().map(|(key, record)| {

@@ -35,6 +35,8 @@ pub enum Verdict {
     Write,
     /// The stored record stays; what was written to the buffer is ignored.
     Keep,
+    /// The row goes, for good; what was written to the buffer is ignored.
+    Remove,
 }
 
 /// What a batch of decisions came to.
@@ -130,6 +132,7 @@ impl Replica {
             places: Vec::with_capacity(keys.len()),
             ticket: Ticket::DURABLE,
             left: Vec::new(),
+            moved: Vec::new(),
         };
         self.engine.visit_resident(keys, &mut |at, resident| {
             let Some(key) = keys.get(at) else { return };
@@ -154,12 +157,15 @@ impl Replica {
                 (None, Resident::NeedsIo, _) => writer.left.push((place, changes)),
             }
         })?;
-        let PassWriter { batch, places, mut ticket, left, .. } = writer;
+        let PassWriter { batch, places, mut ticket, left, moved, .. } = writer;
         let batch = batch.freeze();
         if !batch.is_empty() {
             ticket = ticket.max(self.engine.append(&batch)?);
             for guard in &mut locked {
                 **guard += 1;
+            }
+            for (slot, by) in moved {
+                self.counts.moved(slot, by);
             }
         }
         Ok(Pass { batch, places, ticket, left })
@@ -190,6 +196,8 @@ struct PassWriter<'r> {
     places: Vec<u32>,
     ticket: Ticket,
     left: Vec<(u32, u64)>,
+    /// Slots in which a key came to life or died.
+    moved: Vec<(u16, i64)>,
 }
 
 impl PassWriter<'_> {
@@ -210,13 +218,18 @@ impl PassWriter<'_> {
             now = out.get(start..).is_some_and(is_live);
             verdict
         });
-        if verdict == Verdict::Keep {
+        if verdict != Verdict::Write {
             self.batch.pop();
-            return;
+            now = false;
+        }
+        match verdict {
+            Verdict::Keep => return,
+            Verdict::Remove => self.batch.delete(key),
+            Verdict::Write => {}
         }
         self.places.push(place);
         if was != now && let Some(key) = KeyRef::parse(key) {
-            self.replica.counts.moved(key.slot.index(), if now { 1 } else { -1 });
+            self.moved.push((key.slot.index(), if now { 1 } else { -1 }));
         }
     }
 
@@ -228,7 +241,7 @@ impl PassWriter<'_> {
 }
 
 /// Whether a record's winner is a value: it is then counted as a key.
-fn is_live(record: &[u8]) -> bool {
+pub(super) fn is_live(record: &[u8]) -> bool {
     matches!(
         kv_quorum::peek(record),
         Ok(Some(peek)) if peek.kind != kv_quorum::Kind::Tombstone

@@ -150,3 +150,160 @@ fn answer_bytes(answer: &crate::mutation::Answer) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kv_client::{ClusterId, NodeId};
+
+    use super::*;
+    use crate::cluster::wire::{Ballot, Newborn};
+    use crate::mutation::{Answer, ExpiryRule, MutationOut};
+    use crate::wire::{LayoutName, PROTOCOL_VERSION};
+
+    const LIMIT: u32 = 1 << 20;
+
+    fn envelope() -> Envelope {
+        Envelope {
+            version: PROTOCOL_VERSION,
+            capabilities: u64::MAX,
+            cluster: Some(ClusterId(u64::MAX)),
+            node: NodeId(u64::MAX),
+            layouts: vec![LayoutName { epoch: u64::MAX, digest: u64::MAX }; 8],
+            time: u64::MAX,
+            budget_ms: u32::MAX,
+        }
+    }
+
+    fn bytes(count: usize) -> Bytes {
+        Bytes::from(vec![0xa5; count])
+    }
+
+    fn newborn() -> Newborn {
+        Newborn {
+            node: NodeId(u64::MAX),
+            address: "host.example:7100".to_owned(),
+            client_address: "host.example:7000".to_owned(),
+            zone: "zone".to_owned(),
+            weight: u32::MAX,
+            expect: u16::MAX,
+            sees: vec![NodeId(u64::MAX); 100],
+            has_record: true,
+        }
+    }
+
+    /// One of each operation, with its fields at their widest.
+    fn ops() -> Vec<PeerOp> {
+        let key = bytes(300);
+        let ballot = Ballot { round: u64::MAX, node: NodeId(u64::MAX) };
+        let forward = |mutation| PeerOp::Forward {
+            operation: u64::MAX,
+            key: bytes(300),
+            mutation,
+            write: 255,
+            read: 255,
+        };
+        vec![
+            PeerOp::Apply { key: key.clone(), record: bytes(20_000) },
+            PeerOp::Read { key: key.clone(), have: Some(u128::MAX) },
+            forward(Mutation::Set { value: bytes(999), expiry: ExpiryRule::At(u64::MAX) }),
+            forward(Mutation::Put {
+                value: bytes(999),
+                context: Some(bytes(400)),
+                expiry: ExpiryRule::Keep,
+            }),
+            forward(Mutation::DeleteSeen { context: bytes(400) }),
+            forward(Mutation::Promise(Promise::Add(i64::MIN))),
+            forward(Mutation::Promise(Promise::AddFloat("1.5".to_owned()))),
+            forward(Mutation::Promise(Promise::SetRange { offset: u32::MAX, value: bytes(77) })),
+            PeerOp::Scan {
+                from: key.clone(),
+                to: key.clone(),
+                rows_max: u32::MAX,
+                bytes_max: u32::MAX,
+                keys_only: true,
+            },
+            PeerOp::Count,
+            PeerOp::Explain { key },
+            PeerOp::Time,
+            PeerOp::Flush { keyspace: u32::MAX, mark: u64::MAX },
+            PeerOp::Gossip(bytes(1_400)),
+            PeerOp::Birth(BirthOp::Hello { me: newborn() }),
+            PeerOp::Birth(BirthOp::Accept { record: bytes(500), layout: bytes(5_000) }),
+            PeerOp::Birth(BirthOp::Fetch),
+            PeerOp::Ballot(BallotOp::Prepare { epoch: u64::MAX, ballot }),
+            PeerOp::Ballot(BallotOp::Accept { epoch: u64::MAX, ballot, layout: bytes(5_000) }),
+            PeerOp::Ballot(BallotOp::Learn { epoch: u64::MAX, layout: bytes(5_000) }),
+        ]
+    }
+
+    #[test]
+    fn a_request_survives_its_frame() {
+        let request = PeerRequest { envelope: envelope(), ops: ops() };
+        let frame = encode_request(&request, LIMIT).expect("it fits");
+        let back = decode_request(&frame).expect("it is one");
+        assert_eq!(format!("{back:?}"), format!("{request:?}"));
+    }
+
+    #[test]
+    fn an_operation_never_needs_more_than_its_weight() {
+        for op in ops() {
+            let needs = encode(&op, LIMIT).expect("it fits").len();
+            let weighs = op_bytes(&op);
+            assert!(needs <= weighs && weighs <= needs + FIXED_BYTES, "{needs} {weighs} {op:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_never_needs_more_than_its_weight() {
+        let answer = Answer::Value(Some(bytes(900)));
+        let outs = vec![
+            PeerOut::Applied {
+                complete: true,
+                uncovered: vec![(u64::MAX, u64::MAX, u64::MAX); 100],
+                coverage: bytes(800),
+            },
+            PeerOut::Record { complete: true, record: bytes(20_000) },
+            PeerOut::Page { rows: vec![(bytes(30), bytes(200)); 50], end: true },
+            PeerOut::Text("found".repeat(100)),
+            PeerOut::Forwarded(Ok(MutationOut::Nothing(answer.clone()))),
+            PeerOut::Birth(BirthOut::Me(newborn())),
+            PeerOut::Birth(BirthOut::State { record: bytes(500), layouts: vec![bytes(5_000); 3] }),
+            PeerOut::Ballot(BallotOut::Promised {
+                accepted: Some((Ballot { round: u64::MAX, node: NodeId(u64::MAX) }, bytes(99))),
+            }),
+            PeerOut::Ballot(BallotOut::MayNotVote("because".to_owned())),
+            PeerOut::Failed(OpFailure::Storage("disk".repeat(50))),
+        ];
+        for out in outs {
+            let needs = encode(&out, LIMIT).expect("it fits").len();
+            let weighs = out_bytes(&out);
+            assert!(needs <= weighs, "{needs} {weighs} {out:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_at_its_heaviest_fits_the_frame_it_was_judged_for() {
+        for size in (0..70_000).step_by(997) {
+            let outs = Ok(vec![PeerOut::Record { complete: true, record: bytes(size) }; 2]);
+            let reply = fitting(PeerReply { envelope: envelope(), outs }, 65_536);
+            let whole = matches!(reply.outs.as_deref(), Ok([PeerOut::Record { .. }, _]));
+            assert_eq!(whole, size * 2 + 2 * FIXED_BYTES + REPLY_HEAD_BYTES <= 65_536, "{size}");
+            // tarpc adds a request id and a tag.
+            let frame = encode(&(u64::MAX, 1_u8, &reply), 65_536);
+            assert!(frame.is_ok(), "{size}: {frame:?}");
+        }
+    }
+
+    #[test]
+    fn a_claim_of_many_operations_is_refused_before_they_are_made() {
+        let mut frame = encode(&envelope(), LIMIT).expect("it fits").to_vec();
+        let head = frame.len();
+        // As many operations as a call may hold, of one byte each, and one more.
+        for (count, fits) in [(CALL_OPS_MAX, true), (CALL_OPS_MAX + 1, false)] {
+            frame.truncate(head);
+            frame.extend_from_slice(&encode(&(count as u64), LIMIT).expect("it fits"));
+            frame.resize(frame.len() + count, 4);
+            assert_eq!(decode_request(&frame).is_ok(), fits, "{count}");
+        }
+    }
+}

@@ -96,14 +96,7 @@ struct Batch {
 impl Lane {
     pub(super) fn new(kind: LaneKind, link: Arc<Link>, shared: Arc<Shared>) -> Arc<Self> {
         let bounds = shared.config.bounds(kind);
-        Arc::new(Self {
-            kind,
-            bounds,
-            link,
-            shared,
-            queue: Mutex::default(),
-            wake: Notify::new(),
-        })
+        Arc::new(Self { kind, bounds, link, shared, queue: Mutex::default(), wake: Notify::new() })
     }
 
     pub(super) fn queue_ops(&self) -> usize {

@@ -141,7 +141,9 @@ const PEERS_MAX: usize = 4_096;
 
 impl std::fmt::Debug for TarpcTransport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TarpcTransport").field("config", &self.shared.config).finish_non_exhaustive()
+        f.debug_struct("TarpcTransport")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -173,8 +175,7 @@ impl TarpcTransport {
         if let Some(slot) = slots.get(to) {
             return Some(Arc::clone(slot));
         }
-        (slots.len() < PEERS_MAX)
-            .then(|| Arc::clone(slots.entry(to.clone()).or_default()))
+        (slots.len() < PEERS_MAX).then(|| Arc::clone(slots.entry(to.clone()).or_default()))
     }
 
     async fn live(&self, to: &PeerAddress) -> Result<Live, String> {
@@ -260,11 +261,7 @@ impl Transport for TarpcTransport {
         Ok(address)
     }
 
-    async fn call(
-        &self,
-        to: &PeerAddress,
-        request: PeerRequest,
-    ) -> Result<PeerReply, CallFailure> {
+    async fn call(&self, to: &PeerAddress, request: PeerRequest) -> Result<PeerReply, CallFailure> {
         let budget = Duration::from_millis(u64::from(request.envelope.budget_ms));
         // tarpc counts deadlines on the operating system's clock.
         let deadline = Instant::now() + budget;

@@ -76,10 +76,7 @@ async fn strangers_get_no_answer_and_no_time() {
         // The other end may close before all of it is written.
         drop(stranger.write_all(first).await);
         let mut answer = Vec::new();
-        let read = tokio::time::timeout(
-            Duration::from_secs(2),
-            stranger.read_to_end(&mut answer),
-        );
+        let read = tokio::time::timeout(Duration::from_secs(2), stranger.read_to_end(&mut answer));
         let read = read.await.expect("a stranger is dropped in time");
         assert!(read.is_err() || answer.is_empty(), "{answer:?}");
     }

@@ -1,0 +1,215 @@
+//! Drives kv-gossip: carries its packets over the transport, its beliefs into the view.
+//!
+//! Gossip travels like all peer traffic, as one operation in a call, so it needs no port or
+//! handshake of its own. A packet that can't be delivered is dropped: SWIM lives with that; a
+//! refused connection is evidence, and is told to the machine at once.
+//!
+//! Each node publishes two facts: where its clients reach it, and the flush mark that it knows.
+
+use std::sync::Arc;
+
+use kv_client::NodeId;
+use kv_gossip::{Address, Config, Event, Millis, Output, SplitMix64, State, Swim, Target};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::view::{Liveness, Member, SharedView};
+use crate::plug::transport::PeerAddress;
+
+/// The fact "where clients reach me, and my zone".
+pub const FACT_CLIENT: u16 = 1;
+/// The fact "the flush mark that I know".
+pub const FACT_FLUSH: u16 = 2;
+
+/// A packet to deliver.
+#[derive(Debug)]
+pub struct Packet {
+    /// Where to.
+    pub to: PeerAddress,
+    /// The member that listens there, if that is known.
+    pub node: Option<NodeId>,
+    /// The packet.
+    pub bytes: Vec<u8>,
+}
+
+/// Membership as this node runs it.
+pub struct Membership {
+    swim: Mutex<Swim<u64, SplitMix64>>,
+    view: Arc<SharedView>,
+    me: Member,
+    wake: Notify,
+}
+
+impl std::fmt::Debug for Membership {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Membership").field("me", &self.me).finish_non_exhaustive()
+    }
+}
+
+/// How this node takes part.
+#[derive(Clone, Debug)]
+pub struct MembershipConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Itself, as others shall see it.
+    pub me: Member,
+    /// Higher at each start: the wall clock's milliseconds.
+    pub incarnation: u64,
+    /// Seeds the choice of whom to probe.
+    pub seed: u64,
+    /// Pace.
+    pub gossip: Config,
+}
+
+impl Membership {
+    /// Begins membership and joins through `seeds`.
+    ///
+    /// # Errors
+    /// A setting or an address breaks a rule of kv-gossip's.
+    pub fn new(
+        config: MembershipConfig,
+        seeds: &[PeerAddress],
+        view: Arc<SharedView>,
+        now_ms: u64,
+    ) -> Result<Self, kv_gossip::Error> {
+        let now = Millis::new(now_ms);
+        let address = Address::new(config.me.address.as_bytes())?;
+        let mut swim = Swim::new(
+            config.gossip,
+            config.node.0,
+            address,
+            config.incarnation,
+            SplitMix64::new(config.seed),
+            now,
+        )?;
+        let client = format!("{}\n{}", config.me.client_address, config.me.zone);
+        swim.publish_fact(FACT_CLIENT, client.as_bytes())?;
+        let others = seeds.iter().filter(|seed| **seed != config.me.address);
+        let others: Result<Vec<Address>, _> =
+            others.map(|seed| Address::new(seed.as_bytes())).collect();
+        swim.join(now, others?);
+        let membership =
+            Self { swim: Mutex::new(swim), view, me: config.me, wake: Notify::new() };
+        membership.publish_view();
+        Ok(membership)
+    }
+
+    /// Takes a packet that a peer delivered.
+    pub fn receive(&self, now_ms: u64, from: NodeId, bytes: &[u8]) {
+        let received = self.swim.lock().handle_message(Millis::new(now_ms), from.0, bytes);
+        if let Err(error) = received {
+            tracing::debug!(%from, %error, "a gossip packet was not taken");
+        }
+        self.wake.notify_one();
+    }
+
+    /// A peer refused a connection: evidence that it is down.
+    pub fn unreachable(&self, now_ms: u64, node: NodeId) {
+        self.swim.lock().note_unreachable(Millis::new(now_ms), node.0);
+        self.wake.notify_one();
+    }
+
+    /// A peer answered some call: it is alive.
+    pub fn alive(&self, now_ms: u64, node: NodeId) {
+        self.swim.lock().note_alive(Millis::new(now_ms), node.0);
+    }
+
+    /// Tells everybody the flush mark that this node knows.
+    pub fn publish_flush(&self, mark: u64) {
+        if let Err(error) = self.swim.lock().publish_fact(FACT_FLUSH, &mark.to_le_bytes()) {
+            tracing::warn!(%error, "the flush mark can't be told");
+        }
+        self.wake.notify_one();
+    }
+
+    /// The highest flush mark that any member knows.
+    pub fn flush_mark(&self) -> u64 {
+        let swim = self.swim.lock();
+        let marks = swim.members().filter_map(|(node, _)| {
+            let fact = swim.fact(node, FACT_FLUSH)?;
+            fact.bytes.try_into().ok().map(u64::from_le_bytes)
+        });
+        marks.max().unwrap_or(0)
+    }
+
+    /// Says goodbye; the packets that tell it come out of `poll`.
+    pub fn leave(&self, now_ms: u64) {
+        self.swim.lock().leave(Millis::new(now_ms));
+        self.wake.notify_one();
+    }
+
+    /// Lets time pass: packets to deliver, and when to come back at the latest.
+    pub fn poll(&self, now_ms: u64) -> (Vec<Packet>, u64) {
+        let mut packets = Vec::new();
+        let mut changed = false;
+        let mut swim = self.swim.lock();
+        swim.poll(Millis::new(now_ms));
+        while let Some(output) = swim.poll_output() {
+            match output {
+                Output::Transmit { to, bytes } => {
+                    let (address, node) = match to {
+                        Target::Node(node) => (swim.address(node).cloned(), Some(NodeId(node))),
+                        Target::Address(address) => (Some(address), None),
+                    };
+                    let text = address.and_then(|address| text_of(&address));
+                    packets.extend(text.map(|to| Packet { to, node, bytes }));
+                }
+                Output::Event(event) => {
+                    changed = true;
+                    log(event);
+                }
+            }
+        }
+        let next = swim.next_wake().get();
+        drop(swim);
+        if changed {
+            self.publish_view();
+        }
+        (packets, next)
+    }
+
+    /// Returns when something came in that may have brought packets to send.
+    pub async fn stirred(&self) {
+        self.wake.notified().await;
+    }
+
+    fn publish_view(&self) {
+        let swim = self.swim.lock();
+        let members = swim
+            .members()
+            .map(|(node, member)| {
+                let fact = swim.fact(node, FACT_CLIENT).map(|fact| fact.bytes);
+                let text = fact.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or("\n");
+                let (client_address, zone) = text.split_once('\n').unwrap_or((text, ""));
+                let member = Member {
+                    address: text_of(&member.address).unwrap_or_default(),
+                    client_address: client_address.into(),
+                    zone: zone.into(),
+                    liveness: match member.state {
+                        State::Up => Liveness::Up,
+                        State::Suspect => Liveness::Suspect,
+                        State::Down => Liveness::Down,
+                        State::Left => Liveness::Left,
+                    },
+                };
+                (NodeId(node), member)
+            })
+            .collect();
+        drop(swim);
+        self.view.publish(|view| view.members = members);
+    }
+}
+
+fn text_of(address: &Address) -> Option<PeerAddress> {
+    std::str::from_utf8(address.as_bytes()).ok().map(str::to_owned)
+}
+
+fn log(event: Event<u64>) {
+    match event {
+        Event::Up(node) => tracing::info!(node = %NodeId(node), "up"),
+        Event::Suspect(node) => tracing::info!(node = %NodeId(node), "suspected to be down"),
+        Event::Down(node) => tracing::warn!(node = %NodeId(node), "down"),
+        Event::Left(node) => tracing::info!(node = %NodeId(node), "left"),
+        other => tracing::debug!(?other, "membership"),
+    }
+}

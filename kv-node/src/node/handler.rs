@@ -1,0 +1,270 @@
+//! What a node answers its peers: the envelope is judged first, then the operations.
+//!
+//! All joins of a call are one batch, all reads another, all forwarded writes run side by side; the
+//! answers go back in the order of the questions.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::join_all;
+use kv_client::NodeId;
+use kv_quorum::HybridTime;
+
+use super::Inner;
+use crate::cluster::record::LevelSetting;
+use crate::coordinator::Levels;
+use crate::keys::KeyRef;
+use crate::plug::storage::PageRequest;
+use crate::plug::transport::PeerHandler;
+use crate::replica::Join;
+use crate::wire::{
+    CALL_OPS_MAX, Envelope, LAYOUTS_MAX, OpFailure, PROTOCOL_VERSION, PeerOp, PeerOut, PeerReply,
+    PeerRequest, Refusal,
+};
+
+/// Bytes of a page of a scan at most, whatever is asked for.
+const PAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Answers peers for a node.
+pub(super) struct Handler(pub(super) Arc<Inner>);
+
+#[async_trait]
+impl PeerHandler for Handler {
+    async fn handle(&self, request: PeerRequest) -> PeerReply {
+        let node = &self.0;
+        node.figures.peer_calls.one();
+        node.figures.peer_ops.add(request.ops.len() as u64);
+        let outs = match node.judge(&request) {
+            Some(refusal) => Err(refusal),
+            None => Ok(node.answer(request.envelope.node, request.ops).await),
+        };
+        PeerReply { envelope: node.envelope(request.envelope.budget_ms), outs }
+    }
+}
+
+/// The operations of a call, by kind, with their places.
+#[derive(Default)]
+struct Sorted {
+    joins: (Vec<usize>, Vec<Join>),
+    reads: (Vec<usize>, Vec<(Bytes, Option<u128>)>),
+    others: Vec<(usize, PeerOp)>,
+}
+
+impl Inner {
+    /// The envelope of what this node sends.
+    pub(super) fn envelope(&self, budget_ms: u32) -> Envelope {
+        let view = self.view.now();
+        Envelope {
+            version: PROTOCOL_VERSION,
+            capabilities: 0,
+            cluster: view.record.as_ref().map(|record| record.id),
+            node: view.me,
+            layouts: view.layout_names(),
+            time: self.dots().map_or(0, |dots| dots.time(self.clock.wall_ms()).to_bits()),
+            budget_ms,
+        }
+    }
+
+    /// Why a call is refused as a whole, if it is.
+    fn judge(&self, request: &PeerRequest) -> Option<Refusal> {
+        let envelope = &request.envelope;
+        if envelope.version != PROTOCOL_VERSION {
+            return Some(Refusal::Version { speaks: PROTOCOL_VERSION });
+        }
+        if request.ops.len() > CALL_OPS_MAX || envelope.layouts.len() > LAYOUTS_MAX {
+            return Some(Refusal::Busy);
+        }
+        let view = self.view.now();
+        let own = view.record.as_ref().map(|record| record.id);
+        if let (Some(own), Some(theirs)) = (own, envelope.cluster)
+            && own != theirs
+        {
+            return Some(Refusal::Cluster { belongs_to: Some(own) });
+        }
+        let needs_layout = request.ops.iter().any(|op| {
+            !matches!(op, PeerOp::Gossip(_) | PeerOp::Birth(_) | PeerOp::Ballot(_) | PeerOp::Time)
+        });
+        if !needs_layout {
+            return None;
+        }
+        let Some(layouts) = &view.layouts else { return Some(Refusal::Loading) };
+        let newest = layouts.newest();
+        let theirs = envelope.layouts.iter().map(|name| name.epoch).max().unwrap_or(0);
+        if theirs < newest.epoch() {
+            let layout = Bytes::from(newest.encode());
+            return Some(Refusal::StaleLayout { layout });
+        }
+        None
+    }
+
+    async fn answer(self: &Arc<Self>, from: NodeId, ops: Vec<PeerOp>) -> Vec<PeerOut> {
+        let count = ops.len();
+        let mut sorted = Sorted::default();
+        for (place, op) in ops.into_iter().enumerate() {
+            match op {
+                PeerOp::Apply { key, record } => {
+                    sorted.joins.0.push(place);
+                    sorted.joins.1.push(Join { key, record });
+                }
+                PeerOp::Read { key, have } => {
+                    sorted.reads.0.push(place);
+                    sorted.reads.1.push((key, have));
+                }
+                other => sorted.others.push((place, other)),
+            }
+        }
+        let mut outs: Vec<PeerOut> = Vec::with_capacity(count);
+        outs.resize_with(count, || PeerOut::Failed(OpFailure::Malformed));
+        if !sorted.joins.1.is_empty() {
+            let joined = self.apply(&sorted.joins.1).await;
+            place_all(&mut outs, &sorted.joins.0, joined);
+        }
+        if !sorted.reads.1.is_empty() {
+            let read = self.look_up(&sorted.reads.1).await;
+            place_all(&mut outs, &sorted.reads.0, read);
+        }
+        if !sorted.others.is_empty() {
+            let (places, others): (Vec<_>, Vec<_>) = sorted.others.into_iter().unzip();
+            let answered = join_all(others.into_iter().map(|op| self.answer_one(from, op))).await;
+            place_all(&mut outs, &places, answered);
+        }
+        outs
+    }
+
+    async fn apply(&self, joins: &[Join]) -> Vec<PeerOut> {
+        let Some(serving) = self.serving() else {
+            return joins.iter().map(|_| loading()).collect();
+        };
+        self.figures.replica_applies.add(joins.len() as u64);
+        let partitions = serving.partitions;
+        let partition = |key: &[u8]| KeyRef::parse(key).map(|key| partitions.of(key.slot));
+        let own = |key: &[u8]| {
+            partition(key).map_or_else(kv_quorum::Actor::default, |at| serving.dots.actor(at))
+        };
+        serving
+            .replica
+            .apply(joins, own, |key| {
+                if let Some(at) = partition(key)
+                    && let Err(error) = serving.coordinator.alarm(at)
+                {
+                    tracing::error!(%error, "no new tenure could be begun");
+                }
+            })
+            .await
+    }
+
+    async fn look_up(&self, reads: &[(Bytes, Option<u128>)]) -> Vec<PeerOut> {
+        let (Some(serving), Some(record)) = (self.serving(), self.view.now().record.clone()) else {
+            return reads.iter().map(|_| loading()).collect();
+        };
+        self.figures.replica_reads.add(reads.len() as u64);
+        serving.replica.look_up(record.digest_key, reads).await
+    }
+
+    async fn answer_one(self: &Arc<Self>, from: NodeId, op: PeerOp) -> PeerOut {
+        match op {
+            PeerOp::Gossip(bytes) => {
+                self.membership.receive(self.clock.steady_ms(), from, &bytes);
+                PeerOut::Done
+            }
+            PeerOp::Birth(op) => {
+                let node = Arc::clone(self);
+                self.blocking(move || PeerOut::Birth(node.birth.answer(op))).await
+            }
+            PeerOp::Ballot(op) => {
+                let node = Arc::clone(self);
+                self.blocking(move || PeerOut::Ballot(node.acceptor.answer(op))).await
+            }
+            PeerOp::Time => {
+                let time = self.dots().map_or(HybridTime::ZERO, |dots| dots.time(self.clock.wall_ms()));
+                PeerOut::Time(time.to_bits())
+            }
+            other => self.answer_data(other).await,
+        }
+    }
+
+    async fn answer_data(self: &Arc<Self>, op: PeerOp) -> PeerOut {
+        let Some(serving) = self.serving() else { return loading() };
+        match op {
+            PeerOp::Forward { operation, key, mutation, write, read } => {
+                let Some(place) = KeyRef::parse(&key) else {
+                    return PeerOut::Failed(OpFailure::Malformed);
+                };
+                let levels = Levels {
+                    read: Some(LevelSetting::Copies(read)),
+                    write: Some(LevelSetting::Copies(write)),
+                };
+                let coordinator = &serving.coordinator;
+                let scope = match coordinator.scope() {
+                    Ok(scope) => scope,
+                    Err(error) => return PeerOut::Forwarded(Err(error)),
+                };
+                if !scope.holds(scope.partition(place)) {
+                    return PeerOut::Failed(OpFailure::Refused("not a replica of the key".into()));
+                }
+                PeerOut::Forwarded(
+                    coordinator.mutate_here(&scope, place, mutation, levels, Some(operation)).await,
+                )
+            }
+            PeerOp::Scan { from, to, rows_max, bytes_max, keys_only } => {
+                let page = PageRequest {
+                    from,
+                    to,
+                    rows_max: (rows_max as usize).min(65_536),
+                    bytes_max: (bytes_max as usize).min(PAGE_BYTES_MAX),
+                };
+                let page = if keys_only {
+                    serving.replica.page_of_skeletons(page).await
+                } else {
+                    serving.replica.page(page).await
+                };
+                match page {
+                    Ok((rows, end)) => PeerOut::Page { rows, end },
+                    Err(error) => PeerOut::Failed(OpFailure::Storage(error.to_string())),
+                }
+            }
+            PeerOp::Count => match serving.coordinator.count_own_now() {
+                Ok(count) => PeerOut::Count(count),
+                Err(error) => PeerOut::Failed(OpFailure::Refused(error.to_string())),
+            },
+            PeerOp::Explain { key } => {
+                let (_, found) = serving.replica.engine().status(Some(&key));
+                PeerOut::Text(found.unwrap_or_default())
+            }
+            PeerOp::Flush { mark, .. } => self.take_flush(HybridTime::from_bits(mark)).await,
+            _ => PeerOut::Failed(OpFailure::Malformed),
+        }
+    }
+
+    /// Takes a flush mark, unless it lies further ahead of this node's clock than a sound clock.
+    pub(super) async fn take_flush(self: &Arc<Self>, mark: HybridTime) -> PeerOut {
+        let Some(serving) = self.serving() else { return loading() };
+        let wall_ms = self.clock.wall_ms();
+        if mark.ms() > wall_ms.saturating_add(self.clock_skew_ms_max) {
+            return PeerOut::Failed(OpFailure::Refused("the mark lies in the far future".into()));
+        }
+        let taken = self
+            .blocking(move || serving.replica.flush_durably(mark, &serving.dots, wall_ms))
+            .await;
+        match taken {
+            Ok(()) => {
+                self.membership.publish_flush(mark.to_bits());
+                PeerOut::Done
+            }
+            Err(error) => PeerOut::Failed(OpFailure::Storage(error.to_string())),
+        }
+    }
+}
+
+fn place_all(outs: &mut [PeerOut], places: &[usize], answers: Vec<PeerOut>) {
+    for (place, answer) in places.iter().zip(answers) {
+        if let Some(slot) = outs.get_mut(*place) {
+            *slot = answer;
+        }
+    }
+}
+
+fn loading() -> PeerOut {
+    PeerOut::Failed(OpFailure::Refused("no layout yet".into()))
+}

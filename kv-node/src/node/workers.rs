@@ -1,0 +1,263 @@
+//! The loops that every node runs: gossip, birth, the lease, counts and flush marks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::join_all;
+use kv_quorum::HybridTime;
+use parking_lot::Mutex;
+
+use super::Inner;
+use crate::cluster::birth::BirthStep;
+use crate::cluster::dots::LEASE_MS;
+use crate::cluster::wire::{BirthOp, BirthOut};
+use crate::plug::transport::PeerAddress;
+use crate::wire::{CallFailure, PeerOp, PeerOut, PeerRequest};
+use crate::worker::{Worker, Workers};
+
+/// A gossip packet that is not delivered by then is of no use.
+const GOSSIP_MS_MAX: u32 = 500;
+/// A step of birth may wait for a disk.
+const BIRTH_MS_MAX: u32 = 2_000;
+/// Rest between two rounds of hellos.
+const HELLO_MS: u64 = 50;
+/// Gossip rests at most so long, so that a changed view is told to the senders.
+const GOSSIP_REST_MS_MAX: u64 = 100;
+
+pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
+    workers.start(Arc::new(GossipLoop(Arc::clone(inner))));
+    workers.start(Arc::new(BirthLoop { inner: Arc::clone(inner), status: Mutex::default() }));
+    workers.start(Arc::new(LeaseLoop(Arc::clone(inner))));
+    workers.start(Arc::new(FlushLoop(Arc::clone(inner))));
+    let done = AtomicBool::new(false);
+    workers.start(Arc::new(CountLoop { inner: Arc::clone(inner), done }));
+}
+
+impl Inner {
+    /// One operation to one address, which need not be a known member's.
+    async fn ask(&self, to: &PeerAddress, op: PeerOp, budget_ms: u32) -> Result<PeerOut, CallFailure> {
+        let request = PeerRequest { envelope: self.envelope(budget_ms), ops: vec![op] };
+        let reply = self.transport.call(to, request).await?;
+        let outs = reply.outs.map_err(|refusal| CallFailure::NotSent(format!("{refusal:?}")))?;
+        outs.into_iter().next().ok_or_else(|| CallFailure::Unknown("an empty answer".into()))
+    }
+}
+
+/// Lets membership do what is due, delivers its packets, and tells senders where peers are.
+pub(super) async fn gossip_once(inner: &Arc<Inner>) -> u64 {
+    let now_ms = inner.clock.steady_ms();
+    let (packets, next_ms) = inner.membership.poll(now_ms);
+    for packet in packets {
+        let node = Arc::clone(inner);
+        inner.exec.spawn(Box::pin(async move {
+            let op = PeerOp::Gossip(Bytes::from(packet.bytes));
+            let told = node.ask(&packet.to, op, GOSSIP_MS_MAX).await;
+            if let (Err(failure), Some(to)) = (told, packet.node)
+                && failure.without_effect()
+            {
+                node.membership.unreachable(node.clock.steady_ms(), to);
+            }
+        }));
+    }
+    if let Some(peers) = inner.peers.get() {
+        let view = inner.view.now();
+        for (node, member) in view.members.iter().filter(|(node, _)| **node != view.me) {
+            peers.set_address(*node, member.address.clone());
+        }
+    }
+    next_ms.saturating_sub(inner.clock.steady_ms())
+}
+
+struct GossipLoop(Arc<Inner>);
+
+#[async_trait]
+impl Worker for GossipLoop {
+    fn name(&self) -> &'static str {
+        "gossip"
+    }
+
+    fn status(&self) -> String {
+        format!("{} members known", self.0.view.now().members.len())
+    }
+
+    async fn step(&self) -> Option<Duration> {
+        let rest_ms = gossip_once(&self.0).await.min(GOSSIP_REST_MS_MAX);
+        let rest = self.0.clock.sleep(Duration::from_millis(rest_ms));
+        tokio::select! {
+            biased;
+            () = self.0.membership.stirred() => {}
+            () = rest => {}
+        }
+        Some(Duration::ZERO)
+    }
+}
+
+struct BirthLoop {
+    inner: Arc<Inner>,
+    status: Mutex<&'static str>,
+}
+
+impl BirthLoop {
+    async fn hello(&self, to: Vec<PeerAddress>) {
+        let me = self.inner.birth.me();
+        let answers = join_all(to.iter().map(|address| {
+            self.inner.ask(address, PeerOp::Birth(BirthOp::Hello { me: me.clone() }), BIRTH_MS_MAX)
+        }))
+        .await;
+        for (address, answer) in to.iter().zip(answers) {
+            let newborn = match answer {
+                Ok(PeerOut::Birth(BirthOut::Me(newborn))) => Some(newborn),
+                _ => None,
+            };
+            self.inner.birth.heard(address, newborn);
+        }
+    }
+
+    async fn propose(&self, to: Vec<PeerAddress>, op: BirthOp) {
+        let answers = join_all(
+            to.iter().map(|address| self.inner.ask(address, PeerOp::Birth(op.clone()), BIRTH_MS_MAX)),
+        )
+        .await;
+        let mut all = true;
+        for (address, answer) in to.iter().zip(answers) {
+            match answer {
+                Ok(PeerOut::Birth(BirthOut::Accepted)) => {}
+                other => {
+                    all = false;
+                    tracing::warn!(address, ?other, "did not accept the cluster's record");
+                }
+            }
+        }
+        if !all {
+            return;
+        }
+        let node = Arc::clone(&self.inner);
+        if let Err(error) = self.inner.blocking(move || node.birth.accepted_by_all()).await {
+            tracing::error!(%error, "the cluster's record can't be stored");
+        }
+    }
+
+    async fn fetch(&self, from: PeerAddress) {
+        let answer = self.inner.ask(&from, PeerOp::Birth(BirthOp::Fetch), BIRTH_MS_MAX).await;
+        let Ok(PeerOut::Birth(BirthOut::State { record, layouts })) = answer else {
+            self.inner.birth.heard(&from, None);
+            return;
+        };
+        let node = Arc::clone(&self.inner);
+        match self.inner.blocking(move || node.birth.take(&record, &layouts)).await {
+            Ok(true) => {}
+            Ok(false) => *self.status.lock() = "met a cluster that does not name this node: waiting to be joined",
+            Err(error) => tracing::error!(%error, "a fetched record can't be taken"),
+        }
+    }
+}
+
+#[async_trait]
+impl Worker for BirthLoop {
+    fn name(&self) -> &'static str {
+        "birth"
+    }
+
+    fn status(&self) -> String {
+        (*self.status.lock()).to_owned()
+    }
+
+    async fn step(&self) -> Option<Duration> {
+        let node = Arc::clone(&self.inner);
+        match self.inner.blocking(move || node.birth.step()).await {
+            Ok(BirthStep::Born) => {
+                *self.status.lock() = "belongs to a cluster";
+                match self.inner.begin_serving().await {
+                    Ok(()) => return None,
+                    Err(error) => tracing::error!(%error, "can't begin to serve"),
+                }
+            }
+            Ok(BirthStep::Hello(to)) => self.hello(to).await,
+            Ok(BirthStep::Propose { to, op }) => self.propose(to, op).await,
+            Ok(BirthStep::Fetch(from)) => self.fetch(from).await,
+            Err(error) => tracing::error!(%error, "a step of birth failed"),
+        }
+        Some(Duration::from_millis(HELLO_MS))
+    }
+}
+
+struct LeaseLoop(Arc<Inner>);
+
+#[async_trait]
+impl Worker for LeaseLoop {
+    fn name(&self) -> &'static str {
+        "lease"
+    }
+
+    fn status(&self) -> String {
+        "moves the clock's lease ahead".into()
+    }
+
+    async fn step(&self) -> Option<Duration> {
+        if let Some(dots) = self.0.dots() {
+            let (dots, wall_ms) = (Arc::clone(dots), self.0.clock.wall_ms());
+            if let Err(error) = self.0.blocking(move || dots.renew(wall_ms)).await {
+                tracing::error!(%error, "the clock's lease can't be moved: writes will stop");
+            }
+        }
+        Some(Duration::from_millis(LEASE_MS / 4))
+    }
+}
+
+/// Takes flush marks that other members know, and removes rows that a mark made dead.
+struct FlushLoop(Arc<Inner>);
+
+#[async_trait]
+impl Worker for FlushLoop {
+    fn name(&self) -> &'static str {
+        "flush"
+    }
+
+    fn status(&self) -> String {
+        "takes flush marks that others know".into()
+    }
+
+    async fn step(&self) -> Option<Duration> {
+        if let Some(serving) = self.0.serving() {
+            let known = HybridTime::from_bits(self.0.membership.flush_mark());
+            if known > serving.replica.flushed() {
+                self.0.take_flush(known).await;
+            }
+            if let Err(error) = serving.replica.remove_flushed().await {
+                tracing::warn!(%error, "flushed rows could not be removed yet");
+            }
+        }
+        Some(Duration::from_millis(500))
+    }
+}
+
+/// Counts the live keys that a durable engine came up with.
+struct CountLoop {
+    inner: Arc<Inner>,
+    done: AtomicBool,
+}
+
+#[async_trait]
+impl Worker for CountLoop {
+    fn name(&self) -> &'static str {
+        "count"
+    }
+
+    fn status(&self) -> String {
+        if self.done.load(Ordering::Relaxed) { "done" } else { "counting live keys" }.into()
+    }
+
+    async fn step(&self) -> Option<Duration> {
+        let Some(serving) = self.inner.serving() else {
+            return Some(Duration::from_millis(HELLO_MS));
+        };
+        if let Err(error) = serving.replica.recount().await {
+            tracing::warn!(%error, "the stored keys could not be counted");
+        }
+        self.done.store(true, Ordering::Relaxed);
+        None
+    }
+}
