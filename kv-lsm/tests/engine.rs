@@ -1,5 +1,6 @@
 //! The engine as its users see it: with its threads and without, in memory and on the machine's
 //! file system.
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which the lint takes for other code")]
 
 use std::collections::BTreeMap;
 use std::io;
