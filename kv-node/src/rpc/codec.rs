@@ -47,7 +47,9 @@ pub fn fitting(mut reply: PeerReply, frame_bytes_max: u32) -> PeerReply {
         && let Ok(outs) = &mut reply.outs
     {
         let refusal = || OpFailure::Refused("the answers do not fit a frame".to_owned());
-        outs.iter_mut().for_each(|out| *out = PeerOut::Failed(refusal()));
+        for out in outs {
+            *out = PeerOut::Failed(refusal());
+        }
     }
     reply
 }
@@ -89,8 +91,9 @@ fn mutation_bytes(mutation: &Mutation) -> usize {
             value.len() + context.as_ref().map_or(0, Bytes::len)
         }
         Mutation::DeleteSeen { context } => context.len(),
-        Mutation::Promise(Promise::SetIf { value, .. } | Promise::SetRange { value, .. })
-        | Mutation::Promise(Promise::Append(value)) => value.len(),
+        Mutation::Promise(
+            Promise::SetIf { value, .. } | Promise::SetRange { value, .. } | Promise::Append(value),
+        ) => value.len(),
         Mutation::Promise(Promise::AddFloat(text)) => text.len(),
         Mutation::Promise(Promise::TakeOut | Promise::Add(_))
         | Mutation::Delete

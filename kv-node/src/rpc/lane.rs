@@ -61,6 +61,7 @@ impl LaneKind {
 }
 
 /// Bounds of one lane.
+#[expect(clippy::struct_field_names, reason = "bounds end in their unit and `max`")]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) call_ops_max: usize,
