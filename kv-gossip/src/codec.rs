@@ -19,7 +19,8 @@ pub const PACKET_BYTES_MIN: usize = 1_024;
 /// What a packet with one fact needs beside the fact's bytes.
 pub(crate) const PACKET_OVERHEAD_BYTES_MAX: usize = 512;
 
-/// The highest incarnation and the highest version of a fact. It leaves room to refute.
+/// The highest incarnation and the highest version of a fact: one more never overflows. Whoever is
+/// believed and names this of a member keeps it from refuting; nobody gets there by counting.
 pub(crate) const COUNTER_MAX: u64 = u64::MAX >> 1;
 
 /// Takes fields off the front of a packet.

@@ -23,6 +23,7 @@ pub enum Target<N> {
 #[non_exhaustive]
 pub enum Event<N> {
     /// The first comparison with another member is complete: this node knows what that one knew.
+    /// A member that is alone never gets this.
     Joined,
     /// The member is up: new, back, or no longer suspected.
     Up(N),

@@ -75,6 +75,23 @@ fn twenty_members_converge_and_all_find_a_killed_one() {
 }
 
 #[test]
+fn a_hundred_members_converge_and_miss_five_at_once() {
+    let mut net = Net::with_members(17, Config::lan(100), 100);
+    net.faults = LOSSY;
+    let start = net.run_until(15_000, Net::all_see_all_up).expect("all see all");
+    net.run_for(10_000);
+    for id in [10, 30, 50, 70, 90] {
+        net.kill(id);
+    }
+    let death = net.run_until(40_000, |net| {
+        [10, 30, 50, 70, 90].iter().all(|id| net.all_see(*id, State::Down))
+    });
+    let death = death.expect("all know all five deaths");
+    assert_eq!(net.count(|event| matches!(event, Event::Down(id) if id % 20 != 10)), 0);
+    println!("a hundred: start {start} ms, five deaths {death} ms");
+}
+
+#[test]
 fn a_suspect_that_is_alive_refutes() {
     let mut suspected = 0;
     for seed in 0..10 {
