@@ -1,11 +1,11 @@
 //! News that still has to be told: bounded piggyback (SWIM, section 4.1).
 //!
 //! A piece of news is a key, not bytes: what is sent is what is known when the packet is made, so a
-//! newer account takes the place of an older one for free. The least told goes first, members before
-//! facts, then whoever waits longest, so that nobody starves when facts exceed their budget. Each is
-//! told `retransmit_multiplier * log2(members)` times, enough to reach all with high probability;
-//! what is lost beyond that is found by the periodic comparison. Invariant: at most one piece for
-//! each member and each fact, so the queue is bounded by the tables that it names.
+//! newer account takes the place of an older one for free. The least told goes first, members
+//! before facts, then whoever waits longest, so that nobody starves when facts exceed their budget.
+//! Each is told `retransmit_multiplier * log2(members)` times, enough to reach all with high
+//! probability; what is lost beyond that is found by the periodic comparison. Invariant: at most
+//! one piece for each member and each fact, so the queue is bounded by the tables that it names.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 

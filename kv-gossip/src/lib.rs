@@ -12,11 +12,11 @@
 //! * **It is** the protocol of SWIM (Das, Gupta, Motivala, 2002): a direct probe, indirect probes
 //!   through others, suspicion, refutation by a higher incarnation, news that rides on probes; with
 //!   Lifeguard (Dadgar, Phillips, Currey, 2018): suspicions that confirmations shorten, doubt in
-//!   oneself, the suspect told first; with a periodic comparison of the whole state, so that nothing
-//!   stays lost; with facts that only their owner edits, under a byte budget.
+//!   oneself, the suspect told first; with a periodic comparison of the whole state, so that
+//!   nothing stays lost; with facts that only their owner edits, under a byte budget.
 //! * **It is not** a transport, an authentication (whoever can call [`Swim::handle_message`] is
-//!   believed), a consensus on who is a member, or a detector for the request path; for the last see
-//!   [`detector`].
+//!   believed), a consensus on who is a member, or a detector for the request path; for the last
+//!   see [`detector`].
 //!
 //! The same inputs at the same times with the same seed give the same outputs.
 //!

@@ -19,8 +19,8 @@
 //! entry   = node u64 | incarnation u64 | state u8 | digest u64
 //! ```
 //!
-//! `n` is LEB128, the rest is big-endian. News rides on every kind (SWIM, section 4.1). The sender's
-//! own account leads each packet, so whoever hears from a stranger knows where to answer.
+//! `n` is LEB128, the rest is big-endian. News rides on every kind (SWIM, section 4.1). The
+//! sender's own account leads each packet, so whoever hears from a stranger knows where to answer.
 //! Invariant: [`Packet::parse`] has seen every byte before the first update is given out.
 
 use crate::Error;

@@ -2,8 +2,8 @@
 //!
 //! A suspicion starts long and is cut by each further member that confirms it on its own:
 //! `max - (max - min) * log(c + 1) / log(k + 1)`, where `k` confirmations are expected. So a member
-//! that is wrong alone takes long to do harm, and a real death is still found fast. `min` grows with
-//! the logarithm of the cluster's size, because a refutation takes that many rounds to spread.
+//! that is wrong alone takes long to do harm, and a real death is still found fast. `min` grows
+//! with the logarithm of the cluster's size, because a refutation takes that many rounds to spread.
 //!
 //! Local health counts what speaks against ourselves (probes that failed without even a Nack,
 //! suspicions of us) and stretches our own probe timeouts. Integer arithmetic: the same everywhere.

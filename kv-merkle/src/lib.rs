@@ -1,4 +1,5 @@
-//! Fixed-shape hash trees, and an exchange that finds exactly the leaves in which two of them differ.
+//! Fixed-shape hash trees, and an exchange that finds exactly the leaves in which two of them
+//! differ.
 //!
 //! ```text
 //!             root             one comparison says "the same"
@@ -9,10 +10,10 @@
 //!      ..    ..  ..    ..      the entries of a contiguous range of positions, kept elsewhere
 //! ```
 //!
-//! * **It is** what replicas compare to find what one of them missed: [`DigestKey`] digests an entry,
-//!   [`Leaves`] keeps a sum for each range with O(1) for each write, [`Tree`] builds the inner nodes
-//!   when they are needed, [`Exchange`] walks down two trees over any transport. riak_core's
-//!   `hashtree.erl` and Dynamo (section 4.7) are the models.
+//! * **It is** what replicas compare to find what one of them missed: [`DigestKey`] digests an
+//!   entry, [`Leaves`] keeps a sum for each range with O(1) for each write, [`Tree`] builds the
+//!   inner nodes when they are needed, [`Exchange`] walks down two trees over any transport.
+//!   riak_core's `hashtree.erl` and Dynamo (section 4.7) are the models.
 //! * **It is not** a proof for strangers (the digests are keyed, not cryptographic), storage, or
 //!   transport; and it knows nothing of what an entry is.
 //!

@@ -2,8 +2,8 @@
 //! approximation of the normal distribution, which Cassandra and chitchat measure by as well.
 //!
 //! `phi = -log10(P(the next sign comes even later than this))`: 1 means one in ten such silences is
-//! harmless, 8 means one in a hundred million. Invariant: a window of `intervals_max` intervals, so a
-//! detector has a fixed size, and sums that are exact because they are integers.
+//! harmless, 8 means one in a hundred million. Invariant: a window of `intervals_max` intervals, so
+//! a detector has a fixed size, and sums that are exact because they are integers.
 
 use alloc::collections::VecDeque;
 

@@ -1,4 +1,5 @@
-//! The plain detector: silent for longer than a bound is gone. For peers whose traffic has no rhythm.
+//! The plain detector: silent for longer than a bound is gone. For peers whose traffic has no
+//! rhythm.
 
 use super::FailureDetector;
 use crate::time::Millis;

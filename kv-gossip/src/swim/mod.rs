@@ -1,7 +1,8 @@
 //! The machine: what it holds, and what the caller may ask of it.
 //!
-//! One struct, a few inputs, one queue of outputs (the shape of foca and quinn-proto). Its parts are
-//! by concern: `apply` merges what is heard, `receive` answers messages, `probe` asks who is there,
+//! One struct, a few inputs, one queue of outputs (the shape of foca and quinn-proto). Its parts
+//! are by concern: `apply` merges what is heard, `receive` answers messages, `probe` asks who is
+//! there,
 //! `sync` compares whole states, `send` makes packets, `tick` is what time does.
 //!
 //! Invariant: the table always holds this node's own entry, and only this node changes it.
