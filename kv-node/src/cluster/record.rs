@@ -88,6 +88,23 @@ pub struct KeyspaceSettings {
     pub durability: Durability,
 }
 
+impl Default for KeyspaceSettings {
+    /// Keyspace 0: three copies, majorities, siblings.
+    fn default() -> Self {
+        Self {
+            id: crate::keys::DEFAULT_KEYSPACE,
+            name: "default".into(),
+            n: 3,
+            read: LevelSetting::default(),
+            write: LevelSetting::default(),
+            mode: Mode::default(),
+            sloppy: true,
+            rmw: Rmw::default(),
+            durability: Durability::default(),
+        }
+    }
+}
+
 /// The record.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterRecord {

@@ -10,6 +10,8 @@
 //! does the same with the operating system's parts.
 
 mod handler;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 use std::collections::BTreeMap;

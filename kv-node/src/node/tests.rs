@@ -1,0 +1,266 @@
+//! Three production nodes in one process, over the in-process transport, with paused time.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kv_lsm::fs::MemFs;
+
+use super::{Node, NodeConfig, NodeParts};
+use crate::RequestError;
+use crate::cluster::birth::BirthPlan;
+use crate::cluster::record::{KeyspaceSettings, Rmw};
+use crate::coordinator::{Levels, ScanCursor, SetItem};
+use crate::keys::KeyRef;
+use crate::mutation::{Answer, ExpiryRule, Mutation, MutationOut, Promise};
+use crate::plug::clock::{Clock, TokioClock};
+use crate::plug::exec::{Exec, InlineExec};
+use crate::plug::inproc::InProcNetwork;
+use crate::plug::memory::{MemoryConfig, MemoryEngine};
+use crate::plug::rng::SeededRng;
+use crate::rpc::peer::PeersConfig;
+
+struct World {
+    network: InProcNetwork,
+    clock: Arc<TokioClock>,
+    nodes: Vec<Option<Node>>,
+    rmw: Rmw,
+}
+
+impl World {
+    async fn of(count: usize, rmw: Rmw) -> Self {
+        let clock = Arc::new(TokioClock::new(1_700_000_000_000));
+        let exec: Arc<dyn Exec> = Arc::new(InlineExec);
+        let network = InProcNetwork::new(Arc::clone(&clock) as Arc<dyn Clock>, exec, 1);
+        let mut world = Self { network, clock, nodes: Vec::new(), rmw };
+        for place in 0..count {
+            let node = world.start(place, count, MemFs::new()).await;
+            world.nodes.push(Some(node));
+        }
+        for _ in 0..200 {
+            if world.nodes.iter().flatten().all(Node::sees_all) {
+                return world;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the nodes did not find each other: {:?}", world.node(0).workers());
+    }
+
+    async fn start(&self, place: usize, count: usize, fs: MemFs) -> Node {
+        let address = |place: usize| format!("n{place}");
+        let config = NodeConfig {
+            data_dir: PathBuf::from("/data"),
+            address: address(place),
+            client_address: format!("c{place}"),
+            zone: String::new(),
+            weight: 1,
+            seeds: (0..count).map(address).collect(),
+            bootstrap_expect: count as u16,
+            birth: BirthPlan {
+                name: "test".into(),
+                partitions: 64,
+                keyspace: KeyspaceSettings { n: 3, rmw: self.rmw, ..KeyspaceSettings::default() },
+                pair_bytes_max: 10 * 1_024,
+            },
+            gossip: kv_gossip::Config::local(),
+            timing: crate::coordinator::Timing::default(),
+            peers: PeersConfig::default(),
+            clock_skew_ms_max: 60_000,
+        };
+        let parts = NodeParts {
+            fs: Arc::new(fs),
+            engine: Arc::new(MemoryEngine::new(MemoryConfig::default())),
+            transport: Arc::new(self.network.endpoint(address(place))),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            rng: Arc::new(SeededRng::new(place as u64 + 7)),
+            exec: Arc::new(InlineExec),
+        };
+        Node::start(config, parts).await.expect("a node starts on an empty directory")
+    }
+
+    fn node(&self, place: usize) -> &Node {
+        self.nodes[place].as_ref().expect("the node runs")
+    }
+
+    async fn set(&self, place: usize, key: &str, value: &str) -> Result<(), RequestError> {
+        let item = SetItem {
+            key: KeyRef::place(0, key.as_bytes()),
+            value: value.as_bytes(),
+            expiry: ExpiryRule::Never,
+        };
+        let coordinator = self.node(place).coordinator().expect("a layout");
+        let (mut ends, _) = coordinator.set_batch(&[item], Levels::default()).await;
+        ends.pop().expect("one end")
+    }
+
+    async fn get(&self, place: usize, key: &str) -> Result<Option<String>, RequestError> {
+        let coordinator = self.node(place).coordinator().expect("a layout");
+        let mut shown = Ok(None);
+        let key = KeyRef::place(0, key.as_bytes());
+        coordinator
+            .get_batch(&[key], Levels::default(), &mut |_, value| {
+                shown = value
+                    .map(|value| value.map(|value| String::from_utf8_lossy(value).into_owned()));
+            })
+            .await;
+        shown
+    }
+
+    async fn mutate(&self, place: usize, key: &str, what: Mutation) -> Result<MutationOut, RequestError> {
+        let coordinator = self.node(place).coordinator().expect("a layout");
+        coordinator.mutate(KeyRef::place(0, key.as_bytes()), what, Levels::default()).await
+    }
+}
+
+fn answer(out: Result<MutationOut, RequestError>) -> Answer {
+    match out.expect("acknowledged") {
+        MutationOut::Written { answer, .. } | MutationOut::Nothing(answer) => answer,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_node_serves_any_key() {
+    let world = World::of(3, Rmw::Refuse).await;
+    for n in 0..50 {
+        let key = format!("key{n}");
+        world.set(n % 3, &key, "first").await.expect("three nodes are up");
+        world.set((n + 1) % 3, &key, "second").await.expect("three nodes are up");
+        assert_eq!(world.get((n + 2) % 3, &key).await, Ok(Some("second".into())));
+    }
+    assert_eq!(world.get(0, "absent").await, Ok(None));
+    let coordinator = world.node(1).coordinator().expect("a layout");
+    assert_eq!(coordinator.count_keys(false).await, Ok(50));
+    let mut found = Vec::new();
+    let mut cursor = ScanCursor::default();
+    loop {
+        let page = coordinator.scan(cursor, 7, false).await.expect("all replicas are up");
+        found.extend(page.keys);
+        cursor = page.next;
+        if cursor == ScanCursor::default() {
+            break;
+        }
+    }
+    found.sort();
+    found.dedup();
+    assert_eq!(found.len(), 50, "a scan shows every key once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_nodes_forward_to_replicas() {
+    let world = World::of(5, Rmw::Refuse).await;
+    for n in 0..40 {
+        let key = format!("key{n}");
+        world.set(n % 5, &key, "value").await.expect("five nodes are up");
+        assert_eq!(world.get((n + 3) % 5, &key).await, Ok(Some("value".into())));
+    }
+    let forwarded: u64 = (0..5).map(|n| world.node(n).figures().forwarded.value()).sum();
+    assert!(forwarded > 5, "some nodes hold no copy and forward: {forwarded}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn siblings_deletes_and_expiry() {
+    let world = World::of(3, Rmw::Refuse).await;
+    let put = |value: &'static str, context| Mutation::Put {
+        value: Bytes::from_static(value.as_bytes()),
+        context,
+        expiry: ExpiryRule::Never,
+    };
+    answer(world.mutate(0, "k", put("a", None)).await);
+    answer(world.mutate(1, "k", put("b", None)).await);
+    let coordinator = world.node(2).coordinator().expect("a layout");
+    let key = KeyRef::place(0, b"k");
+    let (context, values) =
+        coordinator.get_siblings(key, Levels::default()).await.expect("a quorum");
+    assert_eq!(values.len(), 2, "neither saw the other");
+    answer(world.mutate(0, "k", put("c", context)).await);
+    let (_, values) = coordinator.get_siblings(key, Levels::default()).await.expect("a quorum");
+    assert_eq!(values.len(), 1, "the context covered both");
+
+    assert_eq!(answer(world.mutate(1, "k", Mutation::Delete).await), Answer::Integer(1));
+    assert_eq!(answer(world.mutate(2, "k", Mutation::Delete).await), Answer::Integer(0));
+    assert_eq!(world.get(0, "k").await, Ok(None));
+
+    world.set(0, "t", "soon gone").await.expect("a quorum");
+    let at = world.clock.wall_ms() + 5_000;
+    let expire = Mutation::Expire { expires_at_ms: Some(at), condition: None };
+    assert_eq!(answer(world.mutate(1, "t", expire.clone()).await), Answer::Integer(1));
+    assert_eq!(answer(world.mutate(1, "none", expire).await), Answer::Integer(0));
+    assert_eq!(world.get(2, "t").await, Ok(Some("soon gone".into())));
+    tokio::time::sleep(Duration::from_millis(5_100)).await;
+    assert_eq!(world.get(2, "t").await, Ok(None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_replica_is_mended_when_read() {
+    let world = World::of(3, Rmw::Refuse).await;
+    world.set(0, "k", "old").await.expect("a quorum");
+    for other in ["n0", "n1"] {
+        world.network.set_cut("n2", other, true);
+    }
+    world.set(0, "k", "new").await.expect("two of three are a quorum");
+    world.network.heal();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for place in [2, 0, 1, 2] {
+        assert_eq!(world.get(place, "k").await, Ok(Some("new".into())), "node {place}");
+    }
+    let repairs: u64 = (0..3).map(|n| world.node(n).figures().read_repairs.value()).sum();
+    assert!(repairs > 0, "the stale copy was found and mended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_node_costs_no_errors_and_two_dead_ones_are_told() {
+    let mut world = World::of(3, Rmw::Refuse).await;
+    world.set(0, "k", "one").await.expect("a quorum");
+    world.nodes[2].take().expect("it runs").crash().await;
+    world.set(0, "k", "two").await.expect("two of three are a quorum");
+    assert_eq!(world.get(1, "k").await, Ok(Some("two".into())));
+    world.nodes[1].take().expect("it runs").crash().await;
+    let told = world.set(0, "k", "three").await;
+    let honest = matches!(
+        told,
+        Err(RequestError::Indeterminate { .. } | RequestError::NoReplicas { .. })
+    );
+    assert!(honest, "{told:?}");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let told = world.set(0, "k", "four").await;
+    assert!(matches!(told, Err(RequestError::NoReplicas { .. })), "{told:?}");
+    let told = world.get(0, "k").await;
+    assert!(matches!(told, Err(RequestError::Unavailable { .. })), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn promises_are_refused_or_decided_by_one() {
+    let refusing = World::of(3, Rmw::Refuse).await;
+    let add = || Mutation::Promise(Promise::Add(1));
+    let told = refusing.mutate(0, "n", add()).await;
+    assert!(matches!(told, Err(RequestError::NeedsRmw(_))), "{told:?}");
+    let world = World::of(3, Rmw::BestEffort).await;
+    let adds = (0..30).map(|n| world.mutate(n % 3, "n", add()));
+    let mut sums: Vec<Answer> =
+        futures::future::join_all(adds).await.into_iter().map(answer).collect();
+    sums.sort_by_key(|sum| match sum {
+        Answer::Integer(sum) => *sum,
+        other => panic!("a sum, not {other:?}"),
+    });
+    let expected: Vec<Answer> = (1..=30).map(Answer::Integer).collect();
+    assert_eq!(sums, expected, "each increment was decided after the one before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_kills_everything_before_it_and_nothing_after() {
+    let world = World::of(3, Rmw::Refuse).await;
+    for n in 0..20 {
+        world.set(n % 3, &format!("key{n}"), "value").await.expect("a quorum");
+    }
+    let coordinator = world.node(1).coordinator().expect("a layout");
+    coordinator.flush().await.expect("all members are up");
+    assert_eq!(world.get(2, "key3").await, Ok(None));
+    assert_eq!(coordinator.count_keys(false).await, Ok(0));
+    world.set(0, "key3", "again").await.expect("a quorum");
+    assert_eq!(world.get(2, "key3").await, Ok(Some("again".into())));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let rows = world.node(0).engine().status(None).0.rows;
+    assert_eq!(rows, Some(1), "flushed rows are removed in the background");
+    assert_eq!(coordinator.count_keys(false).await, Ok(1));
+}
