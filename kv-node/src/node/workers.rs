@@ -26,6 +26,9 @@ const BIRTH_MS_MAX: u32 = 2_000;
 const HELLO_MS: u64 = 50;
 /// Gossip rests at most so long, so that a changed view is told to the senders.
 const GOSSIP_REST_MS_MAX: u64 = 100;
+/// And at least so long, whatever the machine says is due: a peer that refuses at once must not
+/// make the loop run hot.
+const GOSSIP_REST_MS_MIN: u64 = 5;
 
 pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     workers.start(Arc::new(GossipLoop(Arc::clone(inner))));
@@ -84,14 +87,14 @@ impl Worker for GossipLoop {
     }
 
     async fn step(&self) -> Option<Duration> {
-        let rest_ms = gossip_once(&self.0).await.min(GOSSIP_REST_MS_MAX);
+        let rest_ms = gossip_once(&self.0).await.clamp(GOSSIP_REST_MS_MIN, GOSSIP_REST_MS_MAX);
         let rest = self.0.clock.sleep(Duration::from_millis(rest_ms));
         tokio::select! {
             biased;
             () = self.0.membership.stirred() => {}
             () = rest => {}
         }
-        Some(Duration::ZERO)
+        Some(Duration::from_millis(1))
     }
 }
 
