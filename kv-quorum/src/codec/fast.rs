@@ -1,8 +1,9 @@
 //! The hot paths, on encoded bytes and without heap allocation.
 //!
-//! A GET peeks, a SET overwrites blindly, a replica joins: nearly always with one live version and one to four entries.
-//! Each function checks the bytes once, takes the short way where the outcome is plain, and otherwise falls back to decode,
-//! join and encode. The tests hold every one of them against the plain way.
+//! A GET peeks, a SET overwrites blindly, a replica joins: nearly always with one live version and
+//! one to four entries. Each function checks the bytes once, takes the short way where the outcome
+//! is plain, and otherwise falls back to decode, join and encode. The tests hold every one of them
+//! against the plain way.
 //!
 //! Invariant: a fast path never answers anything else than the plain way would.
 

@@ -2,19 +2,21 @@
 //!
 //! ```text
 //! header      format u8 = 1 | zero [u8; 3] | live u32 | entries u32 | exceptions u32       16 B
-//! entries     node u64 | tenure u64 | time u64, strictly ascending by (node, tenure)       24 B each
-//! exceptions  node u64 | tenure u64 | time u64, strictly ascending by (time, node, tenure) 24 B each
-//! live        strictly descending by (time, node, tenure): the one that GET shows is first
+//! entries     node u64 | tenure u64 | time u64, ascending by (node, tenure)        24 B each
+//! exceptions  node u64 | tenure u64 | time u64, ascending by (time, node, tenure)  24 B each
+//! live        descending by (time, node, tenure): the one that GET shows is first
 //!   time u64 | entry u32 | value bytes u32 | kind u8 | flags u8 | zero u16                 20 B
 //!   [stamp u64 | expires_at_ms u64]   flag 1: there is a register; flag 2: it has an end   16 B
 //!   [operation u64]                   flag 4                                                8 B
 //!   value
 //! ```
 //!
-//! `entry` is the place of the version's actor among the entries. Fixed widths and the winner first, because the hot paths
-//! ([`peek`], [`blind_overwrite`], [`join_encoded`]) work on these bytes and build no record.
+//! `entry` is the place of the version's actor among the entries. Fixed widths and the winner
+//! first, because the hot paths ([`peek`], [`blind_overwrite`], [`join_encoded`]) work on these
+//! bytes and build no record.
 //!
-//! Invariant: one record has one form. A decoder refuses every other, so equal records are equal bytes.
+//! Invariant: one record has one form. A decoder refuses every other, so equal records are equal
+//! bytes.
 
 pub(crate) mod bytes;
 mod fast;

@@ -1,7 +1,7 @@
 //! An encoded record, checked once and then read in place.
 //!
-//! Invariant: a [`RecordView`] exists only for bytes in canonical form, so what reads it needs no checks of its own and
-//! cannot fail.
+//! Invariant: a [`RecordView`] exists only for bytes in canonical form, so what reads it needs no
+//! checks of its own and cannot fail.
 
 use super::bytes::{Dots, Reader};
 use super::{FLAG_END, FLAG_OPERATION, FLAG_REGISTER, FORMAT, VERSION_BYTES};
