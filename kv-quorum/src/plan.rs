@@ -216,14 +216,14 @@ impl Standing {
         })
     }
 
-    /// Whether the answers of `mask` meet every quorum acknowledged before: in each set with
-    /// W > N/2 one more than could be missing from such a quorum.
+    /// Whether the answers of `mask` meet every quorum acknowledged before with any W > N/2: in
+    /// each set that asks for so many itself, one more than a majority may lack.
     pub(crate) fn meets_quorums<N: Copy + Ord>(&self, plan: &Plan<N>, mask: u64) -> bool {
         let places = self.places(plan, mask);
         plan.sets
             .iter()
             .filter(|set| 2 * set.required > set.size)
-            .all(|set| (places & set.members).count_ones() > set.size - set.required)
+            .all(|set| (places & set.members).count_ones() >= set.size - set.size / 2)
     }
 
     /// Members of sets that `mask` does not satisfy.

@@ -269,10 +269,9 @@ impl<N: Copy + Ord> WriteTracker<N> {
     }
 
     fn decide(&mut self) -> WriteStep<N> {
-        if self.standing.shortfall(&self.plan, self.acked).is_some() {
-            return WriteStep::Wait;
-        }
-        if self.weighs() && !self.standing.meets_quorums(&self.plan, self.weighed) {
+        let enough = self.standing.shortfall(&self.plan, self.acked).is_none();
+        let weighty = !self.weighs() || self.standing.meets_quorums(&self.plan, self.weighed);
+        if !(enough && weighty) {
             return if self.is_possible() { WriteStep::Wait } else { self.indeterminate() };
         }
         if self.weighs() && self.uncovered {

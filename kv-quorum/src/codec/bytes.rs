@@ -74,6 +74,8 @@ pub(crate) struct Dots<'a> {
 }
 
 impl<'a> Dots<'a> {
+    pub(crate) const EMPTY: Dots<'static> = Dots { dots: &[] };
+
     pub(crate) const fn len(self) -> usize {
         self.dots.len()
     }

@@ -22,6 +22,8 @@ pub(crate) mod bytes;
 mod fast;
 mod view;
 
+pub use view::EncodedRecord;
+
 pub use fast::{
     EncodedJoin, JoinOutcome, Peek, blind_overwrite, covered_until, fingerprint_of, join_encoded,
     latest_of, peek, same_versions,
@@ -36,7 +38,6 @@ use crate::vector::VersionVector;
 use crate::version::Version;
 use alloc::vec::Vec;
 use bytes::{DOT_BYTES, put_dot, put_u32, u32_of};
-use view::RecordView;
 
 pub(crate) const FORMAT: u8 = 1;
 pub(crate) const HEADER_BYTES: usize = 16;
@@ -98,14 +99,20 @@ impl<'a> Record<&'a [u8]> {
     /// # Errors
     /// [`Error::Truncated`], [`Error::UnknownFormat`] or [`Error::Malformed`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
-        let view = RecordView::parse(bytes)?;
-        let vector = view.entries().map(|dot| (dot.actor, dot.time)).collect();
+        EncodedRecord::parse(bytes).map(EncodedRecord::to_record)
+    }
+}
+
+impl<'a> EncodedRecord<'a> {
+    /// The record; its values are borrowed.
+    pub fn to_record(self) -> Record<&'a [u8]> {
+        let vector = self.entries().map(|dot| (dot.actor, dot.time)).collect();
         let coverage = VersionVector::from_sorted(vector)
-            .and_then(|vector| Context::from_sorted(vector, view.exceptions().collect()))
-            .ok_or(Error::Malformed)?;
-        let mut live = Vec::with_capacity(view.live_count());
-        live.extend(view.live());
-        Ok(Self::from_checked(coverage, live))
+            .and_then(|vector| Context::from_sorted(vector, self.exceptions().collect()));
+        assert!(coverage.is_some(), "the form was checked");
+        let mut live = Vec::with_capacity(self.live_len());
+        live.extend(self.live());
+        Record::from_checked(coverage.unwrap_or_default(), live)
     }
 }
 

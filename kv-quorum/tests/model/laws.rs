@@ -5,9 +5,9 @@
 //! of a version are a function of its dot, as they are in life.
 
 use kv_quorum::{
-    Actor, Context, Dot, Draft, Error, Expiry, HybridTime, JoinOutcome, Kind, Limits, Mark, Record,
-    Version, VersionVector, blind_overwrite, fingerprint_of, join_encoded, latest_of, peek,
-    same_versions,
+    Actor, Context, Dot, Draft, EncodedRecord, Error, Expiry, HybridTime, JoinOutcome, Kind,
+    Limits, Mark, Record, Version, VersionVector, blind_overwrite, covered_until, fingerprint_of,
+    join_encoded, latest_of, peek, same_versions,
 };
 use proptest::prelude::*;
 
@@ -255,6 +255,10 @@ proptest! {
         prop_assert_eq!(same_versions(Some(&bytes), Some(&other)), Ok(same));
         prop_assert_eq!(same_versions(Some(&bytes), None), Ok(a.live().is_empty()));
         prop_assert_eq!(latest_of(&bytes), Ok(a.coverage().vector().latest()));
+        for actor in (0..=ACTORS).map(|actor| dot(actor, 1).actor) {
+            let until = a.coverage().vector().time_of(actor);
+            prop_assert_eq!(covered_until(&bytes, actor), Ok(until));
+        }
     }
 
     #[test]
@@ -356,6 +360,14 @@ fn expiry_follows_dots_and_never_mints() {
     assert_eq!(record.expire(&[dot(1, 1)], later, 50), 0, "no bytes, no later register");
     record.join(&extended);
     assert_eq!(record.shown(160), Some(&b"v".to_vec()), "bytes win over none");
+}
+
+#[test]
+fn the_empty_record_is_one_form() {
+    let empty = Held::new().to_bytes();
+    assert_eq!(EncodedRecord::EMPTY.as_bytes(), empty);
+    assert_eq!(EncodedRecord::EMPTY.to_record(), Record::decode(&empty).expect("our own bytes"));
+    assert_eq!(EncodedRecord::EMPTY.peek(), None);
 }
 
 #[test]
