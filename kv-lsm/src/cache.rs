@@ -45,6 +45,12 @@ impl BlockCache {
         self.blocks.get(&(file_id, offset))
     }
 
+    /// The block, if it is here, without counting as a use: for compaction, whose one pass over
+    /// everything says nothing about what is read often.
+    pub(crate) fn peek(&self, file_id: u64, offset: u64) -> Option<Block> {
+        self.blocks.peek(&(file_id, offset))
+    }
+
     /// Whether the block is here, without counting as a use.
     pub(crate) fn contains(&self, file_id: u64, offset: u64) -> bool {
         self.blocks.contains_key(&(file_id, offset))

@@ -6,110 +6,33 @@
 //! and publishes the durable ticket. Life of a read: memtable, sealed memtables, tables, newest
 //! first, all of one immutable view.
 //!
-//! Lock order: step, log, manifest, commit, view. Invariant: no file system call is made under the commit
-//! lock.
+//! Lock order, everywhere: step, log, manifest, commit, view.
 
-use std::ops::{Bound, RangeBounds};
-use std::path::{Path, PathBuf};
+use std::ops::RangeBounds;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+use parking_lot::Mutex;
 
-use crate::commit::{Batch, Commit};
+use crate::commit::Batch;
 use crate::config::{Config, Threads};
 use crate::error::Error;
 use crate::explain::{self, Explanation};
 use crate::fs::Fs;
-use crate::iter::{Visible, merge, visible};
-use crate::key::{Entry, EntryIter};
-use crate::memtable::{Memtable, Seen, is_empty_range};
-use crate::metrics::{Counters, Stats};
-use crate::poison::Poison;
+use crate::metrics::Stats;
 use crate::recovery;
-use crate::snapshot::{Held, Snapshots};
-use crate::sstable::{ResidentEntry, as_slice};
-use crate::step::{self, StepOutcome, Work};
-use crate::ticket::{OnDurable, Ticket, Tickets};
-use crate::version::{LEVELS, Manifest, Opener, Version};
-use crate::wal::recycle::Segments;
-use crate::wal::writer::LogWriter;
+use crate::shared::Shared;
+use crate::snapshot::{Iter, Snapshot};
+use crate::step::{self, StepOutcome};
+use crate::ticket::{OnDurable, Ticket};
+use crate::view::{Found, Resident};
 
 /// An open directory. Clones share it; the last one to be dropped closes it.
 #[derive(Clone, Debug)]
 pub struct Engine {
     owner: Arc<Owner>,
-}
-
-/// A value, and what a reader must wait for before showing it to someone who counts on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The value.
-    pub value: Bytes,
-    /// Durable no later than the value is.
-    pub ticket: Ticket,
-}
-
-/// What can be said about a key without touching the disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resident {
-    /// The key's value.
-    Found(Found),
-    /// The key has none.
-    Absent,
-    /// Only [`Engine::get`], which reads the disk, can tell.
-    NeedsIo,
-}
-
-/// Everything that the engine's threads share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) fs: Arc<dyn Fs>,
-    pub(crate) dir: PathBuf,
-    pub(crate) config: Config,
-    pub(crate) commit: Mutex<Commit>,
-    /// Something gathers for the log, or the engine closes.
-    pub(crate) log_wake: Condvar,
-    /// Something that was full has room again, or the engine is poisoned or closed.
-    pub(crate) room: Condvar,
-    pub(crate) log: Mutex<LogWriter>,
-    pub(crate) segments: Arc<Segments>,
-    pub(crate) view: RwLock<Arc<View>>,
-    pub(crate) tickets: Tickets,
-    pub(crate) snapshots: Arc<Snapshots>,
-    pub(crate) poison: Poison,
-    pub(crate) counters: Counters,
-    pub(crate) manifest: Mutex<Manifest>,
-    pub(crate) opener: Opener,
-    /// The next id of a table or number of a segment.
-    pub(crate) ids: Arc<AtomicU64>,
-    /// Operations up to this sequence are in tables.
-    pub(crate) flushed_seq: AtomicU64,
-    pub(crate) work: Work,
-    /// Serializes inline steps.
-    pub(crate) step: Mutex<()>,
-    _lock: DirLock,
-}
-
-/// What a reader sees; never changed, only replaced.
-#[derive(Clone, Debug)]
-pub(crate) struct View {
-    pub(crate) active: Arc<Memtable>,
-    /// Newest first.
-    pub(crate) sealed: Vec<Arc<Memtable>>,
-    pub(crate) version: Arc<Version>,
-}
-
-/// The lock on the directory.
-struct DirLock(#[expect(dead_code, reason = "held for its drop")] Box<dyn Send + Sync>);
-
-impl std::fmt::Debug for DirLock {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("DirLock")
-    }
 }
 
 #[derive(Debug)]
@@ -128,28 +51,7 @@ impl Engine {
         config.check()?;
         let lock = recovery::claim_dir(&*fs, dir)?;
         let state = recovery::recover(&fs, dir, &config)?;
-        let shared = Arc::new(Shared {
-            dir: dir.to_path_buf(),
-            commit: Mutex::new(Commit::new(state.last_seq + 1, Arc::clone(&state.view.active))),
-            log_wake: Condvar::new(),
-            room: Condvar::new(),
-            log: Mutex::new(LogWriter::new(Arc::clone(&state.segments), config.log_segment_bytes)),
-            segments: state.segments,
-            view: RwLock::new(Arc::new(state.view)),
-            tickets: Tickets::new(state.last_seq),
-            manifest: Mutex::new(state.manifest),
-            opener: state.opener,
-            ids: state.ids,
-            flushed_seq: AtomicU64::new(state.last_seq),
-            work: Work::default(),
-            snapshots: Arc::default(),
-            poison: Poison::default(),
-            counters: Counters::default(),
-            step: Mutex::new(()),
-            fs,
-            config,
-            _lock: DirLock(lock),
-        });
+        let shared = Arc::new(Shared::new(fs, dir, config, state, lock));
         let threads = match shared.config.threads {
             Threads::Background => step::spawn(&shared)?,
             Threads::Inline => Vec::new(),
@@ -214,17 +116,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Corrupt`] when a cached block turns out to be malformed.
     pub fn get_resident(&self, key: &[u8]) -> Result<Resident, Error> {
-        let view = self.shared().view();
-        if let Some(seen) = view.get_memory(key, u64::MAX) {
-            return Ok(seen.found().map_or(Resident::Absent, Resident::Found));
-        }
-        Ok(match view.version.get_resident(key, u64::MAX)? {
-            ResidentEntry::Found(entry) => {
-                Seen::from(entry).found().map_or(Resident::Absent, Resident::Found)
-            }
-            ResidentEntry::Absent => Resident::Absent,
-            ResidentEntry::NeedsIo => Resident::NeedsIo,
-        })
+        self.shared().view().get_resident(key)
     }
 
     /// The value of a key.
@@ -244,12 +136,7 @@ impl Engine {
     /// files alive.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let shared = self.shared();
-        let commit = shared.commit.lock();
-        let held = Arc::new(shared.snapshots.hold(commit.last_seq()));
-        let view = shared.view();
-        drop(commit);
-        Snapshot { held, view }
+        self.shared().snapshot()
     }
 
     /// Does one unit of work, in the mode without threads: writes and syncs what gathered for the
@@ -320,241 +207,5 @@ impl Drop for Owner {
         if self.shared.config.threads == Threads::Background {
             drop(self.close());
         }
-    }
-}
-
-impl Shared {
-    pub(crate) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.read())
-    }
-
-    /// Waits until a payload may be appended, and returns with the commit lock held.
-    fn make_room(&self, payload_bytes: usize) -> Result<MutexGuard<'_, Commit>, Error> {
-        let mut deadline = None;
-        let mut commit = self.commit.lock();
-        loop {
-            self.poison.check()?;
-            if commit.closed {
-                return Err(Error::Closed);
-            }
-            let Some(what) = self.what_is_full(&commit, payload_bytes) else { break };
-            if deadline.is_none() {
-                self.counters.stalls.add(1);
-            }
-            if self.config.threads == Threads::Inline {
-                drop(commit);
-                if self.step()? == StepOutcome::Idle {
-                    return Err(Error::Busy { what });
-                }
-                commit = self.commit.lock();
-                deadline = Some(Instant::now());
-                continue;
-            }
-            let until = *deadline.get_or_insert_with(|| {
-                Instant::now() + Duration::from_millis(self.config.stall_ms_max)
-            });
-            if self.room.wait_until(&mut commit, until).timed_out() {
-                return Err(Error::Busy { what });
-            }
-        }
-        if self.must_seal(&commit) {
-            self.seal(&mut commit);
-        }
-        Ok(commit)
-    }
-
-    fn what_is_full(&self, commit: &Commit, payload_bytes: usize) -> Option<&'static str> {
-        let gathered = commit.group.payload_bytes();
-        if gathered > 0 && gathered + payload_bytes > self.config.log_buffer_bytes_max {
-            return Some("log buffer");
-        }
-        if !self.must_seal(commit) {
-            return None;
-        }
-        // The tree is looked at once for each memtable: that is how fast it grows.
-        let view = self.view.read();
-        if view.sealed.len() >= self.config.memtables_sealed_max {
-            return Some("sealed memtables");
-        }
-        (view.version.level(0).len() >= self.config.level0_tables_max).then_some("level 0")
-    }
-
-    fn must_seal(&self, commit: &Commit) -> bool {
-        let full = commit.active.bytes() >= self.config.memtable_bytes_max;
-        (full || commit.seal_wanted) && !commit.active.is_empty()
-    }
-
-    /// Puts the active memtable in line for its flush.
-    fn seal(&self, commit: &mut Commit) {
-        let fresh = Arc::new(Memtable::default());
-        let old = std::mem::replace(&mut commit.active, Arc::clone(&fresh));
-        commit.seal_wanted = false;
-        let mut view = self.view.write();
-        let mut next = View::clone(&view);
-        next.active = fresh;
-        next.sealed.insert(0, old);
-        *view = Arc::new(next);
-        drop(view);
-        self.work.add();
-    }
-
-    /// Stops writes for good: everyone who waits is told.
-    pub(crate) fn fail(&self, cause: &str) -> Error {
-        let error = self.poison.set(cause);
-        self.tickets.fail(&error);
-        // Under the lock, so that nobody who is about to wait misses it.
-        drop(self.commit.lock());
-        self.room.notify_all();
-        self.log_wake.notify_all();
-        self.work.add();
-        error
-    }
-
-    fn begin_close(&self) {
-        self.commit.lock().closed = true;
-        self.log_wake.notify_all();
-        self.room.notify_all();
-        self.work.close();
-    }
-
-    /// After the threads have ended: writes what is left, and tells those who still wait.
-    fn finish_close(&self) -> Result<(), Error> {
-        let result = self.poison.check().and_then(|()| self.drain_log());
-        self.tickets.fail(&Error::Closed);
-        result
-    }
-
-    fn stats(&self) -> Stats {
-        let view = self.view();
-        let counters = &self.counters;
-        Stats {
-            appended: Ticket::from_seq(self.commit.lock().last_seq()),
-            durable: self.tickets.durable(),
-            log_frames: counters.log_frames.value(),
-            log_bytes_written: counters.log_bytes_written.value(),
-            log_syncs: counters.log_syncs.value(),
-            log_bytes: self.segments.live_bytes(),
-            memtable_bytes: view.active.bytes(),
-            memtables_sealed: view.sealed.len(),
-            flushed_seq: self.flushed_seq.load(Ordering::Relaxed),
-            level_tables: (0..LEVELS).map(|level| view.version.level(level).len()).collect(),
-            level_bytes: (0..LEVELS).map(|level| view.version.level_bytes(level)).collect(),
-            cache_bytes: self.opener.cache.size_bytes(),
-            pinned_bytes: view.version.pinned_bytes(),
-            compaction_stopped: self.work.compaction_stopped().map(|e| e.to_string()),
-            flushes: counters.flushes.value(),
-            compactions: counters.compactions.value(),
-            stalls: counters.stalls.value(),
-            snapshots: self.snapshots.count(),
-            waiting: self.tickets.waiting(),
-            poisoned: self.poison.check().err().map(|e| e.to_string()),
-        }
-    }
-}
-
-impl View {
-    /// The version of `key` at `seq` in the memtables.
-    pub(crate) fn get_memory(&self, key: &[u8], seq: u64) -> Option<Seen> {
-        std::iter::once(&self.active).chain(&self.sealed).find_map(|table| table.get(key, seq))
-    }
-
-    fn get(&self, key: &[u8], seq: u64) -> Result<Option<Found>, Error> {
-        if let Some(seen) = self.get_memory(key, seq) {
-            return Ok(seen.found());
-        }
-        Ok(self.version.get(key, seq)?.and_then(|entry| Seen::from(entry).found()))
-    }
-
-    /// All entries between the bounds, merged.
-    fn range(&self, lower: &Bound<Bytes>, upper: &Bound<Bytes>) -> EntryIter {
-        if is_empty_range(lower, upper) {
-            return Box::new(std::iter::empty());
-        }
-        let mut sources: Vec<EntryIter> = std::iter::once(&self.active)
-            .chain(&self.sealed)
-            .map(|table| table.range(lower.clone(), upper.clone()))
-            .collect();
-        sources.extend(self.version.iters(as_slice(lower), as_slice(upper)));
-        merge(sources)
-    }
-}
-
-impl Seen {
-    fn found(self) -> Option<Found> {
-        let ticket = Ticket::from_seq(self.seq);
-        self.value.map(|value| Found { value, ticket })
-    }
-}
-
-impl From<Entry> for Seen {
-    fn from(entry: Entry) -> Self {
-        Self { seq: entry.seq, value: entry.value }
-    }
-}
-
-/// A reader that sees the engine as of one moment.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    held: Arc<Held>,
-    view: Arc<View>,
-}
-
-impl Snapshot {
-    /// The ticket of the last batch that the snapshot sees: once it is durable, so is everything
-    /// that the snapshot shows.
-    #[must_use]
-    pub fn ticket(&self) -> Ticket {
-        Ticket::from_seq(self.held.seq())
-    }
-
-    /// The value of a key.
-    ///
-    /// # Errors
-    /// As [`Engine::get`].
-    pub fn get(&self, key: &[u8]) -> Result<Option<Found>, Error> {
-        self.view.get(key, self.held.seq())
-    }
-
-    /// A walk over the keys of a range, from either end.
-    pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
-        let bound = |bound: Bound<&K>| bound.map(|key| Bytes::copy_from_slice(key.as_ref()));
-        let (lower, upper) = (bound(range.start_bound()), bound(range.end_bound()));
-        let entries = visible(self.view.range(&lower, &upper), self.held.seq());
-        Iter { held: Arc::clone(&self.held), entries }
-    }
-}
-
-/// A walk over key and value pairs, ascending from the front and descending from the back. After an
-/// error it ends.
-pub struct Iter {
-    held: Arc<Held>,
-    entries: Visible,
-}
-
-impl Iter {
-    /// The ticket of the last batch that the walk sees.
-    #[must_use]
-    pub fn ticket(&self) -> Ticket {
-        Ticket::from_seq(self.held.seq())
-    }
-}
-
-impl std::fmt::Debug for Iter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Iter").field("ticket", &self.ticket()).finish_non_exhaustive()
-    }
-}
-
-impl Iterator for Iter {
-    type Item = Result<(Bytes, Bytes), Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.entries.next()
-    }
-}
-
-impl DoubleEndedIterator for Iter {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.entries.next_back()
     }
 }

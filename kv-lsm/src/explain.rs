@@ -4,10 +4,10 @@
 //! Invariant: explaining never touches the disk, so the last probe may be the one that only the
 //! disk can settle.
 
-use crate::engine::View;
 use crate::error::Error;
 use crate::sstable::Verdict;
 use crate::ticket::Ticket;
+use crate::view::View;
 
 /// How a read of one key goes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -49,6 +49,7 @@ mod engine;
 mod error;
 mod explain;
 pub mod fs;
+mod group;
 mod iter;
 mod key;
 mod memtable;
@@ -57,22 +58,27 @@ mod poison;
 #[cfg(test)]
 mod proof;
 mod recovery;
+mod shared;
 mod snapshot;
 mod sstable;
 mod step;
 mod ticket;
 mod version;
+mod view;
 mod wal;
+mod work;
 
 pub use commit::{Batch, Durability};
 pub use compaction::{CompactionFilter, Decision};
 #[cfg(any(test, feature = "__planted"))]
 pub use config::Planted;
 pub use config::{Compression, Config, Threads};
-pub use engine::{Engine, Found, Iter, Resident, Snapshot};
+pub use engine::Engine;
 pub use error::Error;
 pub use explain::{Explanation, MemtableHit, Probe, TableProbe};
 pub use metrics::Stats;
+pub use snapshot::{Iter, Snapshot};
 pub use sstable::{BlockedBloom, Bloom, Filter, FilterPolicy};
 pub use step::StepOutcome;
 pub use ticket::{OnDurable, Ticket};
+pub use view::{Found, Resident};

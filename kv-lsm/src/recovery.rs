@@ -11,7 +11,7 @@
 
 use std::io;
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,12 +20,12 @@ use bytes::Bytes;
 use crate::cache::BlockCache;
 use crate::compaction;
 use crate::config::Config;
-use crate::engine::View;
 use crate::error::Error;
 use crate::fs::Fs;
 use crate::memtable::Memtable;
 use crate::sstable::{TableMeta, table_id};
 use crate::version::{Edit, Manifest, Opener, Version};
+use crate::view::View;
 use crate::wal::frame::{self, Ops};
 use crate::wal::reader;
 use crate::wal::recycle::{Segment, Segments};
@@ -65,7 +65,7 @@ pub(crate) fn claim_dir(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn Send + Sync>,
 /// Reads the directory back.
 pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<Recovered, Error> {
     let (manifest, found) = Manifest::open(fs, dir, config.manifest_bytes_max)?;
-    let orphan_end = remove_orphans(&**fs, dir, &found.version)?;
+    let (orphans, orphan_end) = find_orphans(&**fs, dir, &found.version)?;
     let opener = Opener {
         fs: Arc::clone(fs),
         dir: dir.to_path_buf(),
@@ -83,7 +83,7 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
     segments.retire(found.flushed_seq)?;
     let mut replay = Replay {
         config,
-        version: found.version.open(&opener)?,
+        version: open_tables(&found.version, &opener)?,
         opener: &opener,
         manifest,
         ids: &ids,
@@ -98,6 +98,10 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
     }
     let Replay { version, manifest, last_seq, .. } = replay;
     segments.retire_all()?;
+    // Only now: had anything been damaged, they might have been worth something.
+    for path in orphans {
+        fs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+    }
     let active = Arc::new(Memtable::default());
     Ok(Recovered {
         view: View { active, sealed: Vec::new(), version: Arc::new(version) },
@@ -109,19 +113,29 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
     })
 }
 
-/// Removes table files that no version names: what a crash left of a flush or a compaction.
-/// Returns an id above theirs.
-fn remove_orphans(fs: &dyn Fs, dir: &Path, version: &Version<TableMeta>) -> Result<u64, Error> {
-    let mut end = 0;
-    for name in fs.list(dir).map_err(|e| Error::io("list", dir, e))? {
-        let Some(id) = table_id(&name) else { continue };
-        end = end.max(id.saturating_add(1));
-        if !version.tables().any(|(_, meta)| meta.file_id == id) {
-            let path = dir.join(&name);
-            fs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+/// Table files that no version names: what a crash left of a flush or a compaction. With the least
+/// id above theirs.
+fn find_orphans(
+    fs: &dyn Fs,
+    dir: &Path,
+    version: &Version<TableMeta>,
+) -> Result<(Vec<PathBuf>, u64), Error> {
+    let names = fs.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let found = names.iter().filter_map(|name| Some((table_id(name)?, dir.join(name))));
+    let orphans: Vec<(u64, PathBuf)> =
+        found.filter(|(id, _)| !version.tables().any(|(_, meta)| meta.file_id == *id)).collect();
+    let end = orphans.iter().map(|(id, _)| id.saturating_add(1)).max().unwrap_or(0);
+    Ok((orphans.into_iter().map(|(_, path)| path).collect(), end))
+}
+
+/// Opens the tables that the manifest names. One that is missing is damage.
+fn open_tables(version: &Version<TableMeta>, opener: &Opener) -> Result<Version, Error> {
+    version.open(opener).map_err(|e| match e {
+        Error::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Error::corrupt(&path, 0, "missing, and the manifest names it")
         }
-    }
-    Ok(end)
+        other => other,
+    })
 }
 
 /// The replay of a log.

@@ -1,4 +1,4 @@
-//! Who still reads at an older sequence.
+//! Readers that see one moment: snapshots, and the walks that are taken from them.
 //!
 //! A view holds its memtables and tables, so a snapshot needs nothing from compaction; only the
 //! active memtable goes on changing under it. It keeps the version that an overwrite displaces
@@ -7,10 +7,17 @@
 //! Invariant: the newest live sequence is never below that of a snapshot that is still held.
 
 use std::collections::BTreeMap;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
+
+use crate::error::Error;
+use crate::iter::{Visible, visible};
+use crate::ticket::Ticket;
+use crate::view::{Found, View};
 
 /// The live snapshots of one engine.
 #[derive(Debug, Default)]
@@ -62,6 +69,77 @@ impl Drop for Held {
         }
         let newest = live.last_key_value().map_or(0, |(&seq, _)| seq);
         self.snapshots.newest.store(newest, Ordering::Release);
+    }
+}
+
+/// A reader that sees the engine as of one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    held: Arc<Held>,
+    view: Arc<View>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(held: Held, view: Arc<View>) -> Self {
+        Self { held: Arc::new(held), view }
+    }
+
+    /// The ticket of the last batch that the snapshot sees: once it is durable, so is everything
+    /// that the snapshot shows.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        Ticket::from_seq(self.held.seq())
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// As [`Engine::get`].
+    pub fn get(&self, key: &[u8]) -> Result<Option<Found>, Error> {
+        self.view.get(key, self.held.seq())
+    }
+
+    /// A walk over the keys of a range, from either end.
+    pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
+        let bound = |bound: Bound<&K>| bound.map(|key| Bytes::copy_from_slice(key.as_ref()));
+        let (lower, upper) = (bound(range.start_bound()), bound(range.end_bound()));
+        let entries = visible(self.view.range(&lower, &upper), self.held.seq());
+        Iter { held: Arc::clone(&self.held), entries }
+    }
+}
+
+/// A walk over key and value pairs, ascending from the front and descending from the back. After an
+/// error it ends.
+pub struct Iter {
+    held: Arc<Held>,
+    entries: Visible,
+}
+
+impl Iter {
+    /// The ticket of the last batch that the walk sees.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        Ticket::from_seq(self.held.seq())
+    }
+}
+
+impl std::fmt::Debug for Iter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Iter").field("ticket", &self.ticket()).finish_non_exhaustive()
+    }
+}
+
+impl Iterator for Iter {
+    type Item = Result<(Bytes, Bytes), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.entries.next()
+    }
+}
+
+impl DoubleEndedIterator for Iter {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.entries.next_back()
     }
 }
 

@@ -17,7 +17,10 @@ use crate::error::Error;
 pub struct Ticket(u64);
 
 impl Ticket {
-    pub(crate) fn from_seq(seq: u64) -> Self {
+    /// The ticket with this number, which [`Ticket::seq`] gave: for owners that hand tickets on in
+    /// a form of their own.
+    #[must_use]
+    pub fn from_seq(seq: u64) -> Self {
         Self(seq)
     }
 

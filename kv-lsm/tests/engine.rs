@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kv_lsm::fs::{File, Fs, MemFs, OpenMode, OsFs};
-use kv_lsm::{Batch, Config, Durability, Engine, Error, Probe, Resident, StepOutcome, Threads};
+use kv_lsm::{
+    Batch, CompactionFilter, Config, Decision, Durability, Engine, Error, Probe, Resident,
+    StepOutcome, Threads,
+};
 use parking_lot::RwLock;
 
 fn inline() -> (MemFs, Engine) {
@@ -407,6 +410,89 @@ fn random_work_agrees_with_a_map() {
         assert_eq!(backward, known);
         assert_eq!(engine.scan(to..from).count(), 0);
     }
+}
+
+/// The disk as a power cut would leave it, taken again and again while eight threads write, and
+/// the engine's own threads sync, flush and compact.
+#[test]
+fn power_cuts_while_all_threads_work() {
+    const WRITERS: usize = 8;
+    let fs = MemFs::new();
+    let config = Config { threads: Threads::Background, stall_ms_max: 60_000, ..Config::tiny() };
+    let engine = open(&fs, config);
+    let durable: Vec<_> = (0..WRITERS).map(|_| Arc::new(AtomicU64::new(0))).collect();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for (writer, durable) in durable.iter().enumerate() {
+            let (engine, stop) = (&engine, &stop);
+            scope.spawn(move || {
+                for n in 1.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let ticket = put(engine, &format!("{writer}"), &format!("{n:0200}"));
+                    let durable = Arc::clone(durable);
+                    let note = move |result: Result<(), Error>| {
+                        result.unwrap();
+                        durable.store(n, Ordering::SeqCst);
+                    };
+                    engine.on_durable(ticket, Box::new(note));
+                    put(engine, &format!("{writer}/{:03}", n % 500), &format!("{n:0100}"));
+                }
+            });
+        }
+        for seed in 0..40 {
+            std::thread::sleep(Duration::from_millis(5));
+            let known: Vec<u64> = durable.iter().map(|d| d.load(Ordering::SeqCst)).collect();
+            let found = open(&fs.crash(seed), Config::tiny());
+            for (writer, known) in known.into_iter().enumerate() {
+                let count = get(&found, &format!("{writer}")).map_or(0, |n| n.parse().unwrap());
+                assert!(count >= known, "cut {seed}: writer {writer} lost {known}, has {count}");
+                // No hole: what was appended before is there, too.
+                if count > 1 {
+                    let before = get(&found, &format!("{writer}/{:03}", (count - 1) % 500));
+                    let before: u64 = before.unwrap().parse().unwrap();
+                    assert!(before == count - 1, "cut {seed}: {before} before {count}");
+                }
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let stats = engine.stats();
+    assert!(stats.flushes > 0 && stats.compactions > 0, "{stats:?}");
+    engine.close().unwrap();
+}
+
+#[derive(Debug)]
+struct Panics;
+
+impl CompactionFilter for Panics {
+    fn decide(&self, _key: &[u8], _value: &[u8]) -> Decision {
+        panic!("a filter of the owner that panics");
+    }
+}
+
+#[test]
+fn a_panic_in_the_background_poisons() {
+    let config = Config {
+        threads: Threads::Background,
+        stall_ms_max: 60_000,
+        compaction_filter: Some(Arc::new(Panics)),
+        ..Config::tiny()
+    };
+    let engine = open(&MemFs::new(), config);
+    let mut batch = Batch::new();
+    batch.put(b"k", &[1; 4000]);
+    let begin = Instant::now();
+    let error = loop {
+        match engine.append(&batch) {
+            Ok(_) => assert!(begin.elapsed() < Duration::from_secs(30), "never poisoned"),
+            Err(e) => break e,
+        }
+    };
+    assert!(matches!(&error, Error::Poisoned { cause } if cause.contains("panicked")), "{error}");
+    assert!(engine.get(b"k").unwrap().is_some());
+    engine.close().unwrap_err();
 }
 
 /// A directory of the machine, removed when dropped.

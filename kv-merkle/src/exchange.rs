@@ -294,7 +294,9 @@ mod tests {
         let (ours, theirs) = (tree(10, &[3]), tree(10, &[3]));
         let mut exchange = Exchange::new(&ours, Pace::default());
         let request = exchange.request(&ours).unwrap();
-        exchange.on_answer(&ours, &answer(&theirs, &request).unwrap()).unwrap();
+        let answer = answer(&theirs, &request).unwrap();
+        assert_eq!(answer, Answer::Same);
+        exchange.on_answer(&ours, &answer).unwrap();
         assert!(exchange.is_done());
         assert_eq!((exchange.differing(), exchange.rounds()), (&[][..], 1));
         assert_eq!(exchange.request(&ours), None);
@@ -308,6 +310,9 @@ mod tests {
         while let Some(request) = exchange.request(&ours) {
             assert_eq!(exchange.request(&ours), Some(request.clone()));
             let answer = answer(&theirs, &request).unwrap();
+            let Answer::Nodes { depth, digests } = answer.clone() else { panic!("they differ") };
+            let foreign = Answer::Nodes { depth: depth + 1, digests };
+            assert_eq!(exchange.on_answer(&ours, &foreign), Err(Error::NotAsked));
             exchange.on_answer(&ours, &answer).unwrap();
             assert_eq!(exchange.on_answer(&ours, &answer), Err(Error::NotAsked));
             last = Some(answer);

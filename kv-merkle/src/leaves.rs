@@ -117,12 +117,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_leaf_that_is_not_there_is_an_error() {
+    fn what_changes_nothing_makes_nothing_dirty() {
         let mut leaves = Leaves::new(Shape::new(3).unwrap());
         let no_leaf = Err(Error::NoSuchLeaf { leaf: 8 });
         assert_eq!(leaves.add(8, Digest::new(1)), no_leaf);
         assert_eq!(leaves.set(8, Digest::new(1)), no_leaf);
         assert_eq!(leaves.get(8), None);
+        leaves.replace(7, Digest::new(1), Digest::new(1)).unwrap();
+        leaves.set(7, Digest::ZERO).unwrap();
         assert!(!leaves.is_dirty());
     }
 

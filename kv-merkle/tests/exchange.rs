@@ -37,7 +37,7 @@ fn filled(depth: u8, changes: &[(u32, u64)]) -> Leaves {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn exactly_the_differing_leaves_are_found(

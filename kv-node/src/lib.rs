@@ -1,16 +1,21 @@
 //! A leaderless, Dynamo-style node: coordinator, replica, peer service and front doors.
 
 pub mod cluster;
+pub mod config;
 pub mod coordinator;
 pub mod error;
+pub mod http;
 pub mod keys;
+mod log;
 pub mod metrics;
 pub mod mutation;
 pub mod node;
 pub mod plug;
 pub mod replica;
 pub mod rpc;
+mod run;
 pub mod wire;
 pub mod worker;
 
 pub use error::RequestError;
+pub use run::{MainParts, main_with};

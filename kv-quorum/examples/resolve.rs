@@ -1,5 +1,6 @@
-//! Two carts are written at the same time through two replicas. Nothing is lost: the reader is shown both, makes one of
-//! them, and writes it back with the context of the read, which replaces exactly what it was made of.
+//! Two carts are written at the same time through two replicas. Nothing is lost: the reader is
+//! shown both, makes one of them, and writes it back with the context of the read, which replaces
+//! exactly what it was made of.
 //!
 //! `cargo run -p kv-quorum --example resolve`
 

@@ -1,13 +1,14 @@
 //! Contexts: a vector with exceptions.
 //!
-//! A context says what its holder was shown and what is dead already, and never covers a live value that it was not shown:
-//! the answer of a PUT covers the record that it left *less* the live siblings that the writer had not seen. A vector
-//! alone cannot say this (with a5 unseen and a7 one's own, "a up to 7" would delete a5), hence the exceptions: single dots
-//! that lie under the vector and are not covered. They are the holes of Almeida et al., "Concise server-wide causality
+//! A context says what its holder was shown and what is dead already, and never covers a live value
+//! that it was not shown: the answer of a PUT covers the record that it left *less* the live
+//! siblings that the writer had not seen. A vector alone cannot say this (with a5 unseen and a7
+//! one's own, "a up to 7" would delete a5), hence the exceptions: single dots that lie under the
+//! vector and are not covered. They are the holes of Almeida et al., "Concise server-wide causality
 //! management" (2014), and nearly always there are none.
 //!
-//! A record's coverage has the same form: a replica that mints over a context with exceptions, and does not hold what is
-//! excepted, must not cover it either.
+//! A record's coverage has the same form: a replica that mints over a context with exceptions, and
+//! does not hold what is excepted, must not cover it either.
 //!
 //! Invariant: exceptions are strictly ascending, and each lies under the vector.
 

@@ -1,9 +1,10 @@
 //! Names of writes: actors, hybrid times and dots.
 //!
-//! A dot is the name of one minted version: who minted it, and when by a hybrid logical clock (Kulkarni et al.,
-//! "Logical Physical Clocks", 2014: 48 bits of milliseconds, 16 of counter). The actor is a node *and a tenure*: Riak's
-//! actor epochs (riak_kv #679). A node that forgot some of its dots must not go on under the old name, because a vector
-//! says "all dots of this actor up to t", and would cover, that is delete, writes that the node no longer knows.
+//! A dot is the name of one minted version: who minted it, and when by a hybrid logical clock
+//! (Kulkarni et al., "Logical Physical Clocks", 2014: 48 bits of milliseconds, 16 of counter). The
+//! actor is a node *and a tenure*: Riak's actor epochs (riak_kv #679). A node that forgot some of
+//! its dots must not go on under the old name, because a vector says "all dots of this actor up to
+//! t", and would cover, that is delete, writes that the node no longer knows.
 //!
 //! Invariant: dots of one actor are strictly increasing, across all keys that it mints for.
 

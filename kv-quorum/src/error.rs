@@ -1,6 +1,7 @@
 //! What can go wrong in this crate, and what is left behind when it does.
 //!
-//! Nothing here does IO, so every error is a refusal: the value that was to be changed is as it was before the call.
+//! Nothing here does IO, so every error is a refusal: the value that was to be changed is as it was
+//! before the call.
 
 use core::fmt;
 

@@ -1,11 +1,12 @@
 //! Expiry: a register beside a value's dot.
 //!
-//! EXPIRE, PERSIST and GETEX change when a value ends, never the value: minting the old bytes again would bring a value
-//! back that somebody overwrote meanwhile. So each live version carries a last-writer-wins register (stamp, end), and a
-//! new stamp lies above every stamp that its writer saw.
+//! EXPIRE, PERSIST and GETEX change when a value ends, never the value: minting the old bytes again
+//! would bring a value back that somebody overwrote meanwhile. So each live version carries a
+//! last-writer-wins register (stamp, end), and a new stamp lies above every stamp that its writer
+//! saw.
 //!
-//! Invariant: of two registers for the same dot the later stamp wins, and equal stamps are decided by the end itself
-//! (no end counts as the latest), so that a join is the same on every replica.
+//! Invariant: of two registers for the same dot the later stamp wins, and equal stamps are decided
+//! by the end itself (no end counts as the latest), so that a join is the same on every replica.
 
 use crate::dot::HybridTime;
 use core::cmp::Ordering;

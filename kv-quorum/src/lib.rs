@@ -1,12 +1,16 @@
-//! Dotted version vectors, causal contexts, N/R/W plans and quorum trackers: the pure heart of a Dynamo-style store.
+//! Dotted version vectors, causal contexts, N/R/W plans and quorum trackers: the pure heart of a
+//! Dynamo-style store.
 //!
-//! **What it is.** A [`Record`] is what a replica keeps for one key: the live versions, each under a [`Dot`], and what is
-//! covered. Records are joined, minted into with a [`Context`] (which says what the writer was shown) or blindly, and carried
-//! in a fixed, versioned form on which the hot paths work directly ([`peek`], [`blind_overwrite`], [`join_encoded`]). A
-//! [`Plan`] names the nodes of every live layout; a [`WriteTracker`] or [`ReadTracker`] turns answers into the next step.
+//! **What it is.** A [`Record`] is what a replica keeps for one key: the live versions, each under
+//! a [`Dot`], and what is covered. Records are joined, minted into with a [`Context`] (which says
+//! what the writer was shown) or blindly, and carried in a fixed, versioned form on which the hot
+//! paths work directly ([`EncodedRecord`], [`peek`], [`blind_overwrite`], [`join_encoded`]). A
+//! [`Plan`] names the nodes of every live layout; a [`WriteTracker`] or [`ReadTracker`] turns
+//! answers into the next step.
 //!
-//! **What it is not.** It has no clock, no network, no storage, no randomness, no threads: times and answers come in, steps
-//! go out. It does not seal contexts and hashes nothing ([`Record::fingerprint`] feeds a hash of yours).
+//! **What it is not.** It has no clock, no network, no storage, no randomness, no threads: times
+//! and answers come in, steps go out. It does not seal contexts and hashes nothing
+//! ([`Record::fingerprint`] feeds a hash of yours).
 //!
 //! # Example: two concurrent writes, read together and resolved
 //!
@@ -29,13 +33,15 @@
 //!
 //! # Map
 //!
-//! [`Actor`], [`HybridTime`], [`Dot`] name a write; [`VersionVector`] and [`Context`] say what is covered; [`Version`],
-//! [`Kind`], [`Expiry`] are what is live; [`Limits`] bound new mints; [`Mark`] covers by time, so that tombstones can go.
-//! [`Level`] and [`Quorums`] are N, R and W; [`Resolver`] makes one value of siblings.
+//! [`Actor`], [`HybridTime`], [`Dot`] name a write; [`VersionVector`] and [`Context`] say what is
+//! covered; [`Version`], [`Kind`], [`Expiry`] are what is live; [`Limits`] bound new mints;
+//! [`Mark`] covers by time, so that tombstones can go. [`Level`] and [`Quorums`] are N, R and W;
+//! [`Resolver`] makes one value of siblings.
 //!
 //! # Features
 //!
-//! `std` is reserved and does nothing yet; the crate is `no_std` with `alloc`, and needs no other crate.
+//! `std` is reserved and does nothing yet; the crate is `no_std` with `alloc`, and needs no other
+//! crate.
 
 #![no_std]
 
@@ -58,8 +64,8 @@ mod version;
 mod write;
 
 pub use codec::{
-    EncodedJoin, JoinOutcome, Peek, blind_overwrite, covered_until, fingerprint_of, join_encoded,
-    latest_of, peek, same_versions,
+    EncodedJoin, EncodedRecord, JoinOutcome, Peek, blind_overwrite, covered_until, fingerprint_of,
+    join_encoded, latest_of, peek, same_versions,
 };
 pub use context::Context;
 pub use dot::{Actor, Dot, HybridTime};

@@ -1,8 +1,8 @@
 //! How many siblings a key may have.
 //!
-//! Siblings are never more than the writes that were really concurrent, but a client that never sends its context back makes
-//! all its writes concurrent. The limits refuse *new mints only*: a join, hint, repair or transfer that were refused would be
-//! an acknowledged write lost.
+//! Siblings are never more than the writes that were really concurrent, but a client that never
+//! sends its context back makes all its writes concurrent. The limits refuse *new mints only*: a
+//! join, hint, repair or transfer that were refused would be an acknowledged write lost.
 //!
 //! Invariant: `siblings_warn <= siblings_max`.
 

@@ -1,10 +1,11 @@
 //! Marks: coverage by time.
 //!
-//! Tombstones cannot be collected by age: a copy that slept longer would bring the value back. A partition's mark is a time
-//! below which every difference among the replicas has been mended, durably (the collection rule of DESIGN, in the spirit
-//! of Riak's and Cassandra's `only_purge_repaired_tombstones`). It is coverage: a dot at or below it that a complete replica
-//! does not hold live is dead. So what it covers may leave the records. A flush is a harder mark: every dot at or below it
-//! is dead, live or not.
+//! Tombstones cannot be collected by age: a copy that slept longer would bring the value back. A
+//! partition's mark is a time below which every difference among the replicas has been mended,
+//! durably (as Cassandra's `only_purge_repaired_tombstones`, without its grace period). It is
+//! coverage: a dot at or below it that a complete replica does not hold live is dead. So what it
+//! covers may leave the records. A flush is a harder mark: every dot at or below it is dead, live
+//! or not.
 //!
 //! Invariant: a mark speaks only for a complete replica; an incomplete one has [`Mark::NONE`].
 

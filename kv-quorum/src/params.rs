@@ -1,7 +1,7 @@
 //! N, R and W, and the levels that requests name.
 //!
-//! Gifford's weighted voting (1979) as Dynamo (section 4.5) uses it. What cannot be had is an error: a store that weakens a
-//! quorum silently has none.
+//! Gifford's weighted voting (1979) as Dynamo (section 4.5) uses it. What cannot be had is an
+//! error: a store that weakens a quorum silently has none.
 //!
 //! Invariant: `1 <= r <= n` and `1 <= w <= n`.
 

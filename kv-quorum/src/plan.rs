@@ -1,13 +1,15 @@
 //! Plans: which nodes an operation needs, and how many of them.
 //!
-//! A plan is a list of write sets, one for each live layout, and an operation reaches its quorum in every one of them
-//! (Garage's layout history, Cassandra's CEP-21). With a sloppy quorum (Dynamo, 4.6) a fallback stands in for a primary that
-//! is down: its answer counts in that primary's place, in every set that names it.
+//! A plan is a list of write sets, one for each live layout, and an operation reaches its quorum in
+//! every one of them (Garage's layout history, Cassandra's CEP-21). With a sloppy quorum (Dynamo,
+//! 4.6) a fallback stands in for a primary that is down: its answer counts in that primary's place,
+//! in every set that names it.
 //!
-//! A plan depends on partition and quorum only, so it is built once and shared; trackers keep a few bit masks beside it.
+//! A plan depends on partition and quorum only, so it is built once and shared; trackers keep a few
+//! bit masks beside it.
 //!
-//! Invariant: at most [`PLAN_NODES_MAX`] nodes, each once; no set is empty or asks for more than it has; fallbacks are in
-//! no set.
+//! Invariant: at most [`PLAN_NODES_MAX`] nodes, each once; no set is empty or asks for more than it
+//! has; fallbacks are in no set.
 
 use crate::error::Error;
 use alloc::vec::Vec;
@@ -214,14 +216,14 @@ impl Standing {
         })
     }
 
-    /// Whether the answers of `mask` meet every quorum acknowledged before: in each set with
-    /// W > N/2 one more than could be missing from such a quorum.
+    /// Whether the answers of `mask` meet every quorum acknowledged before with any W > N/2: in
+    /// each set that asks for so many itself, one more than a majority may lack.
     pub(crate) fn meets_quorums<N: Copy + Ord>(&self, plan: &Plan<N>, mask: u64) -> bool {
         let places = self.places(plan, mask);
         plan.sets
             .iter()
             .filter(|set| 2 * set.required > set.size)
-            .all(|set| (places & set.members).count_ones() > set.size - set.required)
+            .all(|set| (places & set.members).count_ones() >= set.size - set.size / 2)
     }
 
     /// Members of sets that `mask` does not satisfy.

@@ -1,9 +1,10 @@
 //! The read side of a quorum operation, as one object.
 //!
-//! R complete replicas answer. If they hold the same live dots and registers, the first answer is the reply, and nothing is
-//! built or copied. If not, their join is written to those of the R that lack it *before* the answer: with R > N/2 the
-//! next read meets one of them, so reads never go back (the write-back of Attiya, Bar-Noy and Dolev, 1995; riak_kv's
-//! `riak_kv_get_core` for the shape). What comes in later is mended in the tail.
+//! R complete replicas answer. If they hold the same live dots and registers, the first answer is
+//! the reply, and nothing is built or copied. If not, their join is written to those of the R that
+//! lack it *before* the answer: with R > N/2 the next read meets one of them, so reads never go
+//! back (the write-back of Attiya, Bar-Noy and Dolev, 1995; riak_kv's `riak_kv_get_core` for the
+//! shape). What comes in later is mended in the tail.
 //!
 //! Records travel encoded, and the tracker reads them in place.
 //!

@@ -1,17 +1,19 @@
 //! Records: what a replica keeps for one key.
 //!
-//! A dotted version vector set (Almeida, Baquero, Goncalves, Preguica, Fonte: "Scalable and accurate causality tracking
-//! for eventually consistent stores", 2014; the form is that of Riak's `dvvset` and Garage's `DvvsEntry`): a coverage and
-//! the live versions with their dots. What is covered and not live is dead.
+//! A dotted version vector set (Almeida, Baquero, Goncalves, Preguica, Fonte: "Scalable and
+//! accurate causality tracking for eventually consistent stores", 2014; the form is that of Riak's
+//! `dvvset` and Garage's `DvvsEntry`): a coverage and the live versions with their dots. What is
+//! covered and not live is dead.
 //!
 //! ```text
 //! coverage   a: up to 7   b: up to 4          a5 is live, b4 is live;
 //! live       a5 "x"       b4 tombstone        a1..a4, a6, a7, b1..b3 are dead
 //! ```
 //!
-//! Invariants: a live dot is covered; live versions are strictly descending by dot, so the first is the one that GET
-//! shows; coverage never travels without the live versions under it, nor a version without the coverage that it was
-//! minted with. A join is commutative, associative and idempotent, the same in every mode, and refuses nothing.
+//! Invariants: a live dot is covered; live versions are strictly descending by dot, so the first is
+//! the one that GET shows; coverage never travels without the live versions under it, nor a version
+//! without the coverage that it was minted with. A join is commutative, associative and idempotent,
+//! the same in every mode, and refuses nothing.
 
 use crate::context::Context;
 use crate::dot::{Dot, HybridTime};

@@ -1,8 +1,9 @@
 //! Resolvers: how a reader makes one value of siblings.
 //!
-//! The store keeps siblings and resolves nothing; who reads may. A resolver gives one value, which is then written with the
-//! context of the read, so that it replaces what it was made of. (Dynamo, 4.4: "syntactic" reconciliation is the join,
-//! "semantic" is the client's; `LatestWins` is what a Redis GET shows.)
+//! The store keeps siblings and resolves nothing; who reads may. A resolver gives one value, which
+//! is then written with the context of the read, so that it replaces what it was made of. (Dynamo,
+//! 4.4: "syntactic" reconciliation is the join, "semantic" is the client's; `LatestWins` is what a
+//! Redis GET shows.)
 //!
 //! Invariant: a resolver is a pure function of the siblings, in any order of arrival.
 

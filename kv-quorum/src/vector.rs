@@ -1,7 +1,7 @@
 //! Version vectors: for each actor, the time up to which all its dots are covered.
 //!
-//! A sorted list, because a record has one to four entries: a search in it costs less than a tree's first step.
-//! (Parker et al., "Detection of Mutual Inconsistency", 1983.)
+//! A sorted list, because a record has one to four entries: a search in it costs less than a tree's
+//! first step. (Parker et al., "Detection of Mutual Inconsistency", 1983.)
 //!
 //! Invariant: strictly ascending by actor, no entry at time zero.
 

@@ -1,7 +1,8 @@
 //! One version: a dot, what was written under it, and its expiry register.
 //!
-//! A tombstone is a version without bytes. An expired value *is* a tombstone with the same dot, without a write; once its
-//! bytes are dropped it is one in form too. That is why digests look at dots and registers and never at bytes or kind.
+//! A tombstone is a version without bytes. An expired value *is* a tombstone with the same dot,
+//! without a write; once its bytes are dropped it is one in form too. That is why digests look at
+//! dots and registers and never at bytes or kind.
 //!
 //! Invariant: a version has a value exactly when its kind is not [`Kind::Tombstone`].
 

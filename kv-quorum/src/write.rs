@@ -3,18 +3,20 @@
 //! ```text
 //! new -> (on_failure for those known to be down) -> begin -> mint -> call those named
 //!     -> on_reply, on_failure, on_deadline ... -> Done
-//!                      |
-//!                      Remint(coverage) -> mint over it -> reminted -> call those named -> ... -> Done
+//!             |
+//!             Remint(coverage) -> mint over it -> reminted -> call those named -> ... -> Done
 //! ```
 //!
-//! A Redis SET replaces what its coordinator knows, and replicas answer with the live dots that this did not cover. If the
-//! answers that it weighs show any, the coordinator mints once more over all the coverage in them. Those answers meet every
-//! quorum acknowledged before (one more complete replica than such a quorum may miss), so a SET that begins after another
-//! was acknowledged covers it, whatever the clocks say. There is no third mint: what the second round shows was written
-//! meanwhile. (The shape is that of riak_kv's `riak_kv_put_core`; the two rounds are those of multi-writer ABD, Lynch and
-//! Shvartsman 1997, with the first one optimistic.)
+//! A Redis SET replaces what its coordinator knows, and replicas answer with the live dots that
+//! this did not cover. If the answers that it weighs show any, the coordinator mints once more over
+//! all the coverage in them. Those answers meet every quorum acknowledged before (one more complete
+//! replica than such a quorum may miss), so a SET that begins after another was acknowledged covers
+//! it, whatever the clocks say. There is no third mint: what the second round shows was written
+//! meanwhile. (The shape is that of riak_kv's `riak_kv_put_core`; the two rounds are those of
+//! multi-writer ABD, Lynch and Shvartsman 1997, with the first one optimistic.)
 //!
-//! Invariant: a node counts once, in every set that names it; an outcome is given once and never changes.
+//! Invariant: a node counts once, in every set that names it; an outcome is given once and never
+//! changes.
 
 use crate::context::Context;
 use crate::dot::Dot;
@@ -267,10 +269,9 @@ impl<N: Copy + Ord> WriteTracker<N> {
     }
 
     fn decide(&mut self) -> WriteStep<N> {
-        if self.standing.shortfall(&self.plan, self.acked).is_some() {
-            return WriteStep::Wait;
-        }
-        if self.weighs() && !self.standing.meets_quorums(&self.plan, self.weighed) {
+        let enough = self.standing.shortfall(&self.plan, self.acked).is_none();
+        let weighty = !self.weighs() || self.standing.meets_quorums(&self.plan, self.weighed);
+        if !(enough && weighty) {
             return if self.is_possible() { WriteStep::Wait } else { self.indeterminate() };
         }
         if self.weighs() && self.uncovered {

@@ -96,8 +96,7 @@ impl MemFs {
                 change.survive(&mut bytes, &mut random);
             }
             if after.dirs.values().any(|dir| dir.visible.values().any(|&n| n == number)) {
-                let found =
-                    Inode { visible: bytes.clone(), synced: bytes, ..Inode::default() };
+                let found = Inode { visible: bytes.clone(), synced: bytes, ..Inode::default() };
                 after.files.insert(number, found);
             }
         }
@@ -302,8 +301,9 @@ impl Disk {
             named.extend(dir.visible.values().chain(dir.synced.values()));
             named.extend(dir.unsynced.iter().filter_map(|r| r.to.as_ref().map(|(_, n)| *n)));
         }
-        self.files
-            .retain(|number, inode| named.contains(number) || Arc::strong_count(&inode.handles) > 1);
+        self.files.retain(|number, inode| {
+            named.contains(number) || Arc::strong_count(&inode.handles) > 1
+        });
     }
 
     fn inode(&mut self, number: u64) -> io::Result<&mut Inode> {

@@ -1,4 +1,4 @@
-//! Walks over many sources: one order out of several ([`merge`]), and one answer for each key out
+//! Walks over many sources: one order out of several ([`merge()`]), and one answer for each key out
 //! of its versions ([`visible`]).
 //!
 //! A source is an [`EntryIter`](crate::key::EntryIter): the memtable, a table, or a whole level. All

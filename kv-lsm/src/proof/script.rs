@@ -84,6 +84,12 @@ impl Model {
         self.acknowledged = self.acknowledged.max(last.map_or(0, |(n, _)| n + 1));
     }
 
+    /// As [`Model::adopt`], when damage may have cost durable batches at the end of the log.
+    pub(super) fn adopt_damaged(&mut self, engine: &Engine) -> Result<(), String> {
+        self.acknowledged = 0;
+        self.adopt(engine).map_err(|e| e.to_string())
+    }
+
     /// Checks a recovered engine, and from now on takes what it holds for the history.
     pub(super) fn adopt(&mut self, engine: &Engine) -> Result<(), Failed> {
         let state = read_all(engine)?;

@@ -204,7 +204,12 @@ impl Table {
     /// A data block from the cache or the disk.
     pub(super) fn block(&self, handle: Handle, fill_cache: bool) -> Result<Block, Error> {
         let file_id = self.meta.file_id;
-        if let Some(block) = self.cache.find(file_id, handle.offset) {
+        let cached = if fill_cache {
+            self.cache.find(file_id, handle.offset)
+        } else {
+            self.cache.peek(file_id, handle.offset)
+        };
+        if let Some(block) = cached {
             return Ok(block);
         }
         let (path, len) = (self.path.as_path(), self.meta.bytes);

@@ -11,7 +11,7 @@ use super::*;
 use crate::cache::BlockCache;
 use crate::config::{Compression, Config};
 use crate::error::Error;
-use crate::fs::{Fs, MemFs, OpenMode};
+use crate::fs::{FailFs, FailKind, Fs, MemFs, OpenMode};
 
 /// Key and reversed sequence to value: entry order.
 type Model = BTreeMap<(Vec<u8>, std::cmp::Reverse<u64>), Option<Vec<u8>>>;
@@ -127,6 +127,37 @@ fn a_resident_read_never_touches_the_disk() {
         verdict == Verdict::FilteredOut
     });
     assert!(absent.count() > 90);
+}
+
+#[test]
+fn a_read_error_is_never_an_answer() {
+    let (fs, model) = (MemFs::new(), sample());
+    let meta = build(&fs, &model, &config());
+    let path = table_path(Path::new(DIR), 7);
+    let kind = FailKind::Once(std::io::ErrorKind::Other);
+    let read = |fails_at: u64| -> Result<u64, Error> {
+        let failing = FailFs::new(Arc::new(fs.clone()), fails_at, kind);
+        let cache = Arc::new(BlockCache::new(0, 128));
+        let table = Arc::new(Table::open(&failing, &path, meta.clone(), cache, &Bloom::default())?);
+        let before = failing.calls();
+        for (key, seq) in model.keys() {
+            let resident = table.get_resident(key, seq.0)?;
+            assert_eq!(resident, ResidentEntry::NeedsIo, "nothing is cached");
+            table.explain(key)?;
+        }
+        assert_eq!(failing.calls(), before, "a resident read touched the disk");
+        for (key, seq) in model.keys().step_by(17) {
+            assert_eq!(table.get(key, seq.0)?, newest(&model, key, seq.0));
+        }
+        let scanned = table.scan().collect::<Result<Vec<_>, _>>()?;
+        assert_eq!(scanned, all(&model));
+        Ok(failing.calls())
+    };
+    let calls = read(u64::MAX).unwrap();
+    assert!(calls > 50, "{calls} calls");
+    for fails_at in 0..calls {
+        assert!(matches!(read(fails_at), Err(Error::Io { .. })), "call {fails_at}");
+    }
 }
 
 #[test]

@@ -341,3 +341,49 @@ fn in_bounds(meta: &TableMeta, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> bool
     };
     above && below
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(file_id: u64, low: &'static str, high: &'static str, max_seq: u64) -> TableMeta {
+        TableMeta {
+            file_id,
+            smallest: Bytes::from_static(low.as_bytes()),
+            largest: Bytes::from_static(high.as_bytes()),
+            entries: 1,
+            tombstones: 0,
+            max_seq,
+            bytes: 10,
+            checksum: 0,
+        }
+    }
+
+    #[test]
+    fn level_0_is_ordered_by_age_and_the_others_by_key() {
+        let tables = [
+            (0, table(9, "a", "z", 5)),
+            (0, table(3, "a", "z", 7)),
+            (2, table(1, "m", "p", 4)),
+            (2, table(2, "a", "b", 3)),
+        ];
+        let version = Version::from_tables(tables, &[(2, Bytes::from_static(b"c"))]).unwrap();
+        let ids = |level| -> Vec<u64> {
+            version.level(level).iter().map(|table: &TableMeta| table.file_id).collect()
+        };
+        assert_eq!((ids(0), ids(2)), (vec![3, 9], vec![2, 1]));
+        assert_eq!(version.cursor(2), b"c");
+        let asked: Vec<u64> = version.candidates(b"n").map(|table| table.file_id).collect();
+        assert_eq!(asked, [3, 9, 1]);
+        assert!(version.is_deeper(0, b"n") && version.is_deeper(1, b"n"));
+        assert!(!version.is_deeper(2, b"n") && !version.is_deeper(0, b"c"));
+    }
+
+    #[test]
+    fn what_breaks_a_version_is_named() {
+        let overlap = [(1, table(1, "a", "m", 1)), (1, table(2, "m", "z", 2))];
+        assert_eq!(Version::from_tables(overlap, &[]).err(), Some("two tables of a level overlap"));
+        let level = LEVELS as u8;
+        assert!(Version::from_tables([(level, table(1, "a", "m", 1))], &[]).is_err());
+    }
+}

@@ -74,8 +74,12 @@ pub(crate) fn scan(fs: &dyn Fs, segment: &Segment, end_seq: Option<u64>) -> Resu
         None => {
             let mut at = offset + FRAME_ALIGN_BYTES;
             while at < read as u64 {
+                // What a frame can say of itself is checked, so that a value that looks like a
+                // frame hardly passes for one.
                 if let Some((header, _)) = frame_at(&bytes, at, segment.number)
-                    && header.synced_offset > offset
+                    && header.first_seq >= scan.next_seq
+                    && header.synced_offset.is_multiple_of(FRAME_ALIGN_BYTES)
+                    && (offset + 1..=at).contains(&header.synced_offset)
                 {
                     return Err(Error::corrupt(path, offset, "a synced frame is damaged"));
                 }

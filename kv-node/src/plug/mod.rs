@@ -8,8 +8,10 @@
 
 pub mod clock;
 pub mod contract;
+pub mod discovery;
 pub mod exec;
 pub mod inproc;
+pub mod lsm;
 pub mod memory;
 pub mod rng;
 pub mod storage;

@@ -213,6 +213,8 @@ pub enum StorageError {
     /// The memory or disk limit is reached: nothing was written, reads go on. Free space or raise
     /// the limit.
     Full(String),
+    /// The disk does not keep up with the writes: nothing was written. Retry with back-off.
+    Busy(String),
     /// A sync or append failed: what was not acknowledged may or may not be there after a restart,
     /// and no further write is taken. Restart the node, look at its disk.
     Poisoned(String),
@@ -228,6 +230,7 @@ impl std::fmt::Display for StorageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Full(what) => write!(f, "storage is full: {what}"),
+            Self::Busy(what) => write!(f, "storage does not keep up: {what}"),
             Self::Poisoned(what) => write!(f, "storage takes no more writes: {what}"),
             Self::Damaged(what) => write!(f, "stored data is damaged: {what}"),
             Self::Io(what) => write!(f, "storage could not be read: {what}"),

@@ -174,7 +174,9 @@ fn told(complete: bool, stored: Option<&[u8]>, uncovered: &[Dot]) -> PeerOut {
 
 fn op_failure(error: &StorageError) -> OpFailure {
     match error {
-        StorageError::Full(_) | StorageError::Closed => OpFailure::Storage(error.to_string()),
+        StorageError::Full(_) | StorageError::Busy(_) | StorageError::Closed => {
+            OpFailure::Storage(error.to_string())
+        }
         _ => OpFailure::Unknown(error.to_string()),
     }
 }

@@ -4,6 +4,7 @@
 //! gathered while the previous calls were in flight goes out as one call with many operations; no
 //! timer delays any. An answer, or the reason why there is none, always comes back, exactly once.
 
+mod accept;
 pub mod codec;
 mod lane;
 mod link;

@@ -5,12 +5,9 @@
 //! connection, dialled when first needed; two thousand calls a second with many operations each
 //! leave it idle most of the time.
 //!
-//! Handlers run inside their connection's task, which saves a task for each call, where their
-//! operations are leaves (they wait for nothing but this node's disk). Others run as tasks of
-//! their own: a caller that goes away must not stop a forwarded write half-way.
+//! This is the dialling side and the settings; `accept` is the other side.
 //!
-//! Invariant: nothing that a stranger sends is parsed before the handshake, which reads messages
-//! of fixed size within `handshake_ms_max`.
+//! Invariant: a call that may have reached its peer is never reported as `NotSent`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -21,20 +18,19 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use kv_client::codec::{FRAME_BYTES_MAX_DEFAULT, framed};
 use kv_client::dial::{DialOptions, dial};
-use kv_client::handshake::{self, HandshakeError};
-use kv_client::service::{ServeLimits, serve};
+use kv_client::service::ServeLimits;
 use kv_client::{Role, Secret};
 use parking_lot::Mutex;
 use tarpc::client::RpcError;
-use tarpc::context::Context;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
-use super::codec::{Ops, fitting};
-use super::service::{PeerService, PeerServiceClient};
+use super::accept::accept;
+use super::codec::Ops;
+use super::service::PeerServiceClient;
 use crate::plug::transport::{PeerAddress, PeerHandler, Transport};
-use crate::wire::{CallFailure, Envelope, PeerOp, PeerReply, PeerRequest};
+use crate::wire::{CallFailure, PeerReply, PeerRequest};
 
 /// Settings of the transport.
 #[derive(Clone, Debug)]
@@ -111,9 +107,9 @@ pub struct TarpcTransport {
     accepting: Mutex<Option<Accepting>>,
 }
 
-struct Shared {
-    config: TarpcConfig,
-    figures: TransportFigures,
+pub(super) struct Shared {
+    pub(super) config: TarpcConfig,
+    pub(super) figures: TransportFigures,
 }
 
 struct Accepting {
@@ -326,112 +322,6 @@ fn describe(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-async fn accept(
-    listener: TcpListener,
-    shared: Arc<Shared>,
-    doors: BTreeMap<Role, Arc<dyn Door>>,
-    handler: Arc<dyn PeerHandler>,
-) {
-    let strangers = Arc::new(Semaphore::new(shared.config.handshakes_max));
-    let welcome = Arc::new(Semaphore::new(shared.config.connections_max));
-    let doors = Arc::new(doors);
-    // Dropped with this task, and every connection with it.
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Such as too many open files: wait for some to close.
-                tracing::warn!(%error, "could not accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Ok(stranger) = Arc::clone(&strangers).try_acquire_owned() else {
-            shared.figures.refused_full.fetch_add(1, Ordering::Relaxed);
-            continue;
-        };
-        let (shared, doors) = (Arc::clone(&shared), Arc::clone(&doors));
-        let (welcome, handler) = (Arc::clone(&welcome), Arc::clone(&handler));
-        connections.spawn(async move {
-            let Some((stream, role)) = greet(stream, &shared, &doors).await else { return };
-            drop(stranger);
-            let Ok(_place) = welcome.try_acquire() else {
-                shared.figures.refused_full.fetch_add(1, Ordering::Relaxed);
-                return;
-            };
-            shared.figures.accepted.fetch_add(1, Ordering::Relaxed);
-            let limits = ServeLimits {
-                frame_bytes_max: shared.config.frame_bytes_max,
-                calls_in_flight_max: shared.config.calls_in_flight_max,
-            };
-            if let Some(door) = doors.get(&role) {
-                door.attend(stream, limits).await;
-            } else {
-                let frame_bytes_max = limits.frame_bytes_max;
-                serve(stream, limits, PeerServer { handler, frame_bytes_max }.serve()).await;
-            }
-        });
-    }
-}
-
-async fn greet(
-    mut stream: TcpStream,
-    shared: &Shared,
-    doors: &BTreeMap<Role, Arc<dyn Door>>,
-) -> Option<(TcpStream, Role)> {
-    let Shared { config, figures } = shared;
-    let serves = |role| role == Role::Peer || doors.contains_key(&role);
-    let greeting = async {
-        stream.set_nodelay(true)?;
-        handshake::accept(&mut stream, &config.secret, serves, handshake::nonce()?).await
-    };
-    let time = Duration::from_millis(config.handshake_ms_max);
-    let refused = match tokio::time::timeout(time, greeting).await {
-        Ok(Ok(role)) => return Some((stream, role)),
-        Ok(Err(error)) => error,
-        Err(_) => HandshakeError::Io(std::io::ErrorKind::TimedOut.into()),
-    };
-    if matches!(refused, HandshakeError::Secret) {
-        figures.refused_secret.fetch_add(1, Ordering::Relaxed);
-        let from = stream.peer_addr().ok();
-        tracing::warn!(?from, "refused a connection that does not know the cluster secret");
-    } else {
-        figures.refused_other.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(%refused, "refused a connection");
-    }
-    None
-}
-
-#[derive(Clone)]
-struct PeerServer {
-    handler: Arc<dyn PeerHandler>,
-    frame_bytes_max: u32,
-}
-
-impl PeerService for PeerServer {
-    async fn call(self, _: Context, envelope: Envelope, ops: Ops) -> PeerReply {
-        let request = PeerRequest { envelope, ops: ops.into_vec() };
-        let leaves = request
-            .ops
-            .iter()
-            .all(|op| matches!(op, PeerOp::Apply { .. } | PeerOp::Read { .. } | PeerOp::Gossip(_)));
-        let reply = if leaves {
-            self.handler.handle(request).await
-        } else {
-            let handler = Arc::clone(&self.handler);
-            match tokio::spawn(async move { handler.handle(request).await }).await {
-                Ok(reply) => reply,
-                // A panic ends this connection: what its handlers hold is not to be trusted.
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                Err(_) => std::future::pending().await,
-            }
-        };
-        fitting(reply, self.frame_bytes_max)
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::plug::transport_contract::suite;
-use crate::wire::PROTOCOL_VERSION;
+use crate::wire::{Envelope, PROTOCOL_VERSION, PeerOp};
 
 fn config(secret: &str) -> TarpcConfig {
     let mut config = TarpcConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));

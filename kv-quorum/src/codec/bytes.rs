@@ -1,6 +1,7 @@
 //! Little-endian fields, read with bounds and written without surprises.
 //!
-//! Invariant: a reader never allocates for a count before it has seen that the bytes for it are there.
+//! Invariant: a reader never allocates for a count before it has seen that the bytes for it are
+//! there.
 
 use crate::dot::{Actor, Dot, HybridTime};
 use crate::error::Error;
@@ -73,6 +74,8 @@ pub(crate) struct Dots<'a> {
 }
 
 impl<'a> Dots<'a> {
+    pub(crate) const EMPTY: Dots<'static> = Dots { dots: &[] };
+
     pub(crate) const fn len(self) -> usize {
         self.dots.len()
     }

@@ -1,18 +1,18 @@
 //! The hot paths, on encoded bytes and without heap allocation.
 //!
-//! A GET peeks, a SET overwrites blindly, a replica joins: nearly always with one live version and one to four entries.
-//! Each function checks the bytes once, takes the short way where the outcome is plain, and otherwise falls back to decode,
-//! join and encode. The tests hold every one of them against the plain way.
+//! A GET peeks, a SET overwrites blindly, a replica joins: nearly always with one live version and
+//! one to four entries. Each function checks the bytes once, takes the short way where the outcome
+//! is plain, and otherwise falls back to decode, join and encode. The tests hold every one of them
+//! against the plain way.
 //!
 //! Invariant: a fast path never answers anything else than the plain way would.
 
-use super::bytes::{dot_bytes, put_dot};
-use super::view::RecordView;
-use super::{DOT_BYTES, HEADER_BYTES, Record, put_header, put_version, version_len};
+use super::bytes::dot_bytes;
+use super::view::EncodedRecord;
+use super::{DOT_BYTES, HEADER_BYTES, put_header, put_version, version_len};
 use crate::dot::{Actor, Dot, HybridTime};
 use crate::error::Error;
 use crate::expiry::Expiry;
-use crate::record::fingerprint_chunk;
 use crate::version::{Draft, Kind, Version};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -64,167 +64,179 @@ pub struct EncodedJoin {
     pub uncovered: Vec<Dot>,
 }
 
-/// The version that GET looks at; `None` for a record without live versions. Checks all the bytes.
+impl EncodedRecord<'_> {
+    /// The version that GET looks at; `None` for a record without live versions.
+    pub fn peek(self) -> Option<Peek> {
+        let first = self.live().next()?;
+        let before = DOT_BYTES * (self.entries().len() + self.exceptions().len());
+        let end = HEADER_BYTES + before + version_len(&first);
+        let len = first.value.map_or(0, <[u8]>::len);
+        Some(Peek {
+            dot: first.dot,
+            kind: first.kind,
+            value: end - len..end,
+            expiry: first.expiry,
+            operation: first.operation,
+            live: self.live_len(),
+        })
+    }
+
+    /// Whether both have the same live dots and registers: what equal fingerprints say, without a
+    /// hash.
+    pub fn same_versions(self, other: EncodedRecord<'_>) -> bool {
+        let key = |version: Version<&[u8]>| (version.dot, version.expiry);
+        self.as_bytes() == other.as_bytes() || self.live().map(key).eq(other.live().map(key))
+    }
+
+    /// Appends to `out` what [`Record::mint_blind`](crate::Record::mint_blind) would make of this:
+    /// `draft` under `dot` over everything that is known here.
+    ///
+    /// # Errors
+    /// [`Error::DotNotNew`]; nothing was appended then.
+    pub fn overwrite<V: AsRef<[u8]>>(
+        self,
+        dot: Dot,
+        draft: Draft<V>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let version = draft.at(dot);
+        let entries = self.entries();
+        let mut place = entries.len();
+        let mut known = false;
+        for (at, entry) in entries.into_iter().enumerate() {
+            if entry.actor >= dot.actor {
+                place = at;
+                known = entry.actor == dot.actor;
+                if known && dot.time <= entry.time {
+                    return Err(Error::DotNotNew);
+                }
+                break;
+            }
+        }
+        if dot.time == HybridTime::ZERO {
+            return Err(Error::DotNotNew);
+        }
+        let count = entries.len() + usize::from(!known);
+        let exceptions = self.exceptions();
+        let dots = DOT_BYTES * (count + exceptions.len());
+        out.reserve(HEADER_BYTES + dots + version_len(&version));
+        put_header(out, 1, count, exceptions.len());
+        let (before, rest) = entries.as_bytes().split_at(place * DOT_BYTES);
+        let after = if known { rest.get(DOT_BYTES..).unwrap_or_default() } else { rest };
+        out.extend_from_slice(before);
+        out.extend_from_slice(&dot_bytes(dot));
+        out.extend_from_slice(after);
+        out.extend_from_slice(exceptions.as_bytes());
+        put_version(out, place, &version);
+        Ok(())
+    }
+
+    /// Joins the `incoming` record into this stored one. Only [`JoinOutcome::Merged`] appends to
+    /// `out`; the other two name bytes that the caller has. Cannot fail: both are checked.
+    pub fn join(self, incoming: EncodedRecord<'_>, out: &mut Vec<u8>) -> EncodedJoin {
+        if self.as_bytes() == incoming.as_bytes() {
+            return EncodedJoin { outcome: JoinOutcome::Unchanged, uncovered: Vec::new() };
+        }
+        if absorbs(incoming, self) {
+            return EncodedJoin { outcome: JoinOutcome::Incoming, uncovered: Vec::new() };
+        }
+        if absorbs(self, incoming) {
+            let dots = self.live().map(|version| version.dot);
+            let uncovered = dots.filter(|dot| !incoming.covers(*dot)).collect();
+            return EncodedJoin { outcome: JoinOutcome::Unchanged, uncovered };
+        }
+        let mut record = self.to_record();
+        let joined = record.join(&incoming.to_record());
+        record.encode_into(out);
+        EncodedJoin { outcome: JoinOutcome::Merged, uncovered: joined.uncovered }
+    }
+}
+
+/// [`EncodedRecord::peek`] of bytes that are not yet checked.
 ///
 /// # Errors
 /// [`Error::Truncated`], [`Error::UnknownFormat`] or [`Error::Malformed`].
 pub fn peek(bytes: &[u8]) -> Result<Option<Peek>, Error> {
-    let view = RecordView::parse(bytes)?;
-    let Some(first) = view.live().next() else { return Ok(None) };
-    let start = HEADER_BYTES + DOT_BYTES * (view.entries().len() + view.exceptions().len());
-    let len = first.value.map_or(0, <[u8]>::len);
-    let end = start + version_len(&first);
-    Ok(Some(Peek {
-        dot: first.dot,
-        kind: first.kind,
-        value: end - len..end,
-        expiry: first.expiry,
-        operation: first.operation,
-        live: view.live_count(),
-    }))
+    EncodedRecord::parse(bytes).map(EncodedRecord::peek)
 }
 
-/// The latest time that the record covers, of any actor: what a clock is shown before it mints
-/// over the record ([`HybridTime::observe`]). Zero for a record that covers nothing.
+/// [`EncodedRecord::latest`] of bytes that are not yet checked.
 ///
 /// # Errors
 /// [`Error::Truncated`], [`Error::UnknownFormat`] or [`Error::Malformed`].
 pub fn latest_of(bytes: &[u8]) -> Result<HybridTime, Error> {
-    let entries = RecordView::parse(bytes)?.entries();
-    Ok(entries.into_iter().map(|entry| entry.time).max().unwrap_or(HybridTime::ZERO))
+    EncodedRecord::parse(bytes).map(EncodedRecord::latest)
 }
 
-/// Feeds `sink` what [`Record::fingerprint`] feeds it for the same record.
-///
-/// # Errors
-/// [`Error::Truncated`], [`Error::UnknownFormat`] or [`Error::Malformed`]; nothing was fed then.
-pub fn fingerprint_of(bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), Error> {
-    for version in RecordView::parse(bytes)?.live() {
-        sink(&fingerprint_chunk(version.dot, version.expiry));
-    }
-    Ok(())
-}
-
-/// Up to which time an encoded record's vector covers the dots of `actor`; zero for none of them. A
-/// replica that is shown more dots of its own tenure than it holds has forgotten some.
+/// [`EncodedRecord::covered_until`] of bytes that are not yet checked.
 ///
 /// # Errors
 /// [`Error::Truncated`], [`Error::UnknownFormat`] or [`Error::Malformed`].
 pub fn covered_until(bytes: &[u8], actor: Actor) -> Result<HybridTime, Error> {
-    let mut entries = RecordView::parse(bytes)?.entries().into_iter();
-    let entry = entries.find(|entry| entry.actor == actor);
-    Ok(entry.map_or(HybridTime::ZERO, |entry| entry.time))
+    EncodedRecord::parse(bytes).map(|record| record.covered_until(actor))
 }
 
-/// Whether two encoded records, or absences, have the same live dots and registers: what equal
-/// fingerprints say, without a hash.
+/// [`EncodedRecord::fingerprint`] of bytes that are not yet checked.
+///
+/// # Errors
+/// [`Error::Truncated`], [`Error::UnknownFormat`] or [`Error::Malformed`]; nothing was fed then.
+pub fn fingerprint_of(bytes: &[u8], sink: impl FnMut(&[u8])) -> Result<(), Error> {
+    EncodedRecord::parse(bytes).map(|record| record.fingerprint(sink))
+}
+
+/// [`EncodedRecord::same_versions`] of bytes that are not yet checked, or of absences, which have
+/// no versions.
 ///
 /// # Errors
 /// [`Error::Truncated`], [`Error::UnknownFormat`] or [`Error::Malformed`].
 pub fn same_versions(a: Option<&[u8]>, b: Option<&[u8]>) -> Result<bool, Error> {
-    let parse = |bytes: Option<_>| bytes.map(RecordView::parse).transpose();
-    let first = parse(a)?;
-    if a == b {
+    let a = a.map(EncodedRecord::parse).transpose()?;
+    if a.map(EncodedRecord::as_bytes) == b {
         return Ok(true);
     }
-    let (a, b) = (first, parse(b)?);
-    let key = |version: Version<&[u8]>| (version.dot, version.expiry);
-    let a = a.into_iter().flat_map(|view| view.live().map(key));
-    let b = b.into_iter().flat_map(|view| view.live().map(key));
-    Ok(a.eq(b))
+    let b = b.map(EncodedRecord::parse).transpose()?;
+    Ok(match (a, b) {
+        (Some(a), Some(b)) => a.same_versions(b),
+        (one, other) => one.or(other).is_none_or(|record| record.live_len() == 0),
+    })
 }
 
-/// Appends to `out` the record that [`Record::mint_blind`] would make of `existing`: `draft`
-/// under `dot` over everything that is known.
+/// [`EncodedRecord::overwrite`] of bytes that are not yet checked, or of nothing.
 ///
 /// # Errors
-/// [`Error::DotNotNew`], or what decoding `existing` says; nothing was appended then.
+/// [`Error::DotNotNew`], or what checking `existing` says; nothing was appended then.
 pub fn blind_overwrite<V: AsRef<[u8]>>(
     existing: Option<&[u8]>,
     dot: Dot,
     draft: Draft<V>,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let version = draft.at(dot);
-    let own = version_len(&version);
-    let Some(existing) = existing else {
-        if dot.time == HybridTime::ZERO {
-            return Err(Error::DotNotNew);
-        }
-        out.reserve(HEADER_BYTES + DOT_BYTES + own);
-        put_header(out, 1, 1, 0);
-        put_dot(out, dot);
-        put_version(out, 0, &version);
-        return Ok(());
-    };
-    let view = RecordView::parse(existing)?;
-    let entries = view.entries();
-    let mut place = entries.len();
-    let mut known = false;
-    for (at, entry) in entries.into_iter().enumerate() {
-        if entry.actor >= dot.actor {
-            place = at;
-            known = entry.actor == dot.actor;
-            if known && dot.time <= entry.time {
-                return Err(Error::DotNotNew);
-            }
-            break;
-        }
+    match existing {
+        Some(existing) => EncodedRecord::parse(existing)?.overwrite(dot, draft, out),
+        None => EncodedRecord::EMPTY.overwrite(dot, draft, out),
     }
-    if dot.time == HybridTime::ZERO {
-        return Err(Error::DotNotNew);
-    }
-    let count = entries.len() + usize::from(!known);
-    let exceptions = view.exceptions();
-    out.reserve(HEADER_BYTES + DOT_BYTES * (count + exceptions.len()) + own);
-    put_header(out, 1, count, exceptions.len());
-    let (before, rest) = entries.as_bytes().split_at(place * DOT_BYTES);
-    let after = if known { rest.get(DOT_BYTES..).unwrap_or_default() } else { rest };
-    out.extend_from_slice(before);
-    out.extend_from_slice(&dot_bytes(dot));
-    out.extend_from_slice(after);
-    out.extend_from_slice(exceptions.as_bytes());
-    put_version(out, place, &version);
-    Ok(())
 }
 
-/// Joins the `incoming` record into the `stored` one (`None` when there is none). Only
-/// [`JoinOutcome::Merged`] appends to `out`; the other two name bytes that the caller has.
+/// [`EncodedRecord::join`] of bytes that are not yet checked; `stored` is `None` when there is
+/// nothing, and then the incoming bytes are the join.
 ///
 /// # Errors
-/// What decoding either says; nothing was appended then.
+/// What checking either says; nothing was appended then.
 pub fn join_encoded(
     stored: Option<&[u8]>,
     incoming: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<EncodedJoin, Error> {
-    let theirs = RecordView::parse(incoming)?;
+    let theirs = EncodedRecord::parse(incoming)?;
     let Some(stored) = stored else {
         return Ok(EncodedJoin { outcome: JoinOutcome::Incoming, uncovered: Vec::new() });
     };
-    if stored == incoming {
-        return Ok(EncodedJoin { outcome: JoinOutcome::Unchanged, uncovered: Vec::new() });
-    }
-    let mine = RecordView::parse(stored)?;
-    let uncovered = || {
-        let dots = mine.live().map(|version| version.dot);
-        dots.filter(|dot| !theirs.covers(*dot)).collect()
-    };
-    if absorbs(theirs, mine) {
-        return Ok(EncodedJoin { outcome: JoinOutcome::Incoming, uncovered: Vec::new() });
-    }
-    if absorbs(mine, theirs) {
-        return Ok(EncodedJoin { outcome: JoinOutcome::Unchanged, uncovered: uncovered() });
-    }
-    let mut record = Record::decode(stored)?;
-    let joined = record.join(&Record::decode(incoming)?);
-    record.encode_into(out);
-    Ok(EncodedJoin { outcome: JoinOutcome::Merged, uncovered: joined.uncovered })
+    Ok(EncodedRecord::parse(stored)?.join(theirs, out))
 }
 
 /// Whether the join of the two is `big` as it is; may say no where it is. Exceptions go the plain
 /// way.
-fn absorbs(big: RecordView<'_>, small: RecordView<'_>) -> bool {
+fn absorbs(big: EncodedRecord<'_>, small: EncodedRecord<'_>) -> bool {
     if !big.exceptions().is_empty() || !small.exceptions().is_empty() {
         return false;
     }

@@ -2,23 +2,27 @@
 //!
 //! ```text
 //! header      format u8 = 1 | zero [u8; 3] | live u32 | entries u32 | exceptions u32       16 B
-//! entries     node u64 | tenure u64 | time u64, strictly ascending by (node, tenure)       24 B each
-//! exceptions  node u64 | tenure u64 | time u64, strictly ascending by (time, node, tenure) 24 B each
-//! live        strictly descending by (time, node, tenure): the one that GET shows is first
+//! entries     node u64 | tenure u64 | time u64, ascending by (node, tenure)        24 B each
+//! exceptions  node u64 | tenure u64 | time u64, ascending by (time, node, tenure)  24 B each
+//! live        descending by (time, node, tenure): the one that GET shows is first
 //!   time u64 | entry u32 | value bytes u32 | kind u8 | flags u8 | zero u16                 20 B
 //!   [stamp u64 | expires_at_ms u64]   flag 1: there is a register; flag 2: it has an end   16 B
 //!   [operation u64]                   flag 4                                                8 B
 //!   value
 //! ```
 //!
-//! `entry` is the place of the version's actor among the entries. Fixed widths and the winner first, because the hot paths
-//! ([`peek`], [`blind_overwrite`], [`join_encoded`]) work on these bytes and build no record.
+//! `entry` is the place of the version's actor among the entries. Fixed widths and the winner
+//! first, because the hot paths ([`peek`], [`blind_overwrite`], [`join_encoded`]) work on these
+//! bytes and build no record.
 //!
-//! Invariant: one record has one form. A decoder refuses every other, so equal records are equal bytes.
+//! Invariant: one record has one form. A decoder refuses every other, so equal records are equal
+//! bytes.
 
 pub(crate) mod bytes;
 mod fast;
 mod view;
+
+pub use view::EncodedRecord;
 
 pub use fast::{
     EncodedJoin, JoinOutcome, Peek, blind_overwrite, covered_until, fingerprint_of, join_encoded,
@@ -34,7 +38,6 @@ use crate::vector::VersionVector;
 use crate::version::Version;
 use alloc::vec::Vec;
 use bytes::{DOT_BYTES, put_dot, put_u32, u32_of};
-use view::RecordView;
 
 pub(crate) const FORMAT: u8 = 1;
 pub(crate) const HEADER_BYTES: usize = 16;
@@ -96,14 +99,20 @@ impl<'a> Record<&'a [u8]> {
     /// # Errors
     /// [`Error::Truncated`], [`Error::UnknownFormat`] or [`Error::Malformed`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
-        let view = RecordView::parse(bytes)?;
-        let vector = view.entries().map(|dot| (dot.actor, dot.time)).collect();
+        EncodedRecord::parse(bytes).map(EncodedRecord::to_record)
+    }
+}
+
+impl<'a> EncodedRecord<'a> {
+    /// The record; its values are borrowed.
+    pub fn to_record(self) -> Record<&'a [u8]> {
+        let vector = self.entries().map(|dot| (dot.actor, dot.time)).collect();
         let coverage = VersionVector::from_sorted(vector)
-            .and_then(|vector| Context::from_sorted(vector, view.exceptions().collect()))
-            .ok_or(Error::Malformed)?;
-        let mut live = Vec::with_capacity(view.live_count());
-        live.extend(view.live());
-        Ok(Self::from_checked(coverage, live))
+            .and_then(|vector| Context::from_sorted(vector, self.exceptions().collect()));
+        assert!(coverage.is_some(), "the form was checked");
+        let mut live = Vec::with_capacity(self.live_len());
+        live.extend(self.live());
+        Record::from_checked(coverage.unwrap_or_default(), live)
     }
 }
 

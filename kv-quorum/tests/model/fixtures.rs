@@ -1,6 +1,7 @@
 //! The encoded forms, pinned: what version 1 wrote once, every release reads and writes.
 //!
-//! `testdata/codec/*.txt` hold one form a line: a name and hexadecimal bytes. A change of these files is a change of format.
+//! `testdata/codec/*.txt` hold one form a line: a name and hexadecimal bytes. A change of these
+//! files is a change of format.
 
 use kv_quorum::{
     Actor, Context, Dot, Draft, Error, Expiry, HybridTime, Kind, Limits, Record, VersionVector,

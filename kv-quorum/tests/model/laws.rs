@@ -1,12 +1,13 @@
-//! Laws, for arbitrary records: any coverage with exceptions, any live versions under it, registers, dropped bytes, twins.
+//! Laws, for arbitrary records: any coverage with exceptions, any live versions under it,
+//! registers, dropped bytes, twins.
 //!
-//! Four actors with six times each make a small universe, in which dots are shared often. The bytes of a version are a
-//! function of its dot, as they are in life.
+//! Four actors with six times each make a small universe, in which dots are shared often. The bytes
+//! of a version are a function of its dot, as they are in life.
 
 use kv_quorum::{
-    Actor, Context, Dot, Draft, Error, Expiry, HybridTime, JoinOutcome, Kind, Limits, Mark, Record,
-    Version, VersionVector, blind_overwrite, fingerprint_of, join_encoded, latest_of, peek,
-    same_versions,
+    Actor, Context, Dot, Draft, EncodedRecord, Error, Expiry, HybridTime, JoinOutcome, Kind,
+    Limits, Mark, Record, Version, VersionVector, blind_overwrite, covered_until, fingerprint_of,
+    join_encoded, latest_of, peek, same_versions,
 };
 use proptest::prelude::*;
 
@@ -83,12 +84,18 @@ fn owned(bytes: &[u8]) -> Held {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(400)
+    })]
 
     #[test]
-    fn a_join_is_commutative_associative_and_idempotent(a in record(), b in record(), c in record()) {
+    fn a_join_is_commutative_associative_and_idempotent(
+        a in record(), b in record(), c in record(),
+    ) {
         prop_assert_eq!(joined(&a, &b).to_bytes(), joined(&b, &a).to_bytes());
-        prop_assert_eq!(joined(&joined(&a, &b), &c).to_bytes(), joined(&a, &joined(&b, &c)).to_bytes());
+        let (ab, bc) = (joined(&a, &b), joined(&b, &c));
+        prop_assert_eq!(joined(&ab, &c).to_bytes(), joined(&a, &bc).to_bytes());
         prop_assert_eq!(joined(&a, &a).to_bytes(), a.to_bytes());
         prop_assert_eq!(joined(&joined(&a, &b), &b).to_bytes(), joined(&a, &b).to_bytes());
     }
@@ -168,7 +175,9 @@ proptest! {
         let ab = joined(&a, &b);
         let mut overwritten = ab.clone();
         overwritten.mint_blind(dot(9, 9), Draft::string(vec![1])).expect("new");
-        for (stored, incoming) in [(&a, &b), (&ab, &b), (&b, &ab), (&ab, &c), (&overwritten, &ab), (&ab, &overwritten)] {
+        let over = &overwritten;
+        let pairs = [(&a, &b), (&ab, &b), (&b, &ab), (&ab, &c), (over, &ab), (&ab, over)];
+        for (stored, incoming) in pairs {
             let (bytes, new) = (stored.to_bytes(), incoming.to_bytes());
             let mut plain = stored.clone();
             let told = plain.join(incoming);
@@ -198,9 +207,12 @@ proptest! {
     }
 
     #[test]
-    fn an_encoded_overwrite_is_the_plain_one(a in record(), actor in 0..ACTORS + 1, time in 0..TIMES + 2, op in any::<Option<u64>>()) {
+    fn an_encoded_overwrite_is_the_plain_one(
+        a in record(), actor in 0..ACTORS + 1, time in 0..TIMES + 2, op in any::<Option<u64>>(),
+    ) {
         let at = dot(actor, time);
-        let draft = || Draft::string(b"new".to_vec()).by_operation(op).expiring(Expiry::at(at.time, 9));
+        let expiry = Expiry::at(at.time, 9);
+        let draft = || Draft::string(b"new".to_vec()).by_operation(op).expiring(expiry);
         let mut out = b"kept".to_vec();
         let fast = blind_overwrite(Some(&a.to_bytes()), at, draft(), &mut out);
         let mut plain = a.clone();
@@ -220,7 +232,9 @@ proptest! {
     }
 
     #[test]
-    fn what_is_read_in_place_is_what_the_record_says(a in record(), b in record(), now in 0..100u64) {
+    fn what_is_read_in_place_is_what_the_record_says(
+        a in record(), b in record(), now in 0..100u64,
+    ) {
         let (bytes, other) = (a.to_bytes(), b.to_bytes());
         let found = peek(&bytes).expect("our own bytes");
         prop_assert_eq!(found.is_some(), a.winner().is_some());
@@ -230,7 +244,8 @@ proptest! {
             prop_assert_eq!(found.expiry, winner.expiry);
             prop_assert_eq!(found.operation, winner.operation);
             prop_assert_eq!(found.live, a.live().len());
-            prop_assert_eq!(&bytes[found.value.clone()], winner.value.as_deref().unwrap_or_default());
+            let value = winner.value.as_deref().unwrap_or_default();
+            prop_assert_eq!(&bytes[found.value.clone()], value);
             prop_assert_eq!(found.shown(now).map(|at| bytes[at].to_vec()), a.shown(now).cloned());
         }
         let mut fed = Vec::new();
@@ -240,10 +255,14 @@ proptest! {
         prop_assert_eq!(same_versions(Some(&bytes), Some(&other)), Ok(same));
         prop_assert_eq!(same_versions(Some(&bytes), None), Ok(a.live().is_empty()));
         prop_assert_eq!(latest_of(&bytes), Ok(a.coverage().vector().latest()));
+        for actor in (0..=ACTORS).map(|actor| dot(actor, 1).actor) {
+            let until = a.coverage().vector().time_of(actor);
+            prop_assert_eq!(covered_until(&bytes, actor), Ok(until));
+        }
     }
 
     #[test]
-    fn dropping_bytes_and_collecting_coverage_make_no_difference_to_digests(a in record(), now in 0..200u64) {
+    fn dropping_bytes_makes_no_difference_to_digests(a in record(), now in 0..200u64) {
         let mut dropped = a.clone();
         dropped.drop_expired(now, 20);
         prop_assert_eq!(fingerprint(&dropped), fingerprint(&a));
@@ -341,6 +360,14 @@ fn expiry_follows_dots_and_never_mints() {
     assert_eq!(record.expire(&[dot(1, 1)], later, 50), 0, "no bytes, no later register");
     record.join(&extended);
     assert_eq!(record.shown(160), Some(&b"v".to_vec()), "bytes win over none");
+}
+
+#[test]
+fn the_empty_record_is_one_form() {
+    let empty = Held::new().to_bytes();
+    assert_eq!(EncodedRecord::EMPTY.as_bytes(), empty);
+    assert_eq!(EncodedRecord::EMPTY.to_record(), Record::decode(&empty).expect("our own bytes"));
+    assert_eq!(EncodedRecord::EMPTY.peek(), None);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The proofs of this crate, in one binary: models of records and of quorums, laws as properties, fixtures of the encoded forms,
-//! and tables for the trackers.
+//! The proofs of this crate, in one binary: models of records and of quorums, laws as properties,
+//! fixtures of the encoded forms, and tables for the trackers.
 
 #[cfg(test)]
 mod fixtures;

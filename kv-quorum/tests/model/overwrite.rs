@@ -1,16 +1,18 @@
-//! Blind SETs and GETs of one key on three replicas, at R = W = 2: clocks skewed by seconds, crashes, a wiped disk, cut links,
-//! calls and answers that are lost or late.
+//! Blind SETs and GETs of one key on three replicas, at R = W = 2: clocks skewed by seconds,
+//! crashes, a wiped disk, cut links, calls and answers that are lost or late.
 //!
-//! The real trackers drive the real encoded records; the network and the scheduler are a seeded list of messages. What must hold:
+//! The real trackers drive the real encoded records; the network and the scheduler are a seeded
+//! list of messages. What must hold:
 //!
-//! 1. A GET is never answered by a SET that is older than one acknowledged before the GET began. Older means that it had
-//!    ended before the other began; a SET whose outcome is not known may take effect at any time. While clocks heed each
-//!    other (what is minted is above what it replaces), the same holds for a SET that was only *shown* before.
+//! 1. A GET is never answered by a SET that is older than one acknowledged before the GET began.
+//!    Older means that it had ended before the other began; a SET whose outcome is not known may
+//!    take effect at any time. While clocks heed each other (what is minted is above what it
+//!    replaces), the same holds for a SET that was only *shown* before.
 //! 2. Reads never go back: what a later GET shows covers everything that an earlier one showed.
 //! 3. A SET mints at most twice, and every operation ends.
 //!
-//! Planted and found: no second mint, answers weighed that come from a replica which lost its disk, and reads that do not
-//! write back.
+//! Planted and found: no second mint, answers weighed that come from a replica which lost its disk,
+//! and reads that do not write back.
 
 use crate::support::Rng;
 use kv_quorum::{

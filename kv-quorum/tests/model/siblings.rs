@@ -1,12 +1,14 @@
 //! Records against the truth derived from all dots and contexts.
 //!
-//! Beside each record the model keeps the *set* of dots that its holder has heard of, and for each dot the set that its
-//! writer had been shown. What is live is then plain: a dot that was heard of and that no write heard of had been shown.
-//! After every step every record must hold exactly these. The set does not know of vectors, tenures or exceptions, so
-//! whatever these get wrong shows.
+//! Beside each record the model keeps the *set* of dots that its holder has heard of, and for each
+//! dot the set that its writer had been shown. What is live is then plain: a dot that was heard of
+//! and that no write heard of had been shown. After every step every record must hold exactly
+//! these. The set does not know of vectors, tenures or exceptions, so whatever these get wrong
+//! shows.
 //!
-//! Three mistakes can be planted, and each must be found: names that outlive a loss, vectors that travel without the live
-//! values under them, and a PUT that answers with the whole vector of the record.
+//! Mistakes can be planted, and each must be found: names that outlive a loss, a lost tail or a
+//! handover, vectors that travel without the live values under them, and a PUT that answers with
+//! the whole vector of the record.
 
 use crate::support::Rng;
 use kv_quorum::{
@@ -22,8 +24,12 @@ const SKEW_MS_MAX: u64 = 60;
 /// Mistakes to plant.
 #[derive(Clone, Copy, Default)]
 struct Mistakes {
-    /// A node keeps its name when it forgets, and when it holds the partition anew.
-    no_tenures: bool,
+    /// A node keeps its name when all is lost.
+    same_name_after_loss: bool,
+    /// A node keeps its name when an unsynced tail is lost and the directory kept.
+    same_name_after_lost_tail: bool,
+    /// A node keeps its name when it falls back twice, or gives away and gets back.
+    same_name_after_handover: bool,
     /// Now and then a vector travels without its live values.
     vector_without_values: bool,
     /// The context of a PUT's answer is all that the record covers.
@@ -247,9 +253,10 @@ impl World {
 
     /// A wiped disk, the restart of an in-memory engine.
     fn forget_everything(&mut self, at: usize) {
-        self.nodes[at].copy = Copy::default();
-        self.nodes[at].history.clear();
-        self.begin_tenure(at);
+        self.drop_all(at);
+        if !self.mistakes.same_name_after_loss {
+            self.begin_tenure(at);
+        }
     }
 
     /// An unsynced tail is lost; the directory, and with it the clock's lease, is kept.
@@ -263,7 +270,9 @@ impl World {
         if let Some(copy) = history.pop() {
             self.nodes[at].copy = copy;
         }
-        self.begin_tenure(at);
+        if !self.mistakes.same_name_after_lost_tail {
+            self.begin_tenure(at);
+        }
     }
 
     /// A displaced primary, or a fallback whose hint was delivered: it hands over and drops what
@@ -273,7 +282,10 @@ impl World {
         let to = (at + 1 + self.rng.below(NODES - 1)) % NODES;
         let copy = self.nodes[at].copy.clone();
         self.arrive(to, copy);
-        self.forget_everything(at);
+        self.drop_all(at);
+        if !self.mistakes.same_name_after_handover {
+            self.begin_tenure(at);
+        }
         if self.rng.chance(50) {
             self.blind(at);
         }
@@ -284,9 +296,12 @@ impl World {
     }
 
     fn begin_tenure(&mut self, at: usize) {
-        if !self.mistakes.no_tenures {
-            self.nodes[at].actor.tenure = self.rng.draw();
-        }
+        self.nodes[at].actor.tenure = self.rng.draw();
+    }
+
+    fn drop_all(&mut self, at: usize) {
+        self.nodes[at].copy = Copy::default();
+        self.nodes[at].history.clear();
     }
 
     /// EXPIRE of what one replica showed, on another that may never have had it, or have it still.
@@ -388,7 +403,17 @@ fn records_hold_what_all_dots_and_contexts_say() {
 
 #[test]
 fn a_name_that_outlives_a_loss_is_found() {
-    assert!(is_found(Mistakes { no_tenures: true, ..Mistakes::default() }));
+    assert!(is_found(Mistakes { same_name_after_loss: true, ..Mistakes::default() }));
+}
+
+#[test]
+fn a_name_that_outlives_a_lost_tail_is_found() {
+    assert!(is_found(Mistakes { same_name_after_lost_tail: true, ..Mistakes::default() }));
+}
+
+#[test]
+fn a_name_that_outlives_a_handover_is_found() {
+    assert!(is_found(Mistakes { same_name_after_handover: true, ..Mistakes::default() }));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Tables for plans and trackers: what goes in, and what must come out, as text (after raft-rs's and pebble's data-driven tests).
+//! Tables for plans and trackers: what goes in, and what must come out, as text (after raft-rs's
+//! and pebble's data-driven tests).
 //!
 //! ```text
 //! case <name>                      a new one; what follows belongs to it
@@ -6,8 +7,8 @@
 //! <input> -> <expected>
 //! ```
 //!
-//! Nodes are letters. A record is written by its live dots, node and time: `a5|b7` are siblings, `a5>b7` was overwritten,
-//! `-` is nothing.
+//! Nodes are letters. A record is written by its live dots, node and time: `a5|b7` are siblings,
+//! `a5>b7` was overwritten, `-` is nothing.
 
 use kv_quorum::{
     Actor, Context, Dot, Draft, HybridTime, Mark, Plan, ReadBody, ReadOutcome, ReadReply, ReadStep,

@@ -1,0 +1,60 @@
+//! How the threads that flush and compact are woken, and what stops them.
+//!
+//! Invariant: what was added before a thread looked for work is never slept over.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::Error;
+
+/// Wakes the threads that flush and compact.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    state: Mutex<WorkState>,
+    wake: Condvar,
+    closing: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct WorkState {
+    /// Rises whenever there may be something to do.
+    added: u64,
+    compaction_stopped: Option<Error>,
+}
+
+impl Work {
+    /// There may be something to do.
+    pub(crate) fn add(&self) {
+        self.state.lock().added += 1;
+        self.wake.notify_all();
+    }
+
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.add();
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn compaction_stopped(&self) -> Option<Error> {
+        self.state.lock().compaction_stopped.clone()
+    }
+
+    /// Compaction met damage: it does not go on. Reads beside the damage are right.
+    pub(crate) fn stop_compaction(&self, error: Error) {
+        self.state.lock().compaction_stopped = Some(error);
+    }
+
+    /// Sleeps until something was added after `seen`; false when the engine closes.
+    pub(crate) fn wait(&self, seen: &mut u64) -> bool {
+        let mut state = self.state.lock();
+        while state.added == *seen && !self.is_closing() {
+            self.wake.wait(&mut state);
+        }
+        *seen = state.added;
+        !self.is_closing()
+    }
+}

@@ -1,0 +1,229 @@
+//! The rules between settings, and what they come to: addresses parsed, secrets read.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use kv_client::Secret;
+
+use super::ConfigError;
+use super::settings::{Config, Preset};
+use crate::cluster::birth::BirthPlan;
+use crate::cluster::record::{Durability, KeyspaceSettings, LevelSetting};
+use crate::keys::DEFAULT_KEYSPACE;
+use crate::plug::lsm::{LsmDurability, LsmEngine};
+use crate::plug::memory::MemoryConfig;
+
+/// Partitions of a cluster, at most: one a slot.
+const PARTITIONS_MAX: u16 = 16_384;
+/// A pair limit is at most so much: 1 MiB.
+const PAIR_BYTES_LIMIT: u32 = 1 << 20;
+
+/// What sound settings come to.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Where Redis clients are listened for.
+    pub resp: Option<SocketAddr>,
+    /// Where peers are listened for.
+    pub rpc: SocketAddr,
+    /// Where metrics and health are asked for.
+    pub http: Option<SocketAddr>,
+    /// The local address to dial from.
+    pub bind_source: Option<IpAddr>,
+    /// The cluster's secret.
+    pub secret: Secret,
+    /// How many empty nodes begin a cluster.
+    pub bootstrap_expect: u16,
+    /// The cluster that they begin.
+    pub birth: BirthPlan,
+    /// Pace of membership.
+    pub gossip: kv_gossip::Config,
+    /// The LSM engine's settings.
+    pub lsm: kv_lsm::Config,
+    /// When its writes count.
+    pub lsm_durability: LsmDurability,
+    /// The in-memory engine's settings; its hash seed is yet to be drawn.
+    pub memory: MemoryConfig,
+    /// The file with further seeds.
+    pub seeds_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Checks every rule between the settings. `insecure` allows addresses other than loopback.
+    /// Reads the secret's file.
+    ///
+    /// # Errors
+    /// The first rule that does not hold, with the setting to change.
+    pub fn check(&self, insecure: bool) -> Result<Checked, ConfigError> {
+        let resp = optional_address("listen.resp", &self.listen.resp)?;
+        let rpc = address("listen.rpc", &self.listen.rpc)?;
+        let http = optional_address("listen.http", &self.listen.http)?;
+        let secret = self.secret()?;
+        for (key, bound) in [("listen.resp", resp), ("listen.rpc", Some(rpc)), ("listen.http", http)] {
+            let Some(bound) = bound.filter(|bound| !bound.ip().is_loopback()) else { continue };
+            rule(
+                insecure,
+                key,
+                format_args!(
+                    "{bound} is not loopback, and what is sent there is not encrypted (there is no \
+                     TLS yet); listen on 127.0.0.1, or start with --insecure in a network that \
+                     you trust"
+                ),
+            )?;
+        }
+        rule(
+            rpc.ip().is_loopback() || !secret.is_open(),
+            "cluster.secret",
+            "anybody who reaches the rpc port could join without a secret: set cluster.secret_file",
+        )?;
+        let bind_source = self.cluster.bind_source.as_deref().map(parse_ip).transpose()?;
+        rule(self.threads >= 1 && self.threads <= 256, "threads", "from 1 to 256")?;
+        rule(self.request.deadline_ms >= 10, "request.deadline_ms", "at least 10")?;
+        rule(self.resp.clients_max >= 1, "resp.clients_max", "at least 1")?;
+        tracing_subscriber::EnvFilter::try_new(&self.log.level)
+            .map_err(|error| ConfigError::Rule { key: "log.level", why: error.to_string() })?;
+        let local = match self.membership.preset {
+            Preset::Auto => rpc.ip().is_loopback(),
+            Preset::Local => true,
+            Preset::Lan => false,
+        };
+        Ok(Checked {
+            resp,
+            rpc,
+            http,
+            bind_source,
+            secret,
+            bootstrap_expect: self.bootstrap_expect()?,
+            birth: self.birth()?,
+            gossip: if local { kv_gossip::Config::local() } else { kv_gossip::Config::lan(16) },
+            lsm: self.lsm()?,
+            lsm_durability: match self.storage.durability {
+                Durability::Sync => LsmDurability::Sync,
+                Durability::Periodic => LsmDurability::Periodic { ms: self.storage.periodic_ms },
+                Durability::Os => LsmDurability::Os,
+            },
+            memory: MemoryConfig {
+                memory_bytes_max: self.storage.memory_bytes_max,
+                compress_bytes_min: Some(self.storage.compress_bytes_min).filter(|min| *min > 0),
+                hash_seed: 0,
+            },
+            seeds_file: self.cluster.seeds_file.as_ref().map(PathBuf::from),
+        })
+    }
+
+    fn secret(&self) -> Result<Secret, ConfigError> {
+        let Some(path) = &self.cluster.secret_file else {
+            return Ok(Secret::new(self.cluster.secret.reveal()));
+        };
+        rule(
+            self.cluster.secret.is_empty(),
+            "cluster.secret",
+            "set either cluster.secret or cluster.secret_file",
+        )?;
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::File {
+            path: format!("cluster.secret_file {path}"),
+            why: error.to_string(),
+        })?;
+        rule(!text.trim_end().is_empty(), "cluster.secret_file", format_args!("{path} is empty"))?;
+        Ok(Secret::new(text.trim_end()))
+    }
+
+    fn bootstrap_expect(&self) -> Result<u16, ConfigError> {
+        let cluster = &self.cluster;
+        let alone = cluster.seeds.is_empty() && cluster.seeds_file.is_none();
+        let expect = match cluster.bootstrap_expect {
+            Some(expect) => expect,
+            None if alone => 1,
+            None => {
+                return Err(ConfigError::Rule {
+                    key: "cluster.bootstrap_expect",
+                    why: "with seeds, say how many empty nodes begin the cluster; 0 waits to be \
+                          joined to one"
+                        .into(),
+                });
+            }
+        };
+        rule(
+            expect <= 1 || !alone,
+            "cluster.seeds",
+            format_args!("{expect} nodes can't find each other without seeds"),
+        )?;
+        Ok(expect)
+    }
+
+    fn birth(&self) -> Result<BirthPlan, ConfigError> {
+        let (cluster, keyspace) = (&self.cluster, &self.keyspace);
+        rule(
+            cluster.partitions.is_power_of_two() && cluster.partitions <= PARTITIONS_MAX,
+            "cluster.partitions",
+            "a power of two, at most 16384",
+        )?;
+        rule(cluster.weight >= 1, "cluster.weight", "at least 1")?;
+        rule(!cluster.name.is_empty() && cluster.name.len() <= 64, "cluster.name", "1 to 64 bytes")?;
+        rule(keyspace.n >= 1, "keyspace.n", "at least 1")?;
+        rule(
+            (1..=PAIR_BYTES_LIMIT).contains(&keyspace.pair_bytes_max),
+            "keyspace.pair_bytes_max",
+            "from 1 to 1048576 (1 MiB)",
+        )?;
+        for (key, level) in [("keyspace.read", keyspace.read), ("keyspace.write", keyspace.write)] {
+            let most = if let LevelSetting::Copies(copies) = level { copies } else { 1 };
+            rule(most <= keyspace.n, key, format_args!("{most} of {} copies", keyspace.n))?;
+        }
+        Ok(BirthPlan {
+            name: cluster.name.clone(),
+            partitions: cluster.partitions,
+            keyspace: KeyspaceSettings {
+                id: DEFAULT_KEYSPACE,
+                name: "default".into(),
+                n: keyspace.n,
+                read: keyspace.read,
+                write: keyspace.write,
+                mode: keyspace.mode,
+                sloppy: keyspace.sloppy,
+                rmw: keyspace.rmw,
+                durability: keyspace.durability.unwrap_or(self.storage.durability),
+            },
+            pair_bytes_max: keyspace.pair_bytes_max,
+        })
+    }
+
+    fn lsm(&self) -> Result<kv_lsm::Config, ConfigError> {
+        let storage = &self.storage;
+        let config = kv_lsm::Config {
+            memtable_bytes_max: storage.memtable_bytes_max,
+            cache_bytes_max: storage.block_cache_bytes_max,
+            log_bytes_max: storage.log_bytes_max,
+            log_segment_bytes: storage.log_segment_bytes,
+            table_bytes_max: storage.table_bytes_max,
+            level1_bytes: storage.level1_bytes,
+            stall_ms_max: storage.stall_ms_max,
+            ..LsmEngine::default_config()
+        };
+        config
+            .check()
+            .map_err(|error| ConfigError::Rule { key: "storage", why: error.to_string() })?;
+        Ok(config)
+    }
+}
+
+fn rule(holds: bool, key: &'static str, why: impl std::fmt::Display) -> Result<(), ConfigError> {
+    if holds { Ok(()) } else { Err(ConfigError::Rule { key, why: why.to_string() }) }
+}
+
+fn address(key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| ConfigError::Rule {
+        key,
+        why: format!("`{text}` is not ip:port, such as 127.0.0.1:7001"),
+    })
+}
+
+fn optional_address(key: &'static str, text: &str) -> Result<Option<SocketAddr>, ConfigError> {
+    if text.is_empty() { Ok(None) } else { address(key, text).map(Some) }
+}
+
+fn parse_ip(text: &str) -> Result<IpAddr, ConfigError> {
+    text.parse().map_err(|_| ConfigError::Rule {
+        key: "cluster.bind_source",
+        why: format!("`{text}` is not an IP address"),
+    })
+}

@@ -1,0 +1,34 @@
+//! The settings as a file that could be loaded again, secrets apart: the reference of them all.
+
+use std::fmt::Write as _;
+
+use super::settings::{Config, SECTIONS};
+
+impl Config {
+    /// Every setting with its meaning and value, as TOML. Secrets are shown as `***`.
+    pub fn to_toml(&self) -> String {
+        let table = toml::Table::try_from(self).unwrap_or_default();
+        let mut out = String::new();
+        for (section, keys) in SECTIONS {
+            let values = if section.is_empty() {
+                Some(&table)
+            } else {
+                let _ = write!(out, "[{section}]\n");
+                table.get(*section).and_then(toml::Value::as_table)
+            };
+            for key in *keys {
+                for line in key.doc {
+                    let _ = write!(out, "#{line}\n");
+                }
+                let _ = match values.and_then(|values| values.get(key.name)) {
+                    Some(value) => write!(out, "{} = {value}\n", key.name),
+                    None => write!(out, "# {} =\n", key.name),
+                };
+            }
+            out.push('\n');
+        }
+        out.truncate(out.trim_end().len());
+        out.push('\n');
+        out
+    }
+}

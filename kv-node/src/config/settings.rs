@@ -1,0 +1,358 @@
+//! The settings: each with its meaning, its unit, its default.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::level;
+use super::secret::SecretText;
+use crate::cluster::record::{Durability, LevelSetting, Mode, Rmw};
+
+/// A setting's name, type and meaning.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) doc: &'static [&'static str],
+}
+
+macro_rules! section {
+    ($(#[doc = $about:literal])+ $name:ident {
+        $($(#[doc = $doc:literal])+ $(#[serde($($serde:tt)*)])? $field:ident: $kind:ty = $default:expr,)+
+    }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            $($(#[doc = $doc])+ $(#[serde($($serde)*)])? pub $field: $kind,)+
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
+            }
+        }
+
+        impl $name {
+            const KEYS: &'static [Key] = &[$(Key {
+                name: stringify!($field),
+                kind: stringify!($kind),
+                doc: &[$($doc),+],
+            },)+];
+        }
+    };
+}
+
+/// All settings of a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Directory of everything that the node keeps.
+    pub data_dir: PathBuf,
+    /// Threads that serve requests.
+    pub threads: usize,
+    /// Where it listens.
+    pub listen: ListenConfig,
+    /// What others are told.
+    pub announce: AnnounceConfig,
+    /// The cluster.
+    pub cluster: ClusterConfig,
+    /// The keyspace that a cluster is born with.
+    pub keyspace: KeyspaceConfig,
+    /// The engine.
+    pub storage: StorageConfig,
+    /// Redis clients.
+    pub resp: RespConfig,
+    /// Answers that some clients insist on.
+    pub compat: CompatConfig,
+    /// Bounds in time of a request.
+    pub request: RequestConfig,
+    /// Pace of membership.
+    pub membership: MembershipConfig,
+    /// Logs.
+    pub log: LogConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("kv-data"),
+            threads: 1,
+            listen: ListenConfig::default(),
+            announce: AnnounceConfig::default(),
+            cluster: ClusterConfig::default(),
+            keyspace: KeyspaceConfig::default(),
+            storage: StorageConfig::default(),
+            resp: RespConfig::default(),
+            compat: CompatConfig::default(),
+            request: RequestConfig::default(),
+            membership: MembershipConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+/// Every section with its keys; the settings outside sections come first, under an empty name.
+pub(super) const SECTIONS: &[(&str, &[Key])] = &[
+    (
+        "",
+        &[
+            Key {
+                name: "data_dir",
+                kind: "PathBuf",
+                doc: &[" Directory of everything that the node keeps. One process at a time."],
+            },
+            Key {
+                name: "threads",
+                kind: "usize",
+                doc: &[
+                    " Threads that serve requests. One is fastest on small machines and where",
+                    " several nodes share one; the storage engine has threads of its own.",
+                ],
+            },
+        ],
+    ),
+    ("listen", ListenConfig::KEYS),
+    ("announce", AnnounceConfig::KEYS),
+    ("cluster", ClusterConfig::KEYS),
+    ("keyspace", KeyspaceConfig::KEYS),
+    ("storage", StorageConfig::KEYS),
+    ("resp", RespConfig::KEYS),
+    ("compat", CompatConfig::KEYS),
+    ("request", RequestConfig::KEYS),
+    ("membership", MembershipConfig::KEYS),
+    ("log", LogConfig::KEYS),
+];
+
+section! {
+    /// Where the node listens. Loopback unless it is started with `--insecure`: there is no TLS yet.
+    ListenConfig {
+        /// Redis clients, as `ip:port`. Empty: none.
+        resp: String = "127.0.0.1:7001".into(),
+        /// Peers, the Rust client and operators' tools, as `ip:port`.
+        rpc: String = "127.0.0.1:7101".into(),
+        /// Metrics and health, as `ip:port`. Empty: none.
+        http: String = "127.0.0.1:7201".into(),
+    }
+}
+
+section! {
+    /// What others are told, where it isn't what the node listens on.
+    AnnounceConfig {
+        /// Where Redis clients reach this node, as `host:port`. Default: `listen.resp`.
+        resp: Option<String> = None,
+        /// Where peers reach this node, as `host:port`. Default: `listen.rpc`.
+        rpc: Option<String> = None,
+    }
+}
+
+section! {
+    /// The cluster that the node belongs to, or is to begin.
+    ClusterConfig {
+        /// Its name, for people and metrics.
+        name: String = "kv".into(),
+        /// A cluster begins when exactly so many empty nodes see each other; 0 waits to be joined
+        /// to one. Default: 1 without seeds; with seeds it has to be said.
+        bootstrap_expect: Option<u16> = None,
+        /// Where others are asked for first, as `host:port` of their rpc port.
+        seeds: Vec<String> = Vec::new(),
+        /// A file with further seeds, one a line; it is read at each start.
+        seeds_file: Option<String> = None,
+        /// What members and their tools share. Better in a file. Empty admits everybody who
+        /// reaches the rpc port, which must then be on loopback.
+        secret: SecretText = SecretText::default(),
+        /// A file that holds the secret; white space at its end is not part of it.
+        secret_file: Option<String> = None,
+        /// Partitions of a cluster that begins here: a power of two, at most 16384.
+        partitions: u16 = 1024,
+        /// The local address to dial peers from; the system's choice if none.
+        bind_source: Option<String> = None,
+        /// The failure domain of this node: copies go to different zones where they can.
+        zone: String = String::new(),
+        /// This node's share of the data, relative to others. At least 1.
+        weight: u32 = 1,
+    }
+}
+
+section! {
+    /// The keyspace of a cluster that begins here. A cluster that is born keeps what it has.
+    KeyspaceConfig {
+        /// Copies of each pair; at most as many as there are nodes.
+        n: u8 = 3,
+        /// Copies that a read waits for: `one`, `quorum`, `all` or a number.
+        #[serde(with = "level")]
+        read: LevelSetting = LevelSetting::Quorum,
+        /// Copies that a write waits for: `one`, `quorum`, `all` or a number.
+        #[serde(with = "level")]
+        write: LevelSetting = LevelSetting::Quorum,
+        /// Concurrent writes are kept as `siblings`, or the last one wins: `lww`.
+        mode: Mode = Mode::Siblings,
+        /// Whether other nodes stand in for replicas that are down.
+        sloppy: bool = true,
+        /// Commands that need one decision maker, such as INCR: `refuse` or `best-effort`.
+        rmw: Rmw = Rmw::Refuse,
+        /// What a copy waits for: `sync`, `periodic` or `os`. Default: `storage.durability`.
+        durability: Option<Durability> = None,
+        /// Bytes of key and value of a pair, at most; itself at most 1048576.
+        pair_bytes_max: u32 = 10 * 1_024,
+    }
+}
+
+section! {
+    /// The storage engine.
+    StorageConfig {
+        /// `lsm` keeps pairs on disk, `memory` forgets them at a restart.
+        engine: EngineKind = EngineKind::Lsm,
+        /// When a write counts: `sync` when it survives a power cut, `periodic` and `os` at once.
+        durability: Durability = Durability::Sync,
+        /// With `periodic`: milliseconds until a sync begins, at most.
+        periodic_ms: u64 = 100,
+        /// With `memory`: bytes of pairs with overhead before writes are refused.
+        memory_bytes_max: u64 = 1 << 30,
+        /// With `memory`: values of at least so many bytes are compressed; 0 compresses none.
+        compress_bytes_min: usize = 0,
+        /// With `lsm`: bytes of pairs in memory before they are written to a table.
+        memtable_bytes_max: usize = 64 << 20,
+        /// With `lsm`: bytes of table blocks kept in memory.
+        block_cache_bytes_max: u64 = 64 << 20,
+        /// With `lsm`: bytes of the log before tables are written early.
+        log_bytes_max: u64 = 256 << 20,
+        /// With `lsm`: bytes of one file of the log.
+        log_segment_bytes: u64 = 16 << 20,
+        /// With `lsm`: bytes of one table that compaction writes.
+        table_bytes_max: u64 = 64 << 20,
+        /// With `lsm`: bytes of the first level below level 0.
+        level1_bytes: u64 = 256 << 20,
+        /// With `lsm`: milliseconds that a write waits for a disk that does not keep up, before
+        /// it is refused. Other requests of the same thread wait with it.
+        stall_ms_max: u64 = 100,
+    }
+}
+
+section! {
+    /// Redis clients.
+    RespConfig {
+        /// The password that clients must give; empty asks for none.
+        requirepass: SecretText = SecretText::default(),
+        /// What INFO and HELLO say: `standalone`, or `cluster` for cluster-aware clients.
+        announce: AnnounceAs = AnnounceAs::Standalone,
+        /// Whether SCAN, KEYS and DBSIZE speak of the whole `cluster` or of what is first `local`,
+        /// which cluster-aware clients add up.
+        whole_keyspace: WholeKeyspace = WholeKeyspace::Cluster,
+        /// Connections at once, at most.
+        clients_max: usize = 10_000,
+        /// Bytes of one request on the wire, at most.
+        query_bytes_max: u32 = 16 << 20,
+        /// Bytes of answers waiting for a client that does not read, at most; then it is closed.
+        output_bytes_max: usize = 64 << 20,
+        /// Milliseconds after which a silent connection is closed; 0 is never.
+        idle_ms_max: u64 = 0,
+    }
+}
+
+section! {
+    /// Answers that some clients insist on.
+    CompatConfig {
+        /// CONFIG SET of what can't be changed: `strict` refuses, `accept` says OK and does nothing.
+        config_set: ConfigSet = ConfigSet::Strict,
+    }
+}
+
+section! {
+    /// Bounds in time of a request.
+    RequestConfig {
+        /// Milliseconds after which a request is answered with what is known.
+        deadline_ms: u64 = 5_000,
+        /// Milliseconds without enough answers after which a read asks one replica more.
+        hedge_ms: u64 = 50,
+    }
+}
+
+section! {
+    /// Pace of membership.
+    MembershipConfig {
+        /// `local` for nodes of one machine, `lan` for a data centre, `auto` by where rpc listens.
+        preset: Preset = Preset::Auto,
+    }
+}
+
+section! {
+    /// Logs.
+    LogConfig {
+        /// `text` for people, `json` for machines.
+        format: LogFormat = LogFormat::Text,
+        /// `error`, `warn`, `info`, `debug`, `trace`, or by module as `info,kv_node::rpc=debug`.
+        level: String = "info".into(),
+    }
+}
+
+macro_rules! choice {
+    ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $variant:ident,)+ }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name { $($(#[doc = $doc])+ $variant,)+ }
+    };
+}
+
+choice! {
+    /// Which engine holds the pairs.
+    EngineKind {
+        /// On disk, log-structured.
+        Lsm,
+        /// In memory only.
+        Memory,
+    }
+}
+
+choice! {
+    /// What a node says that it is.
+    AnnounceAs {
+        /// One Redis server.
+        Standalone,
+        /// A member of a Redis cluster.
+        Cluster,
+    }
+}
+
+choice! {
+    /// Which keys whole-keyspace commands speak of.
+    WholeKeyspace {
+        /// All of them.
+        Cluster,
+        /// Those of slots whose first live primary this node is.
+        Local,
+    }
+}
+
+choice! {
+    /// What CONFIG SET does with what can't be changed.
+    ConfigSet {
+        /// It is refused.
+        Strict,
+        /// OK is answered and nothing done.
+        Accept,
+    }
+}
+
+choice! {
+    /// Pace of membership.
+    Preset {
+        /// By the address that rpc listens on.
+        Auto,
+        /// For nodes of one machine.
+        Local,
+        /// For a data centre.
+        Lan,
+    }
+}
+
+choice! {
+    /// How logs are written.
+    LogFormat {
+        /// For people.
+        Text,
+        /// One JSON object a line.
+        Json,
+    }
+}

@@ -1,0 +1,454 @@
+//! The engine on disk: kv-lsm behind the storage seam.
+//!
+//! kv-lsm is synchronous and hands out tickets. Here a ticket becomes a future (one callback from
+//! the thread that synced, one wake), reads that need the disk go to the blocking pool as one
+//! piece of work for a batch, and what memory can answer is answered without leaving the thread.
+//!
+//! Tickets of the seam are kv-lsm's numbers plus one, so that 0 stays "durable already". With
+//! `periodic` and `os` every ticket is durable at once: a copy counts when it is in the log's
+//! buffer. The log thread writes that buffer at once, so what the end of the process can take is
+//! what it was writing; a power cut takes what was not synced.
+//!
+//! Inline (`kv_lsm::Threads::Inline`), nobody else works: `durable` writes and syncs itself, after
+//! it has let other tasks of the runtime go first, so that batches gather as they do while a real
+//! disk is busy. `step_until_idle` does the flushes and compactions.
+//!
+//! Invariant: an error of kv-lsm is never turned into "no such row".
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kv_lsm::fs::Fs;
+use kv_lsm::{Batch, Engine, Error, Probe, StepOutcome, Threads};
+use tokio::sync::oneshot;
+
+use super::exec::Exec;
+use super::storage::{
+    EngineStatus, FrozenBatch, Page, PageRequest, Resident, Row, StorageEngine, StorageError,
+    Ticket,
+};
+
+/// When an append counts as durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LsmDurability {
+    /// When it is synced.
+    #[default]
+    Sync,
+    /// At once; synced within so many milliseconds.
+    Periodic {
+        /// Milliseconds until the sync begins, at most.
+        ms: u64,
+    },
+    /// At once; the operating system decides when it is synced.
+    Os,
+}
+
+impl From<LsmDurability> for kv_lsm::Durability {
+    fn from(durability: LsmDurability) -> Self {
+        match durability {
+            LsmDurability::Sync => Self::Sync,
+            LsmDurability::Periodic { ms } => Self::Periodic { ms },
+            LsmDurability::Os => Self::Os,
+        }
+    }
+}
+
+/// A log-structured engine in one directory.
+#[derive(Clone)]
+pub struct LsmEngine {
+    engine: Engine,
+    durability: LsmDurability,
+    inline: bool,
+    exec: Arc<dyn Exec>,
+    closed: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for LsmEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LsmEngine")
+            .field("durability", &self.durability)
+            .field("inline", &self.inline)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LsmEngine {
+    /// Opens `dir` and recovers what its log holds. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`Engine::open`]: locked, damaged, unreadable, or a configuration that contradicts itself.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        config: kv_lsm::Config,
+        durability: LsmDurability,
+        exec: Arc<dyn Exec>,
+    ) -> Result<Self, Error> {
+        let inline = config.threads == Threads::Inline;
+        let engine = Engine::open(fs, dir, config)?;
+        Ok(Self { engine, durability, inline, exec, closed: Arc::default() })
+    }
+
+    /// What a node asks of kv-lsm: room for a record at kv-quorum's limit with what joins may add,
+    /// and a short wait when the disk does not keep up, since `append` runs on a runtime thread.
+    pub fn default_config() -> kv_lsm::Config {
+        kv_lsm::Config {
+            value_bytes_max: 8 << 20,
+            batch_bytes_max: 11 << 20,
+            stall_ms_max: 100,
+            ..kv_lsm::Config::default()
+        }
+    }
+
+    /// The engine itself, for figures and tests.
+    pub fn inner(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Inline: does all the work there is, one unit between two turns of the runtime.
+    ///
+    /// # Errors
+    /// What a unit met; the engine is poisoned then.
+    pub async fn step_until_idle(&self) -> Result<(), StorageError> {
+        while self.engine.step().map_err(storage_error)? != StepOutcome::Idle {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    fn open_still(&self) -> Result<(), StorageError> {
+        if self.closed.load(Ordering::Acquire) { Err(StorageError::Closed) } else { Ok(()) }
+    }
+
+    /// A ticket of the seam for one of kv-lsm, `durable` being durable for sure.
+    fn ticket(&self, ticket: kv_lsm::Ticket, durable: kv_lsm::Ticket) -> Ticket {
+        if self.durability != LsmDurability::Sync || ticket <= durable {
+            Ticket::DURABLE
+        } else {
+            Ticket(ticket.seq().saturating_add(1))
+        }
+    }
+
+    /// Runs what may wait for a disk where that is allowed, and gives its result.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let (give, take) = oneshot::channel();
+        let own = self.clone();
+        self.exec
+            .blocking(Box::new(move || {
+                // Whoever asked may be gone.
+                let _unwanted = give.send(work(&own));
+            }))
+            .await;
+        take.await.unwrap_or_else(|_| Err(StorageError::Io("the read ended early".into())))
+    }
+
+    fn page(&self, page: &PageRequest) -> Result<Page, StorageError> {
+        let snapshot = self.engine.snapshot();
+        let ticket = self.ticket(snapshot.ticket(), self.engine.durable());
+        let upper = match page.to.is_empty() {
+            true => Bound::Unbounded,
+            false => Bound::Excluded(page.to.clone()),
+        };
+        let mut out = Page { end: true, ticket, ..Page::default() };
+        if !page.to.is_empty() && page.from >= page.to {
+            return Ok(out);
+        }
+        let mut bytes = 0;
+        for row in snapshot.scan::<Bytes>((Bound::Included(page.from.clone()), upper)) {
+            let (key, value) = row.map_err(storage_error)?;
+            let full = out.rows.len() >= page.rows_max.max(1) || bytes >= page.bytes_max;
+            if full && !out.rows.is_empty() {
+                out.end = false;
+                break;
+            }
+            bytes += key.len() + value.len();
+            out.rows.push((key, value));
+        }
+        Ok(out)
+    }
+
+    fn explain(&self, key: &[u8]) -> String {
+        let explanation = match self.engine.explain(key) {
+            Ok(explanation) => explanation,
+            Err(error) => return error.to_string(),
+        };
+        if let Some(hit) = explanation.memtable {
+            let which = if hit.index == 0 { "memtable" } else { "sealed memtable" };
+            let what = if hit.is_tombstone { ", removed" } else { "" };
+            return format!("{which}, sequence {}{what}", hit.ticket.seq());
+        }
+        let mut said: Vec<String> = Vec::new();
+        for table in &explanation.tables {
+            let what = match &table.probe {
+                Probe::OutOfRange => continue,
+                Probe::FilteredOut => "not there by its filter".into(),
+                Probe::Block { offset, bytes, cached } => {
+                    let place = if *cached { "cache" } else { "disk" };
+                    format!("block of {bytes} bytes at {offset}, {place}")
+                }
+                other => format!("{other:?}"),
+            };
+            said.push(format!("table {} of level {}: {what}", table.table, table.level));
+        }
+        if said.is_empty() { "no row".into() } else { said.join("; ") }
+    }
+}
+
+/// The seam's error for one of kv-lsm.
+fn storage_error(error: Error) -> StorageError {
+    match error {
+        Error::Io { .. } => StorageError::Io(error.to_string()),
+        Error::Corrupt { .. } | Error::UnknownFormat { .. } => {
+            StorageError::Damaged(error.to_string())
+        }
+        Error::Poisoned { .. } => StorageError::Poisoned(error.to_string()),
+        Error::TooLarge { .. } => StorageError::Full(error.to_string()),
+        Error::Busy { .. } => StorageError::Busy(error.to_string()),
+        Error::Closed => StorageError::Closed,
+        other => StorageError::Io(other.to_string()),
+    }
+}
+
+#[async_trait]
+impl StorageEngine for LsmEngine {
+    fn visit_resident(
+        &self,
+        keys: &[&[u8]],
+        visit: &mut dyn FnMut(usize, Resident<'_>),
+    ) -> Result<(), StorageError> {
+        self.open_still()?;
+        let durable = self.engine.durable();
+        for (place, key) in keys.iter().enumerate() {
+            match self.engine.get_resident(key).map_err(storage_error)? {
+                kv_lsm::Resident::Found(found) => {
+                    let ticket = self.ticket(found.ticket, durable);
+                    visit(place, Resident::Found { bytes: &found.value, ticket });
+                }
+                kv_lsm::Resident::Absent => visit(place, Resident::Absent),
+                kv_lsm::Resident::NeedsIo => visit(place, Resident::NeedsIo),
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&self, batch: &FrozenBatch) -> Result<Ticket, StorageError> {
+        self.open_still()?;
+        let mut rows = Batch::new();
+        rows.set_durability(self.durability.into());
+        for (key, value) in batch.slices() {
+            match value {
+                Some(value) => rows.put(key, value),
+                None => rows.delete(key),
+            };
+        }
+        let ticket = self.engine.append(&rows).map_err(storage_error)?;
+        Ok(self.ticket(ticket, kv_lsm::Ticket::default()))
+    }
+
+    async fn durable(&self, ticket: Ticket) -> Result<(), StorageError> {
+        let Some(seq) = ticket.0.checked_sub(1) else { return Ok(()) };
+        let ticket = kv_lsm::Ticket::from_seq(seq);
+        if self.inline {
+            tokio::task::yield_now().await;
+            while self.engine.durable() < ticket {
+                if self.engine.step().map_err(storage_error)? == StepOutcome::Idle {
+                    break;
+                }
+            }
+        }
+        if self.engine.durable() >= ticket {
+            return Ok(());
+        }
+        let (give, take) = oneshot::channel();
+        self.engine.on_durable(
+            ticket,
+            Box::new(move |told| {
+                // Whoever waited may be gone.
+                let _unwanted = give.send(told);
+            }),
+        );
+        match take.await {
+            Ok(told) => told.map_err(storage_error),
+            Err(_) => Err(StorageError::Closed),
+        }
+    }
+
+    async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Row>>, StorageError> {
+        self.open_still()?;
+        let keys = keys.to_vec();
+        self.blocking(move |own| {
+            let durable = own.engine.durable();
+            keys.iter()
+                .map(|key| {
+                    let found = own.engine.get(key).map_err(storage_error)?;
+                    Ok(found.map(|found| Row {
+                        ticket: own.ticket(found.ticket, durable),
+                        bytes: found.value,
+                    }))
+                })
+                .collect()
+        })
+        .await
+    }
+
+    async fn scan(&self, page: PageRequest) -> Result<Page, StorageError> {
+        self.open_still()?;
+        self.blocking(move |own| own.page(&page)).await
+    }
+
+    fn status(&self, explain: Option<&[u8]>) -> (EngineStatus, Option<String>) {
+        let stats = self.engine.stats();
+        let (memtable, pinned) = (stats.memtable_bytes as u64, stats.pinned_bytes as u64);
+        let tables: usize = stats.level_tables.iter().sum();
+        let status = EngineStatus {
+            name: "lsm",
+            volatile: false,
+            memory_bytes: memtable + pinned + stats.cache_bytes,
+            disk_bytes: stats.log_bytes + stats.level_bytes.iter().sum::<u64>(),
+            rows: None,
+            figures: vec![
+                ("log_frames", stats.log_frames),
+                ("log_bytes_written", stats.log_bytes_written),
+                ("log_syncs", stats.log_syncs),
+                ("log_bytes", stats.log_bytes),
+                ("memtable_bytes", memtable),
+                ("memtables_sealed", stats.memtables_sealed as u64),
+                ("flushes", stats.flushes),
+                ("compactions", stats.compactions),
+                ("tables", tables as u64),
+                ("level0_tables", stats.level_tables.first().copied().unwrap_or(0) as u64),
+                ("cache_bytes", stats.cache_bytes),
+                ("pinned_bytes", pinned),
+                ("stalls", stats.stalls),
+                ("snapshots", stats.snapshots as u64),
+                ("awaiting_sync", stats.waiting as u64),
+                ("compaction_stopped", u64::from(stats.compaction_stopped.is_some())),
+            ],
+            poisoned: stats.poisoned,
+        };
+        (status, explain.map(|key| self.explain(key)))
+    }
+
+    async fn close(&self) -> Result<(), StorageError> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.blocking(|own| own.engine.close().map_err(storage_error)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::atomic::AtomicU64;
+
+    use kv_lsm::fs::{MemFs, OsFs};
+
+    use super::*;
+    use crate::keys::KeyRef;
+    use crate::plug::contract;
+    use crate::plug::exec::{InlineExec, TokioExec};
+    use crate::plug::storage::WriteBatch;
+
+    fn inline(fs: Arc<dyn Fs>, durability: LsmDurability) -> LsmEngine {
+        let config = kv_lsm::Config::tiny();
+        LsmEngine::open(fs, Path::new("/db"), config, durability, Arc::new(InlineExec)).unwrap()
+    }
+
+    fn one(key: &[u8], value: &[u8]) -> FrozenBatch {
+        let mut batch = WriteBatch::default();
+        batch.put(key, value);
+        batch.freeze()
+    }
+
+    #[tokio::test]
+    async fn inline_in_memory_it_keeps_the_contract() {
+        contract::suite(async || inline(Arc::new(MemFs::new()), LsmDurability::Sync)).await;
+        contract::suite(async || inline(Arc::new(MemFs::new()), LsmDurability::Os)).await;
+    }
+
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            drop(std::fs::remove_dir_all(&self.0));
+        }
+    }
+
+    #[tokio::test]
+    async fn with_threads_on_a_disk_it_keeps_the_contract() {
+        let name = format!("kv-node-lsm-contract-{}", std::process::id());
+        let scratch = Scratch(std::env::temp_dir().join(name));
+        let count = AtomicU64::new(0);
+        contract::suite(async || {
+            let dir = scratch.0.join(count.fetch_add(1, Ordering::Relaxed).to_string());
+            std::fs::create_dir_all(&dir).unwrap();
+            let config =
+                kv_lsm::Config { threads: Threads::Background, ..kv_lsm::Config::tiny() };
+            let (fs, exec) = (Arc::new(OsFs::new()), Arc::new(TokioExec));
+            LsmEngine::open(fs, &dir, config, LsmDurability::Sync, exec).unwrap()
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_was_durable_survives_a_crash_and_tickets_say_what_was() {
+        let fs = MemFs::new();
+        let engine = inline(Arc::new(fs.clone()), LsmDurability::Sync);
+        let (kept, lost) = (KeyRef::place(0, b"kept").to_storage(), KeyRef::place(0, b"x"));
+        let ticket = engine.append(&one(&kept, b"1")).unwrap();
+        assert!(!ticket.is_durable());
+        let mut waits = false;
+        engine
+            .visit_resident(&[&kept], &mut |_, resident| {
+                waits = matches!(resident, Resident::Found { ticket, .. } if !ticket.is_durable());
+            })
+            .unwrap();
+        assert!(waits, "a row that is not synced must not be shown yet");
+        engine.durable(ticket).await.unwrap();
+        let read = engine.read(std::slice::from_ref(&kept)).await.unwrap();
+        assert!(read[0].as_ref().unwrap().ticket.is_durable());
+        engine.append(&one(&lost.to_storage(), b"2")).unwrap();
+        drop(engine);
+        let engine = inline(Arc::new(fs.crash(7)), LsmDurability::Sync);
+        let read = engine.read(&[kept, lost.to_storage()]).await.unwrap();
+        assert_eq!(read[0].as_ref().unwrap().bytes, &b"1"[..]);
+        assert_eq!(read[1], None, "what was never synced was never promised");
+    }
+
+    #[tokio::test]
+    async fn batches_of_one_turn_share_one_sync() {
+        let engine = inline(Arc::new(MemFs::new()), LsmDurability::Sync);
+        let before = engine.inner().stats().log_syncs;
+        let writes = (0..16_u8).map(|n| {
+            let engine = engine.clone();
+            async move {
+                let key = KeyRef::place(0, &[n]).to_storage();
+                let ticket = engine.append(&one(&key, b"v")).unwrap();
+                engine.durable(ticket).await.unwrap();
+            }
+        });
+        futures::future::join_all(writes).await;
+        assert_eq!(engine.inner().stats().log_syncs - before, 1);
+    }
+
+    #[tokio::test]
+    async fn a_failed_sync_is_told_and_poisons() {
+        let fs = MemFs::new();
+        let engine = inline(Arc::new(fs.clone()), LsmDurability::Sync);
+        let key = KeyRef::place(0, b"a").to_storage();
+        let ticket = engine.append(&one(&key, b"v")).unwrap();
+        fs.fail_sync_after(0);
+        assert!(engine.durable(ticket).await.is_err());
+        let refused = engine.append(&one(&key, b"w"));
+        assert!(matches!(refused, Err(StorageError::Poisoned(_))), "{refused:?}");
+        assert!(engine.status(None).0.poisoned.is_some());
+    }
+}
