@@ -365,8 +365,7 @@ impl Inner {
             skewed: Arc::clone(&self.skewed),
         });
         let partitions = layouts.newest().partitions();
-        let serving =
-            Serving { coordinator: Arc::new(coordinator), replica, dots, partitions };
+        let serving = Serving { coordinator: Arc::new(coordinator), replica, dots, partitions };
         if self.serving.set(Arc::new(serving)).is_err() {
             tracing::debug!("serving already");
         }
@@ -382,9 +381,9 @@ impl Inner {
         let offset = theirs - self.clock.wall_ms() as i64;
         let limit = self.clock_skew_ms_max as i64;
         let mut offsets = self.offsets.lock();
-        let unchanged = offsets.insert(from, offset).is_some_and(|old| {
-            (old.abs() > limit) == (offset.abs() > limit)
-        });
+        let unchanged = offsets
+            .insert(from, offset)
+            .is_some_and(|old| (old.abs() > limit) == (offset.abs() > limit));
         if unchanged {
             return;
         }

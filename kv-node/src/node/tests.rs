@@ -107,7 +107,12 @@ impl World {
         shown
     }
 
-    async fn mutate(&self, place: usize, key: &str, what: Mutation) -> Result<MutationOut, RequestError> {
+    async fn mutate(
+        &self,
+        place: usize,
+        key: &str,
+        what: Mutation,
+    ) -> Result<MutationOut, RequestError> {
         let coordinator = self.node(place).coordinator().expect("a layout");
         coordinator.mutate(KeyRef::place(0, key.as_bytes()), what, Levels::default()).await
     }
@@ -217,10 +222,8 @@ async fn a_dead_node_costs_no_errors_and_two_dead_ones_are_told() {
     assert_eq!(world.get(1, "k").await, Ok(Some("two".into())));
     world.nodes[1].take().expect("it runs").crash().await;
     let told = world.set(0, "k", "three").await;
-    let honest = matches!(
-        told,
-        Err(RequestError::Indeterminate { .. } | RequestError::NoReplicas { .. })
-    );
+    let honest =
+        matches!(told, Err(RequestError::Indeterminate { .. } | RequestError::NoReplicas { .. }));
     assert!(honest, "{told:?}");
     tokio::time::sleep(Duration::from_secs(10)).await;
     let told = world.set(0, "k", "four").await;

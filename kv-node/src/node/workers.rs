@@ -41,7 +41,12 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
 
 impl Inner {
     /// One operation to one address, which need not be a known member's.
-    async fn ask(&self, to: &PeerAddress, op: PeerOp, budget_ms: u32) -> Result<PeerOut, CallFailure> {
+    async fn ask(
+        &self,
+        to: &PeerAddress,
+        op: PeerOp,
+        budget_ms: u32,
+    ) -> Result<PeerOut, CallFailure> {
         let request = PeerRequest { envelope: self.envelope(budget_ms), ops: vec![op] };
         let reply = self.transport.call(to, request).await?;
         let outs = reply.outs.map_err(|refusal| CallFailure::NotSent(format!("{refusal:?}")))?;
@@ -121,7 +126,8 @@ impl BirthLoop {
 
     async fn propose(&self, to: Vec<PeerAddress>, op: BirthOp) {
         let answers = join_all(
-            to.iter().map(|address| self.inner.ask(address, PeerOp::Birth(op.clone()), BIRTH_MS_MAX)),
+            to.iter()
+                .map(|address| self.inner.ask(address, PeerOp::Birth(op.clone()), BIRTH_MS_MAX)),
         )
         .await;
         let mut all = true;
@@ -152,7 +158,10 @@ impl BirthLoop {
         let node = Arc::clone(&self.inner);
         match self.inner.blocking(move || node.birth.take(&record, &layouts)).await {
             Ok(true) => {}
-            Ok(false) => *self.status.lock() = "met a cluster that does not name this node: waiting to be joined",
+            Ok(false) => {
+                *self.status.lock() =
+                    "met a cluster that does not name this node: waiting to be joined"
+            }
             Err(error) => tracing::error!(%error, "a fetched record can't be taken"),
         }
     }

@@ -91,7 +91,8 @@ async fn a_removed_row_is_absent(engine: &impl StorageEngine) {
     write(engine, &[(&key, Some(b"value"))]).await;
     write(engine, &[(&key, None)]).await;
     assert_eq!(find(engine, &key).await, None);
-    let all = PageRequest { from: Bytes::new(), to: Bytes::new(), rows_max: 10, bytes_max: 1 << 20 };
+    let all =
+        PageRequest { from: Bytes::new(), to: Bytes::new(), rows_max: 10, bytes_max: 1 << 20 };
     assert!(engine.scan(all).await.expect("a scan").rows.is_empty(), "nor does a scan show it");
 }
 
