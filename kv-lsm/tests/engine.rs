@@ -463,6 +463,28 @@ fn power_cuts_while_all_threads_work() {
     engine.close().unwrap();
 }
 
+#[test]
+fn damage_stops_compaction_and_nothing_else() {
+    let fs = MemFs::new();
+    let engine = open(&fs, Config::tiny());
+    fill(&engine);
+    settle(&engine);
+    let names = fs.list(Path::new("/db")).unwrap();
+    let table = names.iter().find(|name| name.ends_with("table")).unwrap();
+    fs.flip_bit(&Path::new("/db").join(table), 20, 1).unwrap();
+    assert!(matches!(engine.verify(), Err(Error::Corrupt { .. })));
+    for n in 0..60 {
+        put(&engine, &format!("fill{n:05}"), &"y".repeat(500));
+        settle(&engine);
+    }
+    let stopped = engine.stats().compaction_stopped.unwrap();
+    assert!(stopped.contains("damage"), "{stopped}");
+    assert_eq!(engine.stats().poisoned, None);
+    assert!(get(&engine, "fill00059").is_some());
+    let answers = engine.scan::<&[u8]>(..).filter_map(Result::err).count();
+    assert_eq!(answers, 1, "a scan over damage must end with its error");
+}
+
 #[derive(Debug)]
 struct Panics;
 
