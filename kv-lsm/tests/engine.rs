@@ -464,6 +464,35 @@ fn power_cuts_while_all_threads_work() {
 }
 
 #[test]
+fn the_last_clone_may_go_away_in_a_callback() {
+    let gate = Arc::new(RwLock::new(()));
+    let fs = Gated(MemFs::new(), Arc::clone(&gate));
+    let config = Config { threads: Threads::Background, ..Config::tiny() };
+    let engine = Engine::open(Arc::new(fs.clone()), Path::new("/db"), config).unwrap();
+    let shut = gate.write();
+    let ticket = put(&engine, "k", "v");
+    let (gone, wait) = std::sync::mpsc::channel();
+    let copy = engine.clone();
+    let callback = move |result: Result<(), Error>| {
+        drop(copy);
+        gone.send(result.is_ok()).unwrap();
+    };
+    engine.on_durable(ticket, Box::new(callback));
+    drop(engine);
+    drop(shut);
+    assert!(wait.recv_timeout(Duration::from_secs(30)).unwrap());
+    // The lock goes when the threads have ended.
+    let begin = Instant::now();
+    let engine = loop {
+        match Engine::open(Arc::new(fs.clone()), Path::new("/db"), Config::tiny()) {
+            Ok(engine) => break engine,
+            Err(e) => assert!(begin.elapsed() < Duration::from_secs(30), "{e}"),
+        }
+    };
+    assert_eq!(get(&engine, "k").as_deref(), Some("v"));
+}
+
+#[test]
 fn damage_stops_compaction_and_nothing_else() {
     let fs = MemFs::new();
     let engine = open(&fs, Config::tiny());
