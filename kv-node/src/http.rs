@@ -180,7 +180,11 @@ fn metrics_page(source: &HttpSource) -> String {
     };
     node.figures().each(|name, about, value| page.counter(name, about.trim(), value));
     let (up, members) = members_up(&view);
-    page.gauge("ready", "Whether the node is ready for clients.", u64::from(unready(node).is_none()));
+    page.gauge(
+        "ready",
+        "Whether the node is ready for clients.",
+        u64::from(unready(node).is_none()),
+    );
     page.gauge("members", "Members of the newest layout.", members as u64);
     page.gauge("members_up", "Members of the newest layout that are up.", up as u64);
     let epoch = view.layouts.as_ref().map_or(0, |layouts| layouts.newest().epoch());

@@ -78,10 +78,7 @@ impl fmt::Debug for MainParts {
 
 /// Runs a node until it is told to stop. `arguments` are those of a process, its name first;
 /// settings also come from the file that they name and from `KV_*` variables.
-pub fn main_with(
-    arguments: impl IntoIterator<Item = OsString>,
-    parts: MainParts,
-) -> ExitCode {
+pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: MainParts) -> ExitCode {
     let began = Instant::now();
     let flags = match Flags::try_parse_from(arguments) {
         Ok(flags) => flags,
@@ -105,7 +102,8 @@ pub fn main_with(
         }
     };
     if flags.print_config || flags.check_config {
-        let text = if flags.print_config { config.to_toml() } else { "the settings are sound\n".into() };
+        let text =
+            if flags.print_config { config.to_toml() } else { "the settings are sound\n".into() };
         let written = io::stdout().write_all(text.as_bytes());
         return if written.is_ok() { ExitCode::SUCCESS } else { EXIT_DIRTY.into() };
     }
@@ -389,7 +387,11 @@ async fn listen(
 fn taken(setting: &str, address: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("{setting}: port {} of {} is in use by another process", address.port(), address.ip())
+            format!(
+                "{setting}: port {} of {} is in use by another process",
+                address.port(),
+                address.ip()
+            )
         }
         _ => format!("{setting}: {address} can't be listened on: {error}"),
     }

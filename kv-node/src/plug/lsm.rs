@@ -390,8 +390,7 @@ mod tests {
         contract::suite(async || {
             let dir = scratch.0.join(count.fetch_add(1, Ordering::Relaxed).to_string());
             std::fs::create_dir_all(&dir).unwrap();
-            let config =
-                kv_lsm::Config { threads: Threads::Background, ..kv_lsm::Config::tiny() };
+            let config = kv_lsm::Config { threads: Threads::Background, ..kv_lsm::Config::tiny() };
             let (fs, exec) = (Arc::new(OsFs::new()), Arc::new(TokioExec));
             LsmEngine::open(fs, &dir, config, LsmDurability::Sync, exec).unwrap()
         })
