@@ -128,7 +128,7 @@ impl Shared {
     /// Does the compaction that is due, if one is.
     fn compact_one(&self) -> Result<bool, Error> {
         self.poison.check()?;
-        if self.work.compaction_stopped().is_some() {
+        if matches!(self.work.compaction_stopped(), Some(Error::Corrupt { .. })) {
             return Ok(false);
         }
         let version = Arc::clone(&self.view().version);
@@ -141,11 +141,12 @@ impl Shared {
             Err(Error::Closed) => return Ok(false),
             Err(e @ (Error::Corrupt { .. } | Error::Io { action: "read", .. })) => {
                 // Nothing was changed, and reads beside the damage are right: only this stops.
-                self.work.stop_compaction(e);
+                self.work.note_compaction(Some(e));
                 return Ok(false);
             }
             Err(e) => return Err(self.fail(&e.to_string())),
         }
+        self.work.note_compaction(None);
         self.counters.compactions.add(1);
         self.made_room();
         Ok(true)

@@ -52,7 +52,7 @@ mod tests {
             ("rexp", "resp", 1),
             ("rsep", "resp", 1),
             ("", "resp", 4),
-            ("seeds", "zone", 4),
+            ("seeds", "zone", 5),
         ] {
             assert_eq!(distance(left, right), far, "{left} {right}");
             assert_eq!(distance(right, left), far, "{right} {left}");

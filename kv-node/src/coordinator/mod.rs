@@ -12,6 +12,7 @@
 //!
 //! Invariant: one view of the cluster for one batch; each key of a batch gets exactly one answer.
 
+mod api;
 mod explain;
 mod flush;
 mod forward;
