@@ -21,6 +21,7 @@ mod mutate;
 mod plans;
 mod promise;
 mod read;
+mod refill;
 mod scan;
 pub mod seal;
 mod wait;

@@ -35,6 +35,7 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     workers.start(Arc::new(BirthLoop { inner: Arc::clone(inner), status: Mutex::default() }));
     workers.start(Arc::new(LeaseLoop(Arc::clone(inner))));
     workers.start(Arc::new(FlushLoop(Arc::clone(inner))));
+    workers.start(Arc::new(RefillLoop(Arc::clone(inner))));
     let done = AtomicBool::new(false);
     workers.start(Arc::new(CountLoop { inner: Arc::clone(inner), done }));
 }
@@ -241,6 +242,34 @@ impl Worker for FlushLoop {
             if let Err(error) = serving.replica.remove_flushed().await {
                 tracing::warn!(%error, "flushed rows could not be removed yet");
             }
+        }
+        Some(Duration::from_millis(500))
+    }
+}
+
+/// Fills a replica whose engine forgot everything, from the others.
+struct RefillLoop(Arc<Inner>);
+
+#[async_trait]
+impl Worker for RefillLoop {
+    fn name(&self) -> &'static str {
+        "refill"
+    }
+
+    fn status(&self) -> String {
+        let complete = self.0.serving().is_some_and(|serving| serving.replica.is_complete());
+        if complete { "complete" } else { "asking others for what this node lost" }.into()
+    }
+
+    async fn step(&self) -> Option<Duration> {
+        let Some(serving) = self.0.serving() else {
+            return Some(Duration::from_millis(HELLO_MS));
+        };
+        if serving.replica.is_complete() {
+            return None;
+        }
+        if let Err(error) = serving.coordinator.refill().await {
+            tracing::debug!(%error, "not complete yet");
         }
         Some(Duration::from_millis(500))
     }

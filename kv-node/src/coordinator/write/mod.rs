@@ -13,6 +13,7 @@ mod replicate;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use kv_client::NodeId;
 use kv_quorum::{Dot, Draft, Expiry, HybridTime, WriteOutcome, WriteStep, WriteTracker};
 use kv_ring::Partition;
@@ -21,9 +22,10 @@ pub(super) use job::{Minted, WriteJob};
 
 use super::plans::Purpose;
 use super::{Coordinator, Levels, Scope, resolve};
+use crate::cluster::record::Rmw;
 use crate::error::RequestError;
 use crate::keys::KeyRef;
-use crate::mutation::ExpiryRule;
+use crate::mutation::{ExpiryRule, Mutation};
 use crate::plug::storage::{StorageError, Ticket};
 use crate::replica::Verdict;
 use job::ended;
@@ -63,6 +65,9 @@ impl Coordinator {
         if self.is_alone(&scope) {
             return (self.set_alone(&scope, items).await, None);
         }
+        if scope.keyspace.rmw == Rmw::BestEffort {
+            return (self.set_one_by_one(items, levels).await, None);
+        }
         let mut answers: Vec<Option<Ended>> = vec![None; items.len()];
         let mut here = Vec::with_capacity(items.len());
         let mut elsewhere = Vec::new();
@@ -84,6 +89,17 @@ impl Coordinator {
         }
         let unknown = || Err(RequestError::Storage("the write was lost track of".into()));
         (answers.into_iter().map(|answer| answer.unwrap_or_else(unknown)).collect(), job)
+    }
+
+    /// SETs of a keyspace in which one node decides every write of a key: each takes the key's
+    /// decision lock there, and a batch's items for one key take it in their order.
+    async fn set_one_by_one(&self, items: &[SetItem<'_>], levels: Levels) -> Vec<Ended> {
+        let sets = items.iter().map(|item| async move {
+            let value = Bytes::copy_from_slice(item.value);
+            let set = Mutation::Set { value, expiry: item.expiry };
+            self.mutate(item.key, set, levels).await.map(drop)
+        });
+        join_all(sets).await
     }
 
     async fn set_here(
