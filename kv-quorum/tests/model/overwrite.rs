@@ -14,7 +14,7 @@
 //! Planted and found: no second mint, answers weighed that come from a replica which lost its disk,
 //! and reads that do not write back.
 
-use crate::support::Rng;
+use crate::support::{Rng, seeds};
 use kv_quorum::{
     Actor, Context, Dot, Draft, HybridTime, JoinOutcome, Plan, ReadBody, ReadOutcome, ReadReply,
     ReadStep, ReadTracker, Record, WriteOutcome, WriteReply, WriteSet, WriteStep, WriteTracker,
@@ -542,13 +542,18 @@ fn is_found(options: Options) -> bool {
 
 fn assert_in_order(options: Options) {
     let (mut second_mints, mut answers) = (0, 0);
-    for seed in 0..5_000 {
+    let seeds = seeds(5_000);
+    let tried = seeds.end - seeds.start;
+    for seed in seeds {
         let counts = run(seed, options).unwrap_or_else(|wrong| panic!("{wrong}"));
         second_mints += counts.0;
         answers += counts.1;
     }
-    assert!(second_mints > 1_000, "second mints were hardly tried: {second_mints}");
-    assert!(answers > 20_000, "too little was answered: {answers}");
+    assert!(
+        tried < 5_000 || second_mints > 1_000,
+        "second mints were hardly tried: {second_mints}"
+    );
+    assert!(tried < 5_000 || answers > 20_000, "too little was answered: {answers}");
 }
 
 #[test]
