@@ -1,5 +1,5 @@
-//! Blind SETs and GETs of one key on three replicas, at R = W = 2: clocks skewed by seconds,
-//! crashes, a wiped disk, cut links, calls and answers that are lost or late.
+//! Blind SETs and GETs of one key on three replicas at R = W = 2, and on five at 3: clocks
+//! skewed by seconds, crashes, a wiped disk, cut links, calls and answers that are lost or late.
 //!
 //! The real trackers drive the real encoded records; the network and the scheduler are a seeded
 //! list of messages. What must hold:
@@ -25,7 +25,6 @@ use kv_quorum::{
 };
 use std::collections::BTreeMap;
 
-const NODES: usize = 3;
 const STEPS: usize = 400;
 const RUNNING_MAX: usize = 4;
 
@@ -34,6 +33,8 @@ const RUNNING_MAX: usize = 4;
 struct Options {
     /// Clocks so far apart that none is moved by what it is shown.
     clocks_apart: bool,
+    /// Five replicas with R = W = 3, instead of three with two.
+    five: bool,
     /// The dot that GET shows may go down: what such clocks do.
     dots_may_go_down: bool,
     /// A SET is acknowledged whatever the answers show.
@@ -114,7 +115,7 @@ struct World {
     now: u64,
     plan: std::sync::Arc<Plan<usize>>,
     nodes: Vec<Node>,
-    cut: [[bool; NODES]; NODES],
+    cut: Vec<Vec<bool>>,
     ops: BTreeMap<u64, Op>,
     flying: Vec<Message>,
     next_op: u64,
@@ -131,7 +132,8 @@ struct World {
 impl World {
     fn new(seed: u64, options: Options) -> Self {
         let mut rng = Rng::new(seed);
-        let nodes = (0..NODES).map(|at| Node {
+        let count = if options.five { 5 } else { 3 };
+        let nodes = (0..count).map(|at| Node {
             record: None,
             actor: Actor::new(at as u64, rng.draw()),
             last: HybridTime::ZERO,
@@ -141,14 +143,14 @@ impl World {
             lost_at: 0,
         });
         let nodes = nodes.collect();
-        let set = WriteSet { nodes: (0..NODES).collect(), required: 2 };
+        let set = WriteSet { nodes: (0..count).collect(), required: count / 2 + 1 };
         Self {
             nodes,
             rng,
             options,
             now: 0,
             plan: Plan::new(&[set], &[], false).expect("a plan").into(),
-            cut: [[false; NODES]; NODES],
+            cut: vec![vec![false; count]; count],
             ops: BTreeMap::new(),
             flying: Vec::new(),
             next_op: 1,
@@ -163,7 +165,7 @@ impl World {
 
     fn step(&mut self) {
         self.now += 1;
-        let node = self.rng.below(NODES);
+        let node = self.rng.below(self.nodes.len());
         match self.rng.below(100) {
             0..18 => self.start(node),
             18..80 => self.deliver(),
@@ -495,7 +497,8 @@ impl World {
     }
 
     fn toggle_cut(&mut self, at: usize) {
-        let other = (at + 1 + self.rng.below(NODES - 1)) % NODES;
+        let count = self.nodes.len();
+        let other = (at + 1 + self.rng.below(count - 1)) % count;
         let cut = !self.cut[at][other];
         self.cut[at][other] = cut;
         self.cut[other][at] = cut;
@@ -512,7 +515,7 @@ impl World {
         }
     }
 
-    /// A newcomer exchanges with N - W + 1 = 2 others, and is complete. The exchange begins when
+    /// A newcomer exchanges with N - W + 1 others, and is complete. The exchange begins when
     /// the operations that may have counted it before its loss have ended: what these still
     /// acknowledge would be on one replica less than they think, and not in the exchange.
     fn exchange(&mut self, at: usize) {
@@ -521,7 +524,10 @@ impl World {
         if counted || self.nodes[at].complete || self.nodes.iter().any(|node| !node.up) {
             return;
         }
-        for other in 0..NODES {
+        let count = self.nodes.len();
+        let first = self.rng.below(count);
+        let others = (0..count).map(|other| (first + other) % count).filter(|other| *other != at);
+        for other in others.take(count - count / 2).collect::<Vec<_>>() {
             if let Some(record) = self.nodes[other].record.clone() {
                 self.join(at, &record);
             }
@@ -576,6 +582,11 @@ fn nor_when_no_clock_heeds_another() {
 #[test]
 fn dots_that_go_down_when_no_clock_heeds_another_are_found() {
     assert!(is_found(Options { clocks_apart: true, ..Options::default() }));
+}
+
+#[test]
+fn nor_with_five_replicas() {
+    assert_in_order(Options { five: true, ..Options::default() });
 }
 
 #[test]
