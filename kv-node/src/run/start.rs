@@ -1,47 +1,28 @@
-//! The node as a process: flags in, exit code out.
+//! From settings to a node with its front doors, and back.
 //!
-//! ```text
-//! settings -> logs -> ports of clients and HTTP -> engine -> node -> front doors -> a signal -> stop
-//! ```
-//! Ports that only this process needs are taken first, so that a second start on the same machine
-//! ends before it touches data. What is started in order is stopped in the opposite one; a second
-//! signal ends the process at once, as kill -9 would, which the engine survives.
-//!
-//! Exit codes: 0 stopped as asked, 1 could not stop cleanly, 2 flags or settings, 3 could not
-//! start, 130 ended by a second signal.
+//! An error here is read by a person who has just typed a command: it names the setting to change,
+//! the port or the directory.
 
-use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use clap::Parser;
-use kv_lsm::fs::{Fs, OsFs};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{Checked, Config, EngineKind, Flags, load};
+use super::MainParts;
+use crate::config::{Checked, Config, EngineKind};
 use crate::coordinator::Timing;
 use crate::http::{self, HttpConfig, HttpSource};
-use crate::log;
 use crate::node::{Node, NodeConfig, NodeParts};
-use crate::plug::clock::{Clock, SystemClock};
 use crate::plug::discovery::{Discovery, FileSeeds, StaticSeeds};
 use crate::plug::exec::{Exec, TokioExec};
 use crate::plug::lsm::LsmEngine;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
-use crate::plug::rng::{OsRng, Rng};
 use crate::plug::storage::StorageEngine;
 use crate::rpc::peer::PeersConfig;
 use crate::rpc::transport::{TarpcConfig, TarpcTransport};
-
-const EXIT_DIRTY: u8 = 1;
-const EXIT_SETTINGS: u8 = 2;
-const EXIT_NO_START: u8 = 3;
-const EXIT_SECOND_SIGNAL: i32 = 130;
 
 /// How long a stop may take before it is given up.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -49,167 +30,22 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// How far apart the clocks of sound members may be, in milliseconds.
 const CLOCK_SKEW_MS_MAX: u64 = 60_000;
 
-/// What a process is made of where it is not the operating system's: for binaries of tests, which
-/// skew the clock or break the disk of an otherwise ordinary node.
-pub struct MainParts {
-    /// The disk.
-    pub fs: Arc<dyn Fs>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Randomness.
-    pub rng: Arc<dyn Rng>,
-}
-
-impl Default for MainParts {
-    fn default() -> Self {
-        Self {
-            fs: Arc::new(OsFs::new()),
-            clock: Arc::new(SystemClock::new()),
-            rng: Arc::new(OsRng),
-        }
-    }
-}
-
-impl fmt::Debug for MainParts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MainParts").finish_non_exhaustive()
-    }
-}
-
-/// Runs a node until it is told to stop. `arguments` are those of a process, its name first;
-/// settings also come from the file that they name and from `KV_*` variables.
-pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: MainParts) -> ExitCode {
-    let began = Instant::now();
-    let flags = match Flags::try_parse_from(arguments) {
-        Ok(flags) => flags,
-        Err(told) => {
-            // Help and version come this way too.
-            let _unwritable = told.print();
-            return if told.use_stderr() { EXIT_SETTINGS.into() } else { ExitCode::SUCCESS };
-        }
-    };
-    let variables = std::env::vars_os()
-        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
-    let checked = load(&flags, variables).and_then(|config| {
-        let checked = config.check(flags.insecure)?;
-        Ok((config, checked))
-    });
-    let (config, checked) = match checked {
-        Ok(sound) => sound,
-        Err(error) => {
-            complain(&error);
-            return EXIT_SETTINGS.into();
-        }
-    };
-    if flags.print_config || flags.check_config {
-        let text =
-            if flags.print_config { config.to_toml() } else { "the settings are sound\n".into() };
-        let written = io::stdout().write_all(text.as_bytes());
-        return if written.is_ok() { ExitCode::SUCCESS } else { EXIT_DIRTY.into() };
-    }
-    if let Err(error) = log::begin(&config.log) {
-        complain(&error);
-        return EXIT_SETTINGS.into();
-    }
-    let runtime = match runtime(config.threads) {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&format!("the runtime can't be started: {error}"));
-            return EXIT_NO_START.into();
-        }
-    };
-    let code = runtime.block_on(run(config, checked, parts, began));
-    // What still blocks (a disk that hangs) must not keep the process.
-    runtime.shutdown_timeout(Duration::from_millis(500));
-    code
-}
-
-fn complain(error: &dyn fmt::Display) {
-    let _unwritable = writeln!(io::stderr(), "kv-node: {error}");
-}
-
-fn runtime(threads: usize) -> io::Result<tokio::runtime::Runtime> {
-    let mut builder = if threads == 1 {
-        tokio::runtime::Builder::new_current_thread()
-    } else {
-        tokio::runtime::Builder::new_multi_thread()
-    };
-    if threads > 1 {
-        builder.worker_threads(threads);
-    }
-    builder.enable_all().max_blocking_threads(32).thread_name("kv-node").build()
-}
-
-async fn run(config: Config, checked: Checked, parts: MainParts, began: Instant) -> ExitCode {
-    let mut signals = match Signals::listen() {
-        Ok(signals) => signals,
-        Err(error) => {
-            complain(&format!("signals can't be listened for: {error}"));
-            return EXIT_NO_START.into();
-        }
-    };
-    let running = tokio::select! {
-        started = Running::start(&config, &checked, parts) => started,
-        name = signals.next() => {
-            tracing::info!(signal = name, "stopped while starting");
-            return ExitCode::SUCCESS;
-        }
-    };
-    let running = match running {
-        Ok(running) => running,
-        Err(error) => {
-            tracing::error!("{error}");
-            return EXIT_NO_START.into();
-        }
-    };
-    tracing::info!(took_ms = began.elapsed().as_millis() as u64, "started");
-    let name = signals.next().await;
-    tracing::info!(signal = name, "stopping; a second signal ends the process at once");
-    tokio::select! {
-        stopped = running.stop() => match stopped {
-            Ok(()) => {
-                tracing::info!("stopped");
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                tracing::error!("not stopped cleanly: {error}");
-                EXIT_DIRTY.into()
-            }
-        },
-        _ = signals.next() => {
-            tracing::warn!("ended at once");
-            std::process::exit(EXIT_SECOND_SIGNAL);
-        }
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    term: Signal,
-    int: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.term.recv() => "SIGTERM",
-            _ = self.int.recv() => "SIGINT",
-        }
-    }
-}
-
 /// A node with its front doors.
-struct Running {
+pub(super) struct Running {
     node: Arc<Node>,
     doors: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Running {
-    async fn start(config: &Config, checked: &Checked, parts: MainParts) -> Result<Self, String> {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// What to tell the operator; nothing runs.
+    pub(super) async fn start(
+        config: &Config,
+        checked: &Checked,
+        parts: MainParts,
+    ) -> Result<Self, String> {
         let resp = listen("listen.resp", checked.resp).await?;
         let http = listen("listen.http", checked.http).await?;
         let rpc = free_port(checked.rpc)?;
@@ -228,23 +64,7 @@ impl Running {
             secret: checked.secret.clone(),
             ..TarpcConfig::new(rpc)
         }));
-        let node = NodeConfig {
-            data_dir: config.data_dir.clone(),
-            address: address.clone(),
-            client_address: client_address.clone(),
-            zone: config.cluster.zone.clone(),
-            weight: config.cluster.weight,
-            seeds,
-            bootstrap_expect: checked.bootstrap_expect,
-            birth: checked.birth.clone(),
-            gossip: checked.gossip.clone(),
-            timing: Timing {
-                request_ms_max: config.request.deadline_ms,
-                hedge_ms: config.request.hedge_ms,
-            },
-            peers: PeersConfig::default(),
-            clock_skew_ms_max: CLOCK_SKEW_MS_MAX,
-        };
+        let node = node_config(config, checked, &address, &client_address, seeds);
         let node_parts = NodeParts {
             fs: parts.fs,
             engine,
@@ -272,7 +92,11 @@ impl Running {
         Ok(Self { node, doors })
     }
 
-    async fn stop(self) -> Result<(), String> {
+    /// Stops everything.
+    ///
+    /// # Errors
+    /// It was not stopped cleanly.
+    pub(super) async fn stop(self) -> Result<(), String> {
         // Doors first: no client begins what the node can't end.
         for door in &self.doors {
             door.abort();
@@ -282,6 +106,32 @@ impl Running {
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("it took more than {} s", STOP_LIMIT.as_secs())),
         }
+    }
+}
+
+fn node_config(
+    config: &Config,
+    checked: &Checked,
+    address: &str,
+    client_address: &str,
+    seeds: Vec<String>,
+) -> NodeConfig {
+    NodeConfig {
+        data_dir: config.data_dir.clone(),
+        address: address.into(),
+        client_address: client_address.into(),
+        zone: config.cluster.zone.clone(),
+        weight: config.cluster.weight,
+        seeds,
+        bootstrap_expect: checked.bootstrap_expect,
+        birth: checked.birth.clone(),
+        gossip: checked.gossip.clone(),
+        timing: Timing {
+            request_ms_max: config.request.deadline_ms,
+            hedge_ms: config.request.hedge_ms,
+        },
+        peers: PeersConfig::default(),
+        clock_skew_ms_max: CLOCK_SKEW_MS_MAX,
     }
 }
 
@@ -321,19 +171,13 @@ fn announce(config: &Config, node: &Node, resp: &str, rpc: &str, http: Option<&T
         tracing::info!(durability = ?config.storage.durability, "engine {}", engine.name);
     }
     let view = node.view().now();
-    match &view.record {
-        Some(record) => tracing::info!(
-            cluster = record.name,
-            id = %record.id,
-            partitions = record.partitions,
-            "member of a cluster"
-        ),
-        None => tracing::info!(
-            cluster = config.cluster.name,
-            expects = config.cluster.bootstrap_expect.unwrap_or(1),
-            seeds = config.cluster.seeds.join(","),
-            "no cluster yet"
-        ),
+    if let Some(record) = &view.record {
+        let (cluster, partitions) = (&record.name, record.partitions);
+        tracing::info!(cluster, id = %record.id, partitions, "member of a cluster");
+    } else {
+        let (cluster, seeds) = (&config.cluster.name, config.cluster.seeds.join(","));
+        let expects = config.cluster.bootstrap_expect.unwrap_or(1);
+        tracing::info!(cluster, expects, seeds, "no cluster yet");
     }
 }
 
