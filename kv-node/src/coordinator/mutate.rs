@@ -6,7 +6,7 @@
 //! read to the mint.
 
 use bytes::Bytes;
-use kv_quorum::{Context, Dot, Draft, Expiry, HybridTime, Record, Room};
+use kv_quorum::{Context, Dot, Draft, Expiry, Record, Room};
 use kv_ring::Partition;
 
 use super::write::{Minted, WriteJob, decode, draft_of, storage_error};
@@ -233,10 +233,7 @@ impl Coordinator {
         mint: impl Fn(&mut Record<Bytes>, Dot) -> Result<Room, kv_quorum::Error>,
         room: &mut Option<Room>,
     ) -> Result<(Dot, Record<Bytes>), RequestError> {
-        let mut above = record.winner().map_or(HybridTime::ZERO, |version| version.dot.time);
-        for (_, time) in seen.vector().iter() {
-            above = above.max(time);
-        }
+        let above = record.coverage().vector().latest().max(seen.vector().latest());
         for _ in 0..2 {
             let dot = self.mint_dot(partition, self.now_ms(), above)?;
             let mut next = record.clone();

@@ -35,7 +35,8 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     workers.start(Arc::new(BirthLoop { inner: Arc::clone(inner), status: Mutex::default() }));
     workers.start(Arc::new(LeaseLoop(Arc::clone(inner))));
     workers.start(Arc::new(FlushLoop(Arc::clone(inner))));
-    workers.start(Arc::new(RefillLoop(Arc::clone(inner))));
+    let waited = AtomicBool::new(false);
+    workers.start(Arc::new(RefillLoop { inner: Arc::clone(inner), waited }));
     let done = AtomicBool::new(false);
     workers.start(Arc::new(CountLoop { inner: Arc::clone(inner), done }));
 }
@@ -247,8 +248,13 @@ impl Worker for FlushLoop {
     }
 }
 
-/// Fills a replica whose engine forgot everything, from the others.
-struct RefillLoop(Arc<Inner>);
+/// Fills a replica whose engine forgot everything, from the others. It begins when every operation
+/// that may have counted this replica before it forgot has ended: a write that is acknowledged with
+/// its help after a source was read would be missed.
+struct RefillLoop {
+    inner: Arc<Inner>,
+    waited: AtomicBool,
+}
 
 #[async_trait]
 impl Worker for RefillLoop {
@@ -257,16 +263,19 @@ impl Worker for RefillLoop {
     }
 
     fn status(&self) -> String {
-        let complete = self.0.serving().is_some_and(|serving| serving.replica.is_complete());
+        let complete = self.inner.serving().is_some_and(|serving| serving.replica.is_complete());
         if complete { "complete" } else { "asking others for what this node lost" }.into()
     }
 
     async fn step(&self) -> Option<Duration> {
-        let Some(serving) = self.0.serving() else {
+        let Some(serving) = self.inner.serving() else {
             return Some(Duration::from_millis(HELLO_MS));
         };
         if serving.replica.is_complete() {
             return None;
+        }
+        if !self.waited.swap(true, Ordering::Relaxed) {
+            return Some(Duration::from_millis(self.inner.timing.request_ms_max));
         }
         if let Err(error) = serving.coordinator.refill().await {
             tracing::debug!(%error, "not complete yet");

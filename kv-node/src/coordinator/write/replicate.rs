@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_quorum::{Context, Draft, HybridTime};
+use kv_quorum::{Context, Draft};
 use kv_ring::Partition;
 
 use super::job::{ROUND_SHIFT, WriteJob};
@@ -117,10 +117,7 @@ impl Coordinator {
         out: &mut Vec<u8>,
     ) -> Result<(), RequestError> {
         let mut record = decode(stored)?;
-        let mut seen = record.winner().map_or(HybridTime::ZERO, |version| version.dot.time);
-        for (_, time) in coverage.vector().iter() {
-            seen = seen.max(time);
-        }
+        let seen = record.coverage().vector().latest().max(coverage.vector().latest());
         for _ in 0..2 {
             let dot = self.mint_dot(partition, now_ms, seen)?;
             match record.mint_over(dot, coverage, draft.clone()) {
