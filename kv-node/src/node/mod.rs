@@ -143,7 +143,7 @@ impl Node {
     pub async fn start(config: NodeConfig, parts: NodeParts) -> io::Result<Self> {
         let lock = lock_directory(&*parts.fs, &config.data_dir)?;
         let meta = MetaStore::open(Arc::clone(&parts.fs), &config.data_dir.join("meta"))?;
-        let inner = Arc::new(Inner::open(&config, &parts, Arc::new(meta))?);
+        let inner = Arc::new(Inner::open(&config, &parts, &Arc::new(meta))?);
         let peers = Arc::new(Peers::new(
             config.peers,
             Arc::clone(&parts.transport),
@@ -221,7 +221,7 @@ impl Node {
     pub async fn stop(&self) -> io::Result<()> {
         let inner = &self.inner;
         inner.membership.leave(inner.clock.steady_ms());
-        workers::gossip_once(inner).await;
+        workers::gossip_once(inner);
         inner.clock.sleep(Duration::from_millis(20)).await;
         self.workers.stop();
         inner.transport.close().await;
@@ -250,10 +250,10 @@ fn lock_directory(fs: &dyn Fs, dir: &Path) -> io::Result<Box<dyn Send + Sync>> {
 }
 
 impl Inner {
-    fn open(config: &NodeConfig, parts: &NodeParts, meta: Arc<MetaStore>) -> io::Result<Self> {
-        let me = node_id(&meta, &*parts.rng)?;
+    fn open(config: &NodeConfig, parts: &NodeParts, meta: &Arc<MetaStore>) -> io::Result<Self> {
+        let me = node_id(meta, &*parts.rng)?;
         let view = Arc::new(SharedView::new(View::empty(me)));
-        let state = Arc::new(ClusterState::load(Arc::clone(&meta), Arc::clone(&view))?);
+        let state = Arc::new(ClusterState::load(Arc::clone(meta), Arc::clone(&view))?);
         let member = Member {
             address: config.address.clone(),
             client_address: config.client_address.clone(),

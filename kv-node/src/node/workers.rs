@@ -57,7 +57,7 @@ impl Inner {
 }
 
 /// Lets membership do what is due, delivers its packets, and tells senders where peers are.
-pub(super) async fn gossip_once(inner: &Arc<Inner>) -> u64 {
+pub(super) fn gossip_once(inner: &Arc<Inner>) -> u64 {
     let now_ms = inner.clock.steady_ms();
     let (packets, next_ms) = inner.membership.poll(now_ms);
     for packet in packets {
@@ -94,7 +94,7 @@ impl Worker for GossipLoop {
     }
 
     async fn step(&self) -> Option<Duration> {
-        let rest_ms = gossip_once(&self.0).await.clamp(GOSSIP_REST_MS_MIN, GOSSIP_REST_MS_MAX);
+        let rest_ms = gossip_once(&self.0).clamp(GOSSIP_REST_MS_MIN, GOSSIP_REST_MS_MAX);
         let rest = self.0.clock.sleep(Duration::from_millis(rest_ms));
         tokio::select! {
             biased;
@@ -162,7 +162,7 @@ impl BirthLoop {
             Ok(true) => {}
             Ok(false) => {
                 *self.status.lock() =
-                    "met a cluster that does not name this node: waiting to be joined"
+                    "met a cluster that does not name this node: waiting to be joined";
             }
             Err(error) => tracing::error!(%error, "a fetched record can't be taken"),
         }

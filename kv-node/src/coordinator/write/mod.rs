@@ -62,7 +62,7 @@ impl Coordinator {
             Ok(wanted) => wanted,
             Err(error) => return (vec![Err(error); items.len()], None),
         };
-        if self.is_alone(&scope) {
+        if Self::is_alone(&scope) {
             return (self.set_alone(&scope, items).await, None);
         }
         if scope.keyspace.rmw == Rmw::BestEffort {
@@ -128,15 +128,12 @@ impl Coordinator {
         if minting.is_empty() {
             return None;
         }
-        let (job, ticket) = match self.mint_blind(minting, answers).await {
-            Ok(minted) => minted,
-            Err(()) => return None,
-        };
-        let ends = self.replicate(scope, &job.1, ticket, true).await;
-        for (place, end) in job.0.into_iter().zip(ends) {
+        let ((places, job), ticket) = self.mint_blind(minting, answers).await?;
+        let ends = self.replicate(scope, &job, ticket, true).await;
+        for (place, end) in places.into_iter().zip(ends) {
             set_answer(answers, place, end);
         }
-        Some(job.1)
+        Some(job)
     }
 
     /// A tracker that has begun, or why nothing may be minted.
@@ -178,7 +175,7 @@ impl Coordinator {
         &self,
         mut minting: Vec<Minting<'_>>,
         answers: &mut [Option<Ended>],
-    ) -> Result<((Vec<usize>, Arc<WriteJob>), Ticket), ()> {
+    ) -> Option<((Vec<usize>, Arc<WriteJob>), Ticket)> {
         let keys: Vec<Bytes> = minting.iter().map(|item| item.key.clone()).collect();
         let slices: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
         let now_ms = self.now_ms();
@@ -187,7 +184,7 @@ impl Coordinator {
             .replica
             .update(&slices, &mut |place, stored, out| {
                 let Some(item) = minting.get_mut(place) else { return Verdict::Keep };
-                match self.overwrite(item.partition, now_ms, stored, item.draft.clone(), out) {
+                match self.overwrite(item.partition, now_ms, stored, &item.draft, out) {
                     Ok(()) => Verdict::Write,
                     Err(error) => {
                         item.failed = Some(error);
@@ -203,7 +200,7 @@ impl Coordinator {
                 for item in minting {
                     set_answer(answers, item.place, Err(error.clone()));
                 }
-                return Err(());
+                return None;
             }
         };
         let mut places = Vec::with_capacity(minting.len());
@@ -226,7 +223,7 @@ impl Coordinator {
             }
         }
         self.parts.figures.replica_applies.add(minted.len() as u64);
-        Ok(((places, WriteJob::new(minted)), update.ticket))
+        Some(((places, WriteJob::new(minted)), update.ticket))
     }
 
     /// Appends to `out` the record of a blind mint over `stored`.
@@ -235,7 +232,7 @@ impl Coordinator {
         partition: Partition,
         now_ms: u64,
         stored: Option<&[u8]>,
-        draft: Draft<V>,
+        draft: &Draft<V>,
         out: &mut Vec<u8>,
     ) -> Result<(), RequestError> {
         let seen = match stored.map(kv_quorum::latest_of) {

@@ -85,7 +85,7 @@ impl Coordinator {
                 else {
                     return Verdict::Keep;
                 };
-                let Some(draft) = draft.clone() else { return Verdict::Keep };
+                let Some(draft) = draft else { return Verdict::Keep };
                 match self.overwrite_over(*partition, now_ms, stored, coverage, draft, out) {
                     Ok(()) => Verdict::Write,
                     Err(_) => Verdict::Keep,
@@ -93,18 +93,14 @@ impl Coordinator {
             })
             .await;
         let items: Vec<usize> = again.iter().map(|(item, _)| *item).collect();
-        match update {
-            Ok(update) => {
-                self.parts.figures.replica_applies.add(items.len() as u64);
-                job.reminted(&items, update.records);
-                self.send_all(scope, job, Some(&items));
-                (update.ticket, Some(items))
-            }
-            Err(_) => {
-                job.reminted(&items, vec![None; items.len()]);
-                (Ticket::DURABLE, Some(items))
-            }
-        }
+        let Ok(update) = update else {
+            job.reminted(&items, vec![None; items.len()]);
+            return (Ticket::DURABLE, Some(items));
+        };
+        self.parts.figures.replica_applies.add(items.len() as u64);
+        job.reminted(&items, update.records);
+        self.send_all(scope, job, Some(&items));
+        (update.ticket, Some(items))
     }
 
     fn overwrite_over(
@@ -113,7 +109,7 @@ impl Coordinator {
         now_ms: u64,
         stored: Option<&[u8]>,
         coverage: &Context,
-        draft: Draft<Bytes>,
+        draft: &Draft<Bytes>,
         out: &mut Vec<u8>,
     ) -> Result<(), RequestError> {
         let mut record = decode(stored)?;
