@@ -35,6 +35,8 @@ use crate::plug::lsm::LsmEngine;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::rng::{OsRng, Rng};
 use crate::plug::storage::StorageEngine;
+use crate::resp::server::RespDoor;
+use crate::resp;
 use crate::rpc::peer::PeersConfig;
 use crate::rpc::transport::{TarpcConfig, TarpcTransport};
 
@@ -208,6 +210,7 @@ impl Signals {
 struct Running {
     node: Arc<Node>,
     doors: Vec<tokio::task::JoinHandle<()>>,
+    resp: Option<RespDoor>,
 }
 
 impl Running {
@@ -268,14 +271,18 @@ impl Running {
             let source = HttpSource { node: Arc::clone(&node), transport: Some(transport) };
             doors.push(tokio::spawn(http::serve(listener, source, HttpConfig::default())));
         }
-        if let Some(listener) = resp {
-            doors.push(serve_resp(listener, &node, config));
-        }
-        Ok(Self { node, doors })
+        let resp = resp.map(|listener| {
+            let (resp, compat) = (config.resp.clone(), config.compat.clone());
+            resp::server::serve(listener, Arc::clone(&node), resp, compat)
+        });
+        Ok(Self { node, doors, resp })
     }
 
     async fn stop(self) -> Result<(), String> {
         // Doors first: no client begins what the node can't end.
+        if let Some(resp) = self.resp {
+            resp.stop().await;
+        }
         for door in &self.doors {
             door.abort();
         }
@@ -285,22 +292,6 @@ impl Running {
             Err(_) => Err(format!("it took more than {} s", STOP_LIMIT.as_secs())),
         }
     }
-}
-
-/// The RESP front door.
-fn serve_resp(
-    listener: TcpListener,
-    _node: &Arc<Node>,
-    _config: &Config,
-) -> tokio::task::JoinHandle<()> {
-    // The one call site: resp::server::serve(listener, Arc::clone(node), config.resp, config.compat).
-    tokio::spawn(async move {
-        loop {
-            if let Ok((stream, _)) = listener.accept().await {
-                drop(stream);
-            }
-        }
-    })
 }
 
 /// What people look for when a node has started.
