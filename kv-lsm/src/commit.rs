@@ -23,7 +23,7 @@ pub enum Durability {
     #[default]
     Sync,
     /// When it is written: it survives the end of the process. It is synced within so many
-    /// milliseconds.
+    /// milliseconds; without threads, by a later step that has nothing to write.
     Periodic {
         /// Longest time until the sync begins, in milliseconds.
         ms: u64,

@@ -55,7 +55,8 @@ pub enum Error {
         bytes_max: usize,
     },
     /// Flush or sync did not keep up, and the write waited for `stall_ms_max`. Nothing was
-    /// written. Try again later, and more slowly.
+    /// written. Try again later, and more slowly. When `level 0` stays full, see
+    /// [`Stats::compaction_stopped`](crate::Stats::compaction_stopped).
     Busy {
         /// What was full: `log buffer`, `sealed memtables`, `level 0`.
         what: &'static str,

@@ -94,7 +94,7 @@ impl Snapshot {
     /// The value of a key.
     ///
     /// # Errors
-    /// As [`Engine::get`].
+    /// As [`Engine::get`](crate::Engine::get).
     pub fn get(&self, key: &[u8]) -> Result<Option<Found>, Error> {
         self.view.get(key, self.held.seq())
     }

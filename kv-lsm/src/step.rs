@@ -128,24 +128,25 @@ impl Shared {
     /// Does the compaction that is due, if one is.
     fn compact_one(&self) -> Result<bool, Error> {
         self.poison.check()?;
-        if self.work.compaction_stopped().is_some() {
+        if matches!(self.work.compaction_stopped(), Some(Error::Corrupt { .. })) {
             return Ok(false);
         }
         let version = Arc::clone(&self.view().version);
         let Some(job) = compaction::choose(&*version, &self.config) else { return Ok(false) };
-        let done = self
-            .with_context(|context| compaction::run(&job, &version, context))
-            .and_then(|edit| self.install(edit, None));
-        match done {
-            Ok(()) => {}
+        let done = self.with_context(|context| compaction::run(&job, &version, context));
+        let edit = match done {
+            Ok(edit) => edit,
             Err(Error::Closed) => return Ok(false),
             Err(e @ (Error::Corrupt { .. } | Error::Io { action: "read", .. })) => {
                 // Nothing was changed, and reads beside the damage are right: only this stops.
-                self.work.stop_compaction(e);
+                self.work.note_compaction(Some(e));
                 return Ok(false);
             }
             Err(e) => return Err(self.fail(&e.to_string())),
-        }
+        };
+        // From here on the manifest may know the edit: any failure is final.
+        self.install(edit, None).map_err(|e| self.fail(&e.to_string()))?;
+        self.work.note_compaction(None);
         self.counters.compactions.add(1);
         self.made_room();
         Ok(true)

@@ -32,7 +32,7 @@ pub enum Resident {
     Found(Found),
     /// The key has none.
     Absent,
-    /// Only [`Engine::get`], which reads the disk, can tell.
+    /// Only [`Engine::get`](crate::Engine::get), which reads the disk, can tell.
     NeedsIo,
 }
 

@@ -43,9 +43,9 @@ impl Work {
         self.state.lock().compaction_stopped.clone()
     }
 
-    /// Compaction met damage: it does not go on. Reads beside the damage are right.
-    pub(crate) fn stop_compaction(&self, error: Error) {
-        self.state.lock().compaction_stopped = Some(error);
+    /// How the last compaction went.
+    pub(crate) fn note_compaction(&self, failed: Option<Error>) {
+        self.state.lock().compaction_stopped = failed;
     }
 
     /// Sleeps until something was added after `seen`; false when the engine closes.

@@ -463,6 +463,57 @@ fn power_cuts_while_all_threads_work() {
     engine.close().unwrap();
 }
 
+#[test]
+fn the_last_clone_may_go_away_in_a_callback() {
+    let gate = Arc::new(RwLock::new(()));
+    let fs = Gated(MemFs::new(), Arc::clone(&gate));
+    let config = Config { threads: Threads::Background, ..Config::tiny() };
+    let engine = Engine::open(Arc::new(fs.clone()), Path::new("/db"), config).unwrap();
+    let shut = gate.write();
+    let ticket = put(&engine, "k", "v");
+    let (gone, wait) = std::sync::mpsc::channel();
+    let copy = engine.clone();
+    let callback = move |result: Result<(), Error>| {
+        drop(copy);
+        gone.send(result.is_ok()).unwrap();
+    };
+    engine.on_durable(ticket, Box::new(callback));
+    drop(engine);
+    drop(shut);
+    assert!(wait.recv_timeout(Duration::from_secs(30)).unwrap());
+    // The lock goes when the threads have ended.
+    let begin = Instant::now();
+    let engine = loop {
+        match Engine::open(Arc::new(fs.clone()), Path::new("/db"), Config::tiny()) {
+            Ok(engine) => break engine,
+            Err(e) => assert!(begin.elapsed() < Duration::from_secs(30), "{e}"),
+        }
+    };
+    assert_eq!(get(&engine, "k").as_deref(), Some("v"));
+}
+
+#[test]
+fn damage_stops_compaction_and_nothing_else() {
+    let fs = MemFs::new();
+    let engine = open(&fs, Config::tiny());
+    fill(&engine);
+    settle(&engine);
+    let names = fs.list(Path::new("/db")).unwrap();
+    let table = names.iter().find(|name| name.ends_with("table")).unwrap();
+    fs.flip_bit(&Path::new("/db").join(table), 20, 1).unwrap();
+    assert!(matches!(engine.verify(), Err(Error::Corrupt { .. })));
+    for n in 0..60 {
+        put(&engine, &format!("fill{n:05}"), &"y".repeat(500));
+        settle(&engine);
+    }
+    let stopped = engine.stats().compaction_stopped.unwrap();
+    assert!(stopped.contains("damage"), "{stopped}");
+    assert_eq!(engine.stats().poisoned, None);
+    assert!(get(&engine, "fill00059").is_some());
+    let answers = engine.scan::<&[u8]>(..).filter_map(Result::err).count();
+    assert_eq!(answers, 1, "a scan over damage must end with its error");
+}
+
 #[derive(Debug)]
 struct Panics;
 

@@ -84,7 +84,10 @@ impl std::fmt::Display for RequestError {
                 names(f, down)
             }
             Self::Indeterminate { reached, wanted, silent } => {
-                write!(f, "INDETERMINATE {reached} of W={wanted} copies are durable, the write may be stored; no answer from: ")?;
+                write!(
+                    f,
+                    "INDETERMINATE {reached} of W={wanted} copies are durable, the write may be stored; no answer from: "
+                )?;
                 names(f, silent)
             }
             Self::Unavailable { reached, wanted, silent } => {
@@ -92,16 +95,30 @@ impl std::fmt::Display for RequestError {
                 names(f, silent)
             }
             Self::Busy(what) => write!(f, "BUSY {what}; nothing was written, retry with back-off"),
-            Self::NeedsRmw(what) => write!(f, "ERR '{what}' needs one decision maker: set rmw=best-effort or use a linear keyspace"),
-            Self::TooManySiblings { siblings } => write!(f, "ERR the key has {siblings} siblings, the most allowed: read them with KV.GET and put with its context"),
-            Self::BadContext => write!(f, "ERR the context is not one of this key in this cluster: use what KV.GET or KV.PUT answered"),
+            Self::NeedsRmw(what) => write!(
+                f,
+                "ERR '{what}' needs one decision maker: set rmw=best-effort or use a linear keyspace"
+            ),
+            Self::TooManySiblings { siblings } => write!(
+                f,
+                "ERR the key has {siblings} siblings, the most allowed: read them with KV.GET and put with its context"
+            ),
+            Self::BadContext => write!(
+                f,
+                "ERR the context is not one of this key in this cluster: use what KV.GET or KV.PUT answered"
+            ),
             Self::WrongValue(what) => write!(f, "ERR {what}"),
-            Self::TooLarge { bytes, bytes_max } => write!(f, "ERR pair of {bytes} bytes is over the limit of {bytes_max} bytes"),
+            Self::TooLarge { bytes, bytes_max } => {
+                write!(f, "ERR pair of {bytes} bytes is over the limit of {bytes_max} bytes")
+            }
             Self::Level(what) => write!(f, "ERR {what}"),
             Self::Loading => write!(f, "LOADING the node has no layout yet"),
             Self::Full(_) => write!(f, "OOM command not allowed when used memory > 'maxmemory'."),
             Self::Storage(what) => write!(f, "ERR {what}"),
-            Self::ClockSkew => write!(f, "ERR this node's clock is too far from its peers' and no other replica could take the write; nothing was written"),
+            Self::ClockSkew => write!(
+                f,
+                "ERR this node's clock is too far from its peers' and no other replica could take the write; nothing was written"
+            ),
             Self::Stopping => write!(f, "ERR the node is stopping; nothing was written"),
         }
     }

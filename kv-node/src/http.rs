@@ -89,9 +89,8 @@ async fn attend(stream: TcpStream, source: HttpSource, config: HttpConfig) {
         .max_buf_size(config.head_bytes_max.max(8_192))
         .serve_connection(TokioIo::new(stream), service);
     let limit = Duration::from_millis(config.connection_ms_max);
-    match tokio::time::timeout(limit, connection).await {
-        Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection ended"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = tokio::time::timeout(limit, connection).await {
+        tracing::debug!(%error, "an HTTP connection ended");
     }
 }
 
@@ -180,7 +179,11 @@ fn metrics_page(source: &HttpSource) -> String {
     };
     node.figures().each(|name, about, value| page.counter(name, about.trim(), value));
     let (up, members) = members_up(&view);
-    page.gauge("ready", "Whether the node is ready for clients.", u64::from(unready(node).is_none()));
+    page.gauge(
+        "ready",
+        "Whether the node is ready for clients.",
+        u64::from(unready(node).is_none()),
+    );
     page.gauge("members", "Members of the newest layout.", members as u64);
     page.gauge("members_up", "Members of the newest layout that are up.", up as u64);
     let epoch = view.layouts.as_ref().map_or(0, |layouts| layouts.newest().epoch());

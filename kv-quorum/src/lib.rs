@@ -47,6 +47,7 @@
 
 extern crate alloc;
 
+mod answer;
 mod codec;
 mod context;
 mod dot;

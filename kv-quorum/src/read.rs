@@ -10,11 +10,11 @@
 //!
 //! Invariant: `Done` with a value is given only when R nodes of every live layout hold all of it.
 
-use crate::codec::{JoinOutcome, join_encoded, same_versions};
+use crate::answer::Answer;
+use crate::codec::same_versions;
 use crate::error::Error;
 use crate::mark::Mark;
 use crate::plan::{Plan, Standing};
-use crate::record::Record;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -119,12 +119,6 @@ pub struct ReadTracker<N, B> {
     /// How often the join became another.
     repair_round: u32,
     done: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Answer<B> {
-    record: Option<B>,
-    mark: Mark,
 }
 
 impl<N, B> ReadTracker<N, B>
@@ -255,18 +249,17 @@ where
     /// Files an answer, and joins it in when it differs.
     fn take(&mut self, index: usize, answer: Answer<B>) -> Result<(), Error> {
         let bit = 1 << index;
-        if self.joined.is_none() && self.reference.as_ref().is_some_and(|first| is(first, &answer))
-        {
+        if self.joined.is_none() && self.reference.as_ref().is_some_and(|first| first.is(&answer)) {
             self.same |= bit;
             return Ok(());
         }
         let Some(first) = &self.reference else {
-            same_versions(bytes(&answer), None)?;
+            same_versions(answer.bytes(), None)?;
             self.reference = Some(answer);
             self.same = bit;
             return Ok(());
         };
-        if same_versions(bytes(first), bytes(&answer))? {
+        if same_versions(first.bytes(), answer.bytes())? {
             self.same |= bit;
             if self.joined.is_none() {
                 return Ok(());
@@ -280,14 +273,14 @@ where
     /// Joins `answer` into what is known, and finds out anew who holds all of it.
     fn merge(&mut self, answer: &Answer<B>) -> Result<(), Error> {
         let joined = match (&self.joined, &self.reference) {
-            (None, Some(first)) => join_answers(first, answer)?,
+            (None, Some(first)) => first.join(answer)?,
             (None, None) => None,
             (Some(joined), first) => {
                 let marks = self.others.iter().map(|(_, other)| other.mark);
                 let first = first.as_ref().map_or(Mark::NONE, |first| first.mark);
                 let mark = marks.fold(first, Mark::max);
                 let known = Answer { record: Some(joined.clone()), mark };
-                join_answers(&known, answer)?
+                known.join(answer)?
             }
         };
         let Some(joined) = joined else { return Ok(()) };
@@ -302,12 +295,12 @@ where
         }
         let joined = self.joined.as_ref().map(AsRef::as_ref);
         if let Some(first) = &self.reference
-            && same_versions(bytes(first), joined)?
+            && same_versions(first.bytes(), joined)?
         {
             self.holding |= self.same;
         }
         for (index, other) in &self.others {
-            if same_versions(bytes(other), joined)? {
+            if same_versions(other.bytes(), joined)? {
                 self.holding |= 1 << index;
             }
         }
@@ -375,42 +368,4 @@ where
         let (replies, required) = short;
         ReadStep::Done(ReadOutcome::Unavailable { replies, required, missing })
     }
-}
-
-/// Whether both are the very same bytes in memory, or nothing: a clone of what was offered.
-fn is<B: AsRef<[u8]>>(a: &Answer<B>, b: &Answer<B>) -> bool {
-    match (bytes(a), bytes(b)) {
-        (Some(a), Some(b)) => core::ptr::eq(a, b),
-        (a, b) => a.is_none() && b.is_none(),
-    }
-}
-
-fn bytes<B: AsRef<[u8]>>(answer: &Answer<B>) -> Option<&[u8]> {
-    answer.record.as_ref().map(AsRef::as_ref)
-}
-
-fn decode<B: AsRef<[u8]>>(answer: &Answer<B>) -> Result<Record<&[u8]>, Error> {
-    bytes(answer).map_or_else(|| Ok(Record::new()), Record::decode)
-}
-
-fn join_answers<B>(a: &Answer<B>, b: &Answer<B>) -> Result<Option<B>, Error>
-where
-    B: Clone + AsRef<[u8]> + From<Vec<u8>>,
-{
-    if a.mark == Mark::NONE && b.mark == Mark::NONE {
-        let (Some(ours), Some(theirs)) = (&a.record, &b.record) else {
-            return Ok(a.record.clone().or_else(|| b.record.clone()));
-        };
-        let mut out = Vec::new();
-        let joined = join_encoded(Some(ours.as_ref()), theirs.as_ref(), &mut out)?;
-        return Ok(Some(match joined.outcome {
-            JoinOutcome::Unchanged => ours.clone(),
-            JoinOutcome::Incoming => theirs.clone(),
-            JoinOutcome::Merged => B::from(out),
-        }));
-    }
-    let theirs = decode(b)?;
-    let mut ours = decode(a)?;
-    ours.join_under(a.mark, &theirs, b.mark);
-    Ok(Some(B::from(ours.to_bytes())))
 }

@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::expiry::Expiry;
 use crate::limits::{Limits, Room};
 use crate::version::{Draft, Kind, Version};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 /// A coverage and the live versions under it.
@@ -129,14 +130,13 @@ impl<V> Record<V> {
     }
 
     /// What KV.GET shows at `now_ms`, highest dot first: every live version, deletes and expired
-    /// ones as `None`, one for each operation id. O(n squared) in those that have an id.
+    /// ones as `None`, one for each operation id. O(n log n).
     pub fn siblings(&self, now_ms: u64) -> Vec<Sibling<'_, V>> {
         let mut shown: Vec<Sibling<'_, V>> = Vec::with_capacity(self.live.len());
-        for (at, version) in self.live.iter().enumerate() {
-            let higher = self.live.get(..at).unwrap_or_default();
-            let twin = version.operation.is_some()
-                && higher.iter().any(|other| other.operation == version.operation);
-            if !twin {
+        let mut operations = BTreeSet::new();
+        for version in &self.live {
+            let new = version.operation.is_none_or(|operation| operations.insert(operation));
+            if new {
                 shown.push(Sibling {
                     dot: version.dot,
                     kind: version.kind,
@@ -273,7 +273,7 @@ impl<V: Clone + AsRef<[u8]>> Record<V> {
         }
         let version = draft.at(dot);
         let covered = self.live.iter().filter(|old| context.covers(old.dot));
-        let operations: Vec<u64> = covered.filter_map(|old| old.operation).collect();
+        let operations: BTreeSet<u64> = covered.filter_map(|old| old.operation).collect();
         let kept = |old: &Version<V>| {
             let twin = old.operation.is_some_and(|operation| operations.contains(&operation));
             !twin && !context.covers(old.dot)

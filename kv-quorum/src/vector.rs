@@ -66,14 +66,43 @@ impl VersionVector {
         }
     }
 
-    /// Covers what either covered. Says whether anything changed. O(n + m) when `other` brings no
-    /// new actor.
+    /// Covers what either covered. Says whether anything changed. O(n + m); allocates only when
+    /// `other` brings new actors.
     pub fn join(&mut self, other: &Self) -> bool {
         let mut changed = false;
+        let mut new = 0;
+        let mut mine = self.entries.iter_mut().peekable();
         for &(actor, time) in &other.entries {
-            changed |= self.insert(Dot::new(actor, time));
+            while mine.next_if(|entry| entry.0 < actor).is_some() {}
+            match mine.next_if(|entry| entry.0 == actor) {
+                Some(entry) if entry.1 < time => {
+                    entry.1 = time;
+                    changed = true;
+                }
+                Some(_) => {}
+                None => new += 1,
+            }
         }
-        changed
+        if new > 0 {
+            self.take_new(other, new);
+        }
+        changed || new > 0
+    }
+
+    /// Merges the `new` actors in that only `other` names.
+    fn take_new(&mut self, other: &Self, new: usize) {
+        let mine = core::mem::take(&mut self.entries);
+        let mut merged = Vec::with_capacity(mine.len() + new);
+        let mut theirs = other.entries.iter().copied().peekable();
+        for entry in mine {
+            while let Some(new) = theirs.next_if(|new| new.0 < entry.0) {
+                merged.push(new);
+            }
+            theirs.next_if(|same| same.0 == entry.0);
+            merged.push(entry);
+        }
+        merged.extend(theirs);
+        self.entries = merged;
     }
 
     /// The entries, ascending by actor.
@@ -136,6 +165,25 @@ mod tests {
         assert_eq!(vector.len(), 2);
         assert!(vector.covers(dot(2, 5)) && vector.covers(dot(1, 1)));
         assert!(!vector.covers(dot(2, 6)) && !vector.covers(dot(3, 1)));
+    }
+
+    #[test]
+    fn a_join_is_what_single_inserts_come_to() {
+        for bits in 0..1_u32 << 12 {
+            let of = |shift: u32| -> VersionVector {
+                let times = (0..6).map(|node| (node, u64::from(bits >> (shift + node) & 1)));
+                let skewed = |(node, time)| dot(u64::from(node), time * u64::from(node + shift));
+                times.map(skewed).collect()
+            };
+            let (mut joined, other) = (of(0), of(6));
+            let mut inserted = joined.clone();
+            let mut changed = false;
+            for (actor, time) in other.iter() {
+                changed |= inserted.insert(Dot::new(actor, time));
+            }
+            assert_eq!(joined.join(&other), changed);
+            assert_eq!(joined, inserted);
+        }
     }
 
     #[test]

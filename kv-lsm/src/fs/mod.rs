@@ -7,10 +7,12 @@
 
 mod failing;
 mod mem;
+#[cfg(unix)]
 mod os;
 
 pub use failing::{FailFs, FailKind};
 pub use mem::MemFs;
+#[cfg(unix)]
 pub use os::OsFs;
 
 use std::fmt::Debug;

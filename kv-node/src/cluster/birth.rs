@@ -184,7 +184,10 @@ impl Birth {
     /// The disk failed, or the bytes are not a record.
     pub fn take(&self, record: &[u8], layouts: &[Bytes]) -> io::Result<bool> {
         let me = self.me.lock().node;
-        let named = layouts.iter().filter_map(|bytes| decode_layout(bytes)).any(|layout| layout.contains(me));
+        let named = layouts
+            .iter()
+            .filter_map(|bytes| decode_layout(bytes))
+            .any(|layout| layout.contains(me));
         if !named {
             return Ok(false);
         }

@@ -93,8 +93,10 @@ impl DotSource {
     /// The actor under which this node mints in a partition now.
     #[inline]
     pub fn actor(&self, partition: Partition) -> Actor {
-        let tenure =
-            self.tenures.get(usize::from(partition.index())).map_or(0, |tenure| tenure.load(Ordering::Acquire));
+        let tenure = self
+            .tenures
+            .get(usize::from(partition.index()))
+            .map_or(0, |tenure| tenure.load(Ordering::Acquire));
         Actor { node: self.node.0, tenure }
     }
 
@@ -137,8 +139,7 @@ impl DotSource {
     /// The highest time minted so far, or the wall clock where that is later: this node's clock as
     /// its peers see it.
     pub fn time(&self, wall_ms: u64) -> HybridTime {
-        HybridTime::from_bits(self.last.load(Ordering::Relaxed))
-            .max(HybridTime::new(wall_ms, 0))
+        HybridTime::from_bits(self.last.load(Ordering::Relaxed)).max(HybridTime::new(wall_ms, 0))
     }
 
     /// Mints only above `mark` from now on. Blocks on the disk if the lease does not reach so far.

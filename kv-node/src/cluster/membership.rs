@@ -88,8 +88,7 @@ impl Membership {
         let others: Result<Vec<Address>, _> =
             others.map(|seed| Address::new(seed.as_bytes())).collect();
         swim.join(now, others?);
-        let membership =
-            Self { swim: Mutex::new(swim), view, me: config.me, wake: Notify::new() };
+        let membership = Self { swim: Mutex::new(swim), view, me: config.me, wake: Notify::new() };
         membership.publish_view();
         Ok(membership)
     }

@@ -76,7 +76,12 @@ impl MetaStore {
     pub fn store(&self, name: &str, fact: &[u8]) -> io::Result<()> {
         let _one = self.writing.lock();
         let temporary = self.dir.join(format!("{name}.new"));
-        if self.fs.list(&self.dir)?.iter().any(|file| Path::new(file) == Path::new(&format!("{name}.new"))) {
+        if self
+            .fs
+            .list(&self.dir)?
+            .iter()
+            .any(|file| Path::new(file) == Path::new(&format!("{name}.new")))
+        {
             self.fs.remove(&temporary)?;
         }
         let file = self.fs.open(&temporary, OpenMode::CreateNew)?;

@@ -145,8 +145,7 @@ impl ClusterRecord {
 
     /// The record's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        postcard::to_extend(self, vec![FORMAT_VERSION])
-            .expect("serialising to memory doesn't fail")
+        postcard::to_extend(self, vec![FORMAT_VERSION]).expect("serialising to memory doesn't fail")
     }
 
     /// Reads a record back; `None` for anything that isn't one in this version.

@@ -64,9 +64,10 @@ impl View {
     /// Whether requests may be sent to a node.
     pub fn is_up(&self, node: NodeId) -> bool {
         node == self.me
-            || self.members.get(&node).is_some_and(|member| {
-                matches!(member.liveness, Liveness::Up | Liveness::Suspect)
-            })
+            || self
+                .members
+                .get(&node)
+                .is_some_and(|member| matches!(member.liveness, Liveness::Up | Liveness::Suspect))
     }
 
     /// The live layouts as an envelope names them, oldest first.

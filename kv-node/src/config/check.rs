@@ -58,7 +58,9 @@ impl Config {
         let rpc = address("listen.rpc", &self.listen.rpc)?;
         let http = optional_address("listen.http", &self.listen.http)?;
         let secret = self.secret()?;
-        for (key, bound) in [("listen.resp", resp), ("listen.rpc", Some(rpc)), ("listen.http", http)] {
+        for (key, bound) in
+            [("listen.resp", resp), ("listen.rpc", Some(rpc)), ("listen.http", http)]
+        {
             let Some(bound) = bound.filter(|bound| !bound.ip().is_loopback()) else { continue };
             rule(
                 insecure,
@@ -158,7 +160,11 @@ impl Config {
             "a power of two, at most 16384",
         )?;
         rule(cluster.weight >= 1, "cluster.weight", "at least 1")?;
-        rule(!cluster.name.is_empty() && cluster.name.len() <= 64, "cluster.name", "1 to 64 bytes")?;
+        rule(
+            !cluster.name.is_empty() && cluster.name.len() <= 64,
+            "cluster.name",
+            "1 to 64 bytes",
+        )?;
         rule(keyspace.n >= 1, "keyspace.n", "at least 1")?;
         rule(
             (1..=PAIR_BYTES_LIMIT).contains(&keyspace.pair_bytes_max),

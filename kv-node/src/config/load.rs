@@ -17,7 +17,11 @@ const PREFIX: &str = "KV_";
 
 /// What the binary is told on its command line.
 #[derive(Clone, Debug, Default, Parser)]
-#[command(name = "kv-node", version, about = "A node of a leaderless key-value store for Redis clients")]
+#[command(
+    name = "kv-node",
+    version,
+    about = "A node of a leaderless key-value store for Redis clients"
+)]
 pub struct Flags {
     /// Read settings from this TOML file; also KV_CONFIG.
     #[arg(long, value_name = "FILE")]
@@ -77,8 +81,9 @@ impl Merged {
     fn file(&mut self, path: &str) -> Result<(), ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::File { path: path.into(), why: error.to_string() })?;
-        let table: Table = text.parse().map_err(|error: toml::de::Error| {
-            ConfigError::Syntax { path: path.into(), why: error.to_string().trim_end().into() }
+        let table: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
+            path: path.into(),
+            why: error.to_string().trim_end().into(),
         })?;
         for (name, value) in table {
             match value {
@@ -107,9 +112,9 @@ impl Merged {
             }
         }
         // Other programs have variables of that prefix; what begins like a section is ours.
-        let ours = SECTIONS.iter().any(|(section, _)| {
-            !section.is_empty() && wanted.starts_with(&format!("{section}_"))
-        });
+        let ours = SECTIONS
+            .iter()
+            .any(|(section, _)| !section.is_empty() && wanted.starts_with(&format!("{section}_")));
         let names: Vec<String> = all_keys().map(|(section, key)| flat(section, key)).collect();
         let near = nearest(&wanted, names.iter().map(String::as_str));
         if !ours && near.is_none() {
@@ -130,7 +135,7 @@ impl Merged {
                 why: "expected KEY=VALUE".into(),
             });
         };
-        let (in_section, name) = name.trim().split_once('.').unwrap_or(("", name.trim()));
+        let (in_section, name) = name.trim().split_once('.').unwrap_or_else(|| ("", name.trim()));
         let known = section(in_section).and_then(|keys| keys.iter().find(|key| key.name == name));
         let value = known.map_or_else(|| Value::String(text.into()), |key| typed(key, text));
         self.put("--set", in_section, name, value)
@@ -173,7 +178,8 @@ fn insert(table: &mut Table, in_section: &str, name: &str, value: Value) {
 
 fn unknown(origin: &str, in_section: &str, name: &str) -> ConfigError {
     let key = dotted(in_section, name);
-    let mut names: Vec<String> = all_keys().map(|(section, key)| dotted(section, key.name)).collect();
+    let mut names: Vec<String> =
+        all_keys().map(|(section, key)| dotted(section, key.name)).collect();
     if in_section.is_empty() {
         names.extend(SECTIONS.iter().map(|(section, _)| (*section).to_owned()));
     }
@@ -199,7 +205,9 @@ fn typed(key: &Key, text: &str) -> Value {
     if number && let Ok(number) = text.parse() {
         return Value::Integer(number);
     }
-    if kind == "bool" && let Ok(flag) = text.parse() {
+    if kind == "bool"
+        && let Ok(flag) = text.parse()
+    {
         return Value::Boolean(flag);
     }
     Value::String(text.into())

@@ -18,7 +18,8 @@ fn distance(left: &str, right: &str) -> usize {
     for (row, a) in left.iter().enumerate() {
         let mut line = vec![row + 1];
         for (column, b) in right.iter().enumerate() {
-            let at = |cells: &[usize], place: usize| cells.get(place).copied().unwrap_or(usize::MAX);
+            let at =
+                |cells: &[usize], place: usize| cells.get(place).copied().unwrap_or(usize::MAX);
             let replaced = at(&above, column) + usize::from(a != b);
             let dropped = at(&above, column + 1) + 1;
             let added = at(&line, column) + 1;
@@ -51,7 +52,7 @@ mod tests {
             ("rexp", "resp", 1),
             ("rsep", "resp", 1),
             ("", "resp", 4),
-            ("seeds", "zone", 4),
+            ("seeds", "zone", 5),
         ] {
             assert_eq!(distance(left, right), far, "{left} {right}");
             assert_eq!(distance(right, left), far, "{right} {left}");

@@ -49,9 +49,7 @@ impl Coordinator {
             .map_err(|error| RequestError::Storage(format!("the flush mark: {error}")))?;
         let asks = others
             .iter()
-            .map(|node| {
-                (*node, PeerOp::Flush { keyspace: DEFAULT_KEYSPACE, mark: mark.to_bits() })
-            })
+            .map(|node| (*node, PeerOp::Flush { keyspace: DEFAULT_KEYSPACE, mark: mark.to_bits() }))
             .collect();
         for (node, answer) in others.iter().zip(self.gather(scope.deadline_ms, asks).await) {
             if !matches!(answer, Some(Ok(PeerOut::Done))) {

@@ -130,13 +130,7 @@ impl Coordinator {
         nodes
     }
 
-    async fn forward_once(
-        &self,
-        scope: &Scope,
-        forwarded: &mut [Forwarded],
-        write: u8,
-        read: u8,
-    ) {
+    async fn forward_once(&self, scope: &Scope, forwarded: &mut [Forwarded], write: u8, read: u8) {
         let mut open: Vec<(usize, NodeId)> = Vec::new();
         for (place, item) in forwarded.iter_mut().enumerate() {
             if item.outcome.is_some() {
@@ -217,10 +211,8 @@ fn outcome_of(
         Some(Ok(PeerOut::Forwarded(outcome))) => Some(outcome),
         Some(Err(PeerFailure::Op(OpFailure::Refused(_)))) => None,
         Some(Err(failure)) if failure.without_effect() => None,
-        _ => Some(Err(RequestError::Indeterminate {
-            reached: 0,
-            wanted: write,
-            silent: vec![node],
-        })),
+        _ => {
+            Some(Err(RequestError::Indeterminate { reached: 0, wanted: write, silent: vec![node] }))
+        }
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! Invariant: one view of the cluster for one batch; each key of a batch gets exactly one answer.
 
+mod api;
 mod explain;
 mod flush;
 mod forward;
@@ -21,6 +22,7 @@ mod mutate;
 mod plans;
 mod promise;
 mod read;
+mod refill;
 mod scan;
 pub mod seal;
 mod wait;

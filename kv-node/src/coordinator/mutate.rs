@@ -63,7 +63,9 @@ impl Coordinator {
                 Self::check_size(scope, key.key, promise.value_bytes())?;
                 self.check_rmw(scope, promise.command())
             }
-            Mutation::Expire { condition: Some(_), .. } => self.check_rmw(scope, "expire nx xx gt lt"),
+            Mutation::Expire { condition: Some(_), .. } => {
+                self.check_rmw(scope, "expire nx xx gt lt")
+            }
             _ => Ok(()),
         }
     }
@@ -139,12 +141,7 @@ impl Coordinator {
         }
     }
 
-    fn open(
-        &self,
-        scope: &Scope,
-        key: KeyRef<'_>,
-        sealed: &[u8],
-    ) -> Result<Context, RequestError> {
+    fn open(&self, scope: &Scope, key: KeyRef<'_>, sealed: &[u8]) -> Result<Context, RequestError> {
         super::seal::open(&scope.record.context_key, &key.to_storage(), sealed)
     }
 
@@ -360,18 +357,18 @@ impl Coordinator {
         let update = self
             .parts
             .replica
-            .update(&[&storage_key], &mut |_, stored, out| {
-                match decode(stored).and_then(|record| decision(record, self)) {
-                    Ok(Decided::Changed(record, dot)) => {
-                        record.encode_into(out);
-                        decided = Ok(Some((record, dot)));
-                        Verdict::Write
-                    }
-                    Ok(Decided::Unchanged) => Verdict::Keep,
-                    Err(error) => {
-                        decided = Err(error);
-                        Verdict::Keep
-                    }
+            .update(&[&storage_key], &mut |_, stored, out| match decode(stored)
+                .and_then(|record| decision(record, self))
+            {
+                Ok(Decided::Changed(record, dot)) => {
+                    record.encode_into(out);
+                    decided = Ok(Some((record, dot)));
+                    Verdict::Write
+                }
+                Ok(Decided::Unchanged) => Verdict::Keep,
+                Err(error) => {
+                    decided = Err(error);
+                    Verdict::Keep
                 }
             })
             .await
@@ -382,7 +379,8 @@ impl Coordinator {
             return Ok(Done { record: Record::new(), minted: None, written: None });
         };
         self.parts.figures.replica_applies.one();
-        let job = WriteJob::new(vec![Minted { key: storage_key, record: bytes, partition, tracker }]);
+        let job =
+            WriteJob::new(vec![Minted { key: storage_key, record: bytes, partition, tracker }]);
         let ends = self.replicate(scope, &job, update.ticket, true).await;
         ends.into_iter().next().unwrap_or(Ok(()))?;
         Ok(Done { record, minted, written: Some(job.holders(0)) })
@@ -408,9 +406,9 @@ pub(super) struct Done {
 impl Done {
     pub(super) fn out(&self, answer: Answer) -> MutationOut {
         let Some(holders) = &self.written else { return MutationOut::Nothing(answer) };
-        let dot = self.minted.map_or((0, 0, 0), |dot| {
-            (dot.time.to_bits(), dot.actor.node, dot.actor.tenure)
-        });
+        let dot = self
+            .minted
+            .map_or((0, 0, 0), |dot| (dot.time.to_bits(), dot.actor.node, dot.actor.tenure));
         MutationOut::Written { holders: holders.clone(), dot, context: Bytes::new(), answer }
     }
 }

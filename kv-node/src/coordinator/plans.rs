@@ -63,7 +63,10 @@ impl PlanTable {
         let sets: Vec<WriteSet<NodeId>> = self
             .layouts
             .write_sets(partition)
-            .map(|owners| WriteSet { nodes: self.ordered(partition, owners), required: self.required.into() })
+            .map(|owners| WriteSet {
+                nodes: self.ordered(partition, owners),
+                required: self.required.into(),
+            })
             .collect();
         let named = |node: &NodeId| sets.iter().any(|set| set.nodes.contains(node));
         let fallbacks: Vec<NodeId> = self
@@ -118,8 +121,7 @@ impl Plans {
         if let Some(table) = self.0.read().iter().find(fits) {
             return Arc::clone(table);
         }
-        let table =
-            Arc::new(PlanTable::new(me, purpose, required, sloppy, Arc::clone(layouts)));
+        let table = Arc::new(PlanTable::new(me, purpose, required, sloppy, Arc::clone(layouts)));
         let mut tables = self.0.write();
         tables.retain(|old| Arc::ptr_eq(&old.layouts, layouts));
         if tables.len() >= TABLES_MAX {

@@ -62,9 +62,8 @@ impl Coordinator {
             }
             Outcome::Write(value, expiry, answer) => {
                 Self::check_size(act.scope, act.key.key, value.len())?;
-                let draft: Draft<Bytes> =
-                    draft_of(value, expiry, self.parts.dots.time(now_ms))
-                        .by_operation(act.operation);
+                let draft: Draft<Bytes> = draft_of(value, expiry, self.parts.dots.time(now_ms))
+                    .by_operation(act.operation);
                 let done = self.mint_with(act, record.context(), &draft).await?;
                 Ok(done.out(answer))
             }
@@ -214,7 +213,10 @@ mod tests {
     #[test]
     fn floats_are_written_without_noise() {
         assert_eq!(written(&Promise::AddFloat("0.1".into()), Some("10.50")).as_deref(), Ok("10.6"));
-        assert_eq!(written(&Promise::AddFloat("5e3".into()), Some("5.0e3")).as_deref(), Ok("10000"));
+        assert_eq!(
+            written(&Promise::AddFloat("5e3".into()), Some("5.0e3")).as_deref(),
+            Ok("10000")
+        );
         assert!(written(&Promise::AddFloat("inf".into()), None).is_err());
     }
 

@@ -97,12 +97,8 @@ impl Coordinator {
         }
         let gather = Gather::new(asks.len());
         for (slot, (node, op)) in asks.into_iter().enumerate() {
-            let pending = Pending {
-                op,
-                slot: slot as u32,
-                to: Arc::<Gather>::clone(&gather),
-                deadline_ms,
-            };
+            let pending =
+                Pending { op, slot: slot as u32, to: Arc::<Gather>::clone(&gather), deadline_ms };
             self.parts.peers.submit(node, vec![pending]);
         }
         let deadline = self.sleep_until(deadline_ms);
@@ -192,9 +188,13 @@ impl Coordinator {
                 rows_max: rows_max as usize,
                 bytes_max: PAGE_BYTES_MAX as usize,
             };
-            pages.push(self.parts.replica.page_of_skeletons(page).await.map_err(|error| {
-                RequestError::Storage(error.to_string())
-            })?);
+            pages.push(
+                self.parts
+                    .replica
+                    .page_of_skeletons(page)
+                    .await
+                    .map_err(|error| RequestError::Storage(error.to_string()))?,
+            );
         }
         let asks = nodes.iter().filter(|node| **node != me).map(|node| {
             let op = PeerOp::Scan {

@@ -177,7 +177,8 @@ impl Inner {
                 self.blocking(move || PeerOut::Ballot(node.acceptor.answer(op))).await
             }
             PeerOp::Time => {
-                let time = self.dots().map_or(HybridTime::ZERO, |dots| dots.time(self.clock.wall_ms()));
+                let time =
+                    self.dots().map_or(HybridTime::ZERO, |dots| dots.time(self.clock.wall_ms()));
                 PeerOut::Time(time.to_bits())
             }
             other => self.answer_data(other).await,

@@ -154,6 +154,7 @@ impl Node {
         assert!(inner.peers.set(peers).is_ok(), "the peers are set once");
         if inner.state.has_record() {
             inner.begin_serving().await?;
+            inner.forget_if_volatile();
         }
         inner.transport.serve(Arc::new(handler::Handler(Arc::clone(&inner)))).await?;
         let workers = Workers::new(Arc::clone(&inner.clock), Arc::clone(&inner.exec));
@@ -365,12 +366,27 @@ impl Inner {
             skewed: Arc::clone(&self.skewed),
         });
         let partitions = layouts.newest().partitions();
-        let serving =
-            Serving { coordinator: Arc::new(coordinator), replica, dots, partitions };
+        let serving = Serving { coordinator: Arc::new(coordinator), replica, dots, partitions };
         if self.serving.set(Arc::new(serving)).is_err() {
             tracing::debug!("serving already");
         }
         Ok(())
+    }
+
+    /// A directory that served before, over an engine that keeps nothing: what it acknowledged is
+    /// gone, and others have to fill it.
+    fn forget_if_volatile(&self) {
+        let others =
+            self.view.now().layouts.as_ref().map_or(0, |layouts| layouts.newest().members().len());
+        if let Some(serving) = self.serving.get()
+            && serving.replica.is_always_durable()
+            && others > 1
+        {
+            tracing::warn!(
+                "the in-memory engine forgot everything at the restart: filling it from the other replicas"
+            );
+            serving.replica.set_complete(false);
+        }
     }
 
     /// Notes how far a peer's clock is, and whether this node is now too far from a majority.
@@ -382,9 +398,9 @@ impl Inner {
         let offset = theirs - self.clock.wall_ms() as i64;
         let limit = self.clock_skew_ms_max as i64;
         let mut offsets = self.offsets.lock();
-        let unchanged = offsets.insert(from, offset).is_some_and(|old| {
-            (old.abs() > limit) == (offset.abs() > limit)
-        });
+        let unchanged = offsets
+            .insert(from, offset)
+            .is_some_and(|old| (old.abs() > limit) == (offset.abs() > limit));
         if unchanged {
             return;
         }

@@ -26,19 +26,28 @@ const BIRTH_MS_MAX: u32 = 2_000;
 const HELLO_MS: u64 = 50;
 /// Gossip rests at most so long, so that a changed view is told to the senders.
 const GOSSIP_REST_MS_MAX: u64 = 100;
+/// And at least so long, whatever the machine says is due: a peer that refuses at once must not
+/// make the loop run hot.
+const GOSSIP_REST_MS_MIN: u64 = 5;
 
 pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     workers.start(Arc::new(GossipLoop(Arc::clone(inner))));
     workers.start(Arc::new(BirthLoop { inner: Arc::clone(inner), status: Mutex::default() }));
     workers.start(Arc::new(LeaseLoop(Arc::clone(inner))));
     workers.start(Arc::new(FlushLoop(Arc::clone(inner))));
+    workers.start(Arc::new(RefillLoop(Arc::clone(inner))));
     let done = AtomicBool::new(false);
     workers.start(Arc::new(CountLoop { inner: Arc::clone(inner), done }));
 }
 
 impl Inner {
     /// One operation to one address, which need not be a known member's.
-    async fn ask(&self, to: &PeerAddress, op: PeerOp, budget_ms: u32) -> Result<PeerOut, CallFailure> {
+    async fn ask(
+        &self,
+        to: &PeerAddress,
+        op: PeerOp,
+        budget_ms: u32,
+    ) -> Result<PeerOut, CallFailure> {
         let request = PeerRequest { envelope: self.envelope(budget_ms), ops: vec![op] };
         let reply = self.transport.call(to, request).await?;
         let outs = reply.outs.map_err(|refusal| CallFailure::NotSent(format!("{refusal:?}")))?;
@@ -84,14 +93,14 @@ impl Worker for GossipLoop {
     }
 
     async fn step(&self) -> Option<Duration> {
-        let rest_ms = gossip_once(&self.0).await.min(GOSSIP_REST_MS_MAX);
+        let rest_ms = gossip_once(&self.0).await.clamp(GOSSIP_REST_MS_MIN, GOSSIP_REST_MS_MAX);
         let rest = self.0.clock.sleep(Duration::from_millis(rest_ms));
         tokio::select! {
             biased;
             () = self.0.membership.stirred() => {}
             () = rest => {}
         }
-        Some(Duration::ZERO)
+        Some(Duration::from_millis(1))
     }
 }
 
@@ -118,7 +127,8 @@ impl BirthLoop {
 
     async fn propose(&self, to: Vec<PeerAddress>, op: BirthOp) {
         let answers = join_all(
-            to.iter().map(|address| self.inner.ask(address, PeerOp::Birth(op.clone()), BIRTH_MS_MAX)),
+            to.iter()
+                .map(|address| self.inner.ask(address, PeerOp::Birth(op.clone()), BIRTH_MS_MAX)),
         )
         .await;
         let mut all = true;
@@ -149,7 +159,10 @@ impl BirthLoop {
         let node = Arc::clone(&self.inner);
         match self.inner.blocking(move || node.birth.take(&record, &layouts)).await {
             Ok(true) => {}
-            Ok(false) => *self.status.lock() = "met a cluster that does not name this node: waiting to be joined",
+            Ok(false) => {
+                *self.status.lock() =
+                    "met a cluster that does not name this node: waiting to be joined"
+            }
             Err(error) => tracing::error!(%error, "a fetched record can't be taken"),
         }
     }
@@ -229,6 +242,34 @@ impl Worker for FlushLoop {
             if let Err(error) = serving.replica.remove_flushed().await {
                 tracing::warn!(%error, "flushed rows could not be removed yet");
             }
+        }
+        Some(Duration::from_millis(500))
+    }
+}
+
+/// Fills a replica whose engine forgot everything, from the others.
+struct RefillLoop(Arc<Inner>);
+
+#[async_trait]
+impl Worker for RefillLoop {
+    fn name(&self) -> &'static str {
+        "refill"
+    }
+
+    fn status(&self) -> String {
+        let complete = self.0.serving().is_some_and(|serving| serving.replica.is_complete());
+        if complete { "complete" } else { "asking others for what this node lost" }.into()
+    }
+
+    async fn step(&self) -> Option<Duration> {
+        let Some(serving) = self.0.serving() else {
+            return Some(Duration::from_millis(HELLO_MS));
+        };
+        if serving.replica.is_complete() {
+            return None;
+        }
+        if let Err(error) = serving.coordinator.refill().await {
+            tracing::debug!(%error, "not complete yet");
         }
         Some(Duration::from_millis(500))
     }

@@ -3,6 +3,11 @@
 //! An engine of somebody else's calls `suite` from a test with a way to make an empty engine. Each
 //! check says in its panic what was broken.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "places in lists that the checks made themselves; a panic is the suite's answer"
+)]
+
 use bytes::Bytes;
 
 use super::storage::{PageRequest, Resident, StorageEngine, StorageError, Ticket, WriteBatch};
@@ -16,7 +21,10 @@ pub async fn suite<E: StorageEngine>(mut fresh: impl AsyncFnMut() -> E) {
     reads_what_it_took(&fresh().await).await;
     the_last_put_wins(&fresh().await).await;
     a_removed_row_is_absent(&fresh().await).await;
+    a_row_is_readable_before_it_is_durable(&fresh().await).await;
     scans_in_order_by_pages(&fresh().await).await;
+    scans_between_its_bounds(&fresh().await).await;
+    many_wait_at_once(&fresh().await).await;
     closes(&fresh().await).await;
 }
 
@@ -91,8 +99,71 @@ async fn a_removed_row_is_absent(engine: &impl StorageEngine) {
     write(engine, &[(&key, Some(b"value"))]).await;
     write(engine, &[(&key, None)]).await;
     assert_eq!(find(engine, &key).await, None);
-    let all = PageRequest { from: Bytes::new(), to: Bytes::new(), rows_max: 10, bytes_max: 1 << 20 };
+    let all =
+        PageRequest { from: Bytes::new(), to: Bytes::new(), rows_max: 10, bytes_max: 1 << 20 };
     assert!(engine.scan(all).await.expect("a scan").rows.is_empty(), "nor does a scan show it");
+}
+
+async fn a_row_is_readable_before_it_is_durable(engine: &impl StorageEngine) {
+    let key = storage_key("a");
+    let mut batch = WriteBatch::default();
+    batch.put(&key, b"value");
+    let ticket = engine.append(&batch.freeze()).expect("an empty engine takes a small batch");
+    let mut shown = None;
+    engine
+        .visit_resident(&[&key], &mut |_, resident| {
+            if let Resident::Found { bytes, ticket } = resident {
+                shown = Some((bytes.to_vec(), ticket));
+            }
+        })
+        .expect("an open engine serves reads");
+    let (bytes, waits_for) = shown.expect("what was just appended is in memory");
+    assert_eq!(bytes, b"value", "a row is readable as soon as append returns");
+    assert!(waits_for <= ticket, "a row waits for its own append and for nothing later");
+    engine.durable(waits_for).await.expect("what was taken becomes durable");
+    engine.durable(ticket).await.expect("and a ticket can be waited for again");
+    engine.durable(Ticket::DURABLE).await.expect("nothing to wait for");
+    let row = engine.read(std::slice::from_ref(&key)).await.expect("an open engine serves reads");
+    let row = row.into_iter().flatten().next().expect("the row is there");
+    assert!(row.ticket.is_durable(), "a row that is durable says so");
+}
+
+async fn scans_between_its_bounds(engine: &impl StorageEngine) {
+    let mut keys: Vec<Bytes> = (0..20).map(|n| storage_key(&format!("key{n}"))).collect();
+    keys.sort();
+    for key in &keys {
+        write(engine, &[(key, Some(b"v"))]).await;
+    }
+    let (from, to) = (keys[5].clone(), keys[9].clone());
+    let page = PageRequest { from, to, rows_max: 100, bytes_max: 1 << 20 };
+    let found = engine.scan(page).await.expect("a scan");
+    assert!(found.end, "a page that took everything says that it is the last");
+    let found: Vec<Bytes> = found.rows.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(found, keys[5..9], "`from` is in the range, `to` is not");
+    let (from, to) = (keys[9].clone(), keys[5].clone());
+    let page = PageRequest { from, to, rows_max: 100, bytes_max: 1 << 20 };
+    let none = engine.scan(page).await.expect("an empty range is no error");
+    assert!(none.rows.is_empty() && none.end, "nothing lies between bounds the wrong way round");
+}
+
+async fn many_wait_at_once(engine: &impl StorageEngine) {
+    let keys: Vec<Bytes> = (0..50).map(|n| storage_key(&format!("key{n}"))).collect();
+    let waits = keys.iter().map(|key| {
+        let mut batch = WriteBatch::default();
+        batch.put(key, key);
+        let ticket = engine.append(&batch.freeze()).expect("room for small batches");
+        engine.durable(ticket)
+    });
+    let waits: Vec<_> = waits.collect();
+    // The last first: tickets may be waited for in any order.
+    for wait in waits.into_iter().rev() {
+        wait.await.expect("what was taken becomes durable");
+    }
+    let rows = engine.read(&keys).await.expect("an open engine serves reads");
+    assert_eq!(rows.len(), keys.len(), "read answers each key");
+    for (row, key) in rows.iter().zip(&keys) {
+        assert_eq!(row.as_ref().map(|row| &row.bytes), Some(key), "each key with its own value");
+    }
 }
 
 async fn scans_in_order_by_pages(engine: &impl StorageEngine) {
@@ -126,7 +197,11 @@ async fn scans_in_order_by_pages(engine: &impl StorageEngine) {
         bytes_max: 1,
     };
     let page = engine.scan(of_slot).await.expect("a scan");
-    assert_eq!(page.rows.len(), 1, "one row comes whatever its size, then the byte bound holds");
+    assert_eq!(page.rows.len(), 1, "one row comes whatever its size");
+    let all = PageRequest { from: Bytes::new(), to: Bytes::new(), rows_max: 1_000, bytes_max: 1 };
+    let page = engine.scan(all).await.expect("a scan");
+    assert_eq!(page.rows.len(), 1, "after it the byte bound holds");
+    assert!(!page.end, "and the page says that there is more");
 }
 
 async fn closes(engine: &impl StorageEngine) {
@@ -137,5 +212,10 @@ async fn closes(engine: &impl StorageEngine) {
     batch.put(&key, b"late");
     let late = engine.append(&batch.freeze());
     assert!(matches!(late, Err(StorageError::Closed)), "a closed engine takes nothing: {late:?}");
-    assert!(Ticket::DURABLE.is_durable());
+    let read = engine.read(std::slice::from_ref(&key)).await;
+    assert!(matches!(read, Err(StorageError::Closed)), "nor answers: {read:?}");
+    engine.close().await.expect("closing again is no error");
 }
+
+#[cfg(test)]
+mod tests;

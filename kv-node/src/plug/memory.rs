@@ -165,8 +165,9 @@ impl Held {
     }
 
     fn unpacked(&self) -> Result<Vec<u8>, StorageError> {
-        lz4_flex::block::decompress(&self.bytes, self.plain_bytes as usize)
-            .map_err(|error| StorageError::Damaged(format!("a compressed value in memory: {error}")))
+        lz4_flex::block::decompress(&self.bytes, self.plain_bytes as usize).map_err(|error| {
+            StorageError::Damaged(format!("a compressed value in memory: {error}"))
+        })
     }
 
     fn plain(&self) -> Result<Bytes, StorageError> {

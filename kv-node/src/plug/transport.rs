@@ -33,11 +33,7 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// # Errors
     /// `CallFailure` tells whether the peer can have acted on the call.
-    async fn call(
-        &self,
-        to: &PeerAddress,
-        request: PeerRequest,
-    ) -> Result<PeerReply, CallFailure>;
+    async fn call(&self, to: &PeerAddress, request: PeerRequest) -> Result<PeerReply, CallFailure>;
 
     /// Drops whatever connection there is to a peer, so that the next call dials anew.
     fn disconnect(&self, to: &PeerAddress);

@@ -87,11 +87,7 @@ impl Replica {
     }
 
     /// Reads records for a peer: a fingerprint that is the same is answered by `Same`.
-    pub async fn look_up(
-        &self,
-        digest_key: u64,
-        reads: &[(Bytes, Option<u128>)],
-    ) -> Vec<PeerOut> {
+    pub async fn look_up(&self, digest_key: u64, reads: &[(Bytes, Option<u128>)]) -> Vec<PeerOut> {
         let complete = self.is_complete();
         let mut outs: Vec<PeerOut> = Vec::with_capacity(reads.len());
         outs.resize_with(reads.len(), || PeerOut::Record { complete, record: Bytes::new() });
@@ -135,10 +131,7 @@ impl Replica {
     ///
     /// # Errors
     /// Nothing is known of the range.
-    pub async fn page_of_skeletons(
-        &self,
-        page: PageRequest,
-    ) -> Result<Rows, StorageError> {
+    pub async fn page_of_skeletons(&self, page: PageRequest) -> Result<Rows, StorageError> {
         let page = self.engine.scan(page).await?;
         self.durable(page.ticket).await?;
         let rows = page.rows.into_iter().map(|(key, record)| {
@@ -155,9 +148,8 @@ impl Replica {
 /// Whether an incoming record covers dots of this node's own tenure that the stored one doesn't.
 fn forgot(stored: Option<&[u8]>, incoming: &[u8], own: Actor) -> bool {
     let claimed = kv_quorum::covered_until(incoming, own);
-    let held = stored.map_or(Ok(kv_quorum::HybridTime::ZERO), |stored| {
-        kv_quorum::covered_until(stored, own)
-    });
+    let held = stored
+        .map_or(Ok(kv_quorum::HybridTime::ZERO), |stored| kv_quorum::covered_until(stored, own));
     matches!((claimed, held), (Ok(claimed), Ok(held)) if claimed > held)
 }
 

@@ -202,13 +202,7 @@ struct PassWriter<'r> {
 
 impl PassWriter<'_> {
     #[inline]
-    fn decide(
-        &mut self,
-        key: &[u8],
-        place: u32,
-        stored: Option<&[u8]>,
-        decide: &mut Decide<'_>,
-    ) {
+    fn decide(&mut self, key: &[u8], place: u32, stored: Option<&[u8]>, decide: &mut Decide<'_>) {
         let stored = stored.and_then(|stored| self.replica.alive(stored));
         let was = stored.is_some_and(is_live);
         let mut now = false;
@@ -228,7 +222,9 @@ impl PassWriter<'_> {
             Verdict::Write => {}
         }
         self.places.push(place);
-        if was != now && let Some(key) = KeyRef::parse(key) {
+        if was != now
+            && let Some(key) = KeyRef::parse(key)
+        {
             self.moved.push((key.slot.index(), if now { 1 } else { -1 }));
         }
     }

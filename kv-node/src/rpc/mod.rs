@@ -70,7 +70,10 @@ pub struct Pending {
 
 impl std::fmt::Debug for Pending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pending").field("op", &self.op).field("slot", &self.slot).finish_non_exhaustive()
+        f.debug_struct("Pending")
+            .field("op", &self.op)
+            .field("slot", &self.slot)
+            .finish_non_exhaustive()
     }
 }
 

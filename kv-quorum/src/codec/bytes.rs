@@ -10,6 +10,9 @@ use alloc::vec::Vec;
 /// Encoded size of a dot or a vector entry, in bytes.
 pub(crate) const DOT_BYTES: usize = 24;
 
+/// So many are searched from the front faster than by halves.
+const FEW: usize = 8;
+
 pub(crate) struct Reader<'a> {
     left: &'a [u8],
 }
@@ -86,6 +89,22 @@ impl<'a> Dots<'a> {
 
     pub(crate) fn at(self, index: usize) -> Option<Dot> {
         self.dots.get(index).map(read_dot)
+    }
+
+    /// The entry of `actor` in a list that ascends by actor. Few are searched from the front, many
+    /// by halves, so that hostile bytes cost no more than their length.
+    pub(crate) fn entry_of(self, actor: Actor) -> Option<Dot> {
+        if self.dots.len() <= FEW {
+            let entry = self.into_iter().find(|entry| entry.actor >= actor)?;
+            return (entry.actor == actor).then_some(entry);
+        }
+        let at = self.dots.binary_search_by(|raw| read_dot(raw).actor.cmp(&actor)).ok()?;
+        self.at(at)
+    }
+
+    /// Whether a list that ascends by dot has `dot`.
+    pub(crate) fn contains(self, dot: Dot) -> bool {
+        self.dots.binary_search_by(|raw| read_dot(raw).cmp(&dot)).is_ok()
     }
 
     pub(crate) const fn as_bytes(self) -> &'a [u8] {

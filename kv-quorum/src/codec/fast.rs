@@ -234,13 +234,19 @@ pub fn join_encoded(
     Ok(EncodedRecord::parse(stored)?.join(theirs, out))
 }
 
-/// Whether the join of the two is `big` as it is; may say no where it is. Exceptions go the plain
-/// way.
+/// So many siblings on each side are compared in place; more are sorted out the plain way.
+const FEW_SIBLINGS: usize = 16;
+
+/// Whether the join of the two is `big` as it is; may say no where it is. Exceptions and many
+/// siblings go the plain way.
 fn absorbs(big: EncodedRecord<'_>, small: EncodedRecord<'_>) -> bool {
     if !big.exceptions().is_empty() || !small.exceptions().is_empty() {
         return false;
     }
     if small.entries().len() > big.entries().len() {
+        return false;
+    }
+    if big.live_len().max(small.live_len()) > FEW_SIBLINGS {
         return false;
     }
     if !small.entries().into_iter().all(|entry| big.under_vector(entry)) {

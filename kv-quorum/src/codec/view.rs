@@ -104,8 +104,7 @@ impl<'a> EncodedRecord<'a> {
 
     /// The time up to which dots of `actor` are covered; zero when the actor is not known.
     pub fn covered_until(self, actor: Actor) -> HybridTime {
-        let mut entries = self.entries.into_iter();
-        entries.find(|entry| entry.actor == actor).map_or(HybridTime::ZERO, |entry| entry.time)
+        self.entries.entry_of(actor).map_or(HybridTime::ZERO, |entry| entry.time)
     }
 
     /// Feeds `sink` what [`Record::fingerprint`](crate::Record::fingerprint) feeds it for the
@@ -136,14 +135,12 @@ impl<'a> EncodedRecord<'a> {
         self.under_vector(dot) && !self.is_excepted(dot)
     }
 
-    /// Entries are few, so they are searched from the front.
     pub(crate) fn under_vector(self, dot: Dot) -> bool {
-        let entry = self.entries.into_iter().find(|entry| entry.actor >= dot.actor);
-        entry.is_some_and(|entry| entry.actor == dot.actor && dot.time <= entry.time)
+        self.entries.entry_of(dot.actor).is_some_and(|entry| dot.time <= entry.time)
     }
 
     fn is_excepted(self, dot: Dot) -> bool {
-        !self.exceptions.is_empty() && self.exceptions.into_iter().any(|hole| hole == dot)
+        !self.exceptions.is_empty() && self.exceptions.contains(dot)
     }
 }
 

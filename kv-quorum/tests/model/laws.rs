@@ -363,6 +363,39 @@ fn expiry_follows_dots_and_never_mints() {
 }
 
 #[test]
+fn many_actors_and_siblings_are_no_different() {
+    let limits = Limits::default();
+    let (mut all, mut evens) = (Held::new(), Held::new());
+    for actor in (0..60).rev() {
+        for record in [Some(&mut all), (actor % 2 == 0).then_some(&mut evens)] {
+            let Some(record) = record else { continue };
+            let draft = Draft::string(vec![actor as u8]).by_operation(Some(actor % 7));
+            record.mint(dot(actor, 5), &Context::new(), draft, &limits).expect("new");
+        }
+    }
+    let (bytes, some) = (all.to_bytes(), evens.to_bytes());
+    for actor in 0..60 {
+        let until = |bytes| covered_until(bytes, dot(actor, 1).actor).map(HybridTime::to_bits);
+        assert_eq!(until(&bytes), Ok(5));
+        assert_eq!(until(&some), Ok(if actor % 2 == 0 { 5 } else { 0 }));
+    }
+    assert_eq!(all.siblings(0).len(), 7);
+    let mut out = Vec::new();
+    let told = join_encoded(Some(&some), &bytes, &mut out).expect("our own bytes");
+    assert!(told.outcome == JoinOutcome::Merged && told.uncovered.is_empty());
+    assert_eq!(out, bytes);
+    let mut back = Vec::new();
+    let told = join_encoded(Some(&bytes), &some, &mut back).expect("our own bytes");
+    assert_eq!((back, told.uncovered.len()), (bytes.clone(), 30));
+    all.mint_blind(dot(30, 9), Draft::string(vec![1])).expect("new");
+    let told = join_encoded(Some(&all.to_bytes()), &some, &mut out).expect("our own bytes");
+    assert_eq!(told.outcome, JoinOutcome::Merged, "too many to be compared in place");
+    let mut over = Vec::new();
+    blind_overwrite(Some(&bytes), dot(30, 9), Draft::string(vec![1]), &mut over).expect("new");
+    assert_eq!(over, all.to_bytes());
+}
+
+#[test]
 fn the_empty_record_is_one_form() {
     let empty = Held::new().to_bytes();
     assert_eq!(EncodedRecord::EMPTY.as_bytes(), empty);

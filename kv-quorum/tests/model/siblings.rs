@@ -10,7 +10,7 @@
 //! handover, vectors that travel without the live values under them, and a PUT that answers with
 //! the whole vector of the record.
 
-use crate::support::Rng;
+use crate::support::{Rng, seeds};
 use kv_quorum::{
     Actor, Context, Dot, Draft, Expiry, HybridTime, JoinOutcome, Limits, Record, join_encoded,
 };
@@ -395,10 +395,15 @@ fn is_found(mistakes: Mistakes) -> bool {
 #[test]
 fn records_hold_what_all_dots_and_contexts_say() {
     let mut exceptions = 0;
-    for seed in 0..3_000 {
+    let seeds = seeds(2_000);
+    let tried = seeds.end - seeds.start;
+    for seed in seeds {
         exceptions += run(seed, Mistakes::default()).unwrap_or_else(|wrong| panic!("{wrong}"));
     }
-    assert!(exceptions > 1_000, "contexts with exceptions were hardly tried: {exceptions}");
+    assert!(
+        tried < 1_000 || exceptions > 1_000,
+        "contexts with exceptions were hardly tried: {exceptions}"
+    );
 }
 
 #[test]

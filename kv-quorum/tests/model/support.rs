@@ -26,3 +26,11 @@ impl Rng {
         self.draw() % 100 < percent
     }
 }
+
+/// The seeds of a model: `KV_QUORUM_SEEDS` says how many, for the long runs, or `from..to`, to run
+/// a failing one again.
+pub(crate) fn seeds(default: u64) -> core::ops::Range<u64> {
+    let Ok(wanted) = std::env::var("KV_QUORUM_SEEDS") else { return 0..default };
+    let number = |text: &str| text.parse().expect("KV_QUORUM_SEEDS is a count or from..to");
+    wanted.split_once("..").map_or_else(|| 0..number(&wanted), |(a, b)| number(a)..number(b))
+}

@@ -1,0 +1,56 @@
+//! Reads and writes of one key, for programs that embed a node.
+//!
+//! The front doors cross the coordinator once for a batch; a program that has one key at hand
+//! should not have to know how. Keys are of the default keyspace, copies are as many as it says.
+
+use bytes::Bytes;
+
+use super::{Coordinator, Levels, SetItem};
+use crate::error::RequestError;
+use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
+use crate::mutation::{Answer, ExpiryRule, Mutation, MutationOut};
+
+impl Coordinator {
+    /// The value of a key: of concurrent ones that with the highest dot, as Redis's GET shows it.
+    ///
+    /// # Errors
+    /// `Unavailable` and the others that say that nothing is known of the value.
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RequestError> {
+        let mut shown = Err(RequestError::Stopping);
+        self.get_batch(
+            &[KeyRef::place(DEFAULT_KEYSPACE, key)],
+            Levels::default(),
+            &mut |_, value| {
+                shown = value.map(|value| value.map(Bytes::copy_from_slice));
+            },
+        )
+        .await;
+        shown
+    }
+
+    /// Stores a value over whatever there is: durable on W copies when this returns.
+    ///
+    /// # Errors
+    /// `Indeterminate` when it may have been stored, others when nothing was written.
+    pub async fn set(&self, key: &[u8], value: &[u8]) -> Result<(), RequestError> {
+        let key = KeyRef::place(DEFAULT_KEYSPACE, key);
+        let item = SetItem { key, value, expiry: ExpiryRule::Never };
+        let (mut ends, _) = self.set_batch(&[item], Levels::default()).await;
+        ends.pop().unwrap_or(Err(RequestError::Stopping))
+    }
+
+    /// Deletes what R replicas hold of a key, and says whether there was a value.
+    ///
+    /// # Errors
+    /// As `set`.
+    pub async fn delete(&self, key: &[u8]) -> Result<bool, RequestError> {
+        let key = KeyRef::place(DEFAULT_KEYSPACE, key);
+        let out = self.mutate(key, Mutation::Delete, Levels::default()).await?;
+        let (MutationOut::Written { answer, .. } | MutationOut::Nothing(answer)) = out;
+        Ok(match answer {
+            Answer::Integer(deleted) => deleted > 0,
+            Answer::Value(value) => value.is_some(),
+            Answer::Ok => true,
+        })
+    }
+}

@@ -1,0 +1,294 @@
+//! Driving a job of reads: this node's copies, the others', repairs before the answer and after.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kv_client::NodeId;
+use kv_quorum::{Mark, ReadBody, ReadReply, ReadStep};
+
+use super::job::{Nobody, REPAIR, ROUND_SHIFT, ReadJob, Todo};
+use super::{Tracker, fingerprint};
+use crate::coordinator::write::storage_error;
+use crate::coordinator::{Coordinator, Scope};
+use crate::error::RequestError;
+use crate::plug::storage::Ticket;
+use crate::replica::Replica;
+use crate::rpc::Pending;
+use crate::wire::PeerOp;
+
+impl Coordinator {
+    pub(super) async fn drive_reads(
+        &self,
+        scope: &Scope,
+        job: &Arc<ReadJob>,
+        first: Vec<Vec<NodeId>>,
+    ) {
+        let wait = self.ask_first(scope, job, first).await;
+        let hedge_at = self.parts.clock.steady_ms() + self.parts.timing.hedge_ms;
+        let deadline = self.sleep_until(scope.deadline_ms);
+        let hedge = self.sleep_until(hedge_at.min(scope.deadline_ms));
+        tokio::pin!(deadline, hedge);
+        let mut hedged = false;
+        while !job.is_over() {
+            let todo = job.take_todo();
+            if !todo.is_empty() {
+                self.act(scope, job, todo).await;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = job.wake.notified() => {}
+                () = &mut hedge, if !hedged => {
+                    hedged = true;
+                    self.hedge(job);
+                }
+                () = &mut deadline => job.each_open(Tracker::on_deadline),
+            }
+        }
+        if let Err(error) = self.show_when_durable(wait).await {
+            let mut inner = job.inner.lock();
+            for item in &mut inner.items {
+                item.outcome = Some(Err(error.clone()));
+            }
+        }
+    }
+
+    fn hedge(&self, job: &Arc<ReadJob>) {
+        let figures = &self.parts.figures;
+        job.each_open(|tracker| match tracker.hedge() {
+            Some(node) => {
+                figures.hedged_reads.one();
+                ReadStep::Contact(vec![node])
+            }
+            None => ReadStep::Wait,
+        });
+    }
+
+    /// Reads this node's copies, then asks the others with their fingerprints. Answers what the
+    /// local copies wait for.
+    async fn ask_first(
+        &self,
+        scope: &Scope,
+        job: &Arc<ReadJob>,
+        first: Vec<Vec<NodeId>>,
+    ) -> Ticket {
+        let me = scope.view.me;
+        let own: Vec<usize> = first
+            .iter()
+            .enumerate()
+            .filter(|(_, nodes)| nodes.contains(&me))
+            .map(|(item, _)| item)
+            .collect();
+        let mut have: Vec<Option<u128>> = vec![None; first.len()];
+        let wait = self.read_own(scope, job, &own, &mut have).await;
+        let asks: Vec<(usize, Vec<NodeId>)> = first
+            .into_iter()
+            .enumerate()
+            .map(|(item, nodes)| (item, nodes.into_iter().filter(|node| *node != me).collect()))
+            .collect();
+        self.ask(scope, job, &asks, &have);
+        wait
+    }
+
+    /// Gives the trackers of `own` this node's copies, and notes their fingerprints.
+    async fn read_own(
+        &self,
+        scope: &Scope,
+        job: &Arc<ReadJob>,
+        own: &[usize],
+        have: &mut [Option<u128>],
+    ) -> Ticket {
+        if own.is_empty() {
+            return Ticket::DURABLE;
+        }
+        let keys: Vec<Bytes> = {
+            let inner = job.inner.lock();
+            own.iter()
+                .filter_map(|item| inner.items.get(*item))
+                .map(|item| item.key.clone())
+                .collect()
+        };
+        let slices: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+        let mut bodies: Vec<ReadBody<Bytes>> = vec![ReadBody::Absent; own.len()];
+        let read = self
+            .parts
+            .replica
+            .read(&slices, &mut |place, record| {
+                if let (Some(body), Some(record)) = (bodies.get_mut(place), record) {
+                    *body = ReadBody::Record(Bytes::copy_from_slice(record));
+                }
+            })
+            .await;
+        self.parts.figures.replica_reads.add(own.len() as u64);
+        let complete = self.parts.replica.is_complete();
+        for (item, body) in own.iter().zip(bodies) {
+            if read.is_err() {
+                job.step(*item, |tracker| tracker.on_failure(scope.view.me));
+                continue;
+            }
+            if let Some(slot) = have.get_mut(*item) {
+                let record = match &body {
+                    ReadBody::Record(record) => Some(&record[..]),
+                    _ => None,
+                };
+                *slot = fingerprint(scope.record.digest_key, record);
+            }
+            job.step(*item, |tracker| {
+                // What peers answer with "the same" is this copy, whose fingerprint they get.
+                tracker.offer(match &body {
+                    ReadBody::Record(record) => Some(record.clone()),
+                    _ => None,
+                });
+                tracker.on_reply(scope.view.me, ReadReply { complete, mark: Mark::NONE, body })
+            });
+        }
+        read.unwrap_or(Ticket::DURABLE)
+    }
+
+    fn ask(
+        &self,
+        scope: &Scope,
+        job: &Arc<ReadJob>,
+        asks: &[(usize, Vec<NodeId>)],
+        have: &[Option<u128>],
+    ) {
+        let mut by_node: Vec<(NodeId, Vec<Pending>)> = Vec::with_capacity(4);
+        {
+            let inner = job.inner.lock();
+            for (item, nodes) in asks {
+                let Some(at) = inner.items.get(*item) else { continue };
+                for node in nodes {
+                    let pending = Pending {
+                        op: PeerOp::Read {
+                            key: at.key.clone(),
+                            have: have.get(*item).copied().flatten(),
+                        },
+                        slot: *item as u32,
+                        to: Arc::<ReadJob>::clone(job),
+                        deadline_ms: scope.deadline_ms,
+                    };
+                    push(&mut by_node, *node, pending);
+                }
+            }
+        }
+        for (node, ops) in by_node {
+            self.parts.peers.submit(node, ops);
+        }
+    }
+
+    /// Does what trackers asked for.
+    async fn act(&self, scope: &Scope, job: &Arc<ReadJob>, todo: Vec<Todo>) {
+        let me = scope.view.me;
+        for todo in todo {
+            match todo {
+                Todo::Ask { item, mut nodes } => {
+                    if nodes.contains(&me) {
+                        nodes.retain(|node| *node != me);
+                        let mut have = vec![None; item + 1];
+                        self.read_own(scope, job, &[item], &mut have).await;
+                    }
+                    self.ask(scope, job, &[(item, nodes)], &[]);
+                }
+                Todo::Repair { item, nodes, record, round } => {
+                    self.parts.figures.read_conflicts.one();
+                    self.repair(scope, job, (item, round), nodes, &record).await;
+                }
+            }
+        }
+    }
+
+    /// Writes a joined record to replicas that lack some of it, and tells the tracker.
+    async fn repair(
+        &self,
+        scope: &Scope,
+        job: &Arc<ReadJob>,
+        (item, round): (usize, u32),
+        nodes: Vec<NodeId>,
+        record: &Bytes,
+    ) {
+        self.parts.figures.read_repairs.add(nodes.len() as u64);
+        let key = {
+            let inner = job.inner.lock();
+            inner.items.get(item).map(|item| item.key.clone()).unwrap_or_default()
+        };
+        let me = scope.view.me;
+        for node in nodes.iter().filter(|node| **node != me) {
+            let pending = Pending {
+                op: PeerOp::Apply { key: key.clone(), record: record.clone() },
+                slot: item as u32 | round << ROUND_SHIFT | REPAIR,
+                to: Arc::<ReadJob>::clone(job),
+                deadline_ms: scope.deadline_ms,
+            };
+            self.parts.peers.submit(*node, vec![pending]);
+        }
+        if nodes.contains(&me) {
+            let joined = self.join_here(&key, record).await;
+            job.step(item, |tracker| match joined {
+                Ok(()) => tracker.on_repaired(me, round),
+                Err(_) => tracker.on_failure(me),
+            });
+        }
+    }
+
+    /// Joins a record into this node's copy, durably.
+    async fn join_here(&self, key: &Bytes, record: &Bytes) -> Result<(), RequestError> {
+        let update = self
+            .parts
+            .replica
+            .update(&[key], &mut |_, stored, out| Replica::join(stored, record, out).0)
+            .await
+            .map_err(storage_error)?;
+        self.parts.figures.replica_applies.one();
+        self.parts.replica.durable(update.ticket).await.map_err(storage_error)
+    }
+
+    /// After the answer: replicas that answered too and lack some of it get it.
+    pub(super) fn mend_tail(&self, scope: &Scope, job: &Arc<ReadJob>) {
+        let mut by_node: Vec<(NodeId, Vec<Pending>)> = Vec::new();
+        let mut own = Vec::new();
+        {
+            let inner = job.inner.lock();
+            for item in &inner.items {
+                for (node, record) in item.tracker.final_action() {
+                    if node == scope.view.me {
+                        own.push((item.key.clone(), record));
+                        continue;
+                    }
+                    let pending = Pending {
+                        op: PeerOp::Apply { key: item.key.clone(), record },
+                        slot: 0,
+                        to: Arc::new(Nobody),
+                        deadline_ms: scope.deadline_ms,
+                    };
+                    push(&mut by_node, node, pending);
+                }
+            }
+        }
+        for (node, ops) in by_node {
+            self.parts.figures.read_repairs.add(ops.len() as u64);
+            self.parts.peers.submit(node, ops);
+        }
+        if !own.is_empty() {
+            let replica = Arc::clone(&self.parts.replica);
+            self.parts.exec.spawn(Box::pin(async move {
+                for (key, record) in own {
+                    let joined = replica
+                        .update(&[&key], &mut |_, stored, out| {
+                            Replica::join(stored, &record, out).0
+                        })
+                        .await;
+                    if let Err(error) = joined {
+                        tracing::warn!(%error, "a tail repair of this node's copy failed");
+                    }
+                }
+            }));
+        }
+    }
+}
+
+fn push(by_node: &mut Vec<(NodeId, Vec<Pending>)>, node: NodeId, pending: Pending) {
+    match by_node.iter_mut().find(|(other, _)| *other == node) {
+        Some((_, ops)) => ops.push(pending),
+        None => by_node.push((node, vec![pending])),
+    }
+}

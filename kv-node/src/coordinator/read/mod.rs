@@ -1,0 +1,283 @@
+//! Driving reads: ask R at once, join, repair what differs before answering, mend the tail after.
+//!
+//! The local replica is read first, in memory; its fingerprint goes along with the remote reads, so
+//! that a replica which holds the same answers in a byte. A batch of reads is one `ReadJob`.
+
+mod drive;
+mod job;
+
+use bytes::Bytes;
+use kv_client::NodeId;
+use kv_quorum::{Context, ReadStep, ReadTracker, Record};
+use kv_ring::Partition;
+use twox_hash::XxHash3_128;
+
+use super::plans::{PlanTable, Purpose};
+use super::write::storage_error;
+use super::{Coordinator, Levels, Scope, resolve};
+use crate::error::RequestError;
+use crate::keys::{KeyRef, PREFIX_BYTES};
+use crate::plug::storage::Ticket;
+use job::{ReadJob, outcome_of};
+
+/// One value of KV.GET.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiblingValue {
+    /// The bytes, or `None` for a delete or what has expired.
+    pub value: Option<Bytes>,
+    /// (time, node, tenure) of its dot.
+    pub dot: (u64, u64, u64),
+}
+
+type Tracker = ReadTracker<NodeId, Bytes>;
+type Outcome = Result<Option<Bytes>, RequestError>;
+
+impl Coordinator {
+    /// GETs, as one batch: `show` is called once for each key, in order, with what it shows.
+    pub(crate) async fn get_batch(
+        &self,
+        keys: &[KeyRef<'_>],
+        levels: Levels,
+        show: &mut (dyn FnMut(usize, Result<Option<&[u8]>, RequestError>) + Send),
+    ) {
+        self.parts.figures.coordinator_gets.add(keys.len() as u64);
+        let now_ms = self.now_ms();
+        let figures = &self.parts.figures;
+        self.read_batch(keys, levels, &mut |place, record| {
+            let shown = record.and_then(|record| {
+                let Some(record) = record else { return Ok(None) };
+                let peek = kv_quorum::peek(record).map_err(damaged)?;
+                let Some(peek) = peek else { return Ok(None) };
+                if peek.live > 1 {
+                    figures.sibling_gets.one();
+                }
+                Ok(peek.shown(now_ms).and_then(|range| record.get(range)))
+            });
+            show(place, shown);
+        })
+        .await;
+    }
+
+    /// The joined record of each key, from R replicas; `show` as in `get_batch`.
+    pub(super) async fn read_batch(
+        &self,
+        keys: &[KeyRef<'_>],
+        levels: Levels,
+        show: &mut (dyn FnMut(usize, Result<Option<&[u8]>, RequestError>) + Send),
+    ) {
+        let mut arena = Vec::with_capacity(keys.len() * (PREFIX_BYTES + 32));
+        let mut ends = Vec::with_capacity(keys.len());
+        for key in keys {
+            key.write_to(&mut arena);
+            ends.push(arena.len());
+        }
+        let mut slices: Vec<&[u8]> = Vec::with_capacity(keys.len());
+        let mut start = 0;
+        for end in ends {
+            slices.push(arena.get(start..end).unwrap_or_default());
+            start = end;
+        }
+        let resolved = self.scope().and_then(|scope| {
+            let wanted = resolve(levels.read, scope.keyspace.read, scope.keyspace.n)?;
+            Ok((scope, wanted))
+        });
+        match resolved {
+            Err(error) => (0..keys.len()).for_each(|place| show(place, Err(error.clone()))),
+            Ok((scope, _)) if self.is_alone(&scope) => {
+                self.read_alone(&slices, show).await;
+            }
+            Ok((scope, wanted)) => {
+                let outcomes = self.read_replicas(&scope, keys, &slices, wanted).await;
+                for (place, outcome) in outcomes.into_iter().enumerate() {
+                    match outcome {
+                        Ok(record) => show(place, Ok(record.as_deref())),
+                        Err(error) => show(place, Err(error)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads where this node is the whole cluster: shown straight from memory, in order, as long
+    /// as nothing waits for a disk.
+    async fn read_alone(
+        &self,
+        keys: &[&[u8]],
+        show: &mut (dyn FnMut(usize, Result<Option<&[u8]>, RequestError>) + Send),
+    ) {
+        let replica = &self.parts.replica;
+        self.parts.figures.replica_reads.add(keys.len() as u64);
+        // Most batches are wholly in memory and durable; then nothing is copied.
+        let mut copies: Vec<Option<Bytes>> = Vec::new();
+        let engine_keeps_nothing_back = replica.is_always_durable();
+        if engine_keeps_nothing_back {
+            let seen = replica.read_resident(keys, &mut |place, record| show(place, Ok(record)));
+            if let Err(error) = seen {
+                let error = storage_error(error);
+                (0..keys.len()).for_each(|place| show(place, Err(error.clone())));
+            }
+            return;
+        }
+        copies.resize(keys.len(), None);
+        let read = replica
+            .read(keys, &mut |place, record| {
+                if let Some(copy) = copies.get_mut(place) {
+                    *copy = record.map(Bytes::copy_from_slice);
+                }
+            })
+            .await;
+        let read = match read {
+            Ok(ticket) => self.show_when_durable(ticket).await,
+            Err(error) => Err(storage_error(error)),
+        };
+        for (place, copy) in copies.iter().enumerate() {
+            match &read {
+                Ok(()) => show(place, Ok(copy.as_deref())),
+                Err(error) => show(place, Err(error.clone())),
+            }
+        }
+    }
+
+    async fn show_when_durable(&self, ticket: Ticket) -> Result<(), RequestError> {
+        if ticket.is_durable() {
+            return Ok(());
+        }
+        self.parts.figures.reads_awaiting_sync.one();
+        self.parts.replica.durable(ticket).await.map_err(storage_error)
+    }
+
+    /// Reads R replicas of each key, this node's copy first.
+    pub(super) async fn read_replicas(
+        &self,
+        scope: &Scope,
+        keys: &[KeyRef<'_>],
+        slices: &[&[u8]],
+        wanted: u8,
+    ) -> Vec<Outcome> {
+        let table = self.plans.table(scope.view.me, Purpose::Read, wanted, false, &scope.layouts);
+        let mut refused: Vec<Option<RequestError>> = vec![None; keys.len()];
+        let mut items = Vec::with_capacity(keys.len());
+        let mut places = Vec::with_capacity(keys.len());
+        for (place, (key, slice)) in keys.iter().zip(slices).enumerate() {
+            match Self::begin_read(scope, &table, scope.partition(*key)) {
+                Ok(begun) => {
+                    places.push(place);
+                    items.push((Bytes::copy_from_slice(slice), begun));
+                }
+                Err(error) => {
+                    if let Some(slot) = refused.get_mut(place) {
+                        *slot = Some(error);
+                    }
+                }
+            }
+        }
+        let (trackers, first): (Vec<_>, Vec<_>) =
+            items.into_iter().map(|(key, (tracker, nodes))| ((key, tracker), nodes)).unzip();
+        let job = ReadJob::new(trackers);
+        self.drive_reads(scope, &job, first).await;
+        self.mend_tail(scope, &job);
+        self.collect_reads(&job, &places, refused)
+    }
+
+    fn begin_read(
+        scope: &Scope,
+        table: &PlanTable,
+        partition: Partition,
+    ) -> Result<(Tracker, Vec<NodeId>), RequestError> {
+        let mut tracker = Tracker::new(table.of(partition)?);
+        for node in &scope.down {
+            if let ReadStep::Done(outcome) = tracker.on_failure(*node) {
+                return Err(outcome_of(outcome).err().unwrap_or(RequestError::Stopping));
+            }
+        }
+        match tracker.begin() {
+            ReadStep::Contact(nodes) => Ok((tracker, nodes)),
+            ReadStep::Done(outcome) => {
+                Err(outcome_of(outcome).err().unwrap_or(RequestError::Stopping))
+            }
+            _ => Ok((tracker, Vec::new())),
+        }
+    }
+
+    fn collect_reads(
+        &self,
+        job: &ReadJob,
+        places: &[usize],
+        refused: Vec<Option<RequestError>>,
+    ) -> Vec<Outcome> {
+        let mut inner = job.inner.lock();
+        let mut outcomes: Vec<Outcome> =
+            refused.into_iter().map(|error| error.map_or(Ok(None), Err)).collect();
+        for (place, item) in places.iter().zip(&mut inner.items) {
+            if let Some(slot) = outcomes.get_mut(*place) {
+                let lost = || Err(RequestError::Storage("the read was lost track of".into()));
+                *slot = item.outcome.take().unwrap_or_else(lost);
+            }
+        }
+        let failed = |outcome: &&Outcome| matches!(outcome, Err(RequestError::Unavailable { .. }));
+        self.parts.figures.unavailable.add(outcomes.iter().filter(failed).count() as u64);
+        outcomes
+    }
+
+    /// KV.GET: every value, and the sealed context that covers them.
+    ///
+    /// # Errors
+    /// As a read.
+    pub(crate) async fn get_siblings(
+        &self,
+        key: KeyRef<'_>,
+        levels: Levels,
+    ) -> Result<(Option<Bytes>, Vec<SiblingValue>), RequestError> {
+        let scope = self.scope()?;
+        let record = self.read_one(key, levels).await?;
+        let now_ms = self.now_ms();
+        if record.live().is_empty() && record.coverage().is_empty() {
+            return Ok((None, Vec::new()));
+        }
+        let values = record
+            .siblings(now_ms)
+            .into_iter()
+            .map(|sibling| SiblingValue {
+                value: sibling.value.cloned(),
+                dot: (sibling.dot.time.to_bits(), sibling.dot.actor.node, sibling.dot.actor.tenure),
+            })
+            .collect();
+        let sealed = self.seal(&scope, key, record.context());
+        Ok((Some(sealed), values))
+    }
+
+    pub(super) fn seal(&self, scope: &Scope, key: KeyRef<'_>, context: &Context) -> Bytes {
+        super::seal::seal(&scope.record.context_key, &key.to_storage(), context)
+    }
+
+    /// One key's joined record, decoded.
+    ///
+    /// # Errors
+    /// As a read.
+    pub(super) async fn read_one(
+        &self,
+        key: KeyRef<'_>,
+        levels: Levels,
+    ) -> Result<Record<Bytes>, RequestError> {
+        let mut found = Ok(Record::new());
+        self.read_batch(&[key], levels, &mut |_, record| {
+            found = record.and_then(super::write::decode);
+        })
+        .await;
+        found
+    }
+}
+
+/// A fingerprint of live dots and registers, under the cluster's key; `None` where the record
+/// can't be read, which equals nothing.
+pub(crate) fn fingerprint(digest_key: u64, record: Option<&[u8]>) -> Option<u128> {
+    let mut canonical = Vec::with_capacity(64);
+    if let Some(record) = record {
+        kv_quorum::fingerprint_of(record, |bytes| canonical.extend_from_slice(bytes)).ok()?;
+    }
+    Some(XxHash3_128::oneshot_with_seed(digest_key, &canonical))
+}
+
+fn damaged(error: kv_quorum::Error) -> RequestError {
+    RequestError::Storage(format!("a stored record: {error}"))
+}

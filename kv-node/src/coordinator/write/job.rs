@@ -1,0 +1,249 @@
+//! A batch of minted writes in flight: their trackers, who holds what, one wake-up.
+//!
+//! Answers come from any task, in any order, also after the client has its own: for WAIT. The
+//! slot of an answer names the item and the round that it belongs to, so that an answer to the
+//! first mint never counts for the second.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kv_client::NodeId;
+use kv_quorum::{
+    Actor, Context, Dot, Draft, HybridTime, Kind, WriteOutcome, WriteReply, WriteStep, WriteTracker,
+};
+use kv_ring::Partition;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::Ended;
+use crate::error::RequestError;
+use crate::rpc::{Completion, PeerFailure};
+use crate::wire::PeerOut;
+
+/// A write that was minted here and is on its way to W copies.
+pub(in crate::coordinator) struct Minted {
+    pub(in crate::coordinator) key: Bytes,
+    pub(in crate::coordinator) record: Bytes,
+    pub(in crate::coordinator) partition: Partition,
+    pub(in crate::coordinator) tracker: WriteTracker<NodeId>,
+}
+
+/// A batch of minted writes in flight.
+pub(crate) struct WriteJob {
+    pub(super) inner: Mutex<Inner>,
+    pub(super) wake: Notify,
+}
+
+pub(super) struct Inner {
+    pub(super) items: Vec<Item>,
+    /// Items without an outcome.
+    open: usize,
+    /// Items whose tracker asked for a second mint.
+    remints: Vec<(usize, Context)>,
+}
+
+pub(super) struct Item {
+    pub(super) minted: Minted,
+    pub(super) ended: Option<Ended>,
+    /// Who holds it durably, this node excepted, primaries only.
+    holders: Vec<NodeId>,
+}
+
+/// The slot of an answer: the item, and the round that it belongs to.
+pub(super) const ROUND_SHIFT: u32 = 24;
+
+impl WriteJob {
+    /// For each item the fewest and for all together: how many other nodes hold all of the job.
+    pub(in crate::coordinator) fn holders_min(&self) -> (usize, bool) {
+        let inner = self.inner.lock();
+        let mut least = usize::MAX;
+        let mut everywhere = true;
+        for item in &inner.items {
+            least = least.min(item.holders.len());
+            everywhere &= item.holders.len() + 1 >= item.minted.tracker.plan().primaries().len();
+        }
+        (least, everywhere)
+    }
+
+    /// Returns when anything may have changed.
+    pub(in crate::coordinator) async fn changed(&self) {
+        self.wake.notified().await;
+    }
+
+    fn step(&self, inner: &mut Inner, item: usize, step: WriteStep<NodeId>) -> Vec<NodeId> {
+        let Some(at) = inner.items.get_mut(item) else { return Vec::new() };
+        match step {
+            WriteStep::Wait => Vec::new(),
+            WriteStep::Contact(nodes) => nodes,
+            WriteStep::Remint(coverage) => {
+                inner.remints.push((item, coverage));
+                self.wake.notify_one();
+                Vec::new()
+            }
+            WriteStep::Done(outcome) => {
+                at.ended = Some(ended(outcome));
+                inner.open -= 1;
+                if inner.open == 0 {
+                    self.wake.notify_one();
+                }
+                Vec::new()
+            }
+        }
+    }
+}
+
+pub(super) fn ended(outcome: WriteOutcome<NodeId>) -> Ended {
+    match outcome {
+        WriteOutcome::Acknowledged { .. } => Ok(()),
+        WriteOutcome::NoReplicas { missing } => {
+            Err(RequestError::NoReplicas { wanted: 0, down: missing })
+        }
+        WriteOutcome::Indeterminate { acks, required, missing } => {
+            Err(RequestError::Indeterminate {
+                reached: acks as u8,
+                wanted: required as u8,
+                silent: missing,
+            })
+        }
+    }
+}
+
+impl Completion for WriteJob {
+    fn complete(&self, slot: u32, from: NodeId, result: Result<PeerOut, PeerFailure>) {
+        let item = (slot & ((1 << ROUND_SHIFT) - 1)) as usize;
+        let round = (slot >> ROUND_SHIFT) as u8;
+        let mut inner = self.inner.lock();
+        let Some(at) = inner.items.get_mut(item) else { return };
+        let step = match result {
+            Ok(PeerOut::Applied { complete, uncovered, coverage }) => {
+                if round == at.minted.tracker.round() && !at.holders.contains(&from) {
+                    at.holders.push(from);
+                }
+                at.minted.tracker.on_reply(from, reply(round, complete, &uncovered, &coverage))
+            }
+            // A failure of an earlier round says nothing about this one.
+            _ if round != at.minted.tracker.round() => WriteStep::Wait,
+            _ => at.minted.tracker.on_failure(from),
+        };
+        let late = at.ended.is_some();
+        self.step(&mut inner, item, step);
+        if late {
+            self.wake.notify_one();
+        }
+    }
+}
+
+fn reply(round: u8, complete: bool, uncovered: &[(u64, u64, u64)], coverage: &[u8]) -> WriteReply {
+    let uncovered = uncovered
+        .iter()
+        .map(|(node, tenure, time)| Dot {
+            actor: Actor::new(*node, *tenure),
+            time: HybridTime::from_bits(*time),
+        })
+        .collect();
+    let coverage = if coverage.is_empty() { None } else { Context::from_bytes(coverage).ok() };
+    WriteReply { round, complete, uncovered, coverage }
+}
+
+impl WriteJob {
+    /// A job of minted writes whose trackers have begun.
+    pub(in crate::coordinator) fn new(minted: Vec<Minted>) -> Arc<Self> {
+        let open = minted.len();
+        let items = minted
+            .into_iter()
+            .map(|minted| Item { minted, ended: None, holders: Vec::new() })
+            .collect();
+        Arc::new(Self {
+            inner: Mutex::new(Inner { items, open, remints: Vec::new() }),
+            wake: Notify::new(),
+        })
+    }
+
+    pub(super) fn settled(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.open == 0 || !inner.remints.is_empty()
+    }
+
+    /// The local copies of a round are durable, or will never be known to be.
+    pub(super) fn synced(&self, me: NodeId, complete: bool, only: Option<&[usize]>, durable: bool) {
+        let mut inner = self.inner.lock();
+        for at in 0..inner.items.len() {
+            if only.is_some_and(|only| !only.contains(&at)) {
+                continue;
+            }
+            let Some(item) = inner.items.get_mut(at) else { continue };
+            let tracker = &mut item.minted.tracker;
+            let step = if durable {
+                let plain = WriteReply::plain(tracker.round());
+                tracker.on_reply(me, WriteReply { complete, ..plain })
+            } else {
+                tracker.on_failure(me)
+            };
+            self.step(&mut inner, at, step);
+        }
+    }
+
+    pub(super) fn expire(&self) {
+        let mut inner = self.inner.lock();
+        for at in 0..inner.items.len() {
+            let Some(item) = inner.items.get_mut(at) else { continue };
+            if item.ended.is_none() {
+                let step = item.minted.tracker.on_deadline();
+                self.step(&mut inner, at, step);
+            }
+        }
+        inner.remints.clear();
+    }
+
+    pub(super) fn take_remints(&self) -> Vec<(usize, Context)> {
+        std::mem::take(&mut self.inner.lock().remints)
+    }
+
+    pub(super) fn draft(&self, item: usize) -> (Bytes, Partition, Option<Draft<Bytes>>) {
+        let inner = self.inner.lock();
+        inner.items.get(item).map_or_else(
+            || (Bytes::new(), Partition::new(0), None),
+            |item| {
+                (item.minted.key.clone(), item.minted.partition, draft_again(&item.minted.record))
+            },
+        )
+    }
+
+    /// The second mints are in the log; one without a record could not be made.
+    pub(super) fn reminted(&self, items: &[usize], records: Vec<Option<Bytes>>) {
+        let mut inner = self.inner.lock();
+        for (at, record) in items.iter().zip(records) {
+            let Some(item) = inner.items.get_mut(*at) else { continue };
+            let step = match record {
+                Some(record) => {
+                    item.minted.record = record;
+                    item.holders.clear();
+                    item.minted.tracker.reminted()
+                }
+                None => item.minted.tracker.on_deadline(),
+            };
+            self.step(&mut inner, *at, step);
+        }
+    }
+
+    pub(super) fn ends(&self) -> Vec<Ended> {
+        let inner = self.inner.lock();
+        inner.items.iter().map(|item| item.ended.clone().unwrap_or(Ok(()))).collect()
+    }
+
+    /// Who holds an item, this node excepted.
+    pub(in crate::coordinator) fn holders(&self, item: usize) -> Vec<NodeId> {
+        self.inner.lock().items.get(item).map_or_else(Vec::new, |item| item.holders.clone())
+    }
+}
+
+/// What a minted record's own value was drafted as: for minting it once more.
+fn draft_again(record: &Bytes) -> Option<Draft<Bytes>> {
+    let peek = kv_quorum::peek(record).ok()??;
+    let draft = if peek.kind == Kind::Tombstone {
+        Draft::tombstone()
+    } else {
+        Draft::of_kind(peek.kind, record.slice(peek.value))
+    };
+    Some(draft.expiring(peek.expiry).by_operation(peek.operation))
+}

@@ -1,0 +1,172 @@
+//! Bringing a job's records to W copies: sends, this node's own sync, second mints, the deadline.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kv_client::NodeId;
+use kv_quorum::{Context, Draft, HybridTime};
+use kv_ring::Partition;
+
+use super::job::{ROUND_SHIFT, WriteJob};
+use super::{Ended, decode};
+use crate::coordinator::{Coordinator, Scope};
+use crate::error::RequestError;
+use crate::plug::storage::Ticket;
+use crate::replica::Verdict;
+use crate::rpc::Pending;
+use crate::wire::PeerOp;
+
+impl Coordinator {
+    /// Sends a job's records, waits for its own sync beside that, mints again where asked, until
+    /// every item has ended. One end for each item, in order.
+    pub(in crate::coordinator) async fn replicate(
+        &self,
+        scope: &Scope,
+        job: &Arc<WriteJob>,
+        ticket: Ticket,
+        held_here: bool,
+    ) -> Vec<Ended> {
+        self.send_all(scope, job, None);
+        let me = scope.view.me;
+        let mut round = (ticket, None::<Vec<usize>>);
+        let deadline = self.sleep_until(scope.deadline_ms);
+        tokio::pin!(deadline);
+        loop {
+            {
+                let sync = self.parts.replica.durable(round.0);
+                tokio::pin!(sync);
+                let mut synced = !held_here;
+                loop {
+                    if job.settled() {
+                        break;
+                    }
+                    tokio::select! {
+                        biased;
+                        result = &mut sync, if !synced => {
+                            synced = true;
+                            let complete = self.parts.replica.is_complete();
+                            job.synced(me, complete, round.1.as_deref(), result.is_ok());
+                        }
+                        () = job.wake.notified() => {}
+                        () = &mut deadline => job.expire(),
+                    }
+                }
+            }
+            let again = job.take_remints();
+            if again.is_empty() {
+                break;
+            }
+            round = self.remint(scope, job, again).await;
+        }
+        let ends = job.ends();
+        let lost = ends.iter().filter(|end| matches!(end, Err(RequestError::Indeterminate { .. })));
+        self.parts.figures.indeterminate.add(lost.count() as u64);
+        ends
+    }
+
+    /// The second mint of some items, over all the coverage in their answers.
+    async fn remint(
+        &self,
+        scope: &Scope,
+        job: &Arc<WriteJob>,
+        again: Vec<(usize, Context)>,
+    ) -> (Ticket, Option<Vec<usize>>) {
+        self.parts.figures.second_mints.add(again.len() as u64);
+        let drafts: Vec<_> = again.iter().map(|(item, _)| job.draft(*item)).collect();
+        let keys: Vec<Bytes> = drafts.iter().map(|(key, ..)| key.clone()).collect();
+        let slices: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+        let now_ms = self.now_ms();
+        let update = self
+            .parts
+            .replica
+            .update(&slices, &mut |place, stored, out| {
+                let (Some((_, coverage)), Some((_, partition, draft))) =
+                    (again.get(place), drafts.get(place))
+                else {
+                    return Verdict::Keep;
+                };
+                let Some(draft) = draft.clone() else { return Verdict::Keep };
+                match self.overwrite_over(*partition, now_ms, stored, coverage, draft, out) {
+                    Ok(()) => Verdict::Write,
+                    Err(_) => Verdict::Keep,
+                }
+            })
+            .await;
+        let items: Vec<usize> = again.iter().map(|(item, _)| *item).collect();
+        match update {
+            Ok(update) => {
+                self.parts.figures.replica_applies.add(items.len() as u64);
+                job.reminted(&items, update.records);
+                self.send_all(scope, job, Some(&items));
+                (update.ticket, Some(items))
+            }
+            Err(_) => {
+                job.reminted(&items, vec![None; items.len()]);
+                (Ticket::DURABLE, Some(items))
+            }
+        }
+    }
+
+    fn overwrite_over(
+        &self,
+        partition: Partition,
+        now_ms: u64,
+        stored: Option<&[u8]>,
+        coverage: &Context,
+        draft: Draft<Bytes>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RequestError> {
+        let mut record = decode(stored)?;
+        let mut seen = record.winner().map_or(HybridTime::ZERO, |version| version.dot.time);
+        for (_, time) in coverage.vector().iter() {
+            seen = seen.max(time);
+        }
+        for _ in 0..2 {
+            let dot = self.mint_dot(partition, now_ms, seen)?;
+            match record.mint_over(dot, coverage, draft.clone()) {
+                Ok(()) => {
+                    record.encode_into(out);
+                    return Ok(());
+                }
+                Err(kv_quorum::Error::DotNotNew) => self.alarm(partition)?,
+                Err(error) => return Err(RequestError::Storage(error.to_string())),
+            }
+        }
+        Err(RequestError::Storage("no new dot could be minted".into()))
+    }
+
+    /// Sends the records of all items, or of some, to their replicas, this node excepted.
+    fn send_all(&self, scope: &Scope, job: &Arc<WriteJob>, only: Option<&[usize]>) {
+        let mut by_node: Vec<(NodeId, Vec<Pending>)> = Vec::with_capacity(4);
+        {
+            let inner = job.inner.lock();
+            for (at, item) in inner.items.iter().enumerate() {
+                if only.is_some_and(|only| !only.contains(&at)) || item.ended.is_some() {
+                    continue;
+                }
+                let round = u32::from(item.minted.tracker.round());
+                for node in item.minted.tracker.plan().primaries() {
+                    if *node == scope.view.me || scope.down.contains(node) {
+                        continue;
+                    }
+                    let pending = Pending {
+                        op: PeerOp::Apply {
+                            key: item.minted.key.clone(),
+                            record: item.minted.record.clone(),
+                        },
+                        slot: at as u32 | round << ROUND_SHIFT,
+                        to: Arc::<WriteJob>::clone(job),
+                        deadline_ms: scope.deadline_ms,
+                    };
+                    match by_node.iter_mut().find(|(other, _)| other == node) {
+                        Some((_, ops)) => ops.push(pending),
+                        None => by_node.push((*node, vec![pending])),
+                    }
+                }
+            }
+        }
+        for (node, ops) in by_node {
+            self.parts.peers.submit(node, ops);
+        }
+    }
+}
