@@ -17,6 +17,7 @@ mod explain;
 mod flush;
 mod forward;
 mod local;
+mod look;
 mod mutate;
 mod plans;
 mod promise;

@@ -21,6 +21,7 @@ use crate::plug::exec::{Exec, TokioExec};
 use crate::plug::lsm::LsmEngine;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::storage::StorageEngine;
+use crate::resp::server::{self, RespDoor};
 use crate::rpc::peer::PeersConfig;
 use crate::rpc::transport::{TarpcConfig, TarpcTransport};
 
@@ -34,6 +35,7 @@ const CLOCK_SKEW_MS_MAX: u64 = 60_000;
 pub(super) struct Running {
     node: Arc<Node>,
     doors: Vec<tokio::task::JoinHandle<()>>,
+    resp: Option<RespDoor>,
 }
 
 impl Running {
@@ -86,10 +88,11 @@ impl Running {
             let source = HttpSource { node: Arc::clone(&node), transport: Some(transport) };
             doors.push(tokio::spawn(http::serve(listener, source, HttpConfig::default())));
         }
-        if let Some(listener) = resp {
-            doors.push(serve_resp(listener, &node, config));
-        }
-        Ok(Self { node, doors })
+        let resp = resp.map(|listener| {
+            let (resp, compat) = (config.resp.clone(), config.compat.clone());
+            server::serve(listener, Arc::clone(&node), resp, compat)
+        });
+        Ok(Self { node, doors, resp })
     }
 
     /// Stops everything.
@@ -98,6 +101,9 @@ impl Running {
     /// It was not stopped cleanly.
     pub(super) async fn stop(self) -> Result<(), String> {
         // Doors first: no client begins what the node can't end.
+        if let Some(resp) = self.resp {
+            resp.stop().await;
+        }
         for door in &self.doors {
             door.abort();
         }
@@ -133,22 +139,6 @@ fn node_config(
         peers: PeersConfig::default(),
         clock_skew_ms_max: CLOCK_SKEW_MS_MAX,
     }
-}
-
-/// The RESP front door.
-fn serve_resp(
-    listener: TcpListener,
-    _node: &Arc<Node>,
-    _config: &Config,
-) -> tokio::task::JoinHandle<()> {
-    // The one call site: resp::server::serve(listener, Arc::clone(node), config.resp, config.compat).
-    tokio::spawn(async move {
-        loop {
-            if let Ok((stream, _)) = listener.accept().await {
-                drop(stream);
-            }
-        }
-    })
 }
 
 /// What people look for when a node has started.
