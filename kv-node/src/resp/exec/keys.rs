@@ -267,7 +267,7 @@ impl Exec<'_> {
         command: &'static Command,
         request: &Request<'_>,
     ) -> Executed {
-        node.check_rmw(&node.scope()?, command.name)?;
+        Coordinator::check_rmw(&node.scope()?, command.name)?;
         let (from, to) = (arg(request, 1)?, arg(request, 2)?);
         let moved = self.value_of(node, from).await?;
         let moved = moved.ok_or(Failure::Text("ERR no such key"))?;
@@ -291,7 +291,7 @@ impl Exec<'_> {
 
     async fn copy(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
         let replace = args::copy(request)?;
-        node.check_rmw(&node.scope()?, "copy")?;
+        Coordinator::check_rmw(&node.scope()?, "copy")?;
         let (from, to) = (arg(request, 1)?, arg(request, 2)?);
         if from == to {
             return Err(Failure::Text("ERR source and destination objects are the same"));

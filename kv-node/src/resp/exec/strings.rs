@@ -168,7 +168,7 @@ impl Exec<'_> {
     /// decided by itself, so a key that appears in between is left alone and the answer is 0.
     async fn msetnx(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
         let pairs: Vec<_> = args::pairs(request, "msetnx")?.collect();
-        node.check_rmw(&node.scope()?, "msetnx")?;
+        Coordinator::check_rmw(&node.scope()?, "msetnx")?;
         for (key, _) in &pairs {
             if self.look(node, key).await?.is_some() {
                 self.reply().integer(0);
