@@ -19,3 +19,5 @@ pub mod reply;
 mod request;
 pub mod server;
 pub mod table;
+#[cfg(test)]
+mod tests;

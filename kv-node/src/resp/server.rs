@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 
 use super::exec::{Exec, Session, Shared};
 use super::parse::{Item, Limits, Parser};
+use super::reply::{Protocol, Reply};
 use super::table;
 use crate::config::{CompatConfig, RespConfig};
 use crate::node::Node;
@@ -39,6 +40,8 @@ const READ_BYTES: usize = 16 * 1024;
 const KEEP_BYTES: usize = 64 * 1024;
 /// Answers of one batch that are written before the batch has ended.
 const WRITE_EARLY_BYTES: usize = 256 * 1024;
+/// How long a batch waits for a client that takes nothing of what fills half of its output.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a stop waits for what is being executed.
 const STOP_MS: u64 = 2_000;
 /// Pause after accepting failed, as when file descriptors run out.
@@ -213,6 +216,23 @@ impl Output {
         }
         Ok(())
     }
+
+    /// In the middle of a batch: waits until no more than `bytes_max` wait. A client that reads,
+    /// however slowly, gets everything; one that takes nothing for some seconds is cut.
+    async fn make_room(
+        &mut self,
+        bytes_max: usize,
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> io::Result<()> {
+        while self.waiting().len() > bytes_max {
+            match tokio::time::timeout(READ_PATIENCE, writer.write(self.waiting())).await {
+                Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(wrote) => self.wrote(wrote?),
+                Err(_) => return Err(io::Error::other("a client does not read its answers")),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What waiting for the client came to.
@@ -255,15 +275,14 @@ pub(super) async fn converse(
                 place = exec.step(&batch, place).await;
                 if output.waiting().len() > WRITE_EARLY_BYTES {
                     output.write_ready(&mut writer).await?;
-                    check_output(shared, &output)?;
+                    output.make_room(shared.resp.output_bytes_max / 2, &mut writer).await?;
                 }
             }
             shared.node.figures().commands.add(count as u64);
             let (consumed, full, error) = (batch.consumed(), batch.is_full(), batch.error());
             if let Some(error) = error {
                 if !session.closing {
-                    super::reply::Reply::new(&mut output.bytes, super::reply::Protocol::Resp2)
-                        .error(error);
+                    Reply::new(&mut output.bytes, Protocol::Resp2).error(error);
                 }
                 session.closing = true;
             }
