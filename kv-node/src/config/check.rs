@@ -107,6 +107,7 @@ impl Config {
                 memory_bytes_max: self.storage.memory_bytes_max,
                 compress_bytes_min: Some(self.storage.compress_bytes_min).filter(|min| *min > 0),
                 hash_seed: 0,
+                locks: if self.threads == 1 { 1 } else { 64 },
             },
             seeds_file: self.cluster.seeds_file.as_ref().map(PathBuf::from),
         })

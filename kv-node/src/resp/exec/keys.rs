@@ -178,12 +178,7 @@ impl Exec<'_> {
         }
     }
 
-    async fn scan(
-        &mut self,
-        node: &Coordinator,
-        request: &Request<'_>,
-        local: bool,
-    ) -> Executed {
+    async fn scan(&mut self, node: &Coordinator, request: &Request<'_>, local: bool) -> Executed {
         let wanted = args::scan(request)?;
         let page = node.scan(ScanCursor(wanted.cursor), wanted.count, local).await?;
         let fits = |key: &&Bytes| {

@@ -222,10 +222,9 @@ fn promise(command: &'static Command, request: &Request<'_>) -> Result<Promise, 
             Promise::AddFloat(String::from_utf8_lossy(by).into_owned())
         }
         CommandId::Append => Promise::Append(bytes(2)?),
-        CommandId::Setrange => Promise::SetRange {
-            offset: args::setrange(request, 512 << 20)?,
-            value: bytes(3)?,
-        },
+        CommandId::Setrange => {
+            Promise::SetRange { offset: args::setrange(request, 512 << 20)?, value: bytes(3)? }
+        }
         _ => return Err(not_here(command)),
     })
 }
