@@ -65,7 +65,7 @@ impl Door {
         let parts = NodeParts {
             fs: Arc::new(MemFs::new()),
             engine: Arc::new(MemoryEngine::new(MemoryConfig::default())),
-            transport: Arc::new(network.endpoint("n0".into())),
+            transport: Arc::new(network.endpoint("n0")),
             clock,
             rng: Arc::new(SeededRng::new(7)),
             exec,
