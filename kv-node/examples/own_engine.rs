@@ -1,5 +1,6 @@
 //! A storage engine of one's own, in under 100 lines: a sorted map under a lock. A node takes it
 //! as `NodeParts::engine`. Run with `cargo run -p kv-node --example own_engine`.
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,6 @@ use parking_lot::Mutex;
 
 /// Rows in order; `None` once it is closed.
 struct SortedMap(Mutex<Option<Rows>>);
-
 type Rows = BTreeMap<Bytes, Bytes>;
 
 impl SortedMap {

@@ -4,6 +4,8 @@
 //! The nodes are the production ones; only what they stand on is in memory: the network, the
 //! disk, the engine. Run with `cargo run -p kv-node --example three_nodes`.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;

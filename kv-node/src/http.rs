@@ -89,9 +89,8 @@ async fn attend(stream: TcpStream, source: HttpSource, config: HttpConfig) {
         .max_buf_size(config.head_bytes_max.max(8_192))
         .serve_connection(TokioIo::new(stream), service);
     let limit = Duration::from_millis(config.connection_ms_max);
-    match tokio::time::timeout(limit, connection).await {
-        Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection ended"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = tokio::time::timeout(limit, connection).await {
+        tracing::debug!(%error, "an HTTP connection ended");
     }
 }
 

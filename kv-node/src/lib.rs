@@ -12,6 +12,7 @@ pub mod mutation;
 pub mod node;
 pub mod plug;
 pub mod replica;
+pub mod resp;
 pub mod rpc;
 mod run;
 pub mod wire;

@@ -78,8 +78,8 @@ impl HybridTime {
     }
 
     /// The clock after it was shown a dot of time `seen`: at least that, so that what is minted
-    /// next is above everything that it replaces and what GET shows never goes back. A time more
-    /// than `ahead_ms_max` beyond `wall_ms` is somebody's broken clock and moves nothing.
+    /// next is above everything that it replaces, and the dot that GET shows never goes down. A
+    /// time more than `ahead_ms_max` beyond `wall_ms` is somebody's broken clock and moves nothing.
     ///
     /// ```
     /// # use kv_quorum::HybridTime;

@@ -135,7 +135,7 @@ impl Merged {
                 why: "expected KEY=VALUE".into(),
             });
         };
-        let (in_section, name) = name.trim().split_once('.').unwrap_or(("", name.trim()));
+        let (in_section, name) = name.trim().split_once('.').unwrap_or_else(|| ("", name.trim()));
         let known = section(in_section).and_then(|keys| keys.iter().find(|key| key.name == name));
         let value = known.map_or_else(|| Value::String(text.into()), |key| typed(key, text));
         self.put("--set", in_section, name, value)

@@ -13,16 +13,16 @@ impl Config {
             let values = if section.is_empty() {
                 Some(&table)
             } else {
-                let _ = write!(out, "[{section}]\n");
+                let _ = writeln!(out, "[{section}]");
                 table.get(*section).and_then(toml::Value::as_table)
             };
             for key in *keys {
                 for line in key.doc {
-                    let _ = write!(out, "#{line}\n");
+                    let _ = writeln!(out, "#{line}");
                 }
                 let _ = match values.and_then(|values| values.get(key.name)) {
-                    Some(value) => write!(out, "{} = {value}\n", key.name),
-                    None => write!(out, "# {} =\n", key.name),
+                    Some(value) => writeln!(out, "{} = {value}", key.name),
+                    None => writeln!(out, "# {} =", key.name),
                 };
             }
             out.push('\n');

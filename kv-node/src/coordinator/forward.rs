@@ -15,12 +15,12 @@ use super::{Coordinator, Levels, Scope, resolve};
 use crate::error::RequestError;
 use crate::keys::KeyRef;
 use crate::mutation::{Mutation, MutationOut};
-use crate::rpc::{Completion, PeerFailure, Pending};
+use crate::rpc::{Completion, PeerFailure, PeerResult, Pending};
 use crate::wire::{OpFailure, PeerOp, PeerOut};
 
 /// A batch of forwarded writes.
 struct ForwardJob {
-    inner: Mutex<(Vec<Option<Result<PeerOut, PeerFailure>>>, usize)>,
+    inner: Mutex<(Vec<Option<PeerResult>>, usize)>,
     wake: Notify,
 }
 
@@ -136,13 +136,12 @@ impl Coordinator {
             if item.outcome.is_some() {
                 continue;
             }
-            match item.candidates.pop() {
-                Some(node) => open.push((place, node)),
-                None => {
-                    self.parts.figures.no_replicas.one();
-                    let down = scope.down.clone();
-                    item.outcome = Some(Err(RequestError::NoReplicas { wanted: write, down }));
-                }
+            if let Some(node) = item.candidates.pop() {
+                open.push((place, node));
+            } else {
+                self.parts.figures.no_replicas.one();
+                let down = scope.down.clone();
+                item.outcome = Some(Err(RequestError::NoReplicas { wanted: write, down }));
             }
         }
         if open.is_empty() {
@@ -204,7 +203,7 @@ impl Coordinator {
 /// What an answer means; `None` to try the next candidate.
 fn outcome_of(
     node: NodeId,
-    result: Option<Result<PeerOut, PeerFailure>>,
+    result: Option<PeerResult>,
     write: u8,
 ) -> Option<Result<MutationOut, RequestError>> {
     match result {

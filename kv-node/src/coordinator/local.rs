@@ -11,7 +11,7 @@ use crate::replica::Verdict;
 
 impl Coordinator {
     /// Whether this node is the whole cluster.
-    pub(super) fn is_alone(&self, scope: &Scope) -> bool {
+    pub(super) fn is_alone(scope: &Scope) -> bool {
         scope.layouts.live().all(|layout| layout.members() == [scope.view.me])
     }
 
@@ -47,7 +47,7 @@ impl Coordinator {
                 }
                 let draft = draft_of(item.value, item.expiry, stamp);
                 let partition = scope.partition(item.key);
-                match self.overwrite(partition, now_ms, stored, draft, out) {
+                match self.overwrite(partition, now_ms, stored, &draft, out) {
                     Ok(()) => Verdict::Write,
                     Err(error) => {
                         *answer = Err(error);

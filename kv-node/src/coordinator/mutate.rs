@@ -6,7 +6,7 @@
 //! read to the mint.
 
 use bytes::Bytes;
-use kv_quorum::{Context, Dot, Draft, Expiry, HybridTime, Record, Room};
+use kv_quorum::{Context, Dot, Draft, Expiry, Record, Room};
 use kv_ring::Partition;
 
 use super::write::{Minted, WriteJob, decode, draft_of, storage_error};
@@ -25,6 +25,9 @@ pub(super) enum Decided {
     Unchanged,
 }
 
+/// A new record, and the dot that was minted for it, if one was.
+type NewRecord = (Record<Bytes>, Option<Dot>);
+
 type Decision<'d> =
     dyn FnMut(Record<Bytes>, &Coordinator) -> Result<Decided, RequestError> + Send + 'd;
 
@@ -41,7 +44,7 @@ impl Coordinator {
     ) -> Result<MutationOut, RequestError> {
         self.parts.figures.coordinator_sets.one();
         let scope = self.scope()?;
-        self.check_mutation(&scope, key, &mutation)?;
+        Self::check_mutation(&scope, key, &mutation)?;
         if scope.minter(scope.partition(key)) == Some(scope.view.me) {
             return self.mutate_here(&scope, key, mutation, levels, None).await;
         }
@@ -50,7 +53,6 @@ impl Coordinator {
     }
 
     fn check_mutation(
-        &self,
         scope: &Scope,
         key: KeyRef<'_>,
         mutation: &Mutation,
@@ -61,10 +63,10 @@ impl Coordinator {
             }
             Mutation::Promise(promise) => {
                 Self::check_size(scope, key.key, promise.value_bytes())?;
-                self.check_rmw(scope, promise.command())
+                Self::check_rmw(scope, promise.command())
             }
             Mutation::Expire { condition: Some(_), .. } => {
-                self.check_rmw(scope, "expire nx xx gt lt")
+                Self::check_rmw(scope, "expire nx xx gt lt")
             }
             _ => Ok(()),
         }
@@ -74,7 +76,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// `NeedsRmw`: nothing was written.
-    pub(crate) fn check_rmw(&self, scope: &Scope, command: &str) -> Result<(), RequestError> {
+    pub(crate) fn check_rmw(scope: &Scope, command: &str) -> Result<(), RequestError> {
         if scope.keyspace.rmw == Rmw::BestEffort {
             Ok(())
         } else {
@@ -112,7 +114,7 @@ impl Coordinator {
             }
             Mutation::Delete => self.delete_one(&act).await,
             Mutation::DeleteSeen { context } => {
-                let seen = self.open(scope, key, &context)?;
+                let seen = Self::open(scope, key, &context)?;
                 self.delete_over(&act, seen).await
             }
             Mutation::Expire { expires_at_ms, condition } => {
@@ -141,7 +143,7 @@ impl Coordinator {
         }
     }
 
-    fn open(&self, scope: &Scope, key: KeyRef<'_>, sealed: &[u8]) -> Result<Context, RequestError> {
+    fn open(scope: &Scope, key: KeyRef<'_>, sealed: &[u8]) -> Result<Context, RequestError> {
         super::seal::open(&scope.record.context_key, &key.to_storage(), sealed)
     }
 
@@ -180,7 +182,7 @@ impl Coordinator {
             return Ok(done);
         }
         let sent = match context {
-            Some(sealed) => self.open(act.scope, act.key, &sealed)?,
+            Some(sealed) => Self::open(act.scope, act.key, &sealed)?,
             None => Context::new(),
         };
         let draft = draft_of(value, expiry, self.parts.dots.time(self.now_ms()))
@@ -189,7 +191,7 @@ impl Coordinator {
         let context = match done.minted {
             Some(dot) => {
                 let after = done.record.context_after_put(&sent, dot);
-                self.seal(act.scope, act.key, &after)
+                Self::seal(act.scope, act.key, &after)
             }
             None => Bytes::new(),
         };
@@ -233,10 +235,7 @@ impl Coordinator {
         mint: impl Fn(&mut Record<Bytes>, Dot) -> Result<Room, kv_quorum::Error>,
         room: &mut Option<Room>,
     ) -> Result<(Dot, Record<Bytes>), RequestError> {
-        let mut above = record.winner().map_or(HybridTime::ZERO, |version| version.dot.time);
-        for (_, time) in seen.vector().iter() {
-            above = above.max(time);
-        }
+        let above = record.coverage().vector().latest().max(seen.vector().latest());
         for _ in 0..2 {
             let dot = self.mint_dot(partition, self.now_ms(), above)?;
             let mut next = record.clone();
@@ -353,7 +352,7 @@ impl Coordinator {
         let wanted = resolve(act.levels.write, scope.keyspace.write, scope.keyspace.n)?;
         let tracker = self.begin_write(scope, partition, wanted, blind)?;
         let storage_key = act.key.to_storage();
-        let mut decided: Result<Option<(Record<Bytes>, Option<Dot>)>, RequestError> = Ok(None);
+        let mut decided: Result<Option<NewRecord>, RequestError> = Ok(None);
         let update = self
             .parts
             .replica

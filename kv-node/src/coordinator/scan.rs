@@ -19,7 +19,7 @@ use crate::error::RequestError;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef, PREFIX_BYTES, position, slot_end};
 use crate::plug::storage::PageRequest;
 use crate::replica::Replica;
-use crate::rpc::{Completion, PeerFailure, Pending};
+use crate::rpc::{Completion, PeerFailure, PeerResult, Pending};
 use crate::wire::{PeerOp, PeerOut};
 
 /// Where a scan goes on: slot and the token's top 48 bits. 0 is the start, and the end.
@@ -60,7 +60,7 @@ pub struct ScanPage {
 
 /// Answers from several peers, by slot.
 struct Gather {
-    inner: Mutex<(Vec<Option<Result<PeerOut, PeerFailure>>>, usize)>,
+    inner: Mutex<(Vec<Option<PeerResult>>, usize)>,
     wake: Notify,
 }
 
@@ -91,7 +91,7 @@ impl Coordinator {
         &self,
         deadline_ms: u64,
         asks: Vec<(NodeId, PeerOp)>,
-    ) -> Vec<Option<Result<PeerOut, PeerFailure>>> {
+    ) -> Vec<Option<PeerResult>> {
         if asks.is_empty() {
             return Vec::new();
         }
@@ -319,7 +319,7 @@ fn merge(
         let Some(bytes) = replica.alive(&bytes) else { continue };
         let Ok(record) = Record::decode(bytes) else { continue };
         let record = record.map(Bytes::copy_from_slice);
-        records.entry(key).or_insert_with(Record::new).join(&record);
+        records.entry(key).or_default().join(&record);
     }
     // One position that fills a whole page is given as far as it came, and passed.
     let only = until.is_some() && until == firsts;

@@ -143,7 +143,7 @@ impl Node {
     pub async fn start(config: NodeConfig, parts: NodeParts) -> io::Result<Self> {
         let lock = lock_directory(&*parts.fs, &config.data_dir)?;
         let meta = MetaStore::open(Arc::clone(&parts.fs), &config.data_dir.join("meta"))?;
-        let inner = Arc::new(Inner::open(&config, &parts, Arc::new(meta))?);
+        let inner = Arc::new(Inner::open(&config, &parts, &Arc::new(meta))?);
         let peers = Arc::new(Peers::new(
             config.peers,
             Arc::clone(&parts.transport),
@@ -154,6 +154,7 @@ impl Node {
         assert!(inner.peers.set(peers).is_ok(), "the peers are set once");
         if inner.state.has_record() {
             inner.begin_serving().await?;
+            inner.forget_if_volatile();
         }
         inner.transport.serve(Arc::new(handler::Handler(Arc::clone(&inner)))).await?;
         let workers = Workers::new(Arc::clone(&inner.clock), Arc::clone(&inner.exec));
@@ -220,7 +221,7 @@ impl Node {
     pub async fn stop(&self) -> io::Result<()> {
         let inner = &self.inner;
         inner.membership.leave(inner.clock.steady_ms());
-        workers::gossip_once(inner).await;
+        workers::gossip_once(inner);
         inner.clock.sleep(Duration::from_millis(20)).await;
         self.workers.stop();
         inner.transport.close().await;
@@ -249,10 +250,10 @@ fn lock_directory(fs: &dyn Fs, dir: &Path) -> io::Result<Box<dyn Send + Sync>> {
 }
 
 impl Inner {
-    fn open(config: &NodeConfig, parts: &NodeParts, meta: Arc<MetaStore>) -> io::Result<Self> {
-        let me = node_id(&meta, &*parts.rng)?;
+    fn open(config: &NodeConfig, parts: &NodeParts, meta: &Arc<MetaStore>) -> io::Result<Self> {
+        let me = node_id(meta, &*parts.rng)?;
         let view = Arc::new(SharedView::new(View::empty(me)));
-        let state = Arc::new(ClusterState::load(Arc::clone(&meta), Arc::clone(&view))?);
+        let state = Arc::new(ClusterState::load(Arc::clone(meta), Arc::clone(&view))?);
         let member = Member {
             address: config.address.clone(),
             client_address: config.client_address.clone(),
@@ -370,6 +371,22 @@ impl Inner {
             tracing::debug!("serving already");
         }
         Ok(())
+    }
+
+    /// A directory that served before, over an engine that keeps nothing: what it acknowledged is
+    /// gone, and others have to fill it.
+    fn forget_if_volatile(&self) {
+        let others =
+            self.view.now().layouts.as_ref().map_or(0, |layouts| layouts.newest().members().len());
+        if let Some(serving) = self.serving.get()
+            && serving.replica.is_always_durable()
+            && others > 1
+        {
+            tracing::warn!(
+                "the in-memory engine forgot everything at the restart: filling it from the other replicas"
+            );
+            serving.replica.set_complete(false);
+        }
     }
 
     /// Notes how far a peer's clock is, and whether this node is now too far from a majority.

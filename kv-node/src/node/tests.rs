@@ -25,6 +25,7 @@ struct World {
     network: InProcNetwork,
     clock: Arc<TokioClock>,
     nodes: Vec<Option<Node>>,
+    disks: Vec<MemFs>,
     rmw: Rmw,
 }
 
@@ -33,9 +34,11 @@ impl World {
         let clock = Arc::new(TokioClock::new(1_700_000_000_000));
         let exec: Arc<dyn Exec> = Arc::new(InlineExec);
         let network = InProcNetwork::new(Arc::clone(&clock) as Arc<dyn Clock>, exec, 1);
-        let mut world = Self { network, clock, nodes: Vec::new(), rmw };
+        let mut world = Self { network, clock, nodes: Vec::new(), disks: Vec::new(), rmw };
         for place in 0..count {
-            let node = world.start(place, count, MemFs::new()).await;
+            let disk = MemFs::new();
+            world.disks.push(disk.clone());
+            let node = world.start(place, count, disk).await;
             world.nodes.push(Some(node));
         }
         for _ in 0..200 {
@@ -266,4 +269,28 @@ async fn a_flush_kills_everything_before_it_and_nothing_after() {
     let rows = world.node(0).engine().status(None).0.rows;
     assert_eq!(rows, Some(1), "flushed rows are removed in the background");
     assert_eq!(coordinator.count_keys(false).await, Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forgetful_engine_is_filled_before_it_counts_for_reads() {
+    let mut world = World::of(3, Rmw::Refuse).await;
+    for n in 0..30 {
+        world.set(n % 3, &format!("key{n}"), "value").await.expect("a quorum");
+    }
+    world.nodes[2].take().expect("it runs").crash().await;
+    let disk = world.disks[2].clone();
+    let back = world.start(2, 3, disk).await;
+    assert!(!back.inner.serving().expect("a record").replica.is_complete(), "it lost everything");
+    world.nodes[2] = Some(back);
+    for _ in 0..200 {
+        if world.node(2).inner.serving().expect("a record").replica.is_complete() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(world.node(2).engine().status(None).0.rows, Some(30), "filled from the others");
+    world.nodes[0].take().expect("it runs").crash().await;
+    for n in 0..30 {
+        assert_eq!(world.get(2, &format!("key{n}")).await, Ok(Some("value".into())));
+    }
 }

@@ -35,6 +35,8 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     workers.start(Arc::new(BirthLoop { inner: Arc::clone(inner), status: Mutex::default() }));
     workers.start(Arc::new(LeaseLoop(Arc::clone(inner))));
     workers.start(Arc::new(FlushLoop(Arc::clone(inner))));
+    let waited = AtomicBool::new(false);
+    workers.start(Arc::new(RefillLoop { inner: Arc::clone(inner), waited }));
     let done = AtomicBool::new(false);
     workers.start(Arc::new(CountLoop { inner: Arc::clone(inner), done }));
 }
@@ -55,7 +57,7 @@ impl Inner {
 }
 
 /// Lets membership do what is due, delivers its packets, and tells senders where peers are.
-pub(super) async fn gossip_once(inner: &Arc<Inner>) -> u64 {
+pub(super) fn gossip_once(inner: &Arc<Inner>) -> u64 {
     let now_ms = inner.clock.steady_ms();
     let (packets, next_ms) = inner.membership.poll(now_ms);
     for packet in packets {
@@ -92,7 +94,7 @@ impl Worker for GossipLoop {
     }
 
     async fn step(&self) -> Option<Duration> {
-        let rest_ms = gossip_once(&self.0).await.clamp(GOSSIP_REST_MS_MIN, GOSSIP_REST_MS_MAX);
+        let rest_ms = gossip_once(&self.0).clamp(GOSSIP_REST_MS_MIN, GOSSIP_REST_MS_MAX);
         let rest = self.0.clock.sleep(Duration::from_millis(rest_ms));
         tokio::select! {
             biased;
@@ -160,7 +162,7 @@ impl BirthLoop {
             Ok(true) => {}
             Ok(false) => {
                 *self.status.lock() =
-                    "met a cluster that does not name this node: waiting to be joined"
+                    "met a cluster that does not name this node: waiting to be joined";
             }
             Err(error) => tracing::error!(%error, "a fetched record can't be taken"),
         }
@@ -241,6 +243,42 @@ impl Worker for FlushLoop {
             if let Err(error) = serving.replica.remove_flushed().await {
                 tracing::warn!(%error, "flushed rows could not be removed yet");
             }
+        }
+        Some(Duration::from_millis(500))
+    }
+}
+
+/// Fills a replica whose engine forgot everything, from the others. It begins when every operation
+/// that may have counted this replica before it forgot has ended: a write that is acknowledged with
+/// its help after a source was read would be missed.
+struct RefillLoop {
+    inner: Arc<Inner>,
+    waited: AtomicBool,
+}
+
+#[async_trait]
+impl Worker for RefillLoop {
+    fn name(&self) -> &'static str {
+        "refill"
+    }
+
+    fn status(&self) -> String {
+        let complete = self.inner.serving().is_some_and(|serving| serving.replica.is_complete());
+        if complete { "complete" } else { "asking others for what this node lost" }.into()
+    }
+
+    async fn step(&self) -> Option<Duration> {
+        let Some(serving) = self.inner.serving() else {
+            return Some(Duration::from_millis(HELLO_MS));
+        };
+        if serving.replica.is_complete() {
+            return None;
+        }
+        if !self.waited.swap(true, Ordering::Relaxed) {
+            return Some(Duration::from_millis(self.inner.timing.request_ms_max));
+        }
+        if let Err(error) = serving.coordinator.refill().await {
+            tracing::debug!(%error, "not complete yet");
         }
         Some(Duration::from_millis(500))
     }

@@ -133,7 +133,7 @@ impl MemoryEngine {
     }
 
     /// The rows of one shard with `from <= key < to`, sorted.
-    fn sorted(&self, shard: &Mutex<Table>, page: &PageRequest) -> Result<Vec<Pair>, StorageError> {
+    fn sorted(shard: &Mutex<Table>, page: &PageRequest) -> Result<Vec<Pair>, StorageError> {
         let mut rows = shard
             .lock()
             .iter()
@@ -253,7 +253,7 @@ impl StorageEngine for MemoryEngine {
         let mut out = Page { end: true, ..Page::default() };
         let mut bytes = 0;
         for shard in self.shards.iter().skip(first) {
-            for (key, value) in self.sorted(shard, &page)? {
+            for (key, value) in Self::sorted(shard, &page)? {
                 let full = out.rows.len() >= page.rows_max.max(1) || bytes >= page.bytes_max;
                 if full && !out.rows.is_empty() {
                     out.end = false;

@@ -20,7 +20,7 @@ pub struct Join {
 }
 
 /// Rows in key order, and whether the range is exhausted.
-pub type Rows = (Vec<(Bytes, Bytes)>, bool);
+pub(crate) type Rows = (Vec<(Bytes, Bytes)>, bool);
 
 impl Replica {
     /// Appends to `out` the join of what is stored and what came in; and the dots that were live

@@ -49,7 +49,7 @@ pub struct Update {
 }
 
 /// Decides the record of one key: place, stored record if any, where to write the new one.
-pub type Decide<'d> = dyn FnMut(usize, Option<&[u8]>, &mut Vec<u8>) -> Verdict + Send + 'd;
+pub(super) type Decide<'d> = dyn FnMut(usize, Option<&[u8]>, &mut Vec<u8>) -> Verdict + Send + 'd;
 
 /// A row read outside the lock.
 struct Fetched {

@@ -9,6 +9,7 @@
 //! the output buffer, `glob` matches patterns.
 
 pub mod args;
+mod exec;
 pub mod glob;
 mod inline;
 #[cfg(test)]
@@ -16,4 +17,7 @@ mod oracle;
 pub mod parse;
 pub mod reply;
 mod request;
+pub mod server;
 pub mod table;
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,9 @@ impl PeerFailure {
     }
 }
 
+/// What became of an operation.
+pub type PeerResult = Result<PeerOut, PeerFailure>;
+
 /// Where answers go: one object for all the operations that a client's batch caused, so that a
 /// batch of sixteen wakes its connection once.
 pub trait Completion: Send + Sync {

@@ -29,17 +29,15 @@ pub struct SiblingValue {
     pub dot: (u64, u64, u64),
 }
 
+/// Shown once for each place of a batch: what a key's read came to.
+pub(crate) type Show<'s> = dyn FnMut(usize, Result<Option<&[u8]>, RequestError>) + Send + 's;
+
 type Tracker = ReadTracker<NodeId, Bytes>;
 type Outcome = Result<Option<Bytes>, RequestError>;
 
 impl Coordinator {
     /// GETs, as one batch: `show` is called once for each key, in order, with what it shows.
-    pub(crate) async fn get_batch(
-        &self,
-        keys: &[KeyRef<'_>],
-        levels: Levels,
-        show: &mut (dyn FnMut(usize, Result<Option<&[u8]>, RequestError>) + Send),
-    ) {
+    pub(crate) async fn get_batch(&self, keys: &[KeyRef<'_>], levels: Levels, show: &mut Show<'_>) {
         self.parts.figures.coordinator_gets.add(keys.len() as u64);
         let now_ms = self.now_ms();
         let figures = &self.parts.figures;
@@ -63,7 +61,7 @@ impl Coordinator {
         &self,
         keys: &[KeyRef<'_>],
         levels: Levels,
-        show: &mut (dyn FnMut(usize, Result<Option<&[u8]>, RequestError>) + Send),
+        show: &mut Show<'_>,
     ) {
         let mut arena = Vec::with_capacity(keys.len() * (PREFIX_BYTES + 32));
         let mut ends = Vec::with_capacity(keys.len());
@@ -83,7 +81,7 @@ impl Coordinator {
         });
         match resolved {
             Err(error) => (0..keys.len()).for_each(|place| show(place, Err(error.clone()))),
-            Ok((scope, _)) if self.is_alone(&scope) => {
+            Ok((scope, _)) if Self::is_alone(&scope) => {
                 self.read_alone(&slices, show).await;
             }
             Ok((scope, wanted)) => {
@@ -100,11 +98,7 @@ impl Coordinator {
 
     /// Reads where this node is the whole cluster: shown straight from memory, in order, as long
     /// as nothing waits for a disk.
-    async fn read_alone(
-        &self,
-        keys: &[&[u8]],
-        show: &mut (dyn FnMut(usize, Result<Option<&[u8]>, RequestError>) + Send),
-    ) {
+    async fn read_alone(&self, keys: &[&[u8]], show: &mut Show<'_>) {
         let replica = &self.parts.replica;
         self.parts.figures.replica_reads.add(keys.len() as u64);
         // Most batches are wholly in memory and durable; then nothing is copied.
@@ -242,11 +236,11 @@ impl Coordinator {
                 dot: (sibling.dot.time.to_bits(), sibling.dot.actor.node, sibling.dot.actor.tenure),
             })
             .collect();
-        let sealed = self.seal(&scope, key, record.context());
+        let sealed = Self::seal(&scope, key, record.context());
         Ok((Some(sealed), values))
     }
 
-    pub(super) fn seal(&self, scope: &Scope, key: KeyRef<'_>, context: &Context) -> Bytes {
+    pub(super) fn seal(scope: &Scope, key: KeyRef<'_>, context: &Context) -> Bytes {
         super::seal::seal(&scope.record.context_key, &key.to_storage(), context)
     }
 

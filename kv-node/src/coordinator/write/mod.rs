@@ -13,6 +13,7 @@ mod replicate;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use kv_client::NodeId;
 use kv_quorum::{Dot, Draft, Expiry, HybridTime, WriteOutcome, WriteStep, WriteTracker};
 use kv_ring::Partition;
@@ -21,9 +22,10 @@ pub(super) use job::{Minted, WriteJob};
 
 use super::plans::Purpose;
 use super::{Coordinator, Levels, Scope, resolve};
+use crate::cluster::record::Rmw;
 use crate::error::RequestError;
 use crate::keys::KeyRef;
-use crate::mutation::ExpiryRule;
+use crate::mutation::{ExpiryRule, Mutation};
 use crate::plug::storage::{StorageError, Ticket};
 use crate::replica::Verdict;
 use job::ended;
@@ -60,8 +62,11 @@ impl Coordinator {
             Ok(wanted) => wanted,
             Err(error) => return (vec![Err(error); items.len()], None),
         };
-        if self.is_alone(&scope) {
+        if Self::is_alone(&scope) {
             return (self.set_alone(&scope, items).await, None);
+        }
+        if scope.keyspace.rmw == Rmw::BestEffort {
+            return (self.set_one_by_one(items, levels).await, None);
         }
         let mut answers: Vec<Option<Ended>> = vec![None; items.len()];
         let mut here = Vec::with_capacity(items.len());
@@ -84,6 +89,17 @@ impl Coordinator {
         }
         let unknown = || Err(RequestError::Storage("the write was lost track of".into()));
         (answers.into_iter().map(|answer| answer.unwrap_or_else(unknown)).collect(), job)
+    }
+
+    /// SETs of a keyspace in which one node decides every write of a key: each takes the key's
+    /// decision lock there, and a batch's items for one key take it in their order.
+    async fn set_one_by_one(&self, items: &[SetItem<'_>], levels: Levels) -> Vec<Ended> {
+        let sets = items.iter().map(|item| async move {
+            let value = Bytes::copy_from_slice(item.value);
+            let set = Mutation::Set { value, expiry: item.expiry };
+            self.mutate(item.key, set, levels).await.map(drop)
+        });
+        join_all(sets).await
     }
 
     async fn set_here(
@@ -112,15 +128,12 @@ impl Coordinator {
         if minting.is_empty() {
             return None;
         }
-        let (job, ticket) = match self.mint_blind(minting, answers).await {
-            Ok(minted) => minted,
-            Err(()) => return None,
-        };
-        let ends = self.replicate(scope, &job.1, ticket, true).await;
-        for (place, end) in job.0.into_iter().zip(ends) {
+        let ((places, job), ticket) = self.mint_blind(minting, answers).await?;
+        let ends = self.replicate(scope, &job, ticket, true).await;
+        for (place, end) in places.into_iter().zip(ends) {
             set_answer(answers, place, end);
         }
-        Some(job.1)
+        Some(job)
     }
 
     /// A tracker that has begun, or why nothing may be minted.
@@ -162,7 +175,7 @@ impl Coordinator {
         &self,
         mut minting: Vec<Minting<'_>>,
         answers: &mut [Option<Ended>],
-    ) -> Result<((Vec<usize>, Arc<WriteJob>), Ticket), ()> {
+    ) -> Option<((Vec<usize>, Arc<WriteJob>), Ticket)> {
         let keys: Vec<Bytes> = minting.iter().map(|item| item.key.clone()).collect();
         let slices: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
         let now_ms = self.now_ms();
@@ -171,7 +184,7 @@ impl Coordinator {
             .replica
             .update(&slices, &mut |place, stored, out| {
                 let Some(item) = minting.get_mut(place) else { return Verdict::Keep };
-                match self.overwrite(item.partition, now_ms, stored, item.draft.clone(), out) {
+                match self.overwrite(item.partition, now_ms, stored, &item.draft, out) {
                     Ok(()) => Verdict::Write,
                     Err(error) => {
                         item.failed = Some(error);
@@ -187,7 +200,7 @@ impl Coordinator {
                 for item in minting {
                     set_answer(answers, item.place, Err(error.clone()));
                 }
-                return Err(());
+                return None;
             }
         };
         let mut places = Vec::with_capacity(minting.len());
@@ -210,7 +223,7 @@ impl Coordinator {
             }
         }
         self.parts.figures.replica_applies.add(minted.len() as u64);
-        Ok(((places, WriteJob::new(minted)), update.ticket))
+        Some(((places, WriteJob::new(minted)), update.ticket))
     }
 
     /// Appends to `out` the record of a blind mint over `stored`.
@@ -219,7 +232,7 @@ impl Coordinator {
         partition: Partition,
         now_ms: u64,
         stored: Option<&[u8]>,
-        draft: Draft<V>,
+        draft: &Draft<V>,
         out: &mut Vec<u8>,
     ) -> Result<(), RequestError> {
         let seen = match stored.map(kv_quorum::latest_of) {

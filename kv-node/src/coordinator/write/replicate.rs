@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_quorum::{Context, Draft, HybridTime};
+use kv_quorum::{Context, Draft};
 use kv_ring::Partition;
 
 use super::job::{ROUND_SHIFT, WriteJob};
@@ -85,7 +85,7 @@ impl Coordinator {
                 else {
                     return Verdict::Keep;
                 };
-                let Some(draft) = draft.clone() else { return Verdict::Keep };
+                let Some(draft) = draft else { return Verdict::Keep };
                 match self.overwrite_over(*partition, now_ms, stored, coverage, draft, out) {
                     Ok(()) => Verdict::Write,
                     Err(_) => Verdict::Keep,
@@ -93,18 +93,14 @@ impl Coordinator {
             })
             .await;
         let items: Vec<usize> = again.iter().map(|(item, _)| *item).collect();
-        match update {
-            Ok(update) => {
-                self.parts.figures.replica_applies.add(items.len() as u64);
-                job.reminted(&items, update.records);
-                self.send_all(scope, job, Some(&items));
-                (update.ticket, Some(items))
-            }
-            Err(_) => {
-                job.reminted(&items, vec![None; items.len()]);
-                (Ticket::DURABLE, Some(items))
-            }
-        }
+        let Ok(update) = update else {
+            job.reminted(&items, vec![None; items.len()]);
+            return (Ticket::DURABLE, Some(items));
+        };
+        self.parts.figures.replica_applies.add(items.len() as u64);
+        job.reminted(&items, update.records);
+        self.send_all(scope, job, Some(&items));
+        (update.ticket, Some(items))
     }
 
     fn overwrite_over(
@@ -113,14 +109,11 @@ impl Coordinator {
         now_ms: u64,
         stored: Option<&[u8]>,
         coverage: &Context,
-        draft: Draft<Bytes>,
+        draft: &Draft<Bytes>,
         out: &mut Vec<u8>,
     ) -> Result<(), RequestError> {
         let mut record = decode(stored)?;
-        let mut seen = record.winner().map_or(HybridTime::ZERO, |version| version.dot.time);
-        for (_, time) in coverage.vector().iter() {
-            seen = seen.max(time);
-        }
+        let seen = record.coverage().vector().latest().max(coverage.vector().latest());
         for _ in 0..2 {
             let dot = self.mint_dot(partition, now_ms, seen)?;
             match record.mint_over(dot, coverage, draft.clone()) {

@@ -1,5 +1,7 @@
 //! The HTTP port and the binary, over real sockets and processes.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;

@@ -1,0 +1,319 @@
+//! Commands of keys: deletes, existence, moves, and those that speak of the whole keyspace.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::strings::{KEYS_AT_ONCE, too_long};
+use super::{Exec, Executed, Failure, arg, not_here, place};
+use crate::config::WholeKeyspace;
+use crate::coordinator::{Coordinator, ScanCursor};
+use crate::error::RequestError;
+use crate::keys::PREFIX_BYTES;
+use crate::mutation::{Answer, ExpiryRule, Mutation};
+use crate::resp::args;
+use crate::resp::request::Request;
+use crate::resp::table::{Command, CommandId};
+
+/// Deletes of one DEL that are under way at once.
+const DELETES_AT_ONCE: usize = 64;
+/// Keys that KEYS asks for at a time.
+const PAGE_KEYS: usize = 1_000;
+/// What a pair takes in memory beside its bytes, about.
+const PAIR_OVERHEAD_BYTES: usize = 56;
+
+/// Facts about one live value.
+pub(super) struct Facts {
+    pub(super) bytes: usize,
+    pub(super) expires_at_ms: Option<u64>,
+    record_bytes: usize,
+    encoding: &'static str,
+}
+
+impl Exec<'_> {
+    pub(super) async fn keys(
+        &mut self,
+        node: &Coordinator,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Executed {
+        match command.id {
+            CommandId::Del | CommandId::Unlink => self.delete(node, request).await,
+            CommandId::Exists | CommandId::Touch => self.exists(node, request).await,
+            CommandId::Type => {
+                let there = self.look(node, arg(request, 1)?).await?.is_some();
+                self.reply().simple(if there { "string" } else { "none" });
+                Ok(())
+            }
+            CommandId::ObjectEncoding => {
+                let seen = self.look(node, arg(request, 2)?).await?;
+                self.reply().bulk_or_nil(seen.map(|seen| seen.encoding.as_bytes()));
+                Ok(())
+            }
+            CommandId::MemoryUsage => {
+                let key = args::memory_usage(request)?;
+                match self.look(node, key).await? {
+                    Some(seen) => {
+                        let row = PREFIX_BYTES + key.len() + seen.record_bytes;
+                        self.reply().integer((row + PAIR_OVERHEAD_BYTES) as i64);
+                    }
+                    None => self.reply().nil(),
+                }
+                Ok(())
+            }
+            CommandId::Rename | CommandId::Renamenx => self.rename(node, command, request).await,
+            CommandId::Copy => self.copy(node, request).await,
+            CommandId::Wait => {
+                let (wanted, timeout_ms) = args::wait(request)?;
+                let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+                let held = node.wait(&mut self.session.ledger, wanted, timeout_ms).await;
+                self.reply().integer(held as i64);
+                Ok(())
+            }
+            _ => self.whole_keyspace(node, command, request).await,
+        }
+    }
+
+    async fn whole_keyspace(
+        &mut self,
+        node: &Coordinator,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Executed {
+        let local = self.shared.resp.whole_keyspace == WholeKeyspace::Local;
+        match command.id {
+            CommandId::Scan => self.scan(node, request, local).await,
+            CommandId::Keys => self.all_keys(node, request, local).await,
+            CommandId::Dbsize => {
+                let count = node.count_keys(local).await?;
+                self.reply().integer(i64::try_from(count).unwrap_or(i64::MAX));
+                Ok(())
+            }
+            CommandId::Randomkey => {
+                let key = node.random_key(local).await?;
+                self.reply().bulk_or_nil(key.as_deref());
+                Ok(())
+            }
+            CommandId::Flushall | CommandId::Flushdb => {
+                args::flush(request)?;
+                node.flush().await?;
+                self.reply().ok();
+                Ok(())
+            }
+            _ => Err(not_here(command)),
+        }
+    }
+
+    /// Facts about one key, `None` where GET shows nil.
+    pub(super) async fn look(
+        &mut self,
+        node: &Coordinator,
+        key: &[u8],
+    ) -> Result<Option<Facts>, RequestError> {
+        let mut found = Ok(None);
+        node.look_batch(&[place(key)], self.session.levels, &mut |_, seen| {
+            found = seen.map(|seen| {
+                seen.map(|seen| Facts {
+                    bytes: seen.value.len(),
+                    expires_at_ms: seen.expires_at_ms,
+                    record_bytes: seen.record_bytes,
+                    encoding: encoding(seen.value),
+                })
+            });
+        })
+        .await;
+        found
+    }
+
+    /// Each key by itself, several at once; a key named twice is deleted once. On an error others
+    /// may be deleted.
+    async fn delete(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
+        if request.count() == 2 {
+            let answer = self.mutate(node, arg(request, 1)?, Mutation::Delete).await?;
+            self.answer(&answer);
+            return Ok(());
+        }
+        let keys: BTreeSet<&[u8]> = request.args_from(1).collect();
+        let keys: Vec<&[u8]> = keys.into_iter().collect();
+        let levels = self.session.levels;
+        let (mut deleted, mut failed) = (0, None);
+        for keys in keys.chunks(DELETES_AT_ONCE) {
+            let mut deletes = Vec::with_capacity(keys.len());
+            for key in keys {
+                deletes.push(node.mutate(place(key), Mutation::Delete, levels));
+            }
+            for out in futures::future::join_all(deletes).await {
+                match out.map(|out| self.noted(out)) {
+                    Ok(Answer::Integer(number)) => deleted += number,
+                    Ok(_) => {}
+                    Err(error) => failed = failed.or(Some(error)),
+                }
+            }
+        }
+        match failed {
+            Some(error) => Err(error.into()),
+            None => {
+                self.reply().integer(deleted);
+                Ok(())
+            }
+        }
+    }
+
+    async fn exists(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
+        let keys: Vec<_> = request.args_from(1).map(place).collect();
+        let (mut count, mut failed) = (0, None);
+        for keys in keys.chunks(KEYS_AT_ONCE) {
+            node.look_batch(keys, self.session.levels, &mut |_, seen| match seen {
+                Ok(seen) => count += i64::from(seen.is_some()),
+                Err(error) => failed = Some(error),
+            })
+            .await;
+        }
+        match failed {
+            Some(error) => Err(error.into()),
+            None => {
+                self.reply().integer(count);
+                Ok(())
+            }
+        }
+    }
+
+    async fn scan(
+        &mut self,
+        node: &Coordinator,
+        request: &Request<'_>,
+        local: bool,
+    ) -> Executed {
+        let wanted = args::scan(request)?;
+        let page = node.scan(ScanCursor(wanted.cursor), wanted.count, local).await?;
+        let fits = |key: &&Bytes| {
+            wanted.wants_strings && wanted.pattern.is_none_or(|pattern| pattern.matches(key))
+        };
+        let keys: Vec<&Bytes> = page.keys.iter().filter(fits).collect();
+        let mut reply = self.reply();
+        reply.array(2);
+        reply.bulk(itoa::Buffer::new().format(page.next.0).as_bytes());
+        reply.array(keys.len());
+        keys.iter().for_each(|key| reply.bulk(key));
+        Ok(())
+    }
+
+    async fn all_keys(
+        &mut self,
+        node: &Coordinator,
+        request: &Request<'_>,
+        local: bool,
+    ) -> Executed {
+        let pattern = args::glob(arg(request, 1)?)?;
+        let bytes_max = self.shared.resp.output_bytes_max;
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        let mut cursor = ScanCursor::default();
+        loop {
+            let page = node.scan(cursor, PAGE_KEYS, local).await?;
+            for key in page.keys.into_iter().filter(|key| pattern.matches(key)) {
+                bytes += key.len() + 16;
+                found.push(key);
+            }
+            if bytes > bytes_max {
+                return Err(too_long());
+            }
+            cursor = page.next;
+            if cursor == ScanCursor::default() {
+                break;
+            }
+        }
+        let mut reply = self.reply();
+        reply.array(found.len());
+        found.iter().for_each(|key| reply.bulk(key));
+        Ok(())
+    }
+
+    /// The value with its expiry, as it is now.
+    async fn value_of(
+        &mut self,
+        node: &Coordinator,
+        key: &[u8],
+    ) -> Result<Option<(Bytes, Option<u64>)>, RequestError> {
+        let mut found = Ok(None);
+        node.look_batch(&[place(key)], self.session.levels, &mut |_, seen| {
+            found = seen.map(|seen| {
+                seen.map(|seen| (Bytes::copy_from_slice(seen.value), seen.expires_at_ms))
+            });
+        })
+        .await;
+        found
+    }
+
+    /// Puts a value under another key: over what is there, or only where nothing is.
+    async fn put_at(
+        &mut self,
+        node: &Coordinator,
+        key: &[u8],
+        (value, expires_at_ms): (Bytes, Option<u64>),
+        over: bool,
+    ) -> Result<bool, RequestError> {
+        if !over {
+            return self.set_if_absent(node, key, value, expires_at_ms).await;
+        }
+        let expiry = expires_at_ms.map_or(ExpiryRule::Never, ExpiryRule::At);
+        self.mutate(node, key, Mutation::Set { value, expiry }).await?;
+        Ok(true)
+    }
+
+    /// Two writes: the new key first, so that a failure in between leaves two values, not none.
+    async fn rename(
+        &mut self,
+        node: &Coordinator,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Executed {
+        Coordinator::check_rmw(&node.scope()?, command.name)?;
+        let (from, to) = (arg(request, 1)?, arg(request, 2)?);
+        let moved = self.value_of(node, from).await?;
+        let moved = moved.ok_or(Failure::Text("ERR no such key"))?;
+        let only_new = command.id == CommandId::Renamenx;
+        let done = if from == to {
+            !only_new
+        } else {
+            let done = self.put_at(node, to, moved, !only_new).await?;
+            if done {
+                self.mutate(node, from, Mutation::Delete).await?;
+            }
+            done
+        };
+        if only_new {
+            self.reply().integer(i64::from(done));
+        } else {
+            self.reply().ok();
+        }
+        Ok(())
+    }
+
+    async fn copy(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
+        let replace = args::copy(request)?;
+        Coordinator::check_rmw(&node.scope()?, "copy")?;
+        let (from, to) = (arg(request, 1)?, arg(request, 2)?);
+        if from == to {
+            return Err(Failure::Text("ERR source and destination objects are the same"));
+        }
+        let done = match self.value_of(node, from).await? {
+            Some(value) => self.put_at(node, to, value, replace).await?,
+            None => false,
+        };
+        self.reply().integer(i64::from(done));
+        Ok(())
+    }
+}
+
+/// The name that Redis has for the form in which it would keep the value.
+fn encoding(value: &[u8]) -> &'static str {
+    /// Longer strings get an allocation of their own in Redis.
+    const EMBEDDED_BYTES_MAX: usize = 44;
+    if args::integer(value).is_ok() {
+        "int"
+    } else if value.len() <= EMBEDDED_BYTES_MAX {
+        "embstr"
+    } else {
+        "raw"
+    }
+}

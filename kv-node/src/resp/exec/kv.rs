@@ -1,0 +1,165 @@
+//! The `KV.` commands: siblings with their context, levels, and where a key lives.
+//!
+//! ```text
+//! KV.GET k            -> [context, [value, ...]]     nil context: never written
+//! KV.PUT k v CTX c    -> [context]
+//! KV.DEL k CTX c      -> 1, or 0 where nothing was there
+//! ```
+
+use bytes::Bytes;
+
+use super::{Exec, Executed, levels, not_here, place, setting};
+use crate::cluster::record::LevelSetting;
+use crate::coordinator::{Coordinator, Explained, ReplicaSays, resolve};
+use crate::mutation::{Answer, Mutation};
+use crate::resp::args::{KvDelete, KvGet, KvPut, Levels};
+use crate::resp::reply::Reply;
+use crate::resp::request::Request;
+use crate::resp::table::{Command, CommandId};
+
+impl Exec<'_> {
+    pub(super) async fn kv(
+        &mut self,
+        node: &Coordinator,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Executed {
+        match command.id {
+            CommandId::KvGet => self.kv_get(node, request).await,
+            CommandId::KvPut => self.kv_put(node, request).await,
+            CommandId::KvDel => self.kv_delete(node, request).await,
+            CommandId::KvExplain => {
+                let key = super::arg(request, 1)?;
+                let explained = node.explain(place(key)).await?;
+                explain(&mut self.reply(), &explained);
+                Ok(())
+            }
+            _ => Err(not_here(command)),
+        }
+    }
+
+    async fn kv_get(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
+        let get = KvGet::parse(request)?;
+        let levels = levels(self.session.levels, get.read, None);
+        let (context, values) = node.get_siblings(place(get.key), levels).await?;
+        let mut reply = self.reply();
+        reply.array(2);
+        reply.bulk_or_nil(context.as_deref());
+        reply.array(values.len());
+        values.iter().for_each(|value| reply.bulk_or_nil(value.value.as_deref()));
+        Ok(())
+    }
+
+    async fn kv_put(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
+        let put = KvPut::parse(request, node.now_ms())?;
+        let levels = levels(self.session.levels, None, put.write);
+        let mutation = Mutation::Put {
+            value: Bytes::copy_from_slice(put.value),
+            context: put.context.map(Bytes::copy_from_slice),
+            expiry: put.expiry,
+        };
+        let out = node.mutate(place(put.key), mutation, levels).await?;
+        let context = match self.noted(out) {
+            Answer::Value(context) => context.filter(|context| !context.is_empty()),
+            Answer::Ok | Answer::Integer(_) => None,
+        };
+        let mut reply = self.reply();
+        reply.array(1);
+        reply.bulk_or_nil(context.as_deref());
+        Ok(())
+    }
+
+    async fn kv_delete(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
+        let delete = KvDelete::parse(request)?;
+        let levels = levels(self.session.levels, None, delete.write);
+        let mutation = match delete.context {
+            Some(context) => Mutation::DeleteSeen { context: Bytes::copy_from_slice(context) },
+            None => Mutation::Delete,
+        };
+        let out = node.mutate(place(delete.key), mutation, levels).await?;
+        let answer = self.noted(out);
+        self.answer(&answer);
+        Ok(())
+    }
+
+    /// Shows the connection's levels, or sets those that are said. A level that can't be had is
+    /// refused here where N is known, and at its use otherwise.
+    pub(super) fn consistency(&mut self, request: &Request<'_>) -> Executed {
+        let said = Levels::parse(request)?;
+        if request.count() == 1 {
+            let levels = self.session.levels;
+            let mut reply = self.reply();
+            reply.map(2);
+            for (name, level) in [("R", levels.read), ("W", levels.write)] {
+                reply.text(name);
+                reply.text(&level_name(level));
+            }
+            return Ok(());
+        }
+        if let Ok(scope) = self.coordinator().and_then(|node| node.scope()) {
+            for level in [said.read, said.write].into_iter().flatten() {
+                resolve(Some(setting(level)), LevelSetting::Quorum, scope.keyspace.n)?;
+            }
+        }
+        self.session.levels = levels(self.session.levels, said.read, said.write);
+        self.reply().ok();
+        Ok(())
+    }
+}
+
+fn level_name(level: Option<LevelSetting>) -> String {
+    match level {
+        None => "DEFAULT".into(),
+        Some(LevelSetting::One) => "ONE".into(),
+        Some(LevelSetting::Quorum) => "QUORUM".into(),
+        Some(LevelSetting::All) => "ALL".into(),
+        Some(LevelSetting::Copies(copies)) => copies.to_string(),
+    }
+}
+
+fn explain(reply: &mut Reply<'_>, explained: &Explained) {
+    let (n, r, w) = explained.quorum;
+    reply.map(9);
+    for (name, number) in [
+        ("slot", u64::from(explained.slot)),
+        ("partition", u64::from(explained.partition)),
+        ("epoch", explained.epoch),
+        ("n", u64::from(n)),
+        ("r", u64::from(r)),
+        ("w", u64::from(w)),
+    ] {
+        reply.text(name);
+        reply.integer(i64::try_from(number).unwrap_or(i64::MAX));
+    }
+    reply.text("token");
+    reply.text(&format!("{:016x}", explained.token));
+    reply.text("preference");
+    let nodes = explained.primaries.iter().chain(&explained.fallbacks);
+    reply.array(explained.primaries.len() + explained.fallbacks.len());
+    nodes.for_each(|node| reply.text(&node.to_string()));
+    reply.text("replicas");
+    reply.array(explained.replicas.len());
+    explained.replicas.iter().for_each(|says| replica(reply, says));
+}
+
+fn replica(reply: &mut Reply<'_>, says: &ReplicaSays) {
+    reply.map(4);
+    reply.text("node");
+    reply.text(&says.node.to_string());
+    reply.text("up");
+    reply.boolean(says.up);
+    reply.text("versions");
+    match &says.versions {
+        Ok(versions) => {
+            reply.array(versions.len());
+            for (node, time) in versions {
+                reply.array(2);
+                reply.text(&node.to_string());
+                reply.text(&format!("{time:016x}"));
+            }
+        }
+        Err(why) => reply.text(why),
+    }
+    reply.text("found");
+    reply.text(&says.found);
+}

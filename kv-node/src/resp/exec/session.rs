@@ -1,0 +1,133 @@
+//! What a connection is, and what all connections share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::multi::Queue;
+use crate::config::{CompatConfig, RespConfig};
+use crate::coordinator::{Coordinator, Levels, WriteLedger};
+use crate::node::Node;
+use crate::resp::parse::Limits;
+use crate::resp::reply::Protocol;
+
+/// A pair's largest size until the cluster's record says it.
+const PAIR_BYTES_MAX: u32 = 1 << 20;
+/// Above the pair limit so much is still read, so that the error can name the pair's size.
+const PAIR_SLACK_BYTES: u32 = 64 * 1024;
+
+/// What all connections of a node share.
+pub(in crate::resp) struct Shared {
+    pub(in crate::resp) node: Arc<Node>,
+    pub(in crate::resp) resp: RespConfig,
+    pub(in crate::resp) compat: CompatConfig,
+    /// Where clients connect, for INFO.
+    pub(in crate::resp) port: u16,
+    pub(in crate::resp) started: Instant,
+    /// Connections that are open.
+    pub(in crate::resp) clients: AtomicUsize,
+    /// Connections that execute a batch right now.
+    pub(in crate::resp) busy: AtomicUsize,
+    pub(in crate::resp) stopping: AtomicBool,
+    next_id: AtomicU64,
+}
+
+impl Shared {
+    pub(in crate::resp) fn new(
+        node: Arc<Node>,
+        resp: RespConfig,
+        compat: CompatConfig,
+        port: u16,
+    ) -> Self {
+        Self {
+            node,
+            resp,
+            compat,
+            port,
+            started: Instant::now(),
+            clients: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            next_id: AtomicU64::new(1),
+        }
+    }
+
+    /// What a connection may send once it is authenticated.
+    fn limits(&self) -> Limits {
+        let record = self.node.view().now().record.clone();
+        let pair_bytes_max = record.map_or(PAIR_BYTES_MAX, |record| record.pair_bytes_max);
+        let bulk_bytes_max = pair_bytes_max.saturating_add(PAIR_SLACK_BYTES);
+        Limits::after_auth(bulk_bytes_max, self.resp.query_bytes_max)
+    }
+}
+
+/// One connection.
+pub(in crate::resp) struct Session {
+    pub(super) id: u64,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) since: Instant,
+    pub(super) name: Vec<u8>,
+    pub(super) lib_name: Vec<u8>,
+    pub(super) lib_version: Vec<u8>,
+    pub(super) protocol: Protocol,
+    pub(super) authenticated: bool,
+    pub(super) levels: Levels,
+    /// Writes since the last WAIT.
+    pub(super) ledger: WriteLedger,
+    /// Between MULTI and EXEC.
+    pub(super) queue: Option<Queue>,
+    pub(super) coordinator: Option<Arc<Coordinator>>,
+    /// Close once the answers are written.
+    pub(in crate::resp) closing: bool,
+}
+
+impl Session {
+    pub(in crate::resp) fn new(
+        shared: &Shared,
+        peer: Option<SocketAddr>,
+        local: Option<SocketAddr>,
+    ) -> Self {
+        Self {
+            id: shared.next_id.fetch_add(1, Ordering::Relaxed),
+            peer,
+            local,
+            since: Instant::now(),
+            name: Vec::new(),
+            lib_name: Vec::new(),
+            lib_version: Vec::new(),
+            protocol: Protocol::default(),
+            authenticated: shared.resp.requirepass.is_empty(),
+            levels: Levels::default(),
+            ledger: WriteLedger::default(),
+            queue: None,
+            coordinator: None,
+            closing: false,
+        }
+    }
+
+    /// What this connection may send now, and whether that can still change.
+    pub(in crate::resp) fn limits(&self, shared: &Shared) -> (Limits, bool) {
+        if !self.authenticated {
+            return (Limits::BEFORE_AUTH, true);
+        }
+        (shared.limits(), self.coordinator.is_none())
+    }
+
+    /// An error while commands are queued: EXEC will refuse.
+    pub(super) fn spoil_queue(&mut self) {
+        if let Some(queue) = &mut self.queue {
+            queue.spoil();
+        }
+    }
+
+    /// RESET: as after connecting.
+    pub(super) fn reset(&mut self, shared: &Shared) {
+        self.name.clear();
+        self.protocol = Protocol::default();
+        self.authenticated = shared.resp.requirepass.is_empty();
+        self.levels = Levels::default();
+        self.queue = None;
+    }
+}

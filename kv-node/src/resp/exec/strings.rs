@@ -1,0 +1,236 @@
+//! Commands of strings: reads of one or several values, overwrites, and promises.
+
+use bytes::Bytes;
+
+use super::{Exec, Executed, Failure, arg, not_here, place};
+use crate::coordinator::{Coordinator, SetItem};
+use crate::error::RequestError;
+use crate::mutation::{Answer, Existence, ExpiryRule, Mutation, MutationOut, Promise};
+use crate::resp::args::{self, ExpiryChange, Set};
+use crate::resp::request::Request;
+use crate::resp::table::{Command, CommandId};
+
+/// Keys that one MGET or MSET hands to the coordinator at once.
+pub(super) const KEYS_AT_ONCE: usize = 1_024;
+
+impl Exec<'_> {
+    pub(super) async fn strings(
+        &mut self,
+        node: &Coordinator,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Executed {
+        let key = arg(request, 1)?;
+        match command.id {
+            CommandId::Mget => self.mget(node, request).await,
+            CommandId::Mset => self.mset(node, request).await,
+            CommandId::Msetnx => self.msetnx(node, request).await,
+            CommandId::Getex => self.getex(node, request).await,
+            CommandId::Strlen => {
+                let seen = self.look(node, key).await?;
+                self.reply().integer(seen.map_or(0, |seen| seen.bytes as i64));
+                Ok(())
+            }
+            CommandId::Getrange | CommandId::Substr => self.getrange(node, request).await,
+            CommandId::Getset => {
+                let value = arg(request, 2)?;
+                let expiry = ExpiryRule::Never;
+                let set = Set { key, value, expiry, only: None, answer_old: true };
+                self.set_with_options(node, &set).await
+            }
+            _ => {
+                let promise = promise(command, request)?;
+                let answer = self.mutate(node, key, Mutation::Promise(promise)).await?;
+                if command.id == CommandId::Setnx {
+                    self.reply().integer(i64::from(answer == Answer::Ok));
+                } else {
+                    self.answer(&answer);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Executes one write and notes who holds it, for WAIT.
+    pub(super) async fn mutate(
+        &mut self,
+        node: &Coordinator,
+        key: &[u8],
+        mutation: Mutation,
+    ) -> Result<Answer, RequestError> {
+        let out = node.mutate(place(key), mutation, self.session.levels).await?;
+        Ok(self.noted(out))
+    }
+
+    pub(super) fn noted(&mut self, out: MutationOut) -> Answer {
+        match out {
+            MutationOut::Written { holders, answer, .. } => {
+                self.session.ledger.note_holders(holders.len());
+                answer
+            }
+            MutationOut::Nothing(answer) => answer,
+        }
+    }
+
+    pub(super) fn answer(&mut self, answer: &Answer) {
+        let mut reply = self.reply();
+        match answer {
+            Answer::Ok => reply.ok(),
+            Answer::Integer(number) => reply.integer(*number),
+            Answer::Value(value) => reply.bulk_or_nil(value.as_deref()),
+        }
+    }
+
+    /// GET by itself.
+    async fn get(&mut self, node: &Coordinator, key: &[u8]) -> Executed {
+        let levels = self.session.levels;
+        let mut failed = None;
+        let mut reply = self.reply();
+        node.get_batch(&[place(key)], levels, &mut |_, shown| match shown {
+            Ok(value) => reply.bulk_or_nil(value),
+            Err(error) => failed = Some(error),
+        })
+        .await;
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    async fn getrange(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
+        let bounds = args::range_at(request, 2)?;
+        let levels = self.session.levels;
+        let mut failed = None;
+        let mut reply = self.reply();
+        let key = place(arg(request, 1)?);
+        node.get_batch(&[key], levels, &mut |_, shown| match shown {
+            Ok(value) => reply.bulk(args::slice(value.unwrap_or_default(), bounds)),
+            Err(error) => failed = Some(error),
+        })
+        .await;
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    async fn getex(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
+        let key = arg(request, 1)?;
+        let expires_at_ms = match args::getex(request, node.now_ms())? {
+            ExpiryChange::Leave => return self.get(node, key).await,
+            ExpiryChange::Persist => None,
+            ExpiryChange::At(at_ms) => Some(at_ms),
+        };
+        let answer = self.mutate(node, key, Mutation::ReadAndExpire { expires_at_ms }).await?;
+        self.answer(&answer);
+        Ok(())
+    }
+
+    /// One answer for all keys, or the first error: an array can't hold half a read.
+    async fn mget(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
+        let levels = self.session.levels;
+        let bytes_max = self.shared.resp.output_bytes_max;
+        let keys: Vec<_> = request.args_from(1).map(place).collect();
+        let mut failed = None;
+        let mut reply = self.reply();
+        reply.array(keys.len());
+        for keys in keys.chunks(KEYS_AT_ONCE) {
+            node.get_batch(keys, levels, &mut |_, shown| match shown {
+                Ok(_) if reply.buffered_bytes() > bytes_max => failed = Some(too_long()),
+                Ok(value) => reply.bulk_or_nil(value),
+                Err(error) if failed.is_none() => failed = Some(error.into()),
+                Err(_) => {}
+            })
+            .await;
+            if failed.is_some() {
+                break;
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// OK when every pair is acknowledged. On an error the other pairs may be written, each by
+    /// itself: there is no atomicity over keys.
+    async fn mset(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
+        let items: Vec<SetItem<'_>> = args::pairs(request, "mset")?
+            .map(|(key, value)| SetItem { key: place(key), value, expiry: ExpiryRule::Never })
+            .collect();
+        let mut first = None;
+        for items in items.chunks(KEYS_AT_ONCE) {
+            let (ends, job) = node.set_batch(items, self.session.levels).await;
+            self.session.ledger.note(job);
+            first = first.or(ends.into_iter().find_map(Result::err));
+        }
+        match first {
+            Some(error) => Err(error.into()),
+            None => {
+                self.reply().ok();
+                Ok(())
+            }
+        }
+    }
+
+    /// Under `rmw = best-effort`: sets what none of which is there when it looks. Each key is
+    /// decided by itself, so a key that appears in between is left alone and the answer is 0.
+    async fn msetnx(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
+        let pairs: Vec<_> = args::pairs(request, "msetnx")?.collect();
+        Coordinator::check_rmw(&node.scope()?, "msetnx")?;
+        for (key, _) in &pairs {
+            if self.look(node, key).await?.is_some() {
+                self.reply().integer(0);
+                return Ok(());
+            }
+        }
+        let mut all = true;
+        for (key, value) in pairs {
+            all &= self.set_if_absent(node, key, Bytes::copy_from_slice(value), None).await?;
+        }
+        self.reply().integer(i64::from(all));
+        Ok(())
+    }
+
+    /// Whether the value was set: there was none.
+    pub(super) async fn set_if_absent(
+        &mut self,
+        node: &Coordinator,
+        key: &[u8],
+        value: Bytes,
+        expires_at_ms: Option<u64>,
+    ) -> Result<bool, RequestError> {
+        let promise = Promise::SetIf {
+            value,
+            expiry: expires_at_ms.map_or(ExpiryRule::Never, ExpiryRule::At),
+            only: Some(Existence::Absent),
+            answer_old: false,
+        };
+        Ok(self.mutate(node, key, Mutation::Promise(promise)).await? == Answer::Ok)
+    }
+}
+
+/// The promise of a command that has a key and at most two arguments.
+fn promise(command: &'static Command, request: &Request<'_>) -> Result<Promise, Failure> {
+    let bytes = |place| Ok::<_, Failure>(Bytes::copy_from_slice(arg(request, place)?));
+    Ok(match command.id {
+        CommandId::Setnx => Promise::SetIf {
+            value: bytes(2)?,
+            expiry: ExpiryRule::Never,
+            only: Some(Existence::Absent),
+            answer_old: false,
+        },
+        CommandId::Getdel => Promise::TakeOut,
+        CommandId::Incr => Promise::Add(1),
+        CommandId::Decr => Promise::Add(-1),
+        CommandId::Incrby => Promise::Add(args::integer_at(request, 2)?),
+        CommandId::Decrby => Promise::Add(args::negated(request, 2)?),
+        CommandId::Incrbyfloat => {
+            let by = arg(request, 2)?;
+            args::float(by)?;
+            Promise::AddFloat(String::from_utf8_lossy(by).into_owned())
+        }
+        CommandId::Append => Promise::Append(bytes(2)?),
+        CommandId::Setrange => Promise::SetRange {
+            offset: args::setrange(request, 512 << 20)?,
+            value: bytes(3)?,
+        },
+        _ => return Err(not_here(command)),
+    })
+}
+
+/// For an answer that would be over the output's bound.
+pub(super) fn too_long() -> Failure {
+    Failure::Text("ERR the answer would be over output_bytes_max: ask for less at once")
+}

@@ -1,0 +1,368 @@
+//! The Redis door: accepts connections and runs each as one task.
+//!
+//! ```text
+//! read what is there -> parse all of it -> execute runs -> one write -> drop what was consumed
+//! ```
+//! A connection owns two buffers and its parser; nothing else is allocated for a command but what
+//! the engine keeps. While answers wait for a client that does not read, the connection goes on
+//! reading and executing until `output_bytes_max` of them wait, then it is cut: a client that
+//! first sends a long pipeline and then reads must not block itself.
+//!
+//! Measured beside redis-server: at one request per round trip the time is in two system calls, so
+//! there is no timer, channel or other task on that path.
+//!
+//! **Invariants.** Bytes held for a connection are bounded by the parser's limits, one read and
+//! `output_bytes_max` with one run's answers. Answers leave in the order of their requests.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::exec::{Exec, Session, Shared};
+use super::parse::{Item, Limits, Parser};
+use super::reply::{Protocol, Reply};
+use super::table;
+use crate::config::{CompatConfig, RespConfig};
+use crate::node::Node;
+
+/// Spare room of the read buffer before each read.
+const READ_BYTES: usize = 16 * 1024;
+/// Room that buffers keep when they are empty.
+const KEEP_BYTES: usize = 64 * 1024;
+/// Answers of one batch that are written before the batch has ended.
+const WRITE_EARLY_BYTES: usize = 256 * 1024;
+/// How long a batch waits for a client that takes nothing of what fills half of its output.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a stop waits for what is being executed.
+const STOP_MS: u64 = 2_000;
+/// Pause after accepting failed, as when file descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The door, open.
+#[derive(Debug)]
+pub struct RespDoor {
+    shared: Arc<Shared>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl RespDoor {
+    /// Lets what is being executed end and be answered, for at most 2 s, then closes everything.
+    pub async fn stop(self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        let mut waited_ms = 0;
+        while self.shared.busy.load(Ordering::Acquire) > 0 && waited_ms < STOP_MS {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            waited_ms += 5;
+        }
+        self.task.abort();
+        let _aborted = self.task.await;
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("resp", &self.resp).finish_non_exhaustive()
+    }
+}
+
+/// Serves Redis clients of `listener` until the door is stopped.
+pub fn serve(
+    listener: TcpListener,
+    node: Arc<Node>,
+    resp: RespConfig,
+    compat: CompatConfig,
+) -> RespDoor {
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let shared = Arc::new(Shared::new(node, resp, compat, port));
+    let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
+    RespDoor { shared, task }
+}
+
+/// Accepts for as long as it is not aborted; its connections end with it.
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, peer)) => admit(stream, peer, &shared, &mut connections),
+            Err(error) => {
+                tracing::warn!(%error, "a client could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+    connections: &mut JoinSet<()>,
+) {
+    if shared.stopping.load(Ordering::Acquire) {
+        return;
+    }
+    let open = shared.clients.load(Ordering::Relaxed);
+    if open >= shared.resp.clients_max {
+        // Best effort, as in Redis: the socket's buffer is empty, so it fits or the client is gone.
+        let _unread = stream.try_write(b"-ERR max number of clients reached\r\n");
+        return;
+    }
+    // Without it an answer may wait 40 ms for the client's acknowledgement of the one before.
+    let _best_effort = stream.set_nodelay(true);
+    let local = stream.local_addr().ok();
+    let counted = Counted::new(Arc::clone(shared));
+    connections.spawn(async move {
+        let shared = &counted.0;
+        let session = Session::new(shared, Some(peer), local);
+        let (reader, writer) = stream.into_split();
+        if let Err(error) = converse(shared, session, reader, writer).await {
+            tracing::debug!(%peer, %error, "a client connection ended");
+        }
+    });
+}
+
+/// Counts an open connection for as long as it lives.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.clients.fetch_add(1, Ordering::Relaxed);
+        shared.node.figures().connections.one();
+        Self(shared)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts a batch in execution, so that a stop can wait for it.
+struct Busy<'s>(&'s Shared);
+
+impl<'s> Busy<'s> {
+    fn new(shared: &'s Shared) -> Self {
+        shared.busy.fetch_add(1, Ordering::AcqRel);
+        Self(shared)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Answers that are written or wait to be.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Output {
+    fn waiting(&self) -> &[u8] {
+        self.bytes.get(self.sent..).unwrap_or_default()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sent >= self.bytes.len()
+    }
+
+    fn wrote(&mut self, count: usize) {
+        self.sent += count;
+        if self.is_empty() {
+            self.sent = 0;
+            self.bytes.clear();
+            if self.bytes.capacity() > KEEP_BYTES {
+                self.bytes.shrink_to(KEEP_BYTES);
+            }
+        }
+    }
+
+    /// Writes what the socket takes without waiting.
+    async fn write_ready(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        while !self.is_empty() {
+            let wrote = {
+                let mut write = pin!(writer.write(self.waiting()));
+                poll_fn(|context| match write.as_mut().poll(context) {
+                    Poll::Ready(wrote) => Poll::Ready(Some(wrote)),
+                    Poll::Pending => Poll::Ready(None),
+                })
+                .await
+            };
+            match wrote {
+                None => return Ok(()),
+                Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Some(Ok(count)) => self.wrote(count),
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        // What was sent of a long output is given back before more is appended.
+        if self.sent > KEEP_BYTES {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    /// In the middle of a batch: waits until no more than `bytes_max` wait. A client that reads,
+    /// however slowly, gets everything; one that takes nothing for some seconds is cut.
+    async fn make_room(
+        &mut self,
+        bytes_max: usize,
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> io::Result<()> {
+        while self.waiting().len() > bytes_max {
+            match tokio::time::timeout(READ_PATIENCE, writer.write(self.waiting())).await {
+                Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(wrote) => self.wrote(wrote?),
+                Err(_) => return Err(io::Error::other("a client does not read its answers")),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What waiting for the client came to.
+enum Heard {
+    /// Bytes arrived.
+    Bytes,
+    /// It closed its side.
+    End,
+}
+
+/// One connection, from its first byte to its last.
+pub(super) async fn converse(
+    shared: &Shared,
+    mut session: Session,
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
+    let (mut limits, mut may_change) = session.limits(shared);
+    let mut parser = Parser::new(limits);
+    let mut input = Vec::with_capacity(READ_BYTES);
+    let mut output = Output::default();
+    loop {
+        if matches!(hear(shared, &mut input, &mut output, &mut reader, &mut writer).await?, Heard::End) {
+            break;
+        }
+        let busy = Busy::new(shared);
+        loop {
+            if may_change {
+                (limits, may_change) = session.limits(shared);
+                parser.set_limits(limits);
+            }
+            let batch = parser.parse(&input);
+            let (mut place, count) = (0, batch.len());
+            while place < count && !session.closing {
+                if is_http(batch.item(place)) {
+                    tracing::warn!("an HTTP request came to the Redis port: closed");
+                    return Ok(());
+                }
+                let mut exec = Exec { shared, session: &mut session, out: &mut output.bytes };
+                place = exec.step(&batch, place).await;
+                if output.waiting().len() > WRITE_EARLY_BYTES {
+                    output.write_ready(&mut writer).await?;
+                    output.make_room(shared.resp.output_bytes_max / 2, &mut writer).await?;
+                }
+            }
+            shared.node.figures().commands.add(count as u64);
+            let (consumed, full, error) = (batch.consumed(), batch.is_full(), batch.error());
+            if let Some(error) = error {
+                if !session.closing {
+                    Reply::new(&mut output.bytes, Protocol::Resp2).error(error);
+                }
+                session.closing = true;
+            }
+            input.drain(..consumed);
+            if !full || session.closing {
+                break;
+            }
+        }
+        output.write_ready(&mut writer).await?;
+        drop(busy);
+        if session.closing || shared.stopping.load(Ordering::Acquire) {
+            break;
+        }
+        if input.is_empty() && input.capacity() > KEEP_BYTES {
+            input.shrink_to(KEEP_BYTES);
+        }
+        assert!(input.len() <= Limits::buffered_bytes_max(&limits), "the parser keeps its bound");
+    }
+    finish(&mut output, &mut writer).await
+}
+
+/// Waits for bytes, and meanwhile writes what waits.
+async fn hear(
+    shared: &Shared,
+    input: &mut Vec<u8>,
+    output: &mut Output,
+    reader: &mut (impl AsyncRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<Heard> {
+    if input.capacity() - input.len() < READ_BYTES / 4 {
+        input.reserve(READ_BYTES);
+    }
+    loop {
+        let count = if output.is_empty() {
+            match shared.resp.idle_ms_max {
+                0 => reader.read_buf(input).await?,
+                idle_ms => {
+                    let idle = Duration::from_millis(idle_ms);
+                    match tokio::time::timeout(idle, reader.read_buf(input)).await {
+                        Ok(count) => count?,
+                        Err(_) => return Ok(Heard::End),
+                    }
+                }
+            }
+        } else {
+            check_output(shared, output)?;
+            tokio::select! {
+                biased;
+                wrote = writer.write(output.waiting()) => {
+                    match wrote? {
+                        0 => return Err(io::ErrorKind::WriteZero.into()),
+                        count => output.wrote(count),
+                    }
+                    continue;
+                }
+                count = reader.read_buf(input) => count?,
+            }
+        };
+        return Ok(if count == 0 { Heard::End } else { Heard::Bytes });
+    }
+}
+
+/// Cuts a client that does not read its answers.
+fn check_output(shared: &Shared, output: &Output) -> io::Result<()> {
+    let waiting = output.waiting().len();
+    if waiting <= shared.resp.output_bytes_max {
+        return Ok(());
+    }
+    tracing::warn!(bytes = waiting, "a client does not read its answers: closed");
+    Err(io::Error::other("output_bytes_max is exceeded"))
+}
+
+/// Writes the last answers and closes.
+async fn finish(output: &mut Output, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    let patience = Duration::from_millis(STOP_MS);
+    let written = tokio::time::timeout(patience, writer.write_all(output.waiting())).await;
+    written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    writer.shutdown().await
+}
+
+fn is_http(item: Option<Item<'_>>) -> bool {
+    matches!(item, Some(Item::Request(request)) if table::is_http(request.name()))
+}

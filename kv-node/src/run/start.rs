@@ -1,0 +1,247 @@
+//! From settings to a node with its front doors, and back.
+//!
+//! An error here is read by a person who has just typed a command: it names the setting to change,
+//! the port or the directory.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use super::MainParts;
+use crate::config::{Checked, Config, EngineKind};
+use crate::coordinator::Timing;
+use crate::http::{self, HttpConfig, HttpSource};
+use crate::node::{Node, NodeConfig, NodeParts};
+use crate::plug::discovery::{Discovery, FileSeeds, StaticSeeds};
+use crate::plug::exec::{Exec, TokioExec};
+use crate::plug::lsm::LsmEngine;
+use crate::plug::memory::{MemoryConfig, MemoryEngine};
+use crate::plug::storage::StorageEngine;
+use crate::resp::server::{self, RespDoor};
+use crate::rpc::peer::PeersConfig;
+use crate::rpc::transport::{TarpcConfig, TarpcTransport};
+
+/// How long a stop may take before it is given up.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// How far apart the clocks of sound members may be, in milliseconds.
+const CLOCK_SKEW_MS_MAX: u64 = 60_000;
+
+/// A node with its front doors.
+pub(super) struct Running {
+    node: Arc<Node>,
+    doors: Vec<tokio::task::JoinHandle<()>>,
+    resp: Option<RespDoor>,
+}
+
+impl Running {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// What to tell the operator; nothing runs.
+    pub(super) async fn start(
+        config: &Config,
+        checked: &Checked,
+        parts: MainParts,
+    ) -> Result<Self, String> {
+        let resp = listen("listen.resp", checked.resp).await?;
+        let http = listen("listen.http", checked.http).await?;
+        let rpc = free_port(checked.rpc)?;
+        let client_address = match (&config.announce.resp, &resp) {
+            (Some(announced), _) => announced.clone(),
+            (None, Some(listener)) => local(listener)?.to_string(),
+            (None, None) => String::new(),
+        };
+        let address = config.announce.rpc.clone().unwrap_or_else(|| rpc.to_string());
+        let seeds = seeds(config, checked).await?;
+        let exec: Arc<dyn Exec> = Arc::new(TokioExec);
+        let engine = open_engine(config, checked, &parts, &exec).await?;
+        let transport = Arc::new(TarpcTransport::new(TarpcConfig {
+            advertise: Some(address.clone()),
+            bind_source: checked.bind_source,
+            secret: checked.secret.clone(),
+            ..TarpcConfig::new(rpc)
+        }));
+        let node = node_config(config, checked, &address, &client_address, seeds);
+        let node_parts = NodeParts {
+            fs: parts.fs,
+            engine,
+            transport: Arc::clone(&transport) as _,
+            clock: parts.clock,
+            rng: parts.rng,
+            exec,
+        };
+        let node = Node::start(node, node_parts).await;
+        let node = Arc::new(node.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable => {
+                taken("listen.rpc", rpc, &error)
+            }
+            _ => format!("the node can't start: {error}"),
+        })?);
+        announce(config, &node, &client_address, &address, http.as_ref());
+        let mut doors = Vec::new();
+        if let Some(listener) = http {
+            let source = HttpSource { node: Arc::clone(&node), transport: Some(transport) };
+            doors.push(tokio::spawn(http::serve(listener, source, HttpConfig::default())));
+        }
+        let resp = resp.map(|listener| {
+            let (resp, compat) = (config.resp.clone(), config.compat.clone());
+            server::serve(listener, Arc::clone(&node), resp, compat)
+        });
+        Ok(Self { node, doors, resp })
+    }
+
+    /// Stops everything.
+    ///
+    /// # Errors
+    /// It was not stopped cleanly.
+    pub(super) async fn stop(self) -> Result<(), String> {
+        // Doors first: no client begins what the node can't end.
+        if let Some(resp) = self.resp {
+            resp.stop().await;
+        }
+        for door in &self.doors {
+            door.abort();
+        }
+        match tokio::time::timeout(STOP_LIMIT, self.node.stop()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("it took more than {} s", STOP_LIMIT.as_secs())),
+        }
+    }
+}
+
+fn node_config(
+    config: &Config,
+    checked: &Checked,
+    address: &str,
+    client_address: &str,
+    seeds: Vec<String>,
+) -> NodeConfig {
+    NodeConfig {
+        data_dir: config.data_dir.clone(),
+        address: address.into(),
+        client_address: client_address.into(),
+        zone: config.cluster.zone.clone(),
+        weight: config.cluster.weight,
+        seeds,
+        bootstrap_expect: checked.bootstrap_expect,
+        birth: checked.birth.clone(),
+        gossip: checked.gossip.clone(),
+        timing: Timing {
+            request_ms_max: config.request.deadline_ms,
+            hedge_ms: config.request.hedge_ms,
+        },
+        peers: PeersConfig::default(),
+        clock_skew_ms_max: CLOCK_SKEW_MS_MAX,
+    }
+}
+
+/// What people look for when a node has started.
+fn announce(config: &Config, node: &Node, resp: &str, rpc: &str, http: Option<&TcpListener>) {
+    let http = http.and_then(|listener| listener.local_addr().ok());
+    let (engine, _) = node.engine().status(None);
+    tracing::info!(id = %node.id(), data_dir = %config.data_dir.display(), "node");
+    tracing::info!(
+        redis = resp,
+        rpc,
+        http = http.map_or_else(|| "off".into(), |http| http.to_string()),
+        "listening"
+    );
+    if engine.volatile {
+        tracing::warn!(
+            memory_bytes_max = config.storage.memory_bytes_max,
+            "engine memory: this node forgets its pairs when it stops"
+        );
+    } else {
+        tracing::info!(durability = ?config.storage.durability, "engine {}", engine.name);
+    }
+    let view = node.view().now();
+    if let Some(record) = &view.record {
+        let (cluster, partitions) = (&record.name, record.partitions);
+        tracing::info!(cluster, id = %record.id, partitions, "member of a cluster");
+    } else {
+        let (cluster, seeds) = (&config.cluster.name, config.cluster.seeds.join(","));
+        let expects = config.cluster.bootstrap_expect.unwrap_or(1);
+        tracing::info!(cluster, expects, seeds, "no cluster yet");
+    }
+}
+
+async fn seeds(config: &Config, checked: &Checked) -> Result<Vec<String>, String> {
+    let discovery: Box<dyn Discovery> = match &checked.seeds_file {
+        Some(path) => Box::new(FileSeeds::new(path.clone(), config.cluster.seeds.clone())),
+        None => Box::new(StaticSeeds(config.cluster.seeds.clone())),
+    };
+    discovery.seeds().await.map_err(|error| format!("cluster.seeds_file: {error}"))
+}
+
+async fn open_engine(
+    config: &Config,
+    checked: &Checked,
+    parts: &MainParts,
+    exec: &Arc<dyn Exec>,
+) -> Result<Arc<dyn StorageEngine>, String> {
+    let dir = config.data_dir.clone();
+    let unusable = |error: &dyn fmt::Display| format!("data_dir {}: {error}", dir.display());
+    parts.fs.create_dir(&config.data_dir).map_err(|error| unusable(&error))?;
+    if config.storage.engine == EngineKind::Memory {
+        let memory = MemoryConfig { hash_seed: parts.rng.next_u64(), ..checked.memory };
+        return Ok(Arc::new(MemoryEngine::new(memory)));
+    }
+    let (fs, own) = (Arc::clone(&parts.fs), Arc::clone(exec));
+    let (lsm, durability) = (checked.lsm.clone(), checked.lsm_durability);
+    let path = config.data_dir.join("lsm");
+    let opened =
+        tokio::task::spawn_blocking(move || LsmEngine::open(fs, &path, lsm, durability, own)).await;
+    match opened {
+        Ok(Ok(engine)) => Ok(Arc::new(engine)),
+        Ok(Err(kv_lsm::Error::Locked { .. })) => {
+            Err(unusable(&"another process is using it; each node needs a directory of its own"))
+        }
+        Ok(Err(error)) => Err(unusable(&error)),
+        Err(error) => Err(unusable(&error)),
+    }
+}
+
+async fn listen(
+    setting: &'static str,
+    address: Option<SocketAddr>,
+) -> Result<Option<TcpListener>, String> {
+    let Some(address) = address else { return Ok(None) };
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) => Err(taken(setting, address, &error)),
+    }
+}
+
+fn taken(setting: &str, address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!(
+                "{setting}: port {} of {} is in use by another process",
+                address.port(),
+                address.ip()
+            )
+        }
+        _ => format!("{setting}: {address} can't be listened on: {error}"),
+    }
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, String> {
+    listener.local_addr().map_err(|error| error.to_string())
+}
+
+/// Port 0 made a real one, since peers must be told a port before it is listened on. Another
+/// process may take it in between; then the start fails and says so.
+fn free_port(address: SocketAddr) -> Result<SocketAddr, String> {
+    if address.port() != 0 {
+        return Ok(address);
+    }
+    std::net::TcpListener::bind(address)
+        .and_then(|listener| listener.local_addr())
+        .map_err(|error| taken("listen.rpc", address, &error))
+}
