@@ -53,6 +53,9 @@ pub fn cut_all(seed: u64, rounds: usize, config: &WorldConfig) -> Result<Cuts, S
             cuts.on_a_change += usize::from(round(&world, &mut clients, after, chance).await?);
             audit(&world, &history).await;
         }
+        if world.panics() > 0 {
+            return Err("a node's task panicked".into());
+        }
         let history = history.lock();
         cuts.acknowledged = history.ops().iter().filter(|op| Op::is_acknowledged(op)).count();
         cuts.violations = checkers::check_all(history.ops());

@@ -66,6 +66,9 @@ pub fn run(seed: u64, options: &Options) -> Result<Report, String> {
     in_paused_time(async {
         let world = World::begin(seed, options.world.clone()).await?;
         let history = play(&world, seed, options).await?;
+        if world.panics() > 0 {
+            return Err("a node's task panicked".into());
+        }
         Ok(report(&world, seed, &history))
     })
 }

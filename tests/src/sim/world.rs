@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kv_lsm::fs::Fs;
@@ -14,7 +15,7 @@ use kv_node::cluster::record::KeyspaceSettings;
 use kv_node::coordinator::{Coordinator, Timing};
 use kv_node::node::{Node, NodeConfig, NodeParts};
 use kv_node::plug::clock::{Clock, TokioClock};
-use kv_node::plug::exec::{Exec, InlineExec};
+use kv_node::plug::exec::Exec;
 use kv_node::plug::inproc::InProcNetwork;
 use kv_node::plug::lsm::{LsmDurability, LsmEngine};
 use kv_node::plug::rng::SeededRng;
@@ -71,6 +72,7 @@ pub struct World {
     pub power: Power,
     places: Vec<Place>,
     clock: Arc<TokioClock>,
+    panics: Arc<AtomicU64>,
 }
 
 struct Place {
@@ -126,7 +128,8 @@ impl World {
     /// A node could not start, or they did not find each other in a minute of their time.
     pub async fn begin(seed: u64, config: WorldConfig) -> Result<Self, String> {
         let clock = Arc::new(TokioClock::new(EPOCH_MS));
-        let exec: Arc<dyn Exec> = Arc::new(InlineExec);
+        let panics = Arc::default();
+        let exec: Arc<dyn Exec> = Arc::new(LifeExec::new(Arc::clone(&panics)));
         let network = InProcNetwork::new(Arc::clone(&clock) as Arc<dyn Clock>, exec, seed);
         let random = Random::of(seed, "clocks");
         let skewed = |_| {
@@ -137,7 +140,7 @@ impl World {
         };
         let places = (0..config.nodes).map(skewed).collect();
         let power = Power::new(config.nodes);
-        let world = Self { config, seed, network, power, places, clock };
+        let world = Self { config, seed, network, power, places, clock, panics };
         for place in 0..world.nodes() {
             world.start(place).await?;
         }
@@ -172,6 +175,12 @@ impl World {
         Some(Door { coordinator, life: running.life.subscribe() })
     }
 
+    /// Tasks of nodes that panicked so far.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+
     /// Adds up one of the nodes' counters, of those that run.
     #[must_use]
     pub fn figure(&self, name: &str) -> u64 {
@@ -198,7 +207,7 @@ impl World {
             *starts
         };
         let fs: Arc<dyn Fs> = Arc::new(self.power.on(place));
-        let exec = Arc::new(LifeExec::default());
+        let exec = Arc::new(LifeExec::new(Arc::clone(&self.panics)));
         let unable = |what: &str, error: &dyn std::fmt::Display| {
             format!("node {place}, start {start}: {what}: {error}")
         };
@@ -294,6 +303,9 @@ impl World {
             })
         };
         while !all() {
+            if self.panics() > 0 {
+                return Err("a node's task panicked".into());
+            }
             if self.now_us() > deadline_us {
                 return Err("the nodes do not see each other after a minute".into());
             }
