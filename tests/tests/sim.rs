@@ -15,7 +15,7 @@ fn twenty_seeds_find_nothing() {
         let report = run(seed, &Options::drawn(seed)).unwrap_or_else(|why| {
             panic!("seed {seed}: {why}; repeat with: cargo xtask sim --seed {seed}")
         });
-        println!("{report:?}");
+        println!("seed {seed}: {} acknowledged, {} unknown", report.acknowledged, report.unknown);
         assert_eq!(
             report.violations,
             [],

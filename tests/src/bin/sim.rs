@@ -1,20 +1,23 @@
-//! The simulator: `sim --seed N` or `sim --seeds A..B`.
+//! The simulator: `sim --seed N [--history]` or `sim --seeds A..B`.
 //!
 //! A line for each seed, with the hash of its trace. The first violation ends the run with exit
-//! code 1, its seed and how to repeat it.
+//! code 1, its seed and how to repeat it. `--history` also prints what every client did and was
+//! told.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use kv_tests::sim::{Options, run};
 
-const USAGE: &str = "usage: sim --seed N | --seeds A..B";
+const USAGE: &str = "usage: sim --seed N [--history] | --seeds A..B";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let seeds = match arguments.as_slice() {
-        ["--seed", seed] => seed.parse().ok().map(|seed: u64| seed..seed.saturating_add(1)),
+        ["--seed", seed] | ["--seed", seed, "--history"] => {
+            seed.parse().ok().map(|seed: u64| seed..seed.saturating_add(1))
+        }
         ["--seeds", range] => range.split_once("..").and_then(|(first, end)| {
             let (first, end): (u64, u64) = (first.parse().ok()?, end.parse().ok()?);
             (first < end).then_some(first..end)
@@ -26,7 +29,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     for seed in seeds {
-        if let Err(why) = one(seed) {
+        if let Err(why) = one(seed, arguments.contains(&"--history")) {
             complain(&why);
             complain(&format!("repeat with: cargo xtask sim --seed {seed}"));
             return ExitCode::FAILURE;
@@ -36,12 +39,17 @@ fn main() -> ExitCode {
 }
 
 /// Runs a seed and says what came of it.
-fn one(seed: u64) -> Result<(), String> {
+fn one(seed: u64, history: bool) -> Result<(), String> {
     let report = run(seed, &Options::drawn(seed)).map_err(|why| format!("seed {seed}: {why}"))?;
+    if history {
+        for op in &report.ops {
+            writeln!(std::io::stdout(), "{op:?}").map_err(|error| error.to_string())?;
+        }
+    }
     let line = format!(
         "seed {seed} trace {:016x} ops {} acknowledged {} unknown {} world {} ms violations {}",
         report.trace_hash,
-        report.ops,
+        report.ops.len(),
         report.acknowledged,
         report.unknown,
         report.world_ms,

@@ -70,8 +70,7 @@ impl<'h> Client<'h> {
 
     /// MGET through a node, as one GET each in the history.
     pub fn get_all(&mut self, node: usize, keys: &[&str]) {
-        let begun: Vec<usize> =
-            keys.iter().map(|key| self.begin(node, key, Action::Get)).collect();
+        let begun: Vec<usize> = keys.iter().map(|key| self.begin(node, key, Action::Get)).collect();
         let told = self.ask::<Vec<Option<String>>>(node, redis::cmd("MGET").arg(keys));
         match told {
             Ok(values) => {

@@ -49,10 +49,13 @@ pub fn cut_all(seed: u64, rounds: usize, config: &WorldConfig) -> Result<Cuts, S
             (0..6).map(|id| Client::new(seed, id, 6, Rc::clone(&history))).collect();
         let mut cuts = Cuts::default();
         for _ in 0..rounds {
+            let from = history.lock().ops().len();
             let (after, chance) = (random.below(CUT_CHANGES_MAX), random.next());
             cuts.on_a_change += usize::from(round(&world, &mut clients, after, chance).await?);
-            audit(&world, &history).await;
+            audit(&world, &history, from).await;
         }
+        // What outlived one cut must outlive the others too.
+        audit(&world, &history, 0).await;
         if world.panics() > 0 {
             return Err("a node's task panicked".into());
         }

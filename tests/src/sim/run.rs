@@ -46,8 +46,8 @@ pub struct Report {
     pub seed: u64,
     /// Over everything that clients did and were told, and every message between nodes.
     pub trace_hash: u64,
-    /// Operations, the audit's too.
-    pub ops: usize,
+    /// The whole history, the audit's reads too.
+    pub ops: Vec<Op>,
     /// Writes that were acknowledged.
     pub acknowledged: usize,
     /// Operations of which nobody knows whether they happened.
@@ -91,8 +91,9 @@ async fn play(world: &World, seed: u64, options: &Options) -> Result<History, St
     world.network.set_all(nemesis::calm());
     let history = Rc::new(Mutex::new(History::default()));
     let until_us = world.now_us() + options.work_ms * 1_000;
-    let clients = (0..options.clients)
-        .map(|id| Client::new(seed, id, options.clients, Rc::clone(&history)).work(world, until_us));
+    let clients = (0..options.clients).map(|id| {
+        Client::new(seed, id, options.clients, Rc::clone(&history)).work(world, until_us)
+    });
     let (_, cut, ()) = tokio::join!(
         all(clients),
         nemesis::cut_power(world, seed, options.faults, until_us),
@@ -100,7 +101,7 @@ async fn play(world: &World, seed: u64, options: &Options) -> Result<History, St
     );
     cut?;
     world.heal().await?;
-    audit(world, &history).await;
+    audit(world, &history, 0).await;
     Ok(std::mem::take(&mut *history.lock()))
 }
 
@@ -122,9 +123,11 @@ pub(super) async fn all(futures: impl Iterator<Item = impl Future<Output = ()>>)
     .await;
 }
 
-/// Reads every key that was written, own and shared ones through every node.
-pub async fn audit(world: &World, history: &Mutex<History>) {
-    let mut keys: Vec<String> = history.lock().ops().iter().map(|op| op.key.clone()).collect();
+/// Reads every key that operations from place `from` on touched, own and shared ones through
+/// every node.
+pub async fn audit(world: &World, history: &Mutex<History>, from: usize) {
+    let mut keys: Vec<String> =
+        history.lock().ops().iter().skip(from).map(|op| op.key.clone()).collect();
     keys.sort();
     keys.dedup();
     for (turn, key) in keys.iter().enumerate() {
@@ -172,7 +175,7 @@ fn report(world: &World, seed: u64, history: &History) -> Report {
     Report {
         seed,
         trace_hash: XxHash3_64::oneshot(traces.as_flattened()),
-        ops: ops.len(),
+        ops: ops.to_vec(),
         acknowledged: ops.iter().filter(|op| op.is_acknowledged()).count(),
         unknown: ops.iter().filter(|op| matches!(op.outcome, Outcome::Unknown(_))).count(),
         world_ms: world.now_us() / 1_000,

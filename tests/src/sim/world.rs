@@ -298,9 +298,9 @@ impl World {
     async fn met(&self) -> Result<(), String> {
         let deadline_us = self.now_us() + MEETING_MS_MAX * 1_000;
         let all = || {
-            self.places.iter().all(|at| {
-                at.running.lock().as_ref().is_some_and(|running| running.node.sees_all())
-            })
+            self.places
+                .iter()
+                .all(|at| at.running.lock().as_ref().is_some_and(|running| running.node.sees_all()))
         };
         while !all() {
             if self.panics() > 0 {

@@ -23,9 +23,8 @@ impl Checker for Phantom {
                     _ => continue,
                 };
                 for value in values {
-                    let source = ops
-                        .iter()
-                        .find(|op| op.written() == Some(value) && op.began < read.ended);
+                    let source =
+                        ops.iter().find(|op| op.written() == Some(value) && op.began < read.ended);
                     let what = match source.map(|op| &op.outcome) {
                         None => format!("nobody wrote {value}"),
                         Some(Outcome::Failed(why)) => {

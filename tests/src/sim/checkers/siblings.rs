@@ -25,8 +25,7 @@ impl Checker for Siblings {
                 let Outcome::AllShown(shown) = &read.outcome else { continue };
                 for put in puts.iter().filter(|put| put.is_acknowledged()) {
                     let what = judge(read, shown, put, &puts);
-                    let violation =
-                        |what| Violation { checker: "siblings", key: key.into(), what };
+                    let violation = |what| Violation { checker: "siblings", key: key.into(), what };
                     found.extend(what.map(violation));
                 }
             }
@@ -52,9 +51,8 @@ fn judge(read: &Op, shown: &[String], put: &Op, puts: &[&Op]) -> Option<String> 
         }
     }
     if is_there {
-        let surely = |by: &&&Op| {
-            by.is_acknowledged() && by.ended < read.began && put.ended < by.began
-        };
+        let surely =
+            |by: &&&Op| by.is_acknowledged() && by.ended < read.began && put.ended < by.began;
         if let Some(by) = puts.iter().filter(surely).find(covers) {
             return Some(format!("node {node} shows {value} after {:?} replaced it", by.written()));
         }

@@ -92,11 +92,8 @@ fn a_stale_read_is_found() {
 
 #[test]
 fn a_read_that_goes_back_is_found() {
-    let back = told()
-        .set("s", "1")
-        .unanswered("s", "2")
-        .shows("s", Some("2"))
-        .shows("s", Some("1"));
+    let back =
+        told().set("s", "1").unanswered("s", "2").shows("s", Some("2")).shows("s", Some("1"));
     assert_eq!(back.found(), ["order"]);
 }
 
