@@ -59,6 +59,12 @@ pub struct Versioned {
 }
 
 impl Versioned {
+    /// What a reader saw earlier, from the context that it kept: in a form's hidden field, in a
+    /// shell's variable. Shows no siblings.
+    pub fn resume(key: impl Into<Bytes>, context: impl Into<Bytes>) -> Self {
+        Self { key: key.into(), siblings: Vec::new(), context: context.into() }
+    }
+
     /// The key.
     pub fn key(&self) -> &Bytes {
         &self.key

@@ -2,7 +2,9 @@
 //! client, and for this crate's own.
 //!
 //! It keeps siblings and contexts as a real node shows them (a context covers what its holder was
-//! shown), and nothing else: no replicas, no expiry, no levels.
+//! shown), and nothing else: no replicas, no expiry, no levels. Operators are told as much.
+
+mod desk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,13 +17,14 @@ use tarpc::context::Context;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use self::desk::Desk;
 use crate::NodeId;
 use crate::codec::{decode, encode};
 use crate::handshake::{self, Role, Secret};
-use crate::service::{ClientService, ServeLimits, serve};
+use crate::service::{AdminService, ClientService, ServeLimits, serve};
 use crate::wire::{
-    BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, Coverage, DotName, Explanation, ReadOptions,
-    ReadOut, ServiceError, Sibling, WriteOptions, WriteOut,
+    BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, Coverage, DotName, Endpoints, Explanation,
+    ReadOptions, ReadOut, ServiceError, Sibling, WriteOptions, WriteOut,
 };
 
 /// A node in memory on a loopback port. Dropping it closes the port and every connection.
@@ -70,10 +73,20 @@ impl Drop for MemoryNode {
 
 async fn attend(mut stream: TcpStream, secret: Secret, service: Service) {
     let Ok(nonce) = handshake::nonce() else { return };
-    let serves = |role| role == Role::Client;
-    let greeted = handshake::accept(&mut stream, &secret, serves, nonce).await;
-    if greeted.is_ok() && stream.set_nodelay(true).is_ok() {
-        serve(stream, ServeLimits::default(), service.serve()).await;
+    let serves = |role| matches!(role, Role::Client | Role::Admin);
+    let Ok(role) = handshake::accept(&mut stream, &secret, serves, nonce).await else { return };
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let limits = ServeLimits::default();
+    if role == Role::Admin {
+        let endpoints = Endpoints {
+            rpc: stream.local_addr().map_or_else(|_| String::new(), |address| address.to_string()),
+            ..Endpoints::default()
+        };
+        serve(stream, limits, AdminService::serve(Desk { service, endpoints })).await;
+    } else {
+        serve(stream, limits, ClientService::serve(service)).await;
     }
 }
 
@@ -94,6 +107,11 @@ struct Rows {
 }
 
 impl Service {
+    fn rows(&self) -> u64 {
+        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.rows.values().filter(|siblings| !siblings.is_empty()).count() as u64
+    }
+
     fn read(&self, key: &Bytes) -> ReadOut {
         let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let siblings = rows.rows.get(key).cloned().unwrap_or_default();
@@ -112,6 +130,8 @@ impl Service {
         let dot = DotName { time: rows.clock, node: NodeId(1), tenure: 1 };
         let siblings = rows.rows.entry(key.clone()).or_default();
         let mut covered = match coverage {
+            // As a node answers for a key that never was.
+            Coverage::Seen(context) if context.is_empty() => BTreeSet::new(),
             Coverage::Seen(context) => open(key, context)?,
             Coverage::Nothing => BTreeSet::new(),
             Coverage::Blind => siblings.iter().map(|sibling| sibling.dot).collect(),
@@ -165,8 +185,7 @@ impl ClientService for Service {
     }
 
     async fn explain(self, _: Context, key: Bytes) -> Result<Explanation, ServiceError> {
-        let notes = vec!["a node in memory keeps one copy of everything".to_owned()];
-        Ok(Explanation { key, notes, ..Explanation::default() })
+        Ok(desk::explain(&self, key))
     }
 }
 

@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use kv_client::NodeId;
 use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use tokio::net::{TcpListener, TcpStream};
@@ -125,7 +126,7 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
 }
 
 /// Why the node should get no clients now, if it should not.
-fn unready(node: &Node) -> Option<String> {
+pub(crate) fn unready(node: &Node) -> Option<String> {
     if !node.is_ready() {
         return Some("no layout yet: the cluster is not born, or this node is not in it".into());
     }
@@ -163,7 +164,16 @@ impl Page {
     }
 
     fn gauge(&self, name: &str, about: &'static str, value: u64) {
-        let key = self.key(name);
+        self.gauge_of(self.key(name), about, value);
+    }
+
+    /// A gauge of the way to one peer.
+    fn peer_gauge(&self, name: &str, peer: NodeId, about: &'static str, value: u64) {
+        let peer = vec![Label::new("peer", peer.to_string())];
+        self.gauge_of(self.key(name).with_extra_labels(peer), about, value);
+    }
+
+    fn gauge_of(&self, key: Key, about: &'static str, value: u64) {
         self.recorder.describe_gauge(key.name_shared(), None, about.into());
         self.recorder.register_gauge(&key, &ABOUT).set(value as f64);
     }
@@ -231,6 +241,15 @@ fn transport_figures(page: &Page, transport: &TarpcTransport) {
 fn peer_figures(page: &Page, node: &Node) {
     let Some(peers) = node.peers() else { return };
     let statuses = peers.statuses();
+    for (peer, link) in &statuses {
+        if let Some(us) = link.call_us {
+            page.peer_gauge("peer_call_us", *peer, "Recent latency of calls, microseconds.", us);
+        }
+        let about = "Milliseconds since a call was sent with nothing heard since.";
+        page.peer_gauge("peer_unanswered_ms", *peer, about, link.unanswered_ms);
+        let about = "Milliseconds until the peer is dialled again.";
+        page.peer_gauge("peer_backed_off_ms", *peer, about, link.backed_off_ms);
+    }
     let queued: usize = statuses.values().map(|status| status.queue_ops).sum();
     let flying: usize = statuses.values().map(|status| status.calls_in_flight).sum();
     page.gauge("peer_queue_ops", "Operations queued for peers.", queued as u64);

@@ -128,7 +128,8 @@ pub enum MutationOut {
         holders: Vec<kv_client::NodeId>,
         /// The (time, node, tenure) of the dot that was minted last, for WAIT and tests.
         dot: (u64, u64, u64),
-        /// The record's encoded bytes, for WAIT; empty where it was forwarded.
+        /// After a delete, the sealed context of who now knows of it; else empty (a put's is its
+        /// answer).
         context: Bytes,
         /// What the command answers beside OK.
         answer: Answer,

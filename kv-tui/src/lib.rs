@@ -1,1 +1,50 @@
-//! The operators face of the kv store: the kv command and the kv-tui terminal.
+//! The operators' face of the kv store: `kv`, verbs for people and scripts, and `kv-tui`, the
+//! terminal. Both show one model.
+//!
+//! A verb asks one node over kv-client's services and prints an answer: a table for people, one
+//! JSON object for scripts, an exit code that says how things are. The terminal asks the same
+//! questions each second. Neither changes the cluster; only `put` and `del` write, and only pairs.
+//!
+//! It is not a Redis client (`redis-cli` is one), and computes nothing that a node does not say:
+//! what is shown is what the asked node believes, which during a partition may differ from what
+//! others believe.
+//!
+//! ```
+//! use kv_client::NodeId;
+//! use kv_client::wire::{NodeInfo, NodeState, NodeStatus, RingView};
+//! use kv_tui::model::{Health, Snapshot};
+//!
+//! let node = |id, state| NodeInfo { node: NodeId(id), state, ..NodeInfo::default() };
+//! let nodes = vec![node(1, NodeState::Alive), node(2, NodeState::Alive), node(3, NodeState::Down)];
+//! let members = nodes.iter().map(|node| node.node).collect();
+//! let ring = RingView { copies: 3, nodes: members, owners: vec![0, 1, 2], ..RingView::default() };
+//! let status = NodeStatus { ready: true, ..NodeStatus::default() };
+//! let snapshot = Snapshot { status, nodes, ring: Some(ring) };
+//! assert_eq!(snapshot.health(), Health::Degraded);
+//! ```
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`model`] | what was heard of a cluster, and what follows from it; pure |
+//! | [`view`] | a model drawn as one frame of text cells; pure |
+//! | [`kv`] | the `kv` command |
+//! | [`kv_tui`] | the `kv-tui` command |
+
+mod args;
+mod error;
+mod json;
+pub mod model;
+mod screen;
+mod source;
+mod terminal;
+mod text;
+mod verbs;
+pub mod view;
+
+pub use args::kv;
+pub use error::{Error, Exit};
+pub use screen::kv_tui;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -30,7 +30,7 @@ pub enum Liveness {
 }
 
 /// A member as this node sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// Where peers reach it.
     pub address: PeerAddress,

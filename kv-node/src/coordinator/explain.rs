@@ -1,6 +1,8 @@
 //! KV.EXPLAIN: where a key lives and what each replica answers, in words.
 
+use futures::future::join_all;
 use kv_client::NodeId;
+use kv_client::wire::{DotName, VersionName};
 use kv_quorum::Record;
 
 use super::{Coordinator, Scope, resolve};
@@ -17,8 +19,12 @@ pub struct ReplicaSays {
     pub up: bool,
     /// Its live dots as (node, time), or why there is no answer.
     pub versions: Result<Vec<(NodeId, u64)>, String>,
+    /// The same versions with everything that names them, and their bytes.
+    pub details: Vec<VersionName>,
     /// Where it found the key, in its engine's words.
     pub found: String,
+    /// Microseconds until its answer.
+    pub us: u64,
 }
 
 /// Everything about a key's place.
@@ -53,10 +59,8 @@ impl Coordinator {
         let preference = scope.layouts.newest().preference(partition);
         let primaries = preference.primaries().to_vec();
         let n = scope.keyspace.n;
-        let mut replicas = Vec::with_capacity(primaries.len());
-        for node in &primaries {
-            replicas.push(self.ask_one(&scope, *node, key).await);
-        }
+        let asked = primaries.iter().map(|node| self.ask_one(&scope, *node, key));
+        let replicas = join_all(asked).await;
         Ok(Explained {
             slot: key.slot.index(),
             partition: partition.index(),
@@ -75,6 +79,23 @@ impl Coordinator {
 
     async fn ask_one(&self, scope: &Scope, node: NodeId, key: KeyRef<'_>) -> ReplicaSays {
         let up = scope.view.is_up(node);
+        let began_us = self.parts.clock.steady_us();
+        let (details, found) = self.versions_at(scope, node, key).await;
+        let us = self.parts.clock.steady_us().saturating_sub(began_us);
+        let named = |version: &VersionName| (version.dot.node, version.dot.time);
+        let versions = match &details {
+            Ok(details) => Ok(details.iter().map(named).collect()),
+            Err(why) => Err(why.clone()),
+        };
+        ReplicaSays { node, up, versions, details: details.unwrap_or_default(), found, us }
+    }
+
+    async fn versions_at(
+        &self,
+        scope: &Scope,
+        node: NodeId,
+        key: KeyRef<'_>,
+    ) -> (Result<Vec<VersionName>, String>, String) {
         let storage_key = key.to_storage();
         if node == scope.view.me {
             let mut record = None;
@@ -88,7 +109,7 @@ impl Coordinator {
                 Ok(_) => Ok(versions(record.as_deref())),
                 Err(error) => Err(error.to_string()),
             };
-            return ReplicaSays { node, up, versions, found: found.unwrap_or_default() };
+            return (versions, found.unwrap_or_default());
         }
         let asks = vec![
             (node, PeerOp::Read { key: storage_key.clone(), have: None }),
@@ -106,13 +127,20 @@ impl Coordinator {
             Some(Ok(PeerOut::Text(text))) => text,
             _ => String::new(),
         };
-        ReplicaSays { node, up, versions, found }
+        (versions, found)
     }
 }
 
-fn versions(record: Option<&[u8]>) -> Vec<(NodeId, u64)> {
+fn versions(record: Option<&[u8]>) -> Vec<VersionName> {
     let Some(record) = record.filter(|record| !record.is_empty()) else { return Vec::new() };
     let Ok(record) = Record::decode(record) else { return Vec::new() };
-    let dots = record.live().iter().map(|version| version.dot);
-    dots.map(|dot| (NodeId(dot.actor.node), dot.time.to_bits())).collect()
+    let name = |version: &kv_quorum::Version<&[u8]>| VersionName {
+        dot: DotName {
+            time: version.dot.time.to_bits(),
+            node: NodeId(version.dot.actor.node),
+            tenure: version.dot.actor.tenure,
+        },
+        bytes: version.value.as_ref().map(|value| value.len() as u64),
+    };
+    record.live().iter().map(name).collect()
 }

@@ -16,13 +16,16 @@ pub(crate) struct Seen<'a> {
     pub(crate) record_bytes: usize,
 }
 
+/// Takes what is seen of each key.
+pub(crate) type Show<'s> = dyn FnMut(usize, Result<Option<Seen<'_>>, RequestError>) + Send + 's;
+
 impl Coordinator {
     /// Looks at keys: `show` is called once for each, in order, with `None` where GET shows nil.
     pub(crate) async fn look_batch(
         &self,
         keys: &[KeyRef<'_>],
         levels: Levels,
-        show: &mut (dyn FnMut(usize, Result<Option<Seen<'_>>, RequestError>) + Send),
+        show: &mut Show<'_>,
     ) {
         self.parts.figures.coordinator_gets.add(keys.len() as u64);
         let now_ms = self.now_ms();

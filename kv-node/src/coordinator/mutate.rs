@@ -188,14 +188,14 @@ impl Coordinator {
         let draft = draft_of(value, expiry, self.parts.dots.time(self.now_ms()))
             .by_operation(act.operation);
         let done = self.mint_with(act, &sent, &draft).await?;
-        let context = match done.minted {
-            Some(dot) => {
-                let after = done.record.context_after_put(&sent, dot);
-                Self::seal(act.scope, act.key, &after)
-            }
-            None => Bytes::new(),
-        };
+        let context = Self::seal_after(act, &done, &sent);
         Ok(done.out(Answer::Value(Some(context))))
+    }
+
+    /// The context for a writer who had seen `sent` and now knows of its own write too.
+    fn seal_after(act: &Act<'_>, done: &Done, sent: &Context) -> Bytes {
+        let Some(dot) = done.minted else { return Bytes::new() };
+        Self::seal(act.scope, act.key, &done.record.context_after_put(sent, dot))
     }
 
     /// Mints a draft over what `seen` covers, here, and replicates it.
@@ -275,7 +275,11 @@ impl Coordinator {
     ) -> Result<MutationOut, RequestError> {
         let draft = Draft::tombstone().by_operation(act.operation);
         let done = self.mint_with(act, &seen, &draft).await?;
-        Ok(done.out(Answer::Integer(1)))
+        let mut out = done.out(Answer::Integer(1));
+        if let MutationOut::Written { context, .. } = &mut out {
+            *context = Self::seal_after(act, &done, &seen);
+        }
+        Ok(out)
     }
 
     async fn expire_one(

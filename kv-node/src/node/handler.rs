@@ -37,7 +37,13 @@ impl PeerHandler for Handler {
         node.figures.peer_ops.add(request.ops.len() as u64);
         let outs = match node.judge(&request) {
             Some(refusal) => Err(refusal),
-            None => Ok(node.answer(request.envelope.node, request.ops).await),
+            None => {
+                if let Some(peers) = node.peers.get() {
+                    // A peer that calls can be called: no reason to wait out a back-off.
+                    peers.heard_from(request.envelope.node);
+                }
+                Ok(node.answer(request.envelope.node, request.ops).await)
+            }
         };
         PeerReply { envelope: node.envelope(request.envelope.budget_ms), outs }
     }

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use kv_client::NodeId;
@@ -44,7 +44,7 @@ use crate::plug::transport::{PeerAddress, Transport};
 use crate::replica::Replica;
 use crate::rpc::PeerSender;
 use crate::rpc::peer::{PeerEvents, Peers, PeersConfig};
-use crate::wire::{CallFailure, Envelope, Refusal};
+use crate::wire::{CallFailure, Envelope, PROTOCOL_VERSION, Refusal};
 use crate::worker::Workers;
 
 /// What an operator decides about a node.
@@ -149,7 +149,7 @@ impl Node {
             Arc::clone(&parts.transport),
             Arc::clone(&parts.clock),
             Arc::clone(&parts.exec),
-            Arc::clone(&inner) as Arc<dyn PeerEvents>,
+            Arc::new(Told { node: Arc::downgrade(&inner), me: inner.view.now().me }),
         ));
         assert!(inner.peers.set(peers).is_ok(), "the peers are set once");
         if inner.state.has_record() {
@@ -413,21 +413,43 @@ impl Inner {
     }
 }
 
-impl PeerEvents for Inner {
+/// What the senders tell their node. The node holds the senders, so they must not hold the node.
+struct Told {
+    node: Weak<Inner>,
+    me: NodeId,
+}
+
+impl PeerEvents for Told {
     fn envelope(&self, budget_ms: u32) -> Envelope {
-        Self::envelope(self, budget_ms)
+        match self.node.upgrade() {
+            Some(node) => node.envelope(budget_ms),
+            // The node is gone and its senders with it: of nobody's cluster, so of no effect.
+            None => Envelope {
+                version: PROTOCOL_VERSION,
+                capabilities: 0,
+                cluster: None,
+                node: self.me,
+                layouts: Vec::new(),
+                time: 0,
+                budget_ms,
+            },
+        }
     }
 
     fn answered(&self, from: NodeId, envelope: &Envelope, refusal: Option<&Refusal>, _us: u64) {
-        self.note_time(from, envelope);
+        if let Some(node) = self.node.upgrade() {
+            node.note_time(from, envelope);
+        }
         if let Some(refusal) = refusal {
             tracing::debug!(%from, ?refusal, "a call was refused");
         }
     }
 
     fn failed(&self, to: NodeId, failure: &CallFailure) {
-        if failure.without_effect() {
-            self.membership.unreachable(self.clock.steady_ms(), to);
+        if failure.without_effect()
+            && let Some(node) = self.node.upgrade()
+        {
+            node.membership.unreachable(node.clock.steady_ms(), to);
         }
     }
 

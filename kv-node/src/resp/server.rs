@@ -102,12 +102,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-fn admit(
-    stream: TcpStream,
-    peer: SocketAddr,
-    shared: &Arc<Shared>,
-    connections: &mut JoinSet<()>,
-) {
+fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
     if shared.stopping.load(Ordering::Acquire) {
         return;
     }
@@ -255,7 +250,10 @@ pub(super) async fn converse(
     let mut input = Vec::with_capacity(READ_BYTES);
     let mut output = Output::default();
     loop {
-        if matches!(hear(shared, &mut input, &mut output, &mut reader, &mut writer).await?, Heard::End) {
+        if matches!(
+            hear(shared, &mut input, &mut output, &mut reader, &mut writer).await?,
+            Heard::End
+        ) {
             break;
         }
         let busy = Busy::new(shared);

@@ -5,7 +5,10 @@
 //! timer delays any. An answer, or the reason why there is none, always comes back, exactly once.
 
 mod accept;
+mod admin;
+mod client;
 pub mod codec;
+pub mod doors;
 mod lane;
 mod link;
 pub mod peer;

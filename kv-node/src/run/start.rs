@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kv_client::Role;
+use kv_client::wire::Endpoints;
 use tokio::net::TcpListener;
 
 use super::MainParts;
@@ -22,6 +24,7 @@ use crate::plug::lsm::LsmEngine;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::storage::StorageEngine;
 use crate::resp::server::{self, RespDoor};
+use crate::rpc::doors::{AdminDoor, ClientDoor, Lobby};
 use crate::rpc::peer::PeersConfig;
 use crate::rpc::transport::{TarpcConfig, TarpcTransport};
 
@@ -60,12 +63,17 @@ impl Running {
         let seeds = seeds(config, checked).await?;
         let exec: Arc<dyn Exec> = Arc::new(TokioExec);
         let engine = open_engine(config, checked, &parts, &exec).await?;
-        let transport = Arc::new(TarpcTransport::new(TarpcConfig {
+        let lobby = Arc::new(Lobby::default());
+        let transport = TarpcTransport::new(TarpcConfig {
             advertise: Some(address.clone()),
             bind_source: checked.bind_source,
             secret: checked.secret.clone(),
             ..TarpcConfig::new(rpc)
-        }));
+        });
+        let transport = transport
+            .with_door(Role::Client, Arc::new(ClientDoor(Arc::clone(&lobby))))
+            .with_door(Role::Admin, Arc::new(AdminDoor(Arc::clone(&lobby))));
+        let transport = Arc::new(transport);
         let node = node_config(config, checked, &address, &client_address, seeds);
         let node_parts = NodeParts {
             fs: parts.fs,
@@ -82,6 +90,13 @@ impl Running {
             }
             _ => format!("the node can't start: {error}"),
         })?);
+        let http_address = http.as_ref().map(local).transpose()?;
+        let endpoints = Endpoints {
+            resp: client_address.clone(),
+            rpc: address.clone(),
+            http: http_address.map_or_else(String::new, |at| at.to_string()),
+        };
+        lobby.open(&node, endpoints);
         announce(config, &node, &client_address, &address, http.as_ref());
         let mut doors = Vec::new();
         if let Some(listener) = http {

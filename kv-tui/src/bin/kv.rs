@@ -1,3 +1,7 @@
-//! The `kv` command: verbs for scripts.
+//! The `kv` command: see `kv --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kv_tui::kv(std::env::args_os())
+}

@@ -27,6 +27,8 @@ pub struct SiblingValue {
     pub value: Option<Bytes>,
     /// (time, node, tenure) of its dot.
     pub dot: (u64, u64, u64),
+    /// Milliseconds since 1970, if it expires.
+    pub expires_at_ms: Option<u64>,
 }
 
 /// Shown once for each place of a batch: what a key's read came to.
@@ -234,6 +236,7 @@ impl Coordinator {
             .map(|sibling| SiblingValue {
                 value: sibling.value.cloned(),
                 dot: (sibling.dot.time.to_bits(), sibling.dot.actor.node, sibling.dot.actor.tenure),
+                expires_at_ms: sibling.expiry.expires_at_ms,
             })
             .collect();
         let sealed = Self::seal(&scope, key, record.context());

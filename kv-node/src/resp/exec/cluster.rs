@@ -32,11 +32,7 @@ struct Range {
 }
 
 impl Exec<'_> {
-    pub(super) fn cluster(
-        &mut self,
-        command: &'static Command,
-        request: &Request<'_>,
-    ) -> Executed {
+    pub(super) fn cluster(&mut self, command: &'static Command, request: &Request<'_>) -> Executed {
         let view = self.shared.node.view().now();
         match command.id {
             CommandId::ClusterMyid => self.reply().text(&view.me.cluster_hex()),
@@ -188,7 +184,8 @@ fn nodes(view: &View) -> String {
         let (host, port) = address(view, *node);
         let up = view.is_up(*node);
         let myself = if *node == view.me { "myself," } else { "" };
-        let (flags, link) = if up { ("master", "connected") } else { ("master,fail", "disconnected") };
+        let (flags, link) =
+            if up { ("master", "connected") } else { ("master,fail", "disconnected") };
         let _infallible = write!(
             text,
             "{} {host}:{port}@{port} {myself}{flags} - 0 0 {epoch} {link}",
@@ -210,7 +207,8 @@ fn cluster_info(view: &View) -> String {
     let ranges = ranges(view).unwrap_or_default();
     let served: usize =
         ranges.iter().map(|range| usize::from(range.last) - usize::from(range.first) + 1).sum();
-    let mut masters: Vec<NodeId> = ranges.iter().filter_map(|r| r.owners.first().copied()).collect();
+    let mut masters: Vec<NodeId> =
+        ranges.iter().filter_map(|r| r.owners.first().copied()).collect();
     masters.sort_unstable();
     masters.dedup();
     let epoch = view.layouts.as_ref().map_or(0, |layouts| layouts.newest().epoch());

@@ -136,12 +136,12 @@ impl Exec<'_> {
         let resp = if session.protocol == Protocol::Resp3 { 3 } else { 2 };
         let age = session.since.elapsed().as_secs();
         let mut line = String::with_capacity(320);
-        let _infallible = write!(
+        let _infallible = writeln!(
             line,
             "id={} addr={} laddr={} fd=0 name={} age={age} idle=0 flags=N db=0 sub=0 psub=0 \
              ssub=0 multi={multi} qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
              oll=0 omem={} tot-mem={} events=r cmd=client|info user=default redir=-1 resp={resp} \
-             lib-name={} lib-ver={}\n",
+             lib-name={} lib-ver={}",
             session.id,
             address(session.peer),
             address(session.local),

@@ -137,16 +137,13 @@ impl Exec<'_> {
             line(text, "kv_cluster_name", &record.name);
         }
         let up = |node| view.is_up(node);
-        let (members, live, epoch) = match &view.layouts {
-            Some(layouts) => {
-                let newest = layouts.newest();
-                let live = newest.members().iter().filter(|node| up(**node)).count();
-                (newest.members().len(), live, newest.epoch())
-            }
-            None => {
-                let live = view.members.values().filter(|m| m.liveness == Liveness::Up).count();
-                (view.members.len(), live, 0)
-            }
+        let (members, live, epoch) = if let Some(layouts) = &view.layouts {
+            let newest = layouts.newest();
+            let live = newest.members().iter().filter(|node| up(**node)).count();
+            (newest.members().len(), live, newest.epoch())
+        } else {
+            let live = view.members.values().filter(|m| m.liveness == Liveness::Up).count();
+            (view.members.len(), live, 0)
         };
         line(text, "kv_members", members);
         line(text, "kv_members_up", live);

@@ -150,13 +150,11 @@ impl Exec<'_> {
                 }
             }
         }
-        match failed {
-            Some(error) => Err(error.into()),
-            None => {
-                self.reply().integer(deleted);
-                Ok(())
-            }
+        if let Some(error) = failed {
+            return Err(error.into());
         }
+        self.reply().integer(deleted);
+        Ok(())
     }
 
     async fn exists(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
@@ -169,21 +167,14 @@ impl Exec<'_> {
             })
             .await;
         }
-        match failed {
-            Some(error) => Err(error.into()),
-            None => {
-                self.reply().integer(count);
-                Ok(())
-            }
+        if let Some(error) = failed {
+            return Err(error.into());
         }
+        self.reply().integer(count);
+        Ok(())
     }
 
-    async fn scan(
-        &mut self,
-        node: &Coordinator,
-        request: &Request<'_>,
-        local: bool,
-    ) -> Executed {
+    async fn scan(&mut self, node: &Coordinator, request: &Request<'_>, local: bool) -> Executed {
         let wanted = args::scan(request)?;
         let page = node.scan(ScanCursor(wanted.cursor), wanted.count, local).await?;
         let fits = |key: &&Bytes| {
@@ -194,7 +185,9 @@ impl Exec<'_> {
         reply.array(2);
         reply.bulk(itoa::Buffer::new().format(page.next.0).as_bytes());
         reply.array(keys.len());
-        keys.iter().for_each(|key| reply.bulk(key));
+        for key in keys {
+            reply.bulk(key);
+        }
         Ok(())
     }
 
@@ -224,7 +217,9 @@ impl Exec<'_> {
         }
         let mut reply = self.reply();
         reply.array(found.len());
-        found.iter().for_each(|key| reply.bulk(key));
+        for key in &found {
+            reply.bulk(key);
+        }
         Ok(())
     }
 

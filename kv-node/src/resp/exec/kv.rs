@@ -46,7 +46,9 @@ impl Exec<'_> {
         reply.array(2);
         reply.bulk_or_nil(context.as_deref());
         reply.array(values.len());
-        values.iter().for_each(|value| reply.bulk_or_nil(value.value.as_deref()));
+        for value in &values {
+            reply.bulk_or_nil(value.value.as_deref());
+        }
         Ok(())
     }
 

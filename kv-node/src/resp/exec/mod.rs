@@ -138,9 +138,7 @@ impl Exec<'_> {
     ) -> usize {
         match command.id {
             CommandId::Get => self.gets(items, place).await,
-            CommandId::Set | CommandId::Setex | CommandId::Psetex => {
-                self.sets(items, place).await
-            }
+            CommandId::Set | CommandId::Setex | CommandId::Psetex => self.sets(items, place).await,
             _ => {
                 self.one(command, &request).await;
                 place + 1

@@ -29,17 +29,17 @@ impl Exec<'_> {
             keys.push(key_place(key));
             place += 1;
         }
-        let mut reply = Reply::new(self.out, self.session.protocol);
-        let node = match &self.session.coordinator {
-            Some(node) => node,
-            None => match self.shared.node.coordinator() {
-                Some(node) => self.session.coordinator.insert(node),
-                None => {
-                    keys.iter().for_each(|_| reply.error(crate::RequestError::Loading));
-                    return place;
+        let node = match self.coordinator() {
+            Ok(node) => node,
+            Err(error) => {
+                let mut reply = self.reply();
+                for _ in &keys {
+                    reply.error(&error);
                 }
-            },
+                return place;
+            }
         };
+        let mut reply = Reply::new(self.out, self.session.protocol);
         node.get_batch(&keys, self.session.levels, &mut |_, shown| match shown {
             Ok(value) => reply.bulk_or_nil(value),
             Err(error) => reply.error(error),

@@ -153,15 +153,13 @@ impl Exec<'_> {
         for items in items.chunks(KEYS_AT_ONCE) {
             let (ends, job) = node.set_batch(items, self.session.levels).await;
             self.session.ledger.note(job);
-            first = first.or(ends.into_iter().find_map(Result::err));
+            first = first.or_else(|| ends.into_iter().find_map(Result::err));
         }
-        match first {
-            Some(error) => Err(error.into()),
-            None => {
-                self.reply().ok();
-                Ok(())
-            }
+        if let Some(error) = first {
+            return Err(error.into());
         }
+        self.reply().ok();
+        Ok(())
     }
 
     /// Under `rmw = best-effort`: sets what none of which is there when it looks. Each key is
@@ -222,10 +220,9 @@ fn promise(command: &'static Command, request: &Request<'_>) -> Result<Promise, 
             Promise::AddFloat(String::from_utf8_lossy(by).into_owned())
         }
         CommandId::Append => Promise::Append(bytes(2)?),
-        CommandId::Setrange => Promise::SetRange {
-            offset: args::setrange(request, 512 << 20)?,
-            value: bytes(3)?,
-        },
+        CommandId::Setrange => {
+            Promise::SetRange { offset: args::setrange(request, 512 << 20)?, value: bytes(3)? }
+        }
         _ => return Err(not_here(command)),
     })
 }

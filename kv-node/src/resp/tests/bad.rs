@@ -1,6 +1,8 @@
 //! Bad input: the right error, the connection alive where it can be, memory bounded, the node
 //! untouched. And what is merely unusual: binary keys, pipelines, requests in pieces.
 
+use std::fmt::Write as _;
+
 use super::{Client, Door, request, shown};
 use crate::cluster::record::Rmw;
 use crate::config::{CompatConfig, RespConfig};
@@ -83,7 +85,7 @@ async fn before_auth_little_is_taken() {
     let mut bytes = request(&[b"AUTH", b"sesame"]);
     bytes.extend(request(&[b"ECHO", &vec![b'x'; 20_000]]));
     let told = door.connect().ask(&bytes).await;
-    assert!(told.starts_with("+OK|$20000|xxx"), "{:.80}", told);
+    assert!(told.starts_with("+OK|$20000|xxx"), "{told:.80}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,7 +110,7 @@ async fn a_pipeline_is_answered_in_order_however_it_is_cut() {
         let value = n.to_string();
         bytes.extend(request(&[b"SET", b"same", value.as_bytes()]));
         bytes.extend(request(&[b"GET", b"same"]));
-        wanted.push_str(&format!("+OK|${}|{value}|", value.len()));
+        write!(wanted, "+OK|${}|{value}|", value.len()).unwrap();
         if n % 7 == 0 {
             bytes.extend(request(&[b"SET", b"same", b"first"]));
             bytes.extend(request(&[b"SET", b"same", b"second"]));

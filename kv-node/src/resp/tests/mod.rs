@@ -41,7 +41,8 @@ impl Door {
     async fn of(resp: RespConfig, compat: CompatConfig, rmw: Rmw, expect: u16) -> Self {
         let clock = Arc::new(TokioClock::new(1_700_000_000_000));
         let exec: Arc<dyn Exec> = Arc::new(InlineExec);
-        let network = InProcNetwork::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::clone(&exec), 1);
+        let network =
+            InProcNetwork::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::clone(&exec), 1);
         let config = NodeConfig {
             data_dir: PathBuf::from("/data"),
             address: "n0".into(),
@@ -64,7 +65,7 @@ impl Door {
         let parts = NodeParts {
             fs: Arc::new(MemFs::new()),
             engine: Arc::new(MemoryEngine::new(MemoryConfig::default())),
-            transport: Arc::new(network.endpoint("n0".into())),
+            transport: Arc::new(network.endpoint("n0")),
             clock,
             rng: Arc::new(SeededRng::new(7)),
             exec,

@@ -29,7 +29,8 @@ async fn converse(door: &Door, table: &str) {
                     Glob::new(rest.as_bytes()).expect("a short pattern").matches(answer.as_bytes())
                 };
                 if !fits {
-                    wrong.push(format!("line {}: wanted {rest}\n      got    {answer}", number + 1));
+                    wrong
+                        .push(format!("line {}: wanted {rest}\n      got    {answer}", number + 1));
                 }
             }
             other => panic!("line {}: what is {other:?}?", number + 1),

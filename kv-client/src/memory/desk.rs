@@ -1,0 +1,94 @@
+//! What a node in memory tells operators: a cluster of one, without a copy of anything.
+
+use bytes::Bytes;
+use kv_ring::{Slot, Token};
+use tarpc::context::Context;
+
+use super::Service;
+use crate::service::AdminService;
+use crate::wire::{
+    Endpoints, Explanation, LayoutName, Location, NodeInfo, NodeStatus, ReplicaAnswer, RingView,
+    ServiceError, VersionName,
+};
+use crate::{ClusterId, NodeId};
+
+/// Its id.
+const ME: NodeId = NodeId(1);
+/// Partitions of its one layout.
+const PARTITIONS: u16 = 16;
+/// Slots in one of them.
+const SLOTS: u16 = 16_384 / PARTITIONS;
+
+#[derive(Clone)]
+pub(super) struct Desk {
+    pub(super) service: Service,
+    pub(super) endpoints: Endpoints,
+}
+
+impl AdminService for Desk {
+    async fn status(self, _: Context) -> Result<NodeStatus, ServiceError> {
+        Ok(NodeStatus {
+            node: ME,
+            cluster: Some(ClusterId(1)),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: true,
+            endpoints: self.endpoints,
+            layouts: vec![LayoutName { epoch: 1, digest: 1 }],
+            engine: "test".to_owned(),
+            rows: Some(self.service.rows()),
+            ..NodeStatus::default()
+        })
+    }
+
+    async fn nodes(self, _: Context) -> Result<Vec<NodeInfo>, ServiceError> {
+        let partitions = u32::from(PARTITIONS);
+        Ok(vec![NodeInfo {
+            node: ME,
+            endpoints: self.endpoints,
+            weight: 1,
+            partitions,
+            first_places: partitions,
+            ..NodeInfo::default()
+        }])
+    }
+
+    async fn ring(self, _: Context) -> Result<RingView, ServiceError> {
+        let owners = vec![0; usize::from(PARTITIONS)];
+        Ok(RingView { epoch: 1, digest: 1, copies: 1, nodes: vec![ME], owners })
+    }
+
+    async fn locate(self, _: Context, key: Bytes) -> Result<Location, ServiceError> {
+        Ok(locate(&key))
+    }
+
+    async fn explain(self, _: Context, key: Bytes) -> Result<Explanation, ServiceError> {
+        Ok(explain(&self.service, key))
+    }
+}
+
+fn locate(key: &[u8]) -> Location {
+    let slot = Slot::of(key).index();
+    Location {
+        slot,
+        partition: slot / SLOTS,
+        token: Token::of(key).value(),
+        replicas: vec![ME],
+        fallbacks: Vec::new(),
+    }
+}
+
+pub(super) fn explain(service: &Service, key: Bytes) -> Explanation {
+    let siblings = service.read(&key).siblings.into_iter();
+    let versions = siblings.map(|sibling| VersionName {
+        dot: sibling.dot,
+        bytes: sibling.value.map(|value| value.len() as u64),
+    });
+    let answer = ReplicaAnswer {
+        node: ME,
+        versions: Ok(versions.collect()),
+        found_in: "memory".to_owned(),
+        us: 0,
+    };
+    let notes = vec!["a node in memory keeps one copy of everything".to_owned()];
+    Explanation { location: locate(&key), key, replicas: vec![answer], notes }
+}

@@ -1,0 +1,218 @@
+//! The service for operators: what this node is, whom it sees, where keys live. It changes nothing.
+//!
+//! Everything comes from one view of the cluster, so that an answer agrees with itself; what other
+//! nodes believe may differ, and is asked of them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use kv_client::NodeId;
+use kv_client::service::AdminService;
+use kv_client::wire::{
+    Endpoints, Explanation, LayoutName, Location, NodeInfo, NodeState, NodeStatus, ReplicaAnswer,
+    RingView, ServiceError,
+};
+use kv_ring::{Layout, Partition};
+use tarpc::context::Context;
+
+use super::doors::{Lobby, Served};
+use crate::cluster::view::{Liveness, View};
+use crate::coordinator::{Coordinator, Explained};
+use crate::http;
+use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
+use crate::node::Node;
+
+/// Fallbacks that `locate` names at most.
+const FALLBACKS_MAX: usize = 8;
+
+#[derive(Clone)]
+pub(super) struct AdminServer(pub(super) Arc<Lobby>);
+
+impl AdminService for AdminServer {
+    async fn status(self, _: Context) -> Result<NodeStatus, ServiceError> {
+        let (node, served) = self.0.node()?;
+        Ok(status(&node, served))
+    }
+
+    async fn nodes(self, _: Context) -> Result<Vec<NodeInfo>, ServiceError> {
+        let (node, served) = self.0.node()?;
+        Ok(nodes(&node, served))
+    }
+
+    async fn ring(self, _: Context) -> Result<RingView, ServiceError> {
+        let (node, _) = self.0.node()?;
+        let view = node.view().now();
+        Ok(ring(newest(&view)?))
+    }
+
+    async fn locate(self, _: Context, key: Bytes) -> Result<Location, ServiceError> {
+        let (node, _) = self.0.node()?;
+        let view = node.view().now();
+        let layout = newest(&view)?;
+        let key = KeyRef::place(DEFAULT_KEYSPACE, &key);
+        let partition = layout.partitions().of(key.slot);
+        let preference = layout.preference(partition);
+        Ok(Location {
+            slot: key.slot.index(),
+            partition: partition.index(),
+            token: key.token.value(),
+            replicas: preference.primaries().to_vec(),
+            fallbacks: preference.fallbacks().take(FALLBACKS_MAX).collect(),
+        })
+    }
+
+    async fn explain(self, _: Context, key: Bytes) -> Result<Explanation, ServiceError> {
+        let (node, _) = self.0.node()?;
+        let coordinator = node.coordinator().ok_or_else(no_layout)?;
+        explain(&coordinator, key).await
+    }
+}
+
+/// What every replica of a key says of it.
+pub(super) async fn explain(
+    coordinator: &Coordinator,
+    key: Bytes,
+) -> Result<Explanation, ServiceError> {
+    let explained = coordinator.explain(KeyRef::place(DEFAULT_KEYSPACE, &key)).await?;
+    Ok(explanation(key, explained))
+}
+
+fn explanation(key: Bytes, explained: Explained) -> Explanation {
+    let (n, r, w) = explained.quorum;
+    let mut notes = vec![format!("N={n} R={r} W={w}, layout {}", explained.epoch)];
+    let mut replicas = Vec::with_capacity(explained.replicas.len());
+    for says in explained.replicas {
+        if !says.up {
+            notes.push(format!("{} is believed to be down", says.node));
+        }
+        replicas.push(ReplicaAnswer {
+            node: says.node,
+            versions: says.versions.map(|_| says.details),
+            found_in: says.found,
+            us: says.us,
+        });
+    }
+    let location = Location {
+        slot: explained.slot,
+        partition: explained.partition,
+        token: explained.token,
+        replicas: explained.primaries,
+        fallbacks: explained.fallbacks,
+    };
+    Explanation { key, location, replicas, notes }
+}
+
+fn no_layout() -> ServiceError {
+    ServiceError::NotServing("the node has no layout yet".into())
+}
+
+fn newest(view: &View) -> Result<&Layout<NodeId>, ServiceError> {
+    Ok(view.layouts.as_ref().ok_or_else(no_layout)?.newest())
+}
+
+fn status(node: &Node, served: &Served) -> NodeStatus {
+    let view = node.view().now();
+    let (engine, _) = node.engine().status(None);
+    let mut figures = Vec::new();
+    node.figures().each(|name, _, value| figures.push((name.to_owned(), value)));
+    let of_engine = |(name, value): (&str, u64)| (format!("engine_{name}"), value);
+    figures.extend(engine.figures.iter().copied().map(of_engine));
+    let layouts = view.layout_names().into_iter();
+    NodeStatus {
+        node: node.id(),
+        cluster: view.record.as_ref().map(|record| record.id),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_ms: served.began.elapsed().as_millis() as u64,
+        ready: http::unready(node).is_none(),
+        endpoints: served.endpoints.clone(),
+        layouts: layouts
+            .map(|name| LayoutName { epoch: name.epoch, digest: name.digest })
+            .collect(),
+        engine: engine.name.to_owned(),
+        memory_bytes: engine.memory_bytes,
+        disk_bytes: engine.disk_bytes,
+        rows: engine.rows,
+        alerts: alerts(node),
+        figures,
+    }
+}
+
+/// What needs an operator. Members that are down are not among it: `nodes` shows them.
+fn alerts(node: &Node) -> Vec<String> {
+    let mut alerts: Vec<String> = http::unready(node).into_iter().collect();
+    if let Some(coordinator) = node.coordinator()
+        && coordinator.parts().skewed.load(Ordering::Acquire)
+    {
+        alerts.push("this node's clock is too far from a majority's: it mints nothing".into());
+    }
+    let forgot = node.figures().amnesia_alarms.value();
+    if forgot > 0 {
+        alerts.push(format!(
+            "{forgot} times this node was shown writes of its own that it does not hold: its data \
+             directory was restored or lost something"
+        ));
+    }
+    alerts
+}
+
+fn nodes(node: &Node, served: &Served) -> Vec<NodeInfo> {
+    let view = node.view().now();
+    let layout = view.layouts.as_ref().map(|layouts| layouts.newest());
+    let mut ids: Vec<NodeId> = view.members.keys().copied().collect();
+    // A member that was never heard of since this node started is down, and not to be left out.
+    ids.extend(layout.into_iter().flat_map(|layout| layout.members().iter().copied()));
+    ids.sort_unstable();
+    ids.dedup();
+    ids.into_iter().map(|id| node_info(node, served, &view, id)).collect()
+}
+
+fn node_info(node: &Node, served: &Served, view: &View, id: NodeId) -> NodeInfo {
+    let layout = view.layouts.as_ref().map(|layouts| layouts.newest());
+    let member = view.members.get(&id);
+    let link = node.peers().and_then(|peers| peers.status(id)).unwrap_or_default();
+    let held: Vec<(Partition, bool)> =
+        layout.map_or_else(Vec::new, |layout| layout.held_by(id).collect());
+    let state = match member.map(|member| member.liveness) {
+        _ if id == view.me => NodeState::Alive,
+        Some(Liveness::Up) => NodeState::Alive,
+        Some(Liveness::Suspect) => NodeState::Suspect,
+        Some(Liveness::Left) => NodeState::Left,
+        Some(Liveness::Down) | None => NodeState::Down,
+    };
+    let endpoints = if id == view.me {
+        served.endpoints.clone()
+    } else {
+        let member = member.cloned().unwrap_or_default();
+        // Where others serve HTTP is not told around.
+        Endpoints { resp: member.client_address, rpc: member.address, http: String::new() }
+    };
+    NodeInfo {
+        node: id,
+        state,
+        endpoints,
+        zone: member.map_or_else(String::new, |member| member.zone.clone()),
+        weight: layout.and_then(|layout| layout.spec(id)).map_or(0, |spec| spec.weight),
+        partitions: held.len() as u32,
+        first_places: held.iter().filter(|(_, first)| *first).count() as u32,
+        call_us: link.call_us,
+        queue_ops: u32::try_from(link.queue_ops).unwrap_or(u32::MAX),
+        unanswered_ms: u32::try_from(link.unanswered_ms).unwrap_or(u32::MAX),
+    }
+}
+
+fn ring(layout: &Layout<NodeId>) -> RingView {
+    let nodes = layout.members().to_vec();
+    let mut owners = Vec::new();
+    let mut copies = 0;
+    for partition in layout.partitions().iter() {
+        let of_it = layout.owners(partition);
+        copies = copies.max(of_it.len());
+        for owner in of_it {
+            let at = nodes.iter().position(|node| node == owner);
+            owners.push(at.and_then(|at| u16::try_from(at).ok()).unwrap_or(u16::MAX));
+        }
+    }
+    let copies = u8::try_from(copies).unwrap_or(u8::MAX);
+    RingView { epoch: layout.epoch(), digest: layout.digest(), copies, nodes, owners }
+}

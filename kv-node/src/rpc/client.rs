@@ -1,0 +1,264 @@
+//! The service for programs: reads that show siblings, writes that say what they have seen.
+//!
+//! A handler is dropped when its caller goes away or its deadline passes. A read may end there; a
+//! write goes on as a task of its own, or it could be minted and reach fewer copies than it would
+//! have. The number of such tasks is bounded.
+//!
+//! An empty context is what a read of a key that never was hands out: it covers nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use kv_client::NodeId;
+use kv_client::service::ClientService;
+use kv_client::wire::{
+    BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, Coverage, DotName, Expiry, Explanation, ReadOptions,
+    ReadOut, ServiceError, Sibling, WriteOptions, WriteOut,
+};
+use kv_quorum::{Actor, Dot, HybridTime};
+use tarpc::context::Context;
+use tokio::sync::oneshot;
+
+use super::admin::explain;
+use super::doors::{Lobby, level};
+use crate::cluster::record::Mode;
+use crate::coordinator::{Coordinator, Levels, seal};
+use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
+use crate::mutation::{Answer, ExpiryRule, Mutation, MutationOut};
+
+#[derive(Clone)]
+pub(super) struct ClientServer(pub(super) Arc<Lobby>);
+
+/// A write as it was asked for.
+struct Write {
+    key: Bytes,
+    /// `None` deletes.
+    value: Option<Bytes>,
+    coverage: Coverage,
+    options: WriteOptions,
+}
+
+impl ClientServer {
+    fn coordinator(&self) -> Result<Arc<Coordinator>, ServiceError> {
+        let (node, _) = self.0.node()?;
+        node.coordinator()
+            .ok_or_else(|| ServiceError::NotServing("the node has no layout yet".into()))
+    }
+
+    /// Runs writes to their end, whatever becomes of the caller.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        writes: usize,
+        coordinator: &Coordinator,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let wanted = u32::try_from(writes).unwrap_or(u32::MAX);
+        let Ok(places) = Arc::clone(&self.0.writes).try_acquire_many_owned(wanted) else {
+            return Err(ServiceError::Busy("too many writes in flight".into()));
+        };
+        let (give, take) = oneshot::channel();
+        coordinator.parts().exec.spawn(Box::pin(async move {
+            let done = work.await;
+            drop(places);
+            drop(give.send(done));
+        }));
+        take.await.map_err(|_| ServiceError::Failed("the node stopped meanwhile".into()))
+    }
+
+    async fn write(self, write: Write) -> Result<WriteOut, ServiceError> {
+        let coordinator = self.coordinator()?;
+        let own = Arc::clone(&coordinator);
+        self.to_the_end(1, &coordinator, async move { write.perform(&own).await }).await?
+    }
+}
+
+impl ClientService for ClientServer {
+    async fn get(
+        self,
+        _: Context,
+        key: Bytes,
+        options: ReadOptions,
+    ) -> Result<ReadOut, ServiceError> {
+        read(&*self.coordinator()?, &key, options).await
+    }
+
+    async fn put(
+        self,
+        _: Context,
+        key: Bytes,
+        value: Bytes,
+        coverage: Coverage,
+        options: WriteOptions,
+    ) -> Result<WriteOut, ServiceError> {
+        self.write(Write { key, value: Some(value), coverage, options }).await
+    }
+
+    async fn delete(
+        self,
+        _: Context,
+        key: Bytes,
+        coverage: Coverage,
+        options: WriteOptions,
+    ) -> Result<WriteOut, ServiceError> {
+        self.write(Write { key, value: None, coverage, options }).await
+    }
+
+    async fn batch(self, _: Context, ops: Bounded<BatchOp, BATCH_OPS_MAX>) -> Vec<BatchOut> {
+        let ops = ops.into_vec();
+        let reads: Vec<bool> = ops.iter().map(|op| matches!(op, BatchOp::Get { .. })).collect();
+        let done = match self.coordinator() {
+            Ok(coordinator) => {
+                let writes = reads.iter().filter(|read| !**read).count();
+                let own = Arc::clone(&coordinator);
+                self.to_the_end(writes, &coordinator, async move { all(&own, ops).await }).await
+            }
+            Err(error) => Err(error),
+        };
+        done.unwrap_or_else(|error| {
+            let refused = |read: &bool| {
+                let error = error.clone();
+                if *read { BatchOut::Read(Err(error)) } else { BatchOut::Written(Err(error)) }
+            };
+            reads.iter().map(refused).collect()
+        })
+    }
+
+    async fn explain(self, _: Context, key: Bytes) -> Result<Explanation, ServiceError> {
+        explain(&*self.coordinator()?, key).await
+    }
+}
+
+/// Performs a batch: what is of one key in its order, keys side by side.
+async fn all(coordinator: &Coordinator, ops: Vec<BatchOp>) -> Vec<BatchOut> {
+    let mut by_key: BTreeMap<Bytes, Vec<(usize, BatchOp)>> = BTreeMap::new();
+    for (place, op) in ops.into_iter().enumerate() {
+        by_key.entry(key_of(&op)).or_default().push((place, op));
+    }
+    let of_one_key = by_key.into_values().map(|ops| async move {
+        let mut outs = Vec::with_capacity(ops.len());
+        for (place, op) in ops {
+            outs.push((place, perform(coordinator, op).await));
+        }
+        outs
+    });
+    let mut outs: Vec<_> = join_all(of_one_key).await.into_iter().flatten().collect();
+    outs.sort_by_key(|(place, _)| *place);
+    outs.into_iter().map(|(_, out)| out).collect()
+}
+
+fn key_of(op: &BatchOp) -> Bytes {
+    match op {
+        BatchOp::Get { key, .. } | BatchOp::Put { key, .. } | BatchOp::Delete { key, .. } => {
+            key.clone()
+        }
+        _ => Bytes::new(),
+    }
+}
+
+async fn perform(coordinator: &Coordinator, op: BatchOp) -> BatchOut {
+    let write = match op {
+        BatchOp::Get { key, options } => {
+            return BatchOut::Read(read(coordinator, &key, options).await);
+        }
+        BatchOp::Put { key, value, coverage, options } => {
+            Write { key, value: Some(value), coverage, options }
+        }
+        BatchOp::Delete { key, coverage, options } => Write { key, value: None, coverage, options },
+        _ => return BatchOut::Written(Err(unknown("operation"))),
+    };
+    BatchOut::Written(write.perform(coordinator).await)
+}
+
+async fn read(
+    coordinator: &Coordinator,
+    key: &[u8],
+    options: ReadOptions,
+) -> Result<ReadOut, ServiceError> {
+    check_keyspace(options.keyspace)?;
+    let levels = Levels { read: level(options.level)?, write: None };
+    let key = KeyRef::place(DEFAULT_KEYSPACE, key);
+    let (context, values) = coordinator.get_siblings(key, levels).await?;
+    let shown = values.into_iter().map(|sibling| Sibling {
+        dot: dot_name(sibling.dot),
+        value: sibling.value,
+        expires_at_ms: sibling.expires_at_ms,
+    });
+    Ok(ReadOut { siblings: shown.collect(), context: context.unwrap_or_default() })
+}
+
+impl Write {
+    async fn perform(self, coordinator: &Coordinator) -> Result<WriteOut, ServiceError> {
+        check_keyspace(self.options.keyspace)?;
+        let levels = Levels { read: None, write: level(self.options.level)? };
+        let key = KeyRef::place(DEFAULT_KEYSPACE, &self.key);
+        let scope = coordinator.scope()?;
+        // In an lww keyspace every write is blind, whatever its writer has seen.
+        let coverage = match (scope.keyspace.mode, self.coverage) {
+            (Mode::Lww, _) => Coverage::Blind,
+            (Mode::Siblings, Coverage::Seen(context)) if context.is_empty() => Coverage::Nothing,
+            (Mode::Siblings, coverage) => coverage,
+        };
+        let mutation = match (self.value, coverage) {
+            (Some(value), coverage) => put(value, coverage, self.options.expiry)?,
+            // Nothing was seen: there is nothing to delete.
+            (None, Coverage::Nothing) => return Ok(WriteOut::default()),
+            (None, Coverage::Seen(context)) => Mutation::DeleteSeen { context },
+            (None, Coverage::Blind) => Mutation::Delete,
+            (None, _) => return Err(unknown("coverage")),
+        };
+        let blind = matches!(mutation, Mutation::Set { .. });
+        match coordinator.mutate(key, mutation, levels).await? {
+            MutationOut::Nothing(_) => Ok(WriteOut::default()),
+            MutationOut::Written { dot, context, answer, .. } => {
+                let context = match answer {
+                    Answer::Value(Some(context)) => context,
+                    _ if blind => {
+                        seal::seal(&scope.record.context_key, &key.to_storage(), &up_to(dot))
+                    }
+                    _ => context,
+                };
+                Ok(WriteOut { dot: Some(dot_name(dot)), context })
+            }
+        }
+    }
+}
+
+fn put(value: Bytes, coverage: Coverage, expiry: Expiry) -> Result<Mutation, ServiceError> {
+    let expiry = match expiry {
+        Expiry::Never => ExpiryRule::Never,
+        Expiry::AtMs(at) => ExpiryRule::At(at),
+        _ => return Err(unknown("expiry")),
+    };
+    Ok(match coverage {
+        Coverage::Blind => Mutation::Set { value, expiry },
+        Coverage::Seen(context) => Mutation::Put { value, context: Some(context), expiry },
+        Coverage::Nothing => Mutation::Put { value, context: None, expiry },
+        _ => return Err(unknown("coverage")),
+    })
+}
+
+/// What a blind writer knows of: its write and everything that its actor wrote before, all of
+/// which was replaced when it was minted.
+fn up_to((time, node, tenure): (u64, u64, u64)) -> kv_quorum::Context {
+    let mut context = kv_quorum::Context::new();
+    context.insert(Dot::new(Actor::new(node, tenure), HybridTime::from_bits(time)));
+    context
+}
+
+fn dot_name((time, node, tenure): (u64, u64, u64)) -> DotName {
+    DotName { time, node: NodeId(node), tenure }
+}
+
+fn check_keyspace(keyspace: u32) -> Result<(), ServiceError> {
+    if keyspace == DEFAULT_KEYSPACE {
+        Ok(())
+    } else {
+        Err(ServiceError::Refused(format!("there is no keyspace {keyspace}")))
+    }
+}
+
+fn unknown(what: &str) -> ServiceError {
+    ServiceError::Refused(format!("this node does not know that {what}"))
+}

@@ -1,0 +1,204 @@
+//! A node of its own behind both doors, over a real port.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv_client::wire::{
+    BatchOp, BatchOut, Coverage, Endpoints, Level, NodeState, ReadOptions, ServiceError,
+    WriteOptions,
+};
+use kv_client::{Admin, Client, Config, Error, Role};
+use kv_lsm::fs::MemFs;
+
+use super::{AdminDoor, ClientDoor, Lobby};
+use crate::cluster::birth::BirthPlan;
+use crate::cluster::record::KeyspaceSettings;
+use crate::coordinator::Timing;
+use crate::node::{Node, NodeConfig, NodeParts};
+use crate::plug::clock::SystemClock;
+use crate::plug::exec::TokioExec;
+use crate::plug::memory::{MemoryConfig, MemoryEngine};
+use crate::plug::rng::SeededRng;
+use crate::rpc::peer::PeersConfig;
+use crate::rpc::transport::{TarpcConfig, TarpcTransport};
+
+struct House {
+    address: String,
+    lobby: Arc<Lobby>,
+    node: Arc<Node>,
+}
+
+async fn house() -> House {
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let listen = free.local_addr().expect("bound");
+    drop(free);
+    let lobby = Arc::new(Lobby::default());
+    let transport = TarpcTransport::new(TarpcConfig::new(listen))
+        .with_door(Role::Client, Arc::new(ClientDoor(Arc::clone(&lobby))))
+        .with_door(Role::Admin, Arc::new(AdminDoor(Arc::clone(&lobby))));
+    let address = listen.to_string();
+    let config = NodeConfig {
+        data_dir: PathBuf::from("/data"),
+        address: address.clone(),
+        client_address: "c0".into(),
+        zone: "z1".into(),
+        weight: 2,
+        seeds: vec![address.clone()],
+        bootstrap_expect: 1,
+        birth: BirthPlan {
+            name: "test".into(),
+            partitions: 64,
+            keyspace: KeyspaceSettings { n: 1, ..KeyspaceSettings::default() },
+            pair_bytes_max: 1_024,
+        },
+        gossip: kv_gossip::Config::local(),
+        timing: Timing::default(),
+        peers: PeersConfig::default(),
+        clock_skew_ms_max: 60_000,
+    };
+    let parts = NodeParts {
+        fs: Arc::new(MemFs::new()),
+        engine: Arc::new(MemoryEngine::new(MemoryConfig::default())),
+        transport: Arc::new(transport),
+        clock: Arc::new(SystemClock::new()),
+        rng: Arc::new(SeededRng::new(7)),
+        exec: Arc::new(TokioExec),
+    };
+    let node = Arc::new(Node::start(config, parts).await.expect("a node starts"));
+    for _ in 0..500 {
+        if node.is_ready() {
+            return House { address, lobby, node };
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the node was not born: {:?}", node.workers());
+}
+
+impl House {
+    fn open(&self) {
+        let endpoints =
+            Endpoints { resp: "c0".into(), rpc: self.address.clone(), http: String::new() };
+        self.lobby.open(&self.node, endpoints);
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(&[&self.address], Config::default()).await.expect("it listens")
+    }
+
+    async fn admin(&self) -> Admin {
+        Admin::connect(&[&self.address], Config::default()).await.expect("it listens")
+    }
+}
+
+fn texts(seen: &kv_client::Versioned) -> Vec<String> {
+    seen.values().map(|value| String::from_utf8_lossy(value).into_owned()).collect()
+}
+
+#[tokio::test]
+async fn nobody_is_answered_before_the_node_is_known() {
+    let house = house().await;
+    let error = house.client().await.get("k").await.expect_err("not open yet");
+    assert!(matches!(error, Error::Service(ServiceError::NotServing(_))), "{error}");
+    house.open();
+    let empty = house.client().await.get("k").await.expect("open");
+    assert_eq!(empty.siblings(), []);
+}
+
+#[tokio::test]
+async fn a_program_replaces_what_it_saw_and_only_that() {
+    let house = house().await;
+    house.open();
+    let client = house.client().await;
+    let empty = client.get("k").await.expect("read");
+    let first = client.put(&empty, "one").await.expect("written");
+    client.put(&empty, "two").await.expect("written");
+    let both = client.get("k").await.expect("read");
+    assert_eq!(texts(&both), ["two", "one"]);
+    client.put(&first, "three").await.expect("written");
+    let both = client.get("k").await.expect("read");
+    assert_eq!(texts(&both), ["three", "two"]);
+    let gone = client.delete(&both).await.expect("deleted");
+    assert_eq!(texts(&client.get("k").await.expect("read")), [""; 0]);
+    // Who deleted knows of the deletion: its next write leaves no sibling beside it.
+    client.put(&gone, "four").await.expect("written");
+    assert_eq!(client.get("k").await.expect("read").siblings().len(), 1);
+    let blind = client.blind_put("k", "five").await.expect("written");
+    client.put(&blind, "six").await.expect("written");
+    let last = client.get("k").await.expect("read");
+    assert_eq!((texts(&last), last.siblings().len()), (vec!["six".to_owned()], 1));
+    client.blind_delete("k").await.expect("deleted");
+    assert_eq!(client.get("k").await.expect("read").values().count(), 0);
+    let nothing = client.blind_delete("never").await.expect("nothing to do");
+    assert_eq!(nothing.siblings(), []);
+}
+
+#[tokio::test]
+async fn a_batch_keeps_the_order_of_a_key_and_errors_stay_with_their_operation() {
+    let house = house().await;
+    house.open();
+    let client = house.client().await;
+    let key = bytes::Bytes::from_static(b"k");
+    let get =
+        |key: &bytes::Bytes| BatchOp::Get { key: key.clone(), options: ReadOptions::default() };
+    let put = |value: Vec<u8>, coverage| BatchOp::Put {
+        key: key.clone(),
+        value: value.into(),
+        coverage,
+        options: WriteOptions::default(),
+    };
+    let two = WriteOptions { level: Level::Count(2), ..WriteOptions::default() };
+    let ops = vec![
+        put(b"a".to_vec(), Coverage::Blind),
+        get(&key),
+        put(b"b".to_vec(), Coverage::Blind),
+        get(&key),
+        put(vec![0; 2_000], Coverage::Blind),
+        put(b"c".to_vec(), Coverage::Seen(bytes::Bytes::from_static(b"forged"))),
+        BatchOp::Delete { key: key.clone(), coverage: Coverage::Blind, options: two },
+    ];
+    let outs = client.batch(ops).await.expect("an answer");
+    let shown = |out: &BatchOut| match out {
+        BatchOut::Read(Ok(read)) => read.siblings.first().and_then(|first| first.value.clone()),
+        other => panic!("not a read: {other:?}"),
+    };
+    assert_eq!(shown(&outs[1]).as_deref(), Some(&b"a"[..]));
+    assert_eq!(shown(&outs[3]).as_deref(), Some(&b"b"[..]));
+    let too_large = ServiceError::TooLarge { bytes: 2_001, bytes_max: 1_024 };
+    assert_eq!(outs[4], BatchOut::Written(Err(too_large)));
+    assert_eq!(outs[5], BatchOut::Written(Err(ServiceError::BadContext)));
+    assert!(
+        matches!(&outs[6], BatchOut::Written(Err(ServiceError::Refused(_)))),
+        "two copies of one can't be had: {:?}",
+        outs[6]
+    );
+}
+
+#[tokio::test]
+async fn an_operator_sees_the_node_its_layout_and_its_keys() {
+    let house = house().await;
+    house.open();
+    house.client().await.blind_put("foo", "bar").await.expect("written");
+    let admin = house.admin().await;
+    let me = house.node.id();
+    let status = admin.status().await.expect("status");
+    assert_eq!((status.node, status.ready), (me, true));
+    assert_eq!(status.endpoints.resp, "c0");
+    assert_eq!(status.alerts, [""; 0]);
+    assert!(status.figures.iter().any(|(name, value)| name == "coordinator_sets" && *value > 0));
+    let nodes = admin.nodes().await.expect("nodes");
+    let [only] = &nodes[..] else { panic!("one member, not {nodes:?}") };
+    assert_eq!((only.node, only.state, only.weight), (me, NodeState::Alive, 2));
+    assert_eq!((only.partitions, only.first_places, only.zone.as_str()), (64, 64, "z1"));
+    let ring = admin.ring().await.expect("ring");
+    assert_eq!((ring.partitions(), ring.copies), (64, 1));
+    assert!(ring.owners_of(63).eq([me]));
+    let place = admin.locate("foo").await.expect("place");
+    assert_eq!((place.slot, place.partition), (12_182, 12_182 / 256));
+    assert_eq!(place.replicas, [me]);
+    let why = admin.explain("foo").await.expect("explained");
+    let answer = why.replicas.first().expect("one replica");
+    let versions = answer.versions.as_ref().expect("it answers");
+    assert_eq!(versions.first().map(|version| version.bytes), Some(Some(3)));
+    assert_eq!(why.location, place);
+}

@@ -1,0 +1,190 @@
+//! The command line of `kv`, and the way from it to an exit code.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use kv_client::wire::Level;
+use kv_client::{Admin, Client, Config, Secret};
+
+use crate::error::{Error, Exit};
+use crate::text;
+use crate::verbs::{self, Output};
+
+const CODES: &str = "\
+Exit codes: 0 done, 1 error (for get: no value), 2 usage, 3 degraded (status), \
+4 no quorum (too few replicas answered or are up), 5 no node reached, 124 no answer in time \
+(a write may be stored).";
+
+const SHAPES: &str = "\
+Exit codes:
+  0 done                       4 no quorum: too few replicas answered or are up
+  1 error; for get: no value   5 no node could be reached
+  2 usage                      124 no answer in time; a write may be stored
+  3 degraded (status)
+
+With --json a verb prints one object (errors stay text on stderr):
+  get      {key, siblings: [{value, dot, expires_at_ms}], context}
+  put del  {key, dot, context}
+  explain  {key, slot, partition, token, replicas, fallbacks,
+            answers: [{node, us, found_in, versions: [{dot, bytes}], error}], notes}
+  status   {health, node, cluster, version, uptime_ms, ready, endpoints, layouts, engine,
+            memory_bytes, disk_bytes, rows, members: {up, total},
+            partitions: {full, short, no_quorum, total}, alerts, figures}
+  nodes    {nodes: [{node, state, resp, rpc, http, zone, weight, partitions, first_places,
+            call_us, queue_ops, unanswered_ms}]}
+  ring     {epoch, digest, copies, nodes, partitions: [[index into nodes, ...], ...]}
+A dot is {ms, counter, node, tenure}; ids, tenures, digests and contexts are hexadecimal text.
+Keys and values are text; with --hex, or where they are not UTF-8, key_hex and value_hex stand
+in their place. A value is null where a delete stands beside concurrent writes.";
+
+/// Reads, writes and looks at a kv cluster.
+#[derive(Debug, Parser)]
+#[command(name = "kv", version, after_help = CODES, after_long_help = SHAPES)]
+struct Kv {
+    #[command(flatten)]
+    connect: Connect,
+    /// Print one JSON object in place of a table (see --help for its shape).
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Which node to ask.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Connect {
+    /// The tarpc addresses of one node or several, tried in turn.
+    #[arg(
+        long = "connect",
+        global = true,
+        env = "KV_CONNECT",
+        value_name = "HOST:PORT",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7101"
+    )]
+    pub(crate) addresses: Vec<String>,
+    /// A file that holds the cluster's secret; white space at its end is not part of it.
+    #[arg(long, global = true, env = "KV_SECRET_FILE", value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Milliseconds to wait for an answer.
+    #[arg(long, global = true, value_name = "MS", default_value_t = 2_000)]
+    deadline_ms: u32,
+}
+
+impl Connect {
+    fn config(&self) -> Result<Config, Error> {
+        let secret = match &self.secret_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| Error::Input(format!("{}: {error}", path.display())))?;
+                Secret::new(text.trim_end())
+            }
+            None => Secret::default(),
+        };
+        let dial_ms_max = Config::default().dial_ms_max.min(self.deadline_ms);
+        Ok(Config { secret, deadline_ms: self.deadline_ms, dial_ms_max, ..Config::default() })
+    }
+
+    /// An operator's client.
+    pub(crate) async fn admin(&self) -> Result<Admin, Error> {
+        Ok(Admin::connect(&self.addresses, self.config()?).await?)
+    }
+
+    /// A program's client.
+    pub(crate) async fn client(&self, read: Level, write: Level) -> Result<Client, Error> {
+        Ok(Client::connect(&self.addresses, self.config()?).await?.at_levels(read, write))
+    }
+}
+
+/// A key.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeyArg {
+    /// The key.
+    pub(crate) key: String,
+    /// Keys and values are given and shown as hexadecimal digits.
+    #[arg(long)]
+    pub(crate) hex: bool,
+}
+
+impl KeyArg {
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> Result<bytes::Bytes, Error> {
+        self.given("KEY", &self.key)
+    }
+
+    /// Some other argument's bytes, by the same rule.
+    pub(crate) fn given(&self, what: &str, text: &str) -> Result<bytes::Bytes, Error> {
+        if self.hex { text::unhex(what, text) } else { Ok(text.to_owned().into()) }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Shows the value of a key, and siblings if concurrent writes left any.
+    Get(verbs::get::Get),
+    /// Stores a value over what is there, or over what a context covers.
+    Put(verbs::put::Put),
+    /// Deletes what is there, or what a context covers.
+    Del(verbs::del::Del),
+    /// Shows where a key lives, and what each replica has of it.
+    Explain(verbs::explain::Explain),
+    /// Shows how the cluster is, as the asked node sees it.
+    Status(verbs::status::Status),
+    /// Lists the members as the asked node sees them.
+    Nodes(verbs::nodes::Nodes),
+    /// Shows who owns how much, or each partition's owners.
+    Ring(verbs::ring::Ring),
+}
+
+/// Runs the `kv` command. `arguments` are those of a process, its name first.
+pub fn kv(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let kv = match Kv::try_parse_from(arguments) {
+        Ok(kv) => kv,
+        Err(told) => {
+            // Help and version come this way too.
+            let _unwritable = told.print();
+            return if told.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
+        }
+    };
+    let stdout = io::stdout();
+    let output = Output { json: kv.json, terminal: stdout.is_terminal(), to: &mut stdout.lock() };
+    match runtime().map_err(Error::from).and_then(|runtime| runtime.block_on(kv.run(output))) {
+        Ok(exit) => exit.into(),
+        // Who reads our output has enough of it, as `head` does.
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok.into(),
+        Err(error) => {
+            complain("kv", &error);
+            error.exit().into()
+        }
+    }
+}
+
+pub(crate) fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+pub(crate) fn complain(name: &str, error: &Error) {
+    let _unwritable = writeln!(io::stderr(), "{name}: {error}");
+}
+
+impl Kv {
+    async fn run(&self, mut output: Output<'_>) -> Result<Exit, Error> {
+        let (connect, output) = (&self.connect, &mut output);
+        match &self.verb {
+            Verb::Get(verb) => verb.run(connect, output).await,
+            Verb::Put(verb) => verb.run(connect, output).await,
+            Verb::Del(verb) => verb.run(connect, output).await,
+            Verb::Explain(verb) => verb.run(connect, output).await,
+            Verb::Status(verb) => verb.run(connect, output).await,
+            Verb::Nodes(verb) => verb.run(connect, output).await,
+            Verb::Ring(verb) => verb.run(connect, output).await,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "verbs_tests.rs"]
+mod tests;

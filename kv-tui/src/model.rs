@@ -1,0 +1,269 @@
+//! What was heard of a cluster from one node, and what follows from it. Pure: no clock, no
+//! terminal, no network; `kv` and `kv-tui` show the same one.
+
+use std::collections::BTreeMap;
+
+use kv_client::NodeId;
+use kv_client::wire::{NodeInfo, NodeState, NodeStatus, RingView};
+
+/// The answers of one node, taken shortly after each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The node about itself.
+    pub status: NodeStatus,
+    /// The members as it sees them.
+    pub nodes: Vec<NodeInfo>,
+    /// The newest layout that it knows; `None` before the cluster's birth.
+    pub ring: Option<RingView>,
+}
+
+/// How a cluster is, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Health {
+    /// Every member is up, and no node that was asked complains.
+    Healthy,
+    /// Everything is served, but something is down or needs an operator.
+    Degraded,
+    /// Some partition has no majority of its replicas up, or the asked node serves nothing.
+    NoQuorum,
+}
+
+impl Health {
+    /// One lower-case word, as scripts see it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::NoQuorum => "no-quorum",
+        }
+    }
+}
+
+/// How a partition is, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum PartitionState {
+    /// All its replicas are up.
+    Full,
+    /// Some are down, a majority is up.
+    Short,
+    /// No majority is up.
+    NoQuorum,
+}
+
+/// How many partitions are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartitionCounts {
+    /// With all replicas up.
+    pub full: usize,
+    /// With a majority up.
+    pub short: usize,
+    /// With less.
+    pub no_quorum: usize,
+}
+
+impl PartitionCounts {
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.full + self.short + self.no_quorum
+    }
+}
+
+/// Whether a member is believed to serve. A suspect is, until it is found to be down.
+pub fn is_up(state: NodeState) -> bool {
+    matches!(state, NodeState::Alive | NodeState::Suspect)
+}
+
+/// One lower-case word for what membership says.
+pub fn state_word(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Alive => "up",
+        NodeState::Suspect => "suspect",
+        NodeState::Down => "down",
+        NodeState::Left => "left",
+        _ => "unknown",
+    }
+}
+
+impl Snapshot {
+    /// How the cluster is.
+    pub fn health(&self) -> Health {
+        let served = self.status.ready && self.ring.is_some();
+        let worst = self.partition_states().into_iter().max().unwrap_or(PartitionState::Full);
+        if !served || worst == PartitionState::NoQuorum {
+            return Health::NoQuorum;
+        }
+        let all_up = self.members().all(|node| node.state == NodeState::Alive);
+        if worst == PartitionState::Full && all_up && self.status.alerts.is_empty() {
+            Health::Healthy
+        } else {
+            Health::Degraded
+        }
+    }
+
+    /// Each partition's state, in order. Linear in partitions and copies.
+    pub fn partition_states(&self) -> Vec<PartitionState> {
+        let Some(ring) = &self.ring else { return Vec::new() };
+        let up: BTreeMap<NodeId, bool> =
+            self.nodes.iter().map(|node| (node.node, is_up(node.state))).collect();
+        let copies = usize::from(ring.copies);
+        let states = ring.owners.chunks(copies.max(1)).map(|owners| {
+            let owners = owners.iter().filter_map(|at| ring.nodes.get(usize::from(*at)));
+            let live = owners.filter(|node| up.get(node).copied().unwrap_or(false)).count();
+            if live >= copies {
+                PartitionState::Full
+            } else if live > copies / 2 {
+                PartitionState::Short
+            } else {
+                PartitionState::NoQuorum
+            }
+        });
+        states.collect()
+    }
+
+    /// How many partitions are in which state.
+    pub fn partition_counts(&self) -> PartitionCounts {
+        let mut counts = PartitionCounts::default();
+        for state in self.partition_states() {
+            match state {
+                PartitionState::Full => counts.full += 1,
+                PartitionState::Short => counts.short += 1,
+                PartitionState::NoQuorum => counts.no_quorum += 1,
+            }
+        }
+        counts
+    }
+
+    /// Members that belong: those of the layout, or all that did not leave before there is one.
+    pub fn members(&self) -> impl Iterator<Item = &NodeInfo> {
+        self.nodes.iter().filter(|node| match &self.ring {
+            Some(ring) => ring.nodes.contains(&node.node),
+            None => node.state != NodeState::Left,
+        })
+    }
+
+    /// How many members are up, and how many there are.
+    pub fn members_up(&self) -> (usize, usize) {
+        let up = self.members().filter(|node| is_up(node.state)).count();
+        (up, self.members().count())
+    }
+
+    /// What an operator should look at: the node's own alerts, then members that are not up.
+    pub fn alerts(&self) -> Vec<String> {
+        let mut alerts = self.status.alerts.clone();
+        for node in self.members().filter(|node| node.state != NodeState::Alive) {
+            let word = state_word(node.state);
+            alerts.push(format!("node {} ({}) is {word}", node.node, node.endpoints.rpc));
+        }
+        let lost = self.partition_counts().no_quorum;
+        if lost > 0 {
+            alerts.push(format!("{lost} partitions have no majority of their replicas up"));
+        }
+        alerts
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use kv_client::wire::Endpoints;
+
+    /// Three nodes, three copies, four partitions; `states` in the order of the nodes.
+    pub(crate) fn three(states: [NodeState; 3]) -> Snapshot {
+        let nodes: Vec<NodeInfo> = (1_u64..)
+            .zip(states)
+            .map(|(id, state)| NodeInfo {
+                node: NodeId(id),
+                state,
+                endpoints: Endpoints {
+                    resp: format!("127.0.0.1:700{id}"),
+                    rpc: format!("127.0.0.1:710{id}"),
+                    http: String::new(),
+                },
+                weight: 1,
+                partitions: 4,
+                first_places: 1,
+                call_us: (id > 1).then_some(250),
+                ..NodeInfo::default()
+            })
+            .collect();
+        let status = NodeStatus {
+            node: NodeId(1),
+            ready: true,
+            version: "0.1.0".into(),
+            uptime_ms: 61_000,
+            engine: "lsm".into(),
+            ..NodeStatus::default()
+        };
+        let ring = RingView {
+            epoch: 1,
+            digest: 7,
+            copies: 3,
+            nodes: nodes.iter().map(|node| node.node).collect(),
+            owners: [0, 1, 2].repeat(4),
+        };
+        Snapshot { status, nodes, ring: Some(ring) }
+    }
+
+    #[test]
+    fn health_follows_the_worst_partition_and_what_needs_an_operator() {
+        use NodeState::{Alive, Down, Left, Suspect};
+        let table = [
+            ([Alive, Alive, Alive], Health::Healthy),
+            ([Alive, Alive, Suspect], Health::Degraded),
+            ([Alive, Alive, Down], Health::Degraded),
+            ([Alive, Left, Alive], Health::Degraded),
+            ([Alive, Down, Down], Health::NoQuorum),
+        ];
+        for (states, health) in table {
+            assert_eq!(three(states).health(), health, "{states:?}");
+        }
+        let mut loud = three([Alive; 3]);
+        loud.status.alerts.push("the clock is off".into());
+        assert_eq!(loud.health(), Health::Degraded);
+        let mut unready = three([Alive; 3]);
+        unready.status.ready = false;
+        assert_eq!(unready.health(), Health::NoQuorum);
+        let unborn = Snapshot { ring: None, ..three([Alive; 3]) };
+        assert_eq!(unborn.health(), Health::NoQuorum);
+    }
+
+    #[test]
+    fn partitions_are_counted_by_replicas_that_are_up() {
+        use NodeState::{Alive, Down};
+        let mut snapshot = three([Alive, Alive, Down]);
+        let ring = snapshot.ring.as_mut().expect("it has one");
+        // Two copies: one down is no majority of two.
+        *ring = RingView { copies: 2, owners: vec![0, 1, 1, 2, 2, 0], ..ring.clone() };
+        let counts = snapshot.partition_counts();
+        assert_eq!(counts, PartitionCounts { full: 1, short: 0, no_quorum: 2 });
+        assert_eq!(counts.total(), 3);
+        assert_eq!(snapshot.members_up(), (2, 3));
+        assert_eq!(snapshot.alerts().len(), 2);
+    }
+
+    #[test]
+    fn a_layout_that_names_a_stranger_counts_it_as_down() {
+        let mut snapshot = three([NodeState::Alive; 3]);
+        snapshot.nodes.pop();
+        assert_eq!(snapshot.partition_counts().short, 4);
+        let mut damaged = three([NodeState::Alive; 3]);
+        if let Some(ring) = &mut damaged.ring {
+            ring.copies = 0;
+            ring.owners = vec![9; 3];
+        }
+        assert_eq!(damaged.partition_counts().total(), 3);
+    }
+
+    #[test]
+    fn nodes_outside_the_layout_do_not_make_a_cluster_ill() {
+        let mut snapshot = three([NodeState::Alive; 3]);
+        snapshot.nodes.push(NodeInfo {
+            node: NodeId(9),
+            state: NodeState::Left,
+            ..NodeInfo::default()
+        });
+        assert_eq!(snapshot.health(), Health::Healthy);
+    }
+}

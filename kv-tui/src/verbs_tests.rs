@@ -1,0 +1,141 @@
+//! Verbs from the command line to the bytes that they print, against a node in memory.
+
+use kv_client::{MemoryNode, Secret};
+use serde_json::Value;
+
+use super::*;
+
+struct Shell {
+    node: MemoryNode,
+}
+
+impl Shell {
+    async fn new() -> Self {
+        Self { node: MemoryNode::start(Secret::default()).await.expect("a port") }
+    }
+
+    async fn run(&self, line: &[&str]) -> Result<(Exit, String), Error> {
+        Self::run_at(self.node.address(), line).await
+    }
+
+    async fn run_at(address: &str, line: &[&str]) -> Result<(Exit, String), Error> {
+        let connect = ["kv", "--connect", address];
+        let kv = Kv::try_parse_from(connect.iter().chain(line)).expect("a command line");
+        let mut printed = Vec::new();
+        let output = Output { json: kv.json, terminal: false, to: &mut printed };
+        let exit = kv.run(output).await?;
+        Ok((exit, String::from_utf8_lossy(&printed).into_owned()))
+    }
+
+    async fn prints(&self, line: &[&str]) -> String {
+        self.run(line).await.expect("it succeeds").1
+    }
+
+    async fn json(&self, line: &[&str]) -> Value {
+        let text = self.prints(&[line, &["--json"]].concat()).await;
+        serde_json::from_str(&text).expect("one object")
+    }
+}
+
+#[tokio::test]
+async fn a_value_is_printed_as_it_is_and_its_absence_is_an_exit_code() {
+    let shell = Shell::new().await;
+    assert_eq!(shell.run(&["get", "a"]).await.expect("asked"), (Exit::Error, "no value\n".into()));
+    assert!(shell.prints(&["put", "a", "-1"]).await.starts_with("OK "));
+    assert_eq!(shell.run(&["get", "a"]).await.expect("asked"), (Exit::Ok, "-1\n".into()));
+    shell.prints(&["put", "a", "two"]).await;
+    assert_eq!(shell.prints(&["get", "a"]).await, "two\n");
+    assert!(shell.prints(&["del", "a"]).await.starts_with("OK "));
+    assert_eq!(shell.run(&["get", "a"]).await.expect("asked").0, Exit::Error);
+}
+
+#[tokio::test]
+async fn siblings_are_shown_with_dots_and_resolved_with_their_context() {
+    let shell = Shell::new().await;
+    shell.prints(&["put", "a", "one"]).await;
+    shell.prints(&["put", "a", "two", "--sibling"]).await;
+    let text = shell.prints(&["get", "a", "--context"]).await;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "2 siblings, left by concurrent writes");
+    assert!(lines[2].starts_with("two    0.2@0000000000000001/"), "{text}");
+    assert!(lines[3].starts_with("one    0.1@"), "{text}");
+    let context = lines[4].strip_prefix("context ").expect("the context");
+    let seen = shell.json(&["get", "a"]).await;
+    assert_eq!(seen["siblings"][0]["value"], "two");
+    assert_eq!(seen["siblings"][1]["dot"]["counter"], 1);
+    assert_eq!(seen["context"], context);
+    shell.prints(&["put", "a", "both", "--context", context]).await;
+    assert_eq!(shell.prints(&["get", "a"]).await, "both\n");
+    // The old context covers what it showed, not what came since.
+    shell.prints(&["del", "a", "--context", context]).await;
+    assert_eq!(shell.prints(&["get", "a"]).await, "both\n");
+    let error = shell.run(&["put", "b", "x", "--context", context]).await.expect_err("foreign");
+    assert_eq!(error.exit(), Exit::Error);
+    let error = shell.run(&["put", "b", "x", "--context", "xyz"]).await.expect_err("not hex");
+    assert_eq!(error.exit(), Exit::Usage);
+}
+
+#[tokio::test]
+async fn binary_keys_and_values_go_through_as_hex() {
+    let shell = Shell::new().await;
+    shell.prints(&["put", "--hex", "00ff", "fe0a"]).await;
+    assert_eq!(shell.prints(&["get", "--hex", "00ff"]).await, "fe0a\n");
+    let seen = shell.json(&["get", "--hex", "00ff"]).await;
+    assert_eq!(
+        (&seen["key_hex"], &seen["siblings"][0]["value_hex"]),
+        (&"00ff".into(), &"fe0a".into())
+    );
+    shell.prints(&["put", "--hex", "61", "fe"]).await;
+    let seen = shell.json(&["get", "a"]).await;
+    assert_eq!((&seen["key"], &seen["siblings"][0]["value_hex"]), (&"a".into(), &"fe".into()));
+}
+
+#[tokio::test]
+async fn operators_verbs_answer_in_both_forms() {
+    let shell = Shell::new().await;
+    shell.prints(&["put", "foo", "bar"]).await;
+    let (exit, text) = shell.run(&["status"]).await.expect("asked");
+    assert_eq!((exit, text.lines().next()), (Exit::Ok, Some("healthy")));
+    let status = shell.json(&["status"]).await;
+    assert_eq!((&status["health"], &status["partitions"]["full"]), (&"healthy".into(), &16.into()));
+    let nodes = shell.json(&["nodes"]).await;
+    assert_eq!(nodes["nodes"][0]["state"], "up");
+    assert!(shell.prints(&["nodes"]).await.contains("16 (16 first)"));
+    assert_eq!(shell.json(&["ring"]).await["partitions"].as_array().map(Vec::len), Some(16));
+    assert_eq!(shell.prints(&["ring", "--partitions"]).await.lines().count(), 18);
+    let why = shell.json(&["explain", "foo"]).await;
+    assert_eq!(
+        (&why["slot"], &why["answers"][0]["versions"][0]["bytes"]),
+        (&12_182.into(), &3.into())
+    );
+    assert!(
+        shell.prints(&["explain", "foo"]).await.starts_with("slot 12182, partition 11, token ")
+    );
+}
+
+#[tokio::test]
+async fn nobody_there_and_a_wrong_secret_are_told_apart() {
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let nobody = free.local_addr().expect("bound").to_string();
+    drop(free);
+    let error = Shell::run_at(&nobody, &["status"]).await.expect_err("nobody there");
+    assert_eq!(error.exit(), Exit::Unreachable);
+    let guarded = MemoryNode::start(Secret::new("s")).await.expect("a port");
+    let error = Shell::run_at(guarded.address(), &["nodes"]).await.expect_err("guarded");
+    assert_eq!(error.exit(), Exit::Error);
+}
+
+#[test]
+fn command_lines_that_make_no_sense_are_refused() {
+    use clap::CommandFactory as _;
+    Kv::command().debug_assert();
+    for line in [
+        &["kv"][..],
+        &["kv", "get"],
+        &["kv", "put", "a"],
+        &["kv", "get", "a", "--r", "0"],
+        &["kv", "put", "a", "b", "--context", "00", "--sibling"],
+    ] {
+        assert!(Kv::try_parse_from(line).is_err(), "{line:?}");
+    }
+}
