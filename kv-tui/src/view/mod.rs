@@ -182,7 +182,8 @@ mod tests {
         let text = print(&screen(three([Alive, Alive, Down])), 120, 16);
         let expected = "\
 kv  cluster not born yet  degraded  2 of 3 members up
-asked 127.0.0.1:7101  node 0000000000000001  version 0.1.0  up for 1m01s  engine lsm  memory 0 B  disk 0 B
+asked 127.0.0.1:7101  node 0000000000000001  version 0.1.0  up for 1m01s  engine lsm  \
+memory 0 B  disk 0 B
 ! node 0000000000000003 (127.0.0.1:7103) is down
 ┌ Ring: layout 1, 4 partitions, 3 copies ";
         assert!(text.starts_with(expected), "{text}");
