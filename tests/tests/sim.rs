@@ -1,6 +1,8 @@
 //! The simulation: seeds that must be green, the same seed twice, and power cuts that must lose
 //! nothing unless the engine is told to lie. `KV_TEST_LONG=1` runs 300 seeds instead of 20.
 
+#![expect(clippy::print_stdout, reason = "figures, for whoever runs it with --nocapture")]
+
 use std::process::Command;
 
 use kv_lsm::Planted;
