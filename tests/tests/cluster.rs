@@ -2,6 +2,8 @@
 //!
 //! `KV_TEST_LONG=1` runs ten rounds of killing everything instead of two.
 
+#![expect(clippy::print_stdout, reason = "figures, for whoever runs it with --nocapture")]
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,7 +115,7 @@ fn one_node_killed_loses_nothing_and_nobody_else_notices() {
         let down_to = history.lock().ops().len();
         cluster.start(2).expect("it starts again");
         cluster.ready().expect("it serves again");
-        thread::sleep(Duration::from_millis(1_000));
+        thread::sleep(Duration::from_secs(1));
         stop.store(true, Ordering::Relaxed);
         let pauses: Vec<_> =
             others.into_iter().map(|other| other.join().expect("a client ends")).collect();
@@ -180,7 +182,7 @@ fn all_nodes_killed_at_once_lose_nothing() {
                 let id = round * 10 + client;
                 scope.spawn(move || write_distinct(id, client % 3, ports, history, stop));
             }
-            thread::sleep(Duration::from_millis(1_000));
+            thread::sleep(Duration::from_secs(1));
             cluster.kill(&[0, 1, 2]).expect("they ran");
             stop.store(true, Ordering::Relaxed);
         });

@@ -1,5 +1,7 @@
 //! The simulation: seeds that must be green, the same seed twice, and power cuts that must lose
-//! nothing unless the engine is told to lie.
+//! nothing unless the engine is told to lie. `KV_TEST_LONG=1` runs 300 seeds instead of 20.
+
+#![expect(clippy::print_stdout, reason = "figures, for whoever runs it with --nocapture")]
 
 use std::process::Command;
 
@@ -11,7 +13,8 @@ use kv_tests::sim::{Options, run};
 #[test]
 fn twenty_seeds_find_nothing() {
     let mut acknowledged = 0;
-    for seed in 0..20 {
+    let seeds = if std::env::var_os("KV_TEST_LONG").is_some() { 300 } else { 20 };
+    for seed in 0..seeds {
         let report = run(seed, &Options::drawn(seed)).unwrap_or_else(|why| {
             panic!("seed {seed}: {why}; repeat with: cargo xtask sim --seed {seed}")
         });

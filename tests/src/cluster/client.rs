@@ -80,7 +80,9 @@ impl<'h> Client<'h> {
             }
             Err(error) => {
                 let outcome = self.failed(&error);
-                begun.into_iter().for_each(|begun| self.end(begun, outcome.clone()));
+                for begun in begun {
+                    self.end(begun, outcome.clone());
+                }
             }
         }
     }

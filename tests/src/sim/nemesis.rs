@@ -57,11 +57,14 @@ impl Faults {
 }
 
 /// A cut falls on one of so many changes of files after it was drawn.
-const CUT_CHANGES_MAX: u64 = 120;
+const CUT_CHANGES_MAX: u64 = 60;
 /// It falls anyway after so long.
 const CUT_MS_MAX: u64 = 300;
 /// A node is down so long, at most.
 const DOWN_MS_MAX: u64 = 3_000;
+
+/// Nodes that fell together start so long after each other, at most.
+const STAGGER_MS_MAX: u64 = 300;
 
 /// The ordinary network: some hundred microseconds, drawn for each message.
 #[must_use]
@@ -94,9 +97,10 @@ pub async fn cut_power(
             continue;
         };
         power_cut(world, &victims, random.below(CUT_CHANGES_MAX), random.next()).await;
+        rest(&random, DOWN_MS_MAX).await;
         for victim in victims {
-            rest(&random, DOWN_MS_MAX).await;
             world.start(victim).await?;
+            rest(&random, STAGGER_MS_MAX).await;
         }
     }
 }

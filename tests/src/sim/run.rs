@@ -94,7 +94,7 @@ async fn play(world: &World, seed: u64, options: &Options) -> Result<History, St
     let clients = (0..options.clients).map(|id| {
         Client::new(seed, id, options.clients, Rc::clone(&history)).work(world, until_us)
     });
-    let (_, cut, ()) = tokio::join!(
+    let ((), cut, ()) = tokio::join!(
         all(clients),
         nemesis::cut_power(world, seed, options.faults, until_us),
         nemesis::disturb(world, seed, options.faults, until_us),

@@ -113,8 +113,8 @@ impl Client {
             Answer::Died => Outcome::Unknown("the node fell".into()),
             Answer::Told(Err(error)) => Outcome::of(&error),
             Answer::Told(Ok((context, values))) => {
-                let mut shown: Vec<String> =
-                    values.into_iter().filter_map(|sibling| sibling.value).map(text).collect();
+                let values = values.iter().filter_map(|sibling| sibling.value.as_ref());
+                let mut shown: Vec<String> = values.map(text).collect();
                 shown.sort();
                 if let Some(seen) = self.seen.get_mut(n) {
                     *seen = (context, shown.clone());
@@ -141,7 +141,7 @@ impl Client {
         let answer = alive(&mut door, async |door| {
             door.coordinator.put(key.as_bytes(), Bytes::from(value), context).await
         });
-        let outcome = written(answer.await);
+        let outcome = written(&answer.await);
         self.end(world, begun, outcome);
     }
 
@@ -154,7 +154,7 @@ impl Client {
             Action::Set(value) => door.coordinator.set(name, value.as_bytes()).await,
             _ => door.coordinator.delete(name).await.map(drop),
         });
-        let outcome = written(answer.await);
+        let outcome = written(&answer.await);
         self.end(world, begun, outcome);
     }
 
@@ -204,7 +204,7 @@ pub fn distinct_key(client: usize, n: u64) -> String {
 pub async fn shown(door: &mut Door, key: &str) -> Outcome {
     match alive(door, async |door| door.coordinator.get(key.as_bytes()).await).await {
         Answer::Died => Outcome::Unknown("the node fell".into()),
-        Answer::Told(Ok(value)) => Outcome::Shown(value.map(text)),
+        Answer::Told(Ok(value)) => Outcome::Shown(value.as_ref().map(text)),
         Answer::Told(Err(error)) => Outcome::of(&error),
     }
 }
@@ -228,14 +228,14 @@ async fn alive<T>(
     }
 }
 
-fn written(answer: Answer<()>) -> Outcome {
+fn written(answer: &Answer<()>) -> Outcome {
     match answer {
         Answer::Died => Outcome::Unknown("the node fell".into()),
         Answer::Told(Ok(())) => Outcome::Acknowledged,
-        Answer::Told(Err(error)) => Outcome::of(&error),
+        Answer::Told(Err(error)) => Outcome::of(error),
     }
 }
 
-fn text(bytes: Bytes) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
+fn text(bytes: &Bytes) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
