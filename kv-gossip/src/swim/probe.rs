@@ -109,7 +109,9 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
     pub(super) fn urge(&mut self, node: N, doubted: bool) {
         let now = self.now;
         if let Some(probe) = self.probes.in_flight.iter_mut().find(|probe| probe.node == node) {
-            if doubted {
+            // Once others were asked their answers are counted against that number; asking fewer
+            // of them again would leave more answers than questions.
+            if doubted && probe.asked == 0 {
                 probe.indirect_at = probe.indirect_at.min(now);
             }
             return;

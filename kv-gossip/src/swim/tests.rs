@@ -151,3 +151,41 @@ fn a_member_that_was_down_is_up_with_a_higher_incarnation_only() {
     assert_eq!(machine.member(2).unwrap().state, State::Up);
     assert_eq!(machine.live_members(), 3);
 }
+
+#[test]
+fn a_member_that_is_doubted_twice_is_asked_about_once() {
+    let mut machine = machine();
+    for other in [3, 4] {
+        machine.handle_message(Millis::ZERO, other, &packet(other, &Message::Gossip, &[])).unwrap();
+    }
+    outputs(&mut machine);
+    machine.note_unreachable(Millis::new(1), 2);
+    machine.poll(Millis::new(1));
+    let asked: Vec<u64> = outputs(&mut machine)
+        .iter()
+        .filter_map(|output| match output {
+            Output::Transmit { bytes, .. } => {
+                match Packet::<u64>::parse(bytes).unwrap().message {
+                    Message::PingReq { seq, .. } => Some(seq),
+                    _ => None,
+                }
+            }
+            Output::Event(_) => None,
+        })
+        .collect();
+    let [seq, same] = asked[..] else { panic!("both others are asked: {asked:?}") };
+    assert_eq!(seq, same);
+    for other in [3, 4] {
+        let nack = Message::Nack { seq, target: 2 };
+        machine.handle_message(Millis::new(2), other, &packet(other, &nack, &[])).unwrap();
+    }
+    // With fewer to ask the second time, two have answered a question that went to one.
+    let gone = account(4, State::Left, 3, b"n:2");
+    machine.handle_message(Millis::new(3), 3, &packet(3, &Message::Gossip, &[gone])).unwrap();
+    machine.note_unreachable(Millis::new(4), 2);
+    for step in 4..400 {
+        machine.poll(Millis::new(step));
+    }
+    let suspected = outputs(&mut machine).contains(&Output::Event(Event::Suspect(2)));
+    assert!(suspected, "and then it is suspected");
+}

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::{Coordinator, Levels, SetItem};
+use super::{Coordinator, Levels, SetItem, SiblingValue};
 use crate::error::RequestError;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
 use crate::mutation::{Answer, ExpiryRule, Mutation, MutationOut};
@@ -52,5 +52,33 @@ impl Coordinator {
             Answer::Value(value) => value.is_some(),
             Answer::Ok => true,
         })
+    }
+
+    /// All live values of a key with their dots, and the sealed context that covers them; no
+    /// context where nothing was ever stored.
+    ///
+    /// # Errors
+    /// As `get`.
+    pub async fn siblings(
+        &self,
+        key: &[u8],
+    ) -> Result<(Option<Bytes>, Vec<SiblingValue>), RequestError> {
+        self.get_siblings(KeyRef::place(DEFAULT_KEYSPACE, key), Levels::default()).await
+    }
+
+    /// Stores a value beside those that the context does not cover; without one it replaces
+    /// nothing.
+    ///
+    /// # Errors
+    /// `BadContext` when the context is not one of this key, nothing was written; others as `set`.
+    pub async fn put(
+        &self,
+        key: &[u8],
+        value: Bytes,
+        context: Option<Bytes>,
+    ) -> Result<(), RequestError> {
+        let key = KeyRef::place(DEFAULT_KEYSPACE, key);
+        let put = Mutation::Put { value, context, expiry: ExpiryRule::Never };
+        self.mutate(key, put, Levels::default()).await.map(drop)
     }
 }

@@ -17,7 +17,7 @@ use crate::cluster::record::KeyspaceSettings;
 use crate::coordinator::Timing;
 use crate::node::{Node, NodeConfig, NodeParts};
 use crate::plug::clock::SystemClock;
-use crate::plug::exec::TokioExec;
+use crate::plug::exec::{Exec, Task, TokioExec};
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::rng::SeededRng;
 use crate::rpc::peer::PeersConfig;
@@ -30,6 +30,27 @@ struct House {
 }
 
 async fn house() -> House {
+    house_with(Arc::new(TokioExec)).await
+}
+
+/// Begins its tasks late.
+struct LateExec;
+
+#[async_trait::async_trait]
+impl Exec for LateExec {
+    fn spawn(&self, task: Task) {
+        drop(tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            task.await;
+        }));
+    }
+
+    async fn blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        TokioExec.blocking(work).await;
+    }
+}
+
+async fn house_with(exec: Arc<dyn Exec>) -> House {
     let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let listen = free.local_addr().expect("bound");
     drop(free);
@@ -63,7 +84,7 @@ async fn house() -> House {
         transport: Arc::new(transport),
         clock: Arc::new(SystemClock::new()),
         rng: Arc::new(SeededRng::new(7)),
-        exec: Arc::new(TokioExec),
+        exec,
     };
     let node = Arc::new(Node::start(config, parts).await.expect("a node starts"));
     for _ in 0..500 {
@@ -131,6 +152,42 @@ async fn a_program_replaces_what_it_saw_and_only_that() {
     assert_eq!(client.get("k").await.expect("read").values().count(), 0);
     let nothing = client.blind_delete("never").await.expect("nothing to do");
     assert_eq!(nothing.siblings(), []);
+}
+
+#[tokio::test]
+async fn a_write_goes_on_when_its_caller_gives_up() {
+    let house = house_with(Arc::new(LateExec)).await;
+    house.open();
+    let config = Config { deadline_ms: 50, ..Config::default() };
+    let hasty = Client::connect(&[&house.address], config).await.expect("it listens");
+    let error = hasty.blind_put("k", "late").await.expect_err("the write has not begun");
+    assert!(matches!(error, Error::TimedOut), "{error}");
+    let patient = house.client().await;
+    assert_eq!(patient.get("k").await.expect("read").siblings(), []);
+    for _ in 0..200 {
+        if !texts(&patient.get("k").await.expect("read")).is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the write ended with its caller");
+}
+
+#[tokio::test]
+async fn a_node_that_was_stopped_is_gone_with_all_that_it_held() {
+    let house = house().await;
+    house.open();
+    house.client().await.blind_put("k", "v").await.expect("written");
+    let engine = Arc::clone(house.node.engine());
+    house.node.stop().await.expect("it stops");
+    drop(house);
+    for _ in 0..300 {
+        if Arc::strong_count(&engine) == 1 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} others hold the engine", Arc::strong_count(&engine) - 1);
 }
 
 #[tokio::test]

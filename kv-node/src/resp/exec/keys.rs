@@ -22,6 +22,9 @@ const PAGE_KEYS: usize = 1_000;
 /// What a pair takes in memory beside its bytes, about.
 const PAIR_OVERHEAD_BYTES: usize = 56;
 
+/// With no eviction nothing needs to know when or how often a key was read.
+const NOT_TRACKED: &str = "ERR accesses are not tracked: no maxmemory policy needs them here";
+
 /// Facts about one live value.
 pub(super) struct Facts {
     pub(super) bytes: usize,
@@ -48,6 +51,14 @@ impl Exec<'_> {
             CommandId::ObjectEncoding => {
                 let seen = self.look(node, arg(request, 2)?).await?;
                 self.reply().bulk_or_nil(seen.map(|seen| seen.encoding.as_bytes()));
+                Ok(())
+            }
+            CommandId::ObjectFreq | CommandId::ObjectIdletime => {
+                // Nil where there is no value, as in Redis; a number would be made up.
+                if self.look(node, arg(request, 2)?).await?.is_some() {
+                    return Err(Failure::Text(NOT_TRACKED));
+                }
+                self.reply().nil();
                 Ok(())
             }
             CommandId::MemoryUsage => {

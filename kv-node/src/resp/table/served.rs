@@ -231,6 +231,14 @@ served! {
         [READONLY] [KEYSPACE READ SLOW]
         ["nondeterministic_output"]
         "The form in which Redis would keep the value";
+    ObjectFreq "object|freq" 3 Natural (2, 2, 1) Metadata Generic "4.0.0"
+        [READONLY] [KEYSPACE READ SLOW]
+        ["nondeterministic_output"]
+        "Refused: accesses are not counted";
+    ObjectIdletime "object|idletime" 3 Natural (2, 2, 1) Metadata Generic "2.2.3"
+        [READONLY] [KEYSPACE READ SLOW]
+        ["nondeterministic_output"]
+        "Refused: accesses are not timed";
     Expire "expire" -3 Natural (1, 1, 1) Update Generic "1.0.0"
         [WRITE FAST] [KEYSPACE WRITE FAST] []
         "Expires in seconds; NX, XX, GT and LT need rmw";

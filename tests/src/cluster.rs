@@ -1,0 +1,222 @@
+//! A cluster of real processes on loopback ports, that are killed for real.
+//!
+//! Every node has a directory of its own under the system's scratch directory, logs to a file
+//! there, and goes with the `Cluster`, also when a test fails. Ports are asked of the system; in
+//! the moment between the asking and the node's start another process may take one, and then the
+//! start fails and says so.
+
+mod client;
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use client::{Client, shows};
+
+/// How long a node may take to serve.
+const READY_MS_MAX: u64 = 30_000;
+/// So much of a log is shown when a test fails.
+const LOG_BYTES_SHOWN: usize = 2_000;
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// The program that runs a node.
+    pub binary: PathBuf,
+    /// For each node how far its wall clock is off, in milliseconds.
+    pub skews_ms: Vec<i64>,
+    /// Further settings, `section.key=value`.
+    pub settings: Vec<String>,
+}
+
+/// Nodes that run until they are killed.
+#[derive(Debug)]
+pub struct Cluster {
+    config: ClusterConfig,
+    dir: PathBuf,
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug)]
+struct Node {
+    resp: u16,
+    rpc: u16,
+    http: u16,
+    process: Option<Child>,
+}
+
+impl Cluster {
+    /// Starts the nodes and waits until each serves and hears from all others.
+    ///
+    /// # Errors
+    /// A process can't be started, or they don't serve in time.
+    pub fn begin(config: ClusterConfig) -> io::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("kv-tests-{}-{count}", std::process::id()));
+        fs::create_dir_all(&dir)?;
+        let ports = free_ports(3 * config.skews_ms.len())?;
+        let nodes = ports
+            .chunks_exact(3)
+            .filter_map(|ports| match *ports {
+                [resp, rpc, http] => Some(Node { resp, rpc, http, process: None }),
+                _ => None,
+            })
+            .collect();
+        let mut cluster = Self { config, dir, nodes };
+        for place in 0..cluster.nodes.len() {
+            cluster.start(place)?;
+        }
+        cluster.ready()?;
+        Ok(cluster)
+    }
+
+    /// How many nodes there are, running or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The ports on which Redis clients are served, by node.
+    #[must_use]
+    pub fn ports(&self) -> Vec<u16> {
+        self.nodes.iter().map(|node| node.resp).collect()
+    }
+
+    /// Starts a node on what its directory holds.
+    ///
+    /// # Errors
+    /// The process can't be started.
+    pub fn start(&mut self, place: usize) -> io::Result<()> {
+        let seeds: Vec<String> =
+            self.nodes.iter().map(|node| format!("\"127.0.0.1:{}\"", node.rpc)).collect();
+        let nodes = self.nodes.len();
+        let Some(node) = self.nodes.get_mut(place) else { return Ok(()) };
+        let log = File::options().create(true).append(true).open(log_of(&self.dir, place))?;
+        let mut command = Command::new(&self.config.binary);
+        command.arg("--data-dir").arg(self.dir.join(format!("n{place}")));
+        let mut set = |setting: String| {
+            command.arg("--set").arg(setting);
+        };
+        set(format!("listen.resp=127.0.0.1:{}", node.resp));
+        set(format!("listen.rpc=127.0.0.1:{}", node.rpc));
+        set(format!("listen.http=127.0.0.1:{}", node.http));
+        set(format!("cluster.bootstrap_expect={nodes}"));
+        set(format!("cluster.seeds=[{}]", seeds.join(",")));
+        set("cluster.partitions=64".into());
+        self.config.settings.iter().for_each(|setting| set(setting.clone()));
+        let skew_ms = self.config.skews_ms.get(place).copied().unwrap_or(0);
+        // Settings come from variables too, and those of the tests' own environment are not meant.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("KV_") {
+                command.env_remove(name);
+            }
+        }
+        command.env("CLOCK_SKEW_MS", skew_ms.to_string());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        node.process = Some(command.spawn()?);
+        Ok(())
+    }
+
+    /// Kills these nodes with -9, one right after the other, and waits until they are gone.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn kill(&mut self, places: &[usize]) -> io::Result<()> {
+        let mut killed = Vec::new();
+        for place in places {
+            let Some(node) = self.nodes.get_mut(*place) else { continue };
+            if let Some(mut process) = node.process.take() {
+                process.kill()?;
+                killed.push(process);
+            }
+        }
+        for mut process in killed {
+            process.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every node serves reads of all copies, which proves that each hears the others.
+    ///
+    /// # Errors
+    /// They don't in half a minute, or one has ended.
+    pub fn ready(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + Duration::from_millis(READY_MS_MAX);
+        for place in 0..self.nodes.len() {
+            while let Some(node) = self.nodes.get_mut(place) {
+                if let Some(process) = &mut node.process
+                    && let Some(status) = process.try_wait()?
+                {
+                    return Err(io::Error::other(format!("node {place} ended: {status}")));
+                }
+                if serves(node.resp) {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    return Err(io::Error::other(format!("node {place} does not serve")));
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of each node's log.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let mut all = String::new();
+        for place in 0..self.nodes.len() {
+            let log = fs::read(log_of(&self.dir, place)).unwrap_or_default();
+            let end = log.get(log.len().saturating_sub(LOG_BYTES_SHOWN)..).unwrap_or_default();
+            all.push_str("--- ");
+            all.push_str(&String::from_utf8_lossy(end));
+        }
+        all
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        let killed = self.kill(&all);
+        if thread::panicking() {
+            let _unwritable = writeln!(io::stderr(), "{killed:?}\n{}", self.logs());
+        }
+        // What stays behind is in the scratch directory.
+        let _left = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn log_of(dir: &Path, place: usize) -> PathBuf {
+    dir.join(format!("n{place}.log"))
+}
+
+fn serves(port: u16) -> bool {
+    let Ok(mut connection) = client::connect(port) else { return false };
+    redis::cmd("KV.GET")
+        .arg("ready")
+        .arg("R")
+        .arg("ALL")
+        .query::<redis::Value>(&mut connection)
+        .is_ok()
+}
+
+/// Ports that nobody listens on, all different.
+fn free_ports(count: usize) -> io::Result<Vec<u16>> {
+    let held: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+        .collect::<io::Result<_>>()?;
+    held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}

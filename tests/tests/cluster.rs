@@ -1,0 +1,200 @@
+//! Real processes, killed with -9 under load: nothing that was acknowledged may be missing.
+//!
+//! `KV_TEST_LONG=1` runs ten rounds of killing everything instead of two.
+
+#![expect(clippy::print_stdout, reason = "figures, for whoever runs it with --nocapture")]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kv_tests::cluster::{Client, Cluster, ClusterConfig, shows};
+use kv_tests::sim::checkers::check_all;
+use kv_tests::sim::history::{Action, History};
+use kv_tests::sim::run::AUDITOR;
+use parking_lot::Mutex;
+
+/// The design's bound on a pause is 300 ms; a shared machine stalls a process for longer.
+const PAUSE_MS_MAX: u128 = 1_000;
+const BATCH: usize = 100;
+
+fn cluster() -> Cluster {
+    let config = ClusterConfig {
+        binary: PathBuf::from(env!("CARGO_BIN_EXE_kv-test-node")),
+        skews_ms: vec![0, 3_000, -2_500],
+        settings: vec!["log.level=warn".into()],
+    };
+    Cluster::begin(config).expect("three nodes serve")
+}
+
+/// Ends the clients also when the test fails meanwhile.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn distinct(keys: &Mutex<History>) -> Vec<String> {
+    let keys: BTreeSet<String> = keys.lock().ops().iter().map(|op| op.key.clone()).collect();
+    keys.into_iter().collect()
+}
+
+/// Reads every key that anybody touched, through all nodes in turn, at R=2.
+fn audit(cluster: &Cluster, history: &Mutex<History>) {
+    let mut auditor = Client::new(AUDITOR, cluster.ports(), history);
+    for (turn, keys) in distinct(history).chunks(BATCH).enumerate() {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        auditor.get_all(turn % cluster.len(), &keys);
+    }
+    assert!(auditor.errors.is_empty(), "{:?}\n{}", auditor.errors, cluster.logs());
+}
+
+fn sound(history: &Mutex<History>, cluster: &Cluster) {
+    let violations = check_all(history.lock().ops());
+    let shown = violations.get(..violations.len().min(20)).unwrap_or_default();
+    assert!(violations.is_empty(), "{} found: {shown:?}\n{}", violations.len(), cluster.logs());
+}
+
+/// Writes distinct keys through one node until told to stop, or until the node is gone if it may
+/// go. The slowest answer and what went wrong.
+fn write_distinct(
+    id: usize,
+    node: usize,
+    ports: &[u16],
+    history: &Mutex<History>,
+    stop: &AtomicBool,
+) -> (Duration, Vec<String>) {
+    let mut client = Client::new(id, ports.to_vec(), history);
+    let mut n = 0;
+    while !stop.load(Ordering::Relaxed) && client.errors.is_empty() {
+        let key = format!("d:{id}:{n}");
+        client.set(node, &key, &format!("value of {key}"));
+        n += 1;
+    }
+    (client.slowest, client.errors)
+}
+
+/// SETs to one key one after the other and reads it, each through another node.
+fn write_in_order(ports: &[u16], history: &Mutex<History>, stop: &AtomicBool) {
+    let mut client = Client::new(90, ports.to_vec(), history);
+    for n in 0_usize.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        client.set(n * 7 % 5 % ports.len(), "s:ordered", &format!("{n}"));
+        client.get(n * 5 % 7 % ports.len(), "s:ordered");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn one_node_killed_loses_nothing_and_nobody_else_notices() {
+    let mut cluster = cluster();
+    let ports = cluster.ports();
+    let history = Mutex::new(History::default());
+    let stop = AtomicBool::new(false);
+    let (down_from, down_to, pauses) = thread::scope(|scope| {
+        let (ports, history, stop) = (&ports, &history, &stop);
+        let _stops = StopAtEnd(stop);
+        let others: Vec<_> = [0, 1, 0, 1]
+            .into_iter()
+            .enumerate()
+            .map(|(id, node)| scope.spawn(move || write_distinct(id, node, ports, history, stop)))
+            .collect();
+        // Its client sees it go; what it was told before that must hold all the same.
+        scope.spawn(move || write_distinct(10, 2, ports, history, stop));
+        scope.spawn(move || write_in_order(ports, history, stop));
+        thread::sleep(Duration::from_millis(1_500));
+        cluster.kill(&[2]).expect("it ran");
+        let down_from = history.lock().ops().len();
+        thread::sleep(Duration::from_millis(2_500));
+        let down_to = history.lock().ops().len();
+        cluster.start(2).expect("it starts again");
+        cluster.ready().expect("it serves again");
+        thread::sleep(Duration::from_secs(1));
+        stop.store(true, Ordering::Relaxed);
+        let pauses: Vec<_> =
+            others.into_iter().map(|other| other.join().expect("a client ends")).collect();
+        (down_from, down_to, pauses)
+    });
+    for (slowest, errors) in &pauses {
+        println!("a client of the other nodes waited {slowest:?} at most, errors: {errors:?}");
+        assert!(errors.is_empty(), "{errors:?}\n{}", cluster.logs());
+        assert!(slowest.as_millis() <= PAUSE_MS_MAX, "{slowest:?}");
+    }
+    mended(&cluster, &history, down_from..down_to);
+    audit(&cluster, &history);
+    println!("{} operations", history.lock().ops().len());
+    sound(&history, &cluster);
+}
+
+/// What the killed node missed is on it once it was read through it.
+fn mended(cluster: &Cluster, history: &Mutex<History>, missed: std::ops::Range<usize>) {
+    let pairs: Vec<(String, String)> = history
+        .lock()
+        .ops()
+        .get(missed)
+        .unwrap_or_default()
+        .iter()
+        .filter(|op| op.is_acknowledged() && op.key.starts_with("d:"))
+        .filter_map(|op| match &op.action {
+            Action::Set(value) => Some((op.key.clone(), value.clone())),
+            _ => None,
+        })
+        .take(200)
+        .collect();
+    assert!(pairs.len() == 200, "only {} writes while it was down", pairs.len());
+    let mut client = Client::new(AUDITOR, cluster.ports(), history);
+    let mut has = |key: &str, value: &str| {
+        let mut command = redis::cmd("KV.GET");
+        let answer: redis::Value =
+            client.ask(2, command.arg(key).arg("R").arg(1)).expect("it serves");
+        shows(&answer, value.as_bytes())
+    };
+    let before = pairs.iter().filter(|(key, value)| has(key, value)).count();
+    let mut reader = Client::new(AUDITOR, cluster.ports(), history);
+    for (key, value) in &pairs {
+        assert_eq!(reader.get(2, key).as_ref(), Some(value));
+    }
+    let after = pairs.iter().filter(|(key, value)| has(key, value)).count();
+    let all = pairs.len();
+    println!("of {all} pairs that it missed it had {before} before they were read, {after} after");
+    assert_eq!(after, all, "a read through the node mends what it shows");
+}
+
+#[test]
+fn all_nodes_killed_at_once_lose_nothing() {
+    let long = std::env::var_os("KV_TEST_LONG").is_some();
+    let mut cluster = cluster();
+    let ports = cluster.ports();
+    let history = Mutex::new(History::default());
+    for round in 0..if long { 10 } else { 2 } {
+        let stop = AtomicBool::new(false);
+        let began = history.lock().ops().len();
+        thread::scope(|scope| {
+            let _stops = StopAtEnd(&stop);
+            for client in 0..6 {
+                let (ports, history, stop) = (&ports, &history, &stop);
+                let id = round * 10 + client;
+                scope.spawn(move || write_distinct(id, client % 3, ports, history, stop));
+            }
+            thread::sleep(Duration::from_secs(1));
+            cluster.kill(&[0, 1, 2]).expect("they ran");
+            stop.store(true, Ordering::Relaxed);
+        });
+        let restarted = Instant::now();
+        for node in 0..cluster.len() {
+            cluster.start(node).expect("it starts again");
+        }
+        cluster.ready().expect("they serve again");
+        let written = history.lock().ops().len() - began;
+        println!("round {round}: {written} writes, back after {:?}", restarted.elapsed());
+        assert!(written > 100, "no load: {written}");
+        audit(&cluster, &history);
+    }
+    sound(&history, &cluster);
+}
