@@ -164,12 +164,10 @@ fn a_member_that_is_doubted_twice_is_asked_about_once() {
     let asked: Vec<u64> = outputs(&mut machine)
         .iter()
         .filter_map(|output| match output {
-            Output::Transmit { bytes, .. } => {
-                match Packet::<u64>::parse(bytes).unwrap().message {
-                    Message::PingReq { seq, .. } => Some(seq),
-                    _ => None,
-                }
-            }
+            Output::Transmit { bytes, .. } => match Packet::<u64>::parse(bytes).unwrap().message {
+                Message::PingReq { seq, .. } => Some(seq),
+                _ => None,
+            },
             Output::Event(_) => None,
         })
         .collect();
