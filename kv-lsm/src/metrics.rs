@@ -48,9 +48,9 @@ pub struct Stats {
     pub waiting: usize,
     /// Why writes have stopped, if they have.
     pub poisoned: Option<String>,
-    /// Why the last compaction failed, if it did. After damage in a table compaction stops until the
-    /// directory is opened anew; reads of the damaged part fail, everything else goes on until level
-    /// 0 is full. After a read error it is tried again after the next flush.
+    /// Why the last compaction failed, if it did. After damage in a table compaction stops until
+    /// the directory is opened anew; reads of the damaged part fail, everything else goes on until
+    /// level 0 is full. After a read error it is tried again after the next flush.
     pub compaction_stopped: Option<String>,
 }
 

@@ -1,7 +1,7 @@
 //! What a reader sees: memtables and tables at one moment, never changed, only replaced.
 //!
-//! Invariant: of two versions of a key, the newer is found first: in the active memtable, the sealed
-//! ones from the newest, then the tables.
+//! Invariant: of two versions of a key, the newer is found first: in the active memtable, the
+//! sealed ones from the newest, then the tables.
 
 use std::ops::Bound;
 use std::sync::Arc;

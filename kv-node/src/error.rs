@@ -38,7 +38,8 @@ pub enum RequestError {
     },
     /// A queue is full: nothing was written. Retry with back-off.
     Busy(String),
-    /// The command promises something that the keyspace's `rmw` setting refuses; nothing was written.
+    /// The command promises something that the keyspace's `rmw` setting refuses; nothing was
+    /// written.
     NeedsRmw(String),
     /// The key has as many siblings as are allowed: nothing was written. Read and resolve them.
     TooManySiblings {
@@ -64,7 +65,8 @@ pub enum RequestError {
     Full(String),
     /// The storage failed; nothing is known.
     Storage(String),
-    /// This node's clock is too far from its peers' to mint, and nobody else could; nothing was written.
+    /// This node's clock is too far from its peers' to mint, and nobody else could; nothing was
+    /// written.
     ClockSkew,
     /// The node is stopping; nothing was written.
     Stopping,
@@ -86,7 +88,8 @@ impl std::fmt::Display for RequestError {
             Self::Indeterminate { reached, wanted, silent } => {
                 write!(
                     f,
-                    "INDETERMINATE {reached} of W={wanted} copies are durable, the write may be stored; no answer from: "
+                    "INDETERMINATE {reached} of W={wanted} copies are durable, \
+                     the write may be stored; no answer from: "
                 )?;
                 names(f, silent)
             }
@@ -97,15 +100,18 @@ impl std::fmt::Display for RequestError {
             Self::Busy(what) => write!(f, "BUSY {what}; nothing was written, retry with back-off"),
             Self::NeedsRmw(what) => write!(
                 f,
-                "ERR '{what}' needs one decision maker: set rmw=best-effort or use a linear keyspace"
+                "ERR '{what}' needs one decision maker: \
+                 set rmw=best-effort or use a linear keyspace"
             ),
             Self::TooManySiblings { siblings } => write!(
                 f,
-                "ERR the key has {siblings} siblings, the most allowed: read them with KV.GET and put with its context"
+                "ERR the key has {siblings} siblings, the most allowed: \
+                 read them with KV.GET and put with its context"
             ),
             Self::BadContext => write!(
                 f,
-                "ERR the context is not one of this key in this cluster: use what KV.GET or KV.PUT answered"
+                "ERR the context is not one of this key in this cluster: \
+                 use what KV.GET or KV.PUT answered"
             ),
             Self::WrongValue(what) => write!(f, "ERR {what}"),
             Self::TooLarge { bytes, bytes_max } => {
@@ -117,7 +123,8 @@ impl std::fmt::Display for RequestError {
             Self::Storage(what) => write!(f, "ERR {what}"),
             Self::ClockSkew => write!(
                 f,
-                "ERR this node's clock is too far from its peers' and no other replica could take the write; nothing was written"
+                "ERR this node's clock is too far from its peers' and no other replica \
+                 could take the write; nothing was written"
             ),
             Self::Stopping => write!(f, "ERR the node is stopping; nothing was written"),
         }

@@ -14,7 +14,8 @@ macro_rules! figures {
         }
 
         impl Figures {
-            /// Every counter with its name, without the `kv_` that the outside adds, and its meaning.
+            /// Every counter with its name, without the `kv_` that the outside adds, and its
+            /// meaning.
             pub fn each(&self, mut visit: impl FnMut(&'static str, &'static str, u64)) {
                 $(visit(stringify!($name), concat!($($doc),+), self.$name.value());)+
             }

@@ -68,7 +68,8 @@ pub enum Mutation {
         /// A sealed context.
         context: Bytes,
     },
-    /// EXPIRE and its kin, PERSIST (`expires_at_ms: None`): changes the registers that R replicas show.
+    /// EXPIRE and its kin, PERSIST (`expires_at_ms: None`): changes the registers that R replicas
+    /// show.
     Expire {
         /// Milliseconds since 1970; `None` persists.
         expires_at_ms: Option<u64>,

@@ -5,10 +5,11 @@
 //! ```
 //!
 //! Targets are set from below: the last level may be as large as it is, each level above a
-//! `level_fanout`-th of the next, and the first whose target is within `level1_bytes` is the *base*,
-//! to which level 0 is merged; levels above the base are empty. So most of the data is always in
-//! the last level, little space is taken by what is overwritten, and a small store has one level
-//! and is written twice in all. (Dong et al., "Optimizing Space Amplification in RocksDB", 2017.)
+//! `level_fanout`-th of the next, and the first whose target is within `level1_bytes` is the
+//! *base*, to which level 0 is merged; levels above the base are empty. So most of the data is
+//! always in the last level, little space is taken by what is overwritten, and a small store has
+//! one level and is written twice in all. (Dong et al., "Optimizing Space Amplification in
+//! RocksDB", 2017.)
 //!
 //! The level that is most over its target comes first. Of level 0 all tables go together; of the
 //! others the one after the last compacted key, round and round, so that every range gets its turn.

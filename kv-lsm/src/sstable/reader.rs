@@ -2,8 +2,8 @@
 //!
 //! Index and filter are pinned when the table is opened. A read asks in order of cost: is the key
 //! in the table's range, does the filter let it pass, which block would hold it, is that block
-//! cached; only then the disk. [`Table::get_resident_hashed`] stops before the disk, so that it can run
-//! on a thread that must not wait.
+//! cached; only then the disk. [`Table::get_resident_hashed`] stops before the disk, so that it can
+//! run on a thread that must not wait.
 //!
 //! Invariant: every byte that reaches an answer was under a checksum that was verified; a table
 //! that is not, byte for byte, what its builder wrote gives an error with file and offset.

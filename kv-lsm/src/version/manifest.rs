@@ -17,8 +17,9 @@
 //! follows each sync and reaches the disk with whatever the system writes next. (Pebble's and
 //! surrealkv's logs know their synced offset likewise.)
 //!
-//! When the file passes its bound, and at every open, one edit with all tables goes to a new file, which is synced and
-//! then renamed over the old one; there is never a moment without a complete manifest.
+//! When the file passes its bound, and at every open, one edit with all tables goes to a new file,
+//! which is synced and then renamed over the old one; there is never a moment without a complete
+//! manifest.
 //!
 //! Invariant: after a failed write or sync nothing more is written (what reached the disk is not
 //! known): the manifest is poisoned until the directory is opened anew.

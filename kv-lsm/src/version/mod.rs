@@ -5,9 +5,9 @@
 //! level 1+  tables sorted by key, no two with a key in common
 //! ```
 //!
-//! A version is immutable. Every change is an [`Edit`] that the [`Manifest`] makes durable before the
-//! version that follows from it is shown to readers; a reader keeps its version, and with it its
-//! tables, for as long as it reads (LevelDB's VersionSet).
+//! A version is immutable. Every change is an [`Edit`] that the [`Manifest`] makes durable before
+//! the version that follows from it is shown to readers; a reader keeps its version, and with it
+//! its tables, for as long as it reads (LevelDB's VersionSet).
 //!
 //! Invariant: of two versions of one key, the newer is never in a deeper level, nor behind in level
 //! 0. So a read asks from the top and the first answer is the right one. And all versions of a key

@@ -9,8 +9,8 @@
 //! sequence before it. Overwriting a file whose blocks are already written is two to three times
 //! cheaper to sync than growing one; hence the zeros and the reuse.
 //!
-//! Invariant: a file that contains frames of log number N is named for N, or the manifest knows that
-//! ids up to N are used up (log numbers and table ids come from one counter, which every edit
+//! Invariant: a file that contains frames of log number N is named for N, or the manifest knows
+//! that ids up to N are used up (log numbers and table ids come from one counter, which every edit
 //! carries). So a new number was never used before, and a stale frame never looks like a new one.
 
 use std::ffi::OsStr;
@@ -72,8 +72,8 @@ struct State {
 }
 
 impl Segments {
-    /// Reads the directory. Leftovers of an interrupted preparation are removed, and `ids` is raised
-    /// above the numbers of the live segments.
+    /// Reads the directory. Leftovers of an interrupted preparation are removed, and `ids` is
+    /// raised above the numbers of the live segments.
     pub(crate) fn open(
         fs: Arc<dyn Fs>,
         dir: PathBuf,

@@ -1,4 +1,5 @@
-//! Small facts that a directory must never forget: its id, tenure, lease, promises, record, layouts.
+//! Small facts that a directory must never forget: its id, tenure, lease, promises, record,
+//! layouts.
 //!
 //! Each is a file of its own, replaced by writing a new one beside it, syncing it, renaming it over
 //! the old and syncing the directory; a power cut leaves the old or the new, never a mixture. A

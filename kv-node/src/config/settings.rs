@@ -18,7 +18,11 @@ pub(super) struct Key {
 
 macro_rules! section {
     ($(#[doc = $about:literal])+ $name:ident {
-        $($(#[doc = $doc:literal])+ $(#[serde($($serde:tt)*)])? $field:ident: $kind:ty = $default:expr,)+
+        $(
+            $(#[doc = $doc:literal])+
+            $(#[serde($($serde:tt)*)])?
+            $field:ident: $kind:ty = $default:expr,
+        )+
     }) => {
         $(#[doc = $about])+
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,7 +129,8 @@ pub(super) const SECTIONS: &[(&str, &[Key])] = &[
 ];
 
 section! {
-    /// Where the node listens. Loopback unless it is started with `--insecure`: there is no TLS yet.
+    /// Where the node listens. Loopback unless it is started with `--insecure`: there is no TLS
+    /// yet.
     ListenConfig {
         /// Redis clients, as `ip:port`. Empty: none.
         resp: String = "127.0.0.1:7001".into(),
@@ -253,7 +258,8 @@ section! {
 section! {
     /// Answers that some clients insist on.
     CompatConfig {
-        /// CONFIG SET of what can't be changed: `strict` refuses, `accept` says OK and does nothing.
+        /// CONFIG SET of what can't be changed: `strict` refuses, `accept` says OK and does
+        /// nothing.
         config_set: ConfigSet = ConfigSet::Strict,
     }
 }

@@ -38,7 +38,8 @@ fn from(set: &[&str], variables: &[(&str, &str)]) -> Result<Config, ConfigError>
 fn later_sources_beat_earlier_ones() {
     let file = Scratch::new(
         "precedence.toml",
-        "threads = 2\n[listen]\nresp = \"127.0.0.1:1\"\nrpc = \"127.0.0.1:2\"\nhttp = \"127.0.0.1:3\"\n",
+        "threads = 2\n[listen]\nresp = \"127.0.0.1:1\"\n\
+         rpc = \"127.0.0.1:2\"\nhttp = \"127.0.0.1:3\"\n",
     );
     let flags = Flags { config: Some(file.0.clone()), ..flags(&["listen.http=127.0.0.1:33"]) };
     let variables = [("KV_LISTEN_RPC", "127.0.0.1:22"), ("KV_LISTEN_HTTP", "127.0.0.1:32")];

@@ -383,7 +383,7 @@ impl Inner {
             && others > 1
         {
             tracing::warn!(
-                "the in-memory engine forgot everything at the restart: filling it from the other replicas"
+                "the engine forgot everything at the restart: it is filled from the others"
             );
             serving.replica.set_complete(false);
         }

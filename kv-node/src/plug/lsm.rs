@@ -80,7 +80,8 @@ impl LsmEngine {
     /// Opens `dir` and recovers what its log holds. Blocks on the disk.
     ///
     /// # Errors
-    /// As [`Engine::open`]: locked, damaged, unreadable, or a configuration that contradicts itself.
+    /// As [`Engine::open`]: locked, damaged, unreadable, or a configuration that contradicts
+    /// itself.
     pub fn open(
         fs: Arc<dyn Fs>,
         dir: &Path,

@@ -160,7 +160,8 @@ async fn closing_ends_calls(near: &impl Transport, far: &impl Transport) {
     let failure = slow.expect_err("the peer is gone");
     assert!(!failure.without_effect(), "the peer may have acted: {failure}");
     assert!(started.elapsed() < Duration::from_secs(1), "a stopped peer ends its calls");
-    // A call may still go out on the connection that is ending, and is unknown then; soon none does.
+    // A call may still go out on the connection that is ending, and is unknown then; soon none
+    // does.
     let mut failures = Vec::new();
     for _ in 0..20 {
         let failure = near.call(&to, request(1_000, vec![PeerOp::Count])).await;

@@ -1,7 +1,8 @@
 //! The node as a process: flags in, exit code out.
 //!
 //! ```text
-//! settings -> logs -> ports of clients and HTTP -> engine -> node -> front doors -> a signal -> stop
+//! settings -> logs -> ports of clients and HTTP -> engine -> node
+//!   -> front doors -> a signal -> stop
 //! ```
 //! Ports that only this process needs are taken first, so that a second start on the same machine
 //! ends before it touches data. What is started in order is stopped in the opposite one; a second
