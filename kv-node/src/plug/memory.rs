@@ -134,12 +134,12 @@ impl MemoryEngine {
         let Some(table) = group.get_mut(place.table) else { return };
         if let Some(held) = table.find_mut(place.hash, |held| held.is(place.hash, key)) {
             let before = held.bytes.len() as u64;
-            held.replace(value, packed);
+            held.replace(value, packed.as_deref());
             let after = held.bytes.len() as u64;
             self.used_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
             return;
         }
-        let held = Held::new(place.hash, key, value, packed);
+        let held = Held::new(place.hash, key, value, packed.as_deref());
         self.used_bytes.fetch_add(held.cost(), Ordering::Relaxed);
         self.rows.fetch_add(1, Ordering::Relaxed);
         table.insert_unique(place.hash, held, |held| held.hash);
@@ -234,7 +234,7 @@ fn show(
 }
 
 impl Held {
-    fn new(hash: u64, key: &[u8], value: &[u8], packed: Option<Vec<u8>>) -> Self {
+    fn new(hash: u64, key: &[u8], value: &[u8], packed: Option<&[u8]>) -> Self {
         let mut bytes = Vec::with_capacity(key.len() + value.len());
         bytes.extend_from_slice(key);
         let key_bytes = u32::try_from(key.len()).unwrap_or(u32::MAX);
@@ -263,12 +263,12 @@ impl Held {
     }
 
     /// Takes a new value, into the same allocation where it fits without much waste.
-    fn replace(&mut self, value: &[u8], packed: Option<Vec<u8>>) {
+    fn replace(&mut self, value: &[u8], packed: Option<&[u8]>) {
         self.plain_bytes = match packed {
             Some(_) => u32::try_from(value.len()).unwrap_or(u32::MAX),
             None => 0,
         };
-        let stored = packed.as_deref().unwrap_or(value);
+        let stored = packed.unwrap_or(value);
         self.bytes.truncate(self.key_bytes as usize);
         self.bytes.extend_from_slice(stored);
         if self.bytes.capacity() > self.bytes.len().saturating_mul(2).saturating_add(64) {
