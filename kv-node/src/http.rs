@@ -233,6 +233,7 @@ fn transport_figures(page: &Page, transport: &TarpcTransport) {
         ("rpc_refused_full", "Connections over a bound.", &figures.refused_full),
         ("rpc_dialled", "Connections made to peers.", &figures.dialled),
         ("rpc_dial_failed", "Attempts to connect to peers that failed.", &figures.dial_failed),
+        ("rpc_dial_refused", "Those that failed in the handshake.", &figures.dial_refused),
     ] {
         page.counter(name, about, figure.load(Relaxed));
     }

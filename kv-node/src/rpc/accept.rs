@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::codec::{Ops, fitting};
 use super::service::PeerService;
-use super::transport::{Door, Shared};
+use super::transport::{Door, Shared, worth_a_line};
 use crate::plug::transport::PeerHandler;
 use crate::wire::{Envelope, PeerOp, PeerReply, PeerRequest};
 
@@ -95,9 +95,11 @@ async fn greet(
         Err(_) => HandshakeError::Io(std::io::ErrorKind::TimedOut.into()),
     };
     if matches!(refused, HandshakeError::Secret) {
-        figures.refused_secret.fetch_add(1, Ordering::Relaxed);
-        let from = stream.peer_addr().ok();
-        tracing::warn!(?from, "refused a connection that does not know the cluster secret");
+        if worth_a_line(&figures.refused_secret) {
+            let from = stream.peer_addr().ok();
+            let refusals = figures.refused_secret.load(Ordering::Relaxed);
+            tracing::warn!(?from, refusals, "refused: another cluster secret");
+        }
     } else {
         figures.refused_other.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(%refused, "refused a connection");

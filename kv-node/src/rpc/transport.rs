@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use kv_client::codec::{FRAME_BYTES_MAX_DEFAULT, framed};
-use kv_client::dial::{DialOptions, dial};
+use kv_client::dial::{DialError, DialOptions, dial};
 use kv_client::service::ServeLimits;
 use kv_client::{Role, Secret};
 use parking_lot::Mutex;
@@ -97,6 +97,14 @@ pub struct TransportFigures {
     pub dialled: AtomicU64,
     /// Attempts to connect to peers that failed.
     pub dial_failed: AtomicU64,
+    /// Those of them that were connected, but not by the handshake: another secret or version.
+    pub dial_refused: AtomicU64,
+}
+
+/// Counts a refusal and says whether it is to be logged: the first, second, fourth, eighth... Who is
+/// refused tries again for ever, several times a second.
+pub(super) fn worth_a_line(refusals: &AtomicU64) -> bool {
+    refusals.fetch_add(1, Ordering::Relaxed).saturating_add(1).is_power_of_two()
 }
 
 /// The production transport.
@@ -192,6 +200,12 @@ impl TarpcTransport {
         };
         let stream = dial(to, &options).await.map_err(|error| {
             figures.dial_failed.fetch_add(1, Ordering::Relaxed);
+            if let DialError::Handshake(why) = &error
+                && worth_a_line(&figures.dial_refused)
+            {
+                let refusals = figures.dial_refused.load(Ordering::Relaxed);
+                tracing::warn!(?to, %why, refusals, "refused by a peer");
+            }
             error.to_string()
         })?;
         figures.dialled.fetch_add(1, Ordering::Relaxed);

@@ -61,6 +61,7 @@ async fn a_wrong_secret_is_refused_and_counted() {
     assert_eq!(count(&far.figures().refused_secret), 1);
     assert_eq!(count(&far.figures().accepted), 0);
     assert_eq!(count(&near.figures().dial_failed), 1);
+    assert_eq!(count(&near.figures().dial_refused), 1);
     let friend = TarpcTransport::new(config("right"));
     assert!(friend.call(&to, request()).await.is_ok());
     assert_eq!(count(&far.figures().accepted), 1);
