@@ -164,18 +164,18 @@ impl Page {
     }
 
     fn gauge(&self, name: &str, about: &'static str, value: u64) {
-        self.gauge_of(self.key(name), about, value);
+        self.gauge_of(&self.key(name), about, value);
     }
 
     /// A gauge of the way to one peer.
     fn peer_gauge(&self, name: &str, peer: NodeId, about: &'static str, value: u64) {
         let peer = vec![Label::new("peer", peer.to_string())];
-        self.gauge_of(self.key(name).with_extra_labels(peer), about, value);
+        self.gauge_of(&self.key(name).with_extra_labels(peer), about, value);
     }
 
-    fn gauge_of(&self, key: Key, about: &'static str, value: u64) {
+    fn gauge_of(&self, key: &Key, about: &'static str, value: u64) {
         self.recorder.describe_gauge(key.name_shared(), None, about.into());
-        self.recorder.register_gauge(&key, &ABOUT).set(value as f64);
+        self.recorder.register_gauge(key, &ABOUT).set(value as f64);
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::TypedValueParser as _;
 use clap::{Args, Parser, Subcommand};
 use kv_client::wire::Level;
 use kv_client::{Admin, Client, Config, Secret};
@@ -67,7 +68,13 @@ pub(crate) struct Connect {
     )]
     pub(crate) addresses: Vec<String>,
     /// A file that holds the cluster's secret; white space at its end is not part of it.
-    #[arg(long, global = true, env = "KV_SECRET_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "KV_SECRET_FILE",
+        value_name = "FILE",
+        value_parser = clap::builder::OsStringValueParser::new().map(PathBuf::from)
+    )]
     secret_file: Option<PathBuf>,
     /// Milliseconds to wait for an answer.
     #[arg(long, global = true, value_name = "MS", default_value_t = 2_000)]
@@ -77,12 +84,13 @@ pub(crate) struct Connect {
 impl Connect {
     fn config(&self) -> Result<Config, Error> {
         let secret = match &self.secret_file {
-            Some(path) => {
+            Some(path) if !path.as_os_str().is_empty() => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| Error::Input(format!("{}: {error}", path.display())))?;
                 Secret::new(text.trim_end())
             }
-            None => Secret::default(),
+            // Also a variable that is there and empty.
+            _ => Secret::default(),
         };
         let dial_ms_max = Config::default().dial_ms_max.min(self.deadline_ms);
         Ok(Config { secret, deadline_ms: self.deadline_ms, dial_ms_max, ..Config::default() })

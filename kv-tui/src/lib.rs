@@ -15,7 +15,8 @@
 //! use kv_tui::model::{Health, Snapshot};
 //!
 //! let node = |id, state| NodeInfo { node: NodeId(id), state, ..NodeInfo::default() };
-//! let nodes = vec![node(1, NodeState::Alive), node(2, NodeState::Alive), node(3, NodeState::Down)];
+//! let states = [NodeState::Alive, NodeState::Alive, NodeState::Down];
+//! let nodes: Vec<_> = (1..).zip(states).map(|(id, state)| node(id, state)).collect();
 //! let members = nodes.iter().map(|node| node.node).collect();
 //! let ring = RingView { copies: 3, nodes: members, owners: vec![0, 1, 2], ..RingView::default() };
 //! let status = NodeStatus { ready: true, ..NodeStatus::default() };

@@ -35,15 +35,14 @@ impl PeerHandler for Handler {
         let node = &self.0;
         node.figures.peer_calls.one();
         node.figures.peer_ops.add(request.ops.len() as u64);
-        let outs = match node.judge(&request) {
-            Some(refusal) => Err(refusal),
-            None => {
-                if let Some(peers) = node.peers.get() {
-                    // A peer that calls can be called: no reason to wait out a back-off.
-                    peers.heard_from(request.envelope.node);
-                }
-                Ok(node.answer(request.envelope.node, request.ops).await)
+        let outs = if let Some(refusal) = node.judge(&request) {
+            Err(refusal)
+        } else {
+            if let Some(peers) = node.peers.get() {
+                // A peer that calls can be called: no reason to wait out a back-off.
+                peers.heard_from(request.envelope.node);
             }
+            Ok(node.answer(request.envelope.node, request.ops).await)
         };
         PeerReply { envelope: node.envelope(request.envelope.budget_ms), outs }
     }

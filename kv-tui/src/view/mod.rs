@@ -40,11 +40,13 @@ pub fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     let empty = Snapshot::default();
     let snapshot = screen.snapshot.as_ref().unwrap_or(&empty);
     let notices = notices(screen, snapshot);
+    // Where there is little room, who is down matters more than which partitions that touches.
     let node_lines = u16::try_from(snapshot.nodes.len()).unwrap_or(u16::MAX).saturating_add(3);
+    let ring_lines = if frame.area().height < 24 { 4 } else { frame.area().height / 3 };
     let [head, alerts, ring, nodes, foot] = Layout::vertical([
         Constraint::Length(2),
         Constraint::Length(notices.len() as u16),
-        Constraint::Min(5),
+        Constraint::Min(ring_lines),
         Constraint::Max(node_lines),
         Constraint::Length(1),
     ])
@@ -180,7 +182,8 @@ mod tests {
         let text = print(&screen(three([Alive, Alive, Down])), 120, 16);
         let expected = "\
 kv  cluster not born yet  degraded  2 of 3 members up
-asked 127.0.0.1:7101  node 0000000000000001  version 0.1.0  up for 1m01s  engine lsm  memory 0 B  disk 0 B
+asked 127.0.0.1:7101  node 0000000000000001  version 0.1.0  up for 1m01s  engine lsm  \
+memory 0 B  disk 0 B
 ! node 0000000000000003 (127.0.0.1:7103) is down
 ┌ Ring: layout 1, 4 partitions, 3 copies ";
         assert!(text.starts_with(expected), "{text}");
@@ -216,6 +219,8 @@ asked 127.0.0.1:7101  node 0000000000000001  version 0.1.0  up for 1m01s  engine
         if let Some(ring) = &mut large.ring {
             ring.owners = [0, 1, 2].repeat(16_384);
         }
+        let few = print(&screen(three([Alive, Down, Down])), 100, 16);
+        assert!(few.contains("│0000000000000003  down"), "{few}");
         let many = large.nodes.first().cloned().unwrap_or_default();
         large.nodes.resize(300, many);
         for (width, height) in [(0, 0), (1, 1), (7, 3), (40, 10), (300, 100)] {
