@@ -6,6 +6,7 @@
 use std::process::Command;
 
 use kv_lsm::Planted;
+use kv_node::cluster::record::LevelSetting;
 use kv_tests::sim::cuts::{Cuts, cut_all};
 use kv_tests::sim::world::WorldConfig;
 use kv_tests::sim::{Options, run};
@@ -13,6 +14,7 @@ use kv_tests::sim::{Options, run};
 #[test]
 fn twenty_seeds_find_nothing() {
     let mut acknowledged = 0;
+    let mut met = [0; 3];
     let seeds = if std::env::var_os("KV_TEST_LONG").is_some() { 300 } else { 20 };
     for seed in 0..seeds {
         let report = run(seed, &Options::drawn(seed)).unwrap_or_else(|why| {
@@ -25,7 +27,12 @@ fn twenty_seeds_find_nothing() {
             "seed {seed}; repeat with: cargo xtask sim --seed {seed}"
         );
         acknowledged += report.acknowledged;
+        for (sum, met) in met.iter_mut().zip(report.met) {
+            *sum += met;
+        }
     }
+    println!("second mints, read repairs, forwarded: {met:?}");
+    assert!(met.iter().all(|met| *met > 0), "twenty runs must meet all of these: {met:?}");
     assert!(acknowledged > 5_000, "only {acknowledged} writes were acknowledged in twenty runs");
 }
 
@@ -49,10 +56,25 @@ fn a_seed_replays_in_another_process() {
     assert_ne!(hash(&trace("6")), hash(&trace("8")), "another seed is another run");
 }
 
+#[test]
+fn one_copy_is_seen_to_be_too_few() {
+    // The control run: what the quorum promises must be seen to break without it.
+    let mut found = Vec::new();
+    for seed in 0..4 {
+        let mut options = Options::drawn(seed);
+        options.world.copies = LevelSetting::One;
+        let report = run(seed, &options).expect("it runs all the same");
+        found.extend(report.violations.into_iter().map(|violation| violation.checker));
+    }
+    for checker in ["lost", "order", "siblings"] {
+        assert!(found.contains(&checker), "{checker} found nothing: {found:?}");
+    }
+}
+
 /// Three nodes in several worlds, the power of all cut so many times in each.
 fn cuts(worlds: std::ops::Range<u64>, rounds: usize, planted: Planted) -> Cuts {
     let lsm = kv_lsm::Config { planted, ..WorldConfig::engine() };
-    let config = WorldConfig { nodes: 3, skew_ms_max: 2_000, lsm };
+    let config = WorldConfig { nodes: 3, skew_ms_max: 2_000, copies: LevelSetting::Quorum, lsm };
     let mut all = Cuts::default();
     for seed in worlds {
         let cuts = cut_all(seed, rounds, &config)

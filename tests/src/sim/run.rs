@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use kv_node::cluster::record::LevelSetting;
 use parking_lot::Mutex;
 use twox_hash::XxHash3_64;
 
@@ -34,7 +35,12 @@ impl Options {
     #[must_use]
     pub fn drawn(seed: u64) -> Self {
         let nodes = if seed % 4 == 3 { 5 } else { 3 };
-        let world = WorldConfig { nodes, skew_ms_max: 5_000, lsm: WorldConfig::engine() };
+        let world = WorldConfig {
+            nodes,
+            skew_ms_max: 5_000,
+            copies: LevelSetting::Quorum,
+            lsm: WorldConfig::engine(),
+        };
         Self { world, clients: 6, work_ms: 10_000, faults: Faults::all() }
     }
 }
@@ -52,6 +58,9 @@ pub struct Report {
     pub acknowledged: usize,
     /// Operations of which nobody knows whether they happened.
     pub unknown: usize,
+    /// Second mints, read repairs and forwarded writes, of the nodes' last lives: what a run
+    /// must have met to prove anything about it.
+    pub met: [u64; 3],
     /// Milliseconds of the world's time.
     pub world_ms: u64,
     /// What must not be.
@@ -178,6 +187,7 @@ fn report(world: &World, seed: u64, history: &History) -> Report {
         ops: ops.to_vec(),
         acknowledged: ops.iter().filter(|op| op.is_acknowledged()).count(),
         unknown: ops.iter().filter(|op| matches!(op.outcome, Outcome::Unknown(_))).count(),
+        met: ["second_mints", "read_repairs", "forwarded"].map(|name| world.figure(name)),
         world_ms: world.now_us() / 1_000,
         violations: checkers::check_all(ops),
     }

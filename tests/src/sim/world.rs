@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kv_lsm::fs::Fs;
 use kv_node::cluster::birth::BirthPlan;
-use kv_node::cluster::record::KeyspaceSettings;
+use kv_node::cluster::record::{KeyspaceSettings, LevelSetting};
 use kv_node::coordinator::{Coordinator, Timing};
 use kv_node::node::{Node, NodeConfig, NodeParts};
 use kv_node::plug::clock::{Clock, TokioClock};
@@ -41,6 +41,8 @@ pub struct WorldConfig {
     pub nodes: usize,
     /// How far a node's wall clock is from the true time at most, either way, in milliseconds.
     pub skew_ms_max: u64,
+    /// How many copies a read and a write wait for.
+    pub copies: LevelSetting,
     /// The engines.
     pub lsm: kv_lsm::Config,
 }
@@ -55,6 +57,7 @@ impl WorldConfig {
             log_buffer_bytes_max: 16 << 10,
             log_segment_bytes: 64 << 10,
             log_bytes_max: 512 << 10,
+            cache_bytes_max: 256 << 10,
             memtable_bytes_max: 32 << 10,
             memtables_sealed_max: 4,
             ..kv_lsm::Config::tiny()
@@ -257,7 +260,12 @@ impl World {
                 name: "simulated".into(),
                 partitions: 16,
                 // With fallbacks counted a read need not meet a write, which is what is checked.
-                keyspace: KeyspaceSettings { sloppy: false, ..KeyspaceSettings::default() },
+                keyspace: KeyspaceSettings {
+                    sloppy: false,
+                    read: self.config.copies,
+                    write: self.config.copies,
+                    ..KeyspaceSettings::default()
+                },
                 pair_bytes_max: 10 * 1_024,
             },
             gossip: kv_gossip::Config::local(),
