@@ -55,6 +55,13 @@ pub trait Fs: Send + Sync + Debug {
 pub trait File: Send + Sync + Debug {
     /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// Fills `buf` from `offset` if that needs no wait for the disk, and says whether it did: what
+    /// the system's page cache has is as good as what ours has. An implementation that can't tell
+    /// answers `false`, and the caller reads elsewhere, where it may wait.
+    fn read_at_once(&self, offset: u64, buf: &mut [u8]) -> io::Result<bool> {
+        let _ = (offset, buf);
+        Ok(false)
+    }
     /// Writes all of `bytes` at `offset`, extending the file with zeros where needed.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes the file's bytes and length durable (not its name). After an error nothing is known

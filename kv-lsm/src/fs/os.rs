@@ -9,6 +9,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(target_os = "linux")]
+use rustix::io::ReadWriteFlags;
+
 use super::{File, Fs, OpenMode};
 
 /// The file system of the machine (Unix).
@@ -92,6 +95,16 @@ impl File for OsFile {
             }
         }
         Ok(done)
+    }
+
+    /// `preadv2` with `RWF_NOWAIT`: a file system that doesn't know it answers an error, which is
+    /// no news about the bytes.
+    #[cfg(target_os = "linux")]
+    fn read_at_once(&self, offset: u64, buf: &mut [u8]) -> io::Result<bool> {
+        let wanted = buf.len();
+        let mut parts = [io::IoSliceMut::new(buf)];
+        let read = rustix::io::preadv2(&self.0, &mut parts, offset, ReadWriteFlags::NOWAIT);
+        Ok(read.is_ok_and(|read| read == wanted))
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -97,7 +97,8 @@ impl Table {
         self.find(&block, handle, key, snapshot)
     }
 
-    /// As [`Table::get_hashed`], without ever touching the disk.
+    /// As [`Table::get_hashed`], without ever waiting for the disk: a block that is not in the cache
+    /// is taken from the system's page cache if it is there.
     pub(crate) fn get_resident_hashed(
         &self,
         key: &[u8],
@@ -107,7 +108,9 @@ impl Table {
         let Some(handle) = self.locate(key, hash, snapshot)? else {
             return Ok(ResidentEntry::Absent);
         };
-        let Some(block) = self.cache.find(self.meta.file_id, handle.offset) else {
+        let cached = self.cache.find(self.meta.file_id, handle.offset);
+        let Some(block) = cached.map_or_else(|| self.block_at_once(handle), |hit| Ok(Some(hit)))?
+        else {
             return Ok(ResidentEntry::NeedsIo);
         };
         let found = self.find(&block, handle, key, snapshot)?;
@@ -219,6 +222,25 @@ impl Table {
             self.cache.insert(file_id, handle.offset, block.clone());
         }
         Ok(block)
+    }
+
+    /// A data block that can be had without waiting for the disk.
+    fn block_at_once(&self, handle: Handle) -> Result<Option<Block>, Error> {
+        let file_id = self.meta.file_id;
+        let beyond = handle.offset.checked_add(u64::from(handle.len));
+        if beyond.is_none_or(|end| end > self.meta.bytes) {
+            return Err(Error::corrupt(&self.path, handle.offset, "a block beyond the file"));
+        }
+        let mut stored = vec![0; handle.len as usize];
+        let read = self.file.read_at_once(handle.offset, &mut stored);
+        if !read.map_err(|source| Error::io("read", &self.path, source))? {
+            return Ok(None);
+        }
+        let raw = unseal(file_id, handle.offset, stored)
+            .map_err(|what| Error::corrupt(&self.path, handle.offset, what))?;
+        let block = Block::parse(Bytes::from(raw)).map_err(|Malformed| self.bad_block(handle))?;
+        self.cache.insert(file_id, handle.offset, block.clone());
+        Ok(Some(block))
     }
 
     /// The error for a block that passed its checksum and is no block.

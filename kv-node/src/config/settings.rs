@@ -219,7 +219,7 @@ section! {
         /// With `lsm`: bytes of pairs in memory before they are written to a table.
         memtable_bytes_max: usize = 64 << 20,
         /// With `lsm`: bytes of table blocks kept in memory.
-        block_cache_bytes_max: u64 = 64 << 20,
+        block_cache_bytes_max: u64 = 256 << 20,
         /// With `lsm`: bytes of the log before tables are written early.
         log_bytes_max: u64 = 256 << 20,
         /// With `lsm`: bytes of one file of the log.
