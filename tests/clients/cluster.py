@@ -25,10 +25,14 @@ class Cluster:
         self.processes = {}
 
     def __enter__(self):
-        for node in (1, 2, 3):
-            self.start(node)
-        for node in (1, 2, 3):
-            self.ready(node)
+        try:
+            for node in (1, 2, 3):
+                self.start(node)
+            for node in (1, 2, 3):
+                self.ready(node)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):

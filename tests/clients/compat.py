@@ -204,7 +204,7 @@ def refusals(c):
         refused("unsupported command 'eval'", c.eval, "return 1", 0)
         words = "unknown command 'FOO', with args beginning with: 'a'"
         refused(words, c.execute_command, "FOO", "a")
-    refused("wrong number of arguments for 'get' command", c.execute_command, "GET", **target(c))
+        refused("wrong number of arguments for 'get' command", c.execute_command, "GET")
     same(c.get("n"), b"1")
 
 
