@@ -208,7 +208,8 @@ section! {
     StorageConfig {
         /// `lsm` keeps pairs on disk, `memory` forgets them at a restart.
         engine: EngineKind = EngineKind::Lsm,
-        /// When a write counts: `sync` when it survives a power cut, `periodic` and `os` at once.
+        /// When a write counts: `sync` when it survives a power cut, `periodic` and `os` when it
+        /// survives the end of the process.
         durability: Durability = Durability::Sync,
         /// With `periodic`: milliseconds until a sync begins, at most.
         periodic_ms: u64 = 100,
@@ -217,11 +218,11 @@ section! {
         /// With `memory`: values of at least so many bytes are compressed; 0 compresses none.
         compress_bytes_min: usize = 0,
         /// With `lsm`: bytes of pairs in memory before they are written to a table.
-        memtable_bytes_max: usize = 64 << 20,
+        memtable_bytes_max: usize = 128 << 20,
         /// With `lsm`: bytes of table blocks kept in memory.
         block_cache_bytes_max: u64 = 256 << 20,
         /// With `lsm`: bytes of the log before tables are written early.
-        log_bytes_max: u64 = 256 << 20,
+        log_bytes_max: u64 = 512 << 20,
         /// With `lsm`: bytes of one file of the log.
         log_segment_bytes: u64 = 16 << 20,
         /// With `lsm`: bytes of one table that compaction writes.

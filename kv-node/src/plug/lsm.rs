@@ -5,9 +5,8 @@
 //! piece of work for a batch, and what memory can answer is answered without leaving the thread.
 //!
 //! Tickets of the seam are kv-lsm's numbers plus one, so that 0 stays "durable already". With
-//! `periodic` and `os` every ticket is durable at once: a copy counts when it is in the log's
-//! buffer. The log thread writes that buffer at once, so what the end of the process can take is
-//! what it was writing; a power cut takes what was not synced.
+//! `periodic` and `os` a ticket is durable when the log thread has written it: the end of the
+//! process takes nothing, a power cut what was not synced.
 //!
 //! Inline (`kv_lsm::Threads::Inline`), nobody else works: `durable` writes and syncs itself, after
 //! it has let other tasks of the runtime go first, so that batches gather as they do while a real
@@ -38,12 +37,12 @@ pub enum LsmDurability {
     /// When it is synced.
     #[default]
     Sync,
-    /// At once; synced within so many milliseconds.
+    /// When it is written to the system; synced within so many milliseconds.
     Periodic {
         /// Milliseconds until the sync begins, at most.
         ms: u64,
     },
-    /// At once; the operating system decides when it is synced.
+    /// When it is written to the system, which decides when it is synced.
     Os,
 }
 
@@ -125,9 +124,10 @@ impl LsmEngine {
         if self.closed.load(Ordering::Acquire) { Err(StorageError::Closed) } else { Ok(()) }
     }
 
-    /// A ticket of the seam for one of kv-lsm, `durable` being durable for sure.
-    fn ticket(&self, ticket: kv_lsm::Ticket, durable: kv_lsm::Ticket) -> Ticket {
-        if self.durability != LsmDurability::Sync || ticket <= durable {
+    /// A ticket of the seam for one of kv-lsm, `durable` being durable for sure. With `periodic` and
+    /// `os` that means written to the operating system, so killing the process loses nothing.
+    fn ticket(ticket: kv_lsm::Ticket, durable: kv_lsm::Ticket) -> Ticket {
+        if ticket <= durable {
             Ticket::DURABLE
         } else {
             Ticket(ticket.seq().saturating_add(1))
@@ -152,7 +152,7 @@ impl LsmEngine {
 
     fn page(&self, page: &PageRequest) -> Result<Page, StorageError> {
         let snapshot = self.engine.snapshot();
-        let ticket = self.ticket(snapshot.ticket(), self.engine.durable());
+        let ticket = Self::ticket(snapshot.ticket(), self.engine.durable());
         let upper =
             if page.to.is_empty() { Bound::Unbounded } else { Bound::Excluded(page.to.clone()) };
         let mut out = Page { end: true, ticket, ..Page::default() };
@@ -227,7 +227,7 @@ impl StorageEngine for LsmEngine {
         for (place, key) in keys.iter().enumerate() {
             match self.engine.get_resident(key).map_err(storage_error)? {
                 kv_lsm::Resident::Found(found) => {
-                    let ticket = self.ticket(found.ticket, durable);
+                    let ticket = Self::ticket(found.ticket, durable);
                     visit(place, Resident::Found { bytes: &found.value, ticket });
                 }
                 kv_lsm::Resident::Absent => visit(place, Resident::Absent),
@@ -248,7 +248,7 @@ impl StorageEngine for LsmEngine {
             };
         }
         let ticket = self.engine.append(&rows).map_err(storage_error)?;
-        Ok(self.ticket(ticket, kv_lsm::Ticket::default()))
+        Ok(Self::ticket(ticket, kv_lsm::Ticket::default()))
     }
 
     async fn durable(&self, ticket: Ticket) -> Result<(), StorageError> {
@@ -288,7 +288,7 @@ impl StorageEngine for LsmEngine {
                 .map(|key| {
                     let found = own.engine.get(key).map_err(storage_error)?;
                     Ok(found.map(|found| Row {
-                        ticket: own.ticket(found.ticket, durable),
+                        ticket: Self::ticket(found.ticket, durable),
                         bytes: found.value,
                     }))
                 })
