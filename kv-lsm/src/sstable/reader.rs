@@ -97,8 +97,8 @@ impl Table {
         self.find(&block, handle, key, snapshot)
     }
 
-    /// As [`Table::get_hashed`], without ever waiting for the disk: a block that is not in the cache
-    /// is taken from the system's page cache if it is there.
+    /// As [`Table::get_hashed`], without ever waiting for the disk: a block that is not in the
+    /// cache is taken from the system's page cache if it is there.
     pub(crate) fn get_resident_hashed(
         &self,
         key: &[u8],

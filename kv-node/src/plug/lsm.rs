@@ -124,14 +124,10 @@ impl LsmEngine {
         if self.closed.load(Ordering::Acquire) { Err(StorageError::Closed) } else { Ok(()) }
     }
 
-    /// A ticket of the seam for one of kv-lsm, `durable` being durable for sure. With `periodic` and
-    /// `os` that means written to the operating system, so killing the process loses nothing.
+    /// A ticket of the seam for one of kv-lsm, `durable` being durable for sure. With `periodic`
+    /// and `os` that means written to the operating system, so killing the process loses nothing.
     fn ticket(ticket: kv_lsm::Ticket, durable: kv_lsm::Ticket) -> Ticket {
-        if ticket <= durable {
-            Ticket::DURABLE
-        } else {
-            Ticket(ticket.seq().saturating_add(1))
-        }
+        if ticket <= durable { Ticket::DURABLE } else { Ticket(ticket.seq().saturating_add(1)) }
     }
 
     /// Runs what may wait for a disk where that is allowed, and gives its result.

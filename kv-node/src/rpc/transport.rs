@@ -101,8 +101,8 @@ pub struct TransportFigures {
     pub dial_refused: AtomicU64,
 }
 
-/// Counts a refusal and says whether it is to be logged: the first, second, fourth, eighth... Who is
-/// refused tries again for ever, several times a second.
+/// Counts a refusal and says whether it is to be logged: the first, second, fourth, eighth... Who
+/// is refused tries again for ever, several times a second.
 pub(super) fn worth_a_line(refusals: &AtomicU64) -> bool {
     refusals.fetch_add(1, Ordering::Relaxed).saturating_add(1).is_power_of_two()
 }
