@@ -385,7 +385,7 @@ impl Coordinator {
         let job =
             WriteJob::new(vec![Minted { key: storage_key, record: bytes, partition, tracker }]);
         let ends = self.replicate(scope, &job, update.ticket, true).await;
-        ends.into_iter().next().unwrap_or(Ok(()))?;
+        ends.into_iter().next().unwrap_or(Err(RequestError::Stopping))?;
         Ok(Done { record, minted, written: Some(job.holders(0)) })
     }
 }

@@ -239,6 +239,9 @@ impl Worker for FlushLoop {
             let known = HybridTime::from_bits(self.0.membership.flush_mark());
             if known > serving.replica.flushed() {
                 self.0.take_flush(known).await;
+            } else if serving.replica.flushed() > known {
+                // A mark of our own, or one that this directory remembers: it still spreads.
+                self.0.membership.publish_flush(serving.replica.flushed().to_bits());
             }
             if let Err(error) = serving.replica.remove_flushed().await {
                 tracing::warn!(%error, "flushed rows could not be removed yet");

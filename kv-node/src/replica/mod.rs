@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use kv_quorum::HybridTime;
+use parking_lot::Mutex;
 
 pub use counts::LiveCounts;
 pub use serve::Join;
@@ -47,6 +48,7 @@ pub struct Replica {
     flushed: AtomicU64,
     /// Rows that this flush mark made dead are removed.
     removed_below: AtomicU64,
+    flushing: Mutex<()>,
 }
 
 impl std::fmt::Debug for Replica {
@@ -78,6 +80,7 @@ impl Replica {
             volatile,
             flushed: AtomicU64::new(flushed),
             removed_below: AtomicU64::new(0),
+            flushing: Mutex::new(()),
         })
     }
 
@@ -125,6 +128,8 @@ impl Replica {
         dots: &DotSource,
         wall_ms: u64,
     ) -> io::Result<()> {
+        // One at a time: a lower mark stored after a higher one would bring keys back at a restart.
+        let _one = self.flushing.lock();
         if mark <= self.flushed() {
             return Ok(());
         }

@@ -41,6 +41,11 @@ impl Replica {
         }
     }
 
+    /// `join`, unless the incoming record is dead under the flush mark.
+    pub fn join_alive(&self, stored: Option<&[u8]>, incoming: &[u8], out: &mut Vec<u8>) -> Verdict {
+        self.alive(incoming).map_or(Verdict::Keep, |incoming| Self::join(stored, incoming, out).0)
+    }
+
     /// Joins records that peers sent, durably. `own` says, for a storage key, the actor under
     /// which this node mints there now; `alarm` is called for a key whose incoming record covers
     /// dots of that actor which this replica doesn't hold.
@@ -67,6 +72,11 @@ impl Replica {
                 }
                 if forgot(stored, incoming, own(&join.key)) {
                     alarm(&join.key);
+                }
+                if stored.is_some_and(|stored| kv_quorum::peek(stored).is_err()) {
+                    *slot =
+                        PeerOut::Failed(OpFailure::Storage("the stored record is damaged".into()));
+                    return Verdict::Keep;
                 }
                 let (verdict, uncovered) = Self::join(stored, incoming, out);
                 if !uncovered.is_empty() {

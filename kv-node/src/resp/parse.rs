@@ -16,7 +16,7 @@
 //! goes on; Redis would buffer up to 512 MiB. And the CRLF after an argument is checked.
 //!
 //! Every [`ProtocolError`] closes the connection: the sender's framing can't be trusted any more.
-//! An [`Oversize`](super::request::Oversize) does not.
+//! An [`Oversize`] does not.
 //!
 //! **Invariants.** The result does not depend on how the bytes are cut into reads. What is left
 //! unconsumed never exceeds `query_bytes_max` and one line of `line_bytes_max`.

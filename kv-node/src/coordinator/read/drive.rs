@@ -12,7 +12,6 @@ use crate::coordinator::write::storage_error;
 use crate::coordinator::{Coordinator, Scope};
 use crate::error::RequestError;
 use crate::plug::storage::Ticket;
-use crate::replica::Replica;
 use crate::rpc::Pending;
 use crate::wire::PeerOp;
 
@@ -23,7 +22,7 @@ impl Coordinator {
         job: &Arc<ReadJob>,
         first: Vec<Vec<NodeId>>,
     ) {
-        let wait = self.ask_first(scope, job, first).await;
+        let mut wait = self.ask_first(scope, job, first).await;
         let hedge_at = self.parts.clock.steady_ms() + self.parts.timing.hedge_ms;
         let deadline = self.sleep_until(scope.deadline_ms);
         let hedge = self.sleep_until(hedge_at.min(scope.deadline_ms));
@@ -32,7 +31,7 @@ impl Coordinator {
         while !job.is_over() {
             let todo = job.take_todo();
             if !todo.is_empty() {
-                self.act(scope, job, todo).await;
+                wait = wait.max(self.act(scope, job, todo).await);
                 continue;
             }
             tokio::select! {
@@ -176,16 +175,18 @@ impl Coordinator {
         }
     }
 
-    /// Does what trackers asked for.
-    async fn act(&self, scope: &Scope, job: &Arc<ReadJob>, todo: Vec<Todo>) {
+    /// Does what trackers asked for. Answers what local copies that were read wait for.
+    async fn act(&self, scope: &Scope, job: &Arc<ReadJob>, todo: Vec<Todo>) -> Ticket {
         let me = scope.view.me;
+        let mut latest = Ticket::DURABLE;
         for todo in todo {
             match todo {
                 Todo::Ask { item, mut nodes } => {
                     if nodes.contains(&me) {
                         nodes.retain(|node| *node != me);
                         let mut have = vec![None; item + 1];
-                        self.read_own(scope, job, &[item], &mut have).await;
+                        let wait = self.read_own(scope, job, &[item], &mut have).await;
+                        latest = latest.max(wait);
                     }
                     self.ask(scope, job, &[(item, nodes)], &[]);
                 }
@@ -195,6 +196,7 @@ impl Coordinator {
                 }
             }
         }
+        latest
     }
 
     /// Writes a joined record to replicas that lack some of it, and tells the tracker.
@@ -235,7 +237,9 @@ impl Coordinator {
         let update = self
             .parts
             .replica
-            .update(&[key], &mut |_, stored, out| Replica::join(stored, record, out).0)
+            .update(&[key], &mut |_, stored, out| {
+                self.parts.replica.join_alive(stored, record, out)
+            })
             .await
             .map_err(storage_error)?;
         self.parts.figures.replica_applies.one();
@@ -274,7 +278,7 @@ impl Coordinator {
                 for (key, record) in own {
                     let joined = replica
                         .update(&[&key], &mut |_, stored, out| {
-                            Replica::join(stored, &record, out).0
+                            replica.join_alive(stored, &record, out)
                         })
                         .await;
                     if let Err(error) = joined {

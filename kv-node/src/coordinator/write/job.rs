@@ -228,13 +228,18 @@ impl WriteJob {
 
     pub(super) fn ends(&self) -> Vec<Ended> {
         let inner = self.inner.lock();
-        inner.items.iter().map(|item| item.ended.clone().unwrap_or(Ok(()))).collect()
+        inner.items.iter().map(|item| item.ended.clone().unwrap_or_else(lost)).collect()
     }
 
     /// Who holds an item, this node excepted.
     pub(in crate::coordinator) fn holders(&self, item: usize) -> Vec<NodeId> {
         self.inner.lock().items.get(item).map_or_else(Vec::new, |item| item.holders.clone())
     }
+}
+
+/// An item without an outcome: it was minted, and nothing more is known.
+fn lost() -> Ended {
+    Err(RequestError::Indeterminate { reached: 0, wanted: 0, silent: Vec::new() })
 }
 
 /// What a minted record's own value was drafted as: for minting it once more.

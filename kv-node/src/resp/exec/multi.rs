@@ -82,7 +82,14 @@ impl Exec<'_> {
         }
         self.reply().array(queue.len());
         let mut place = 0;
+        let bytes_max = self.shared.resp.output_bytes_max;
         while let Some(Item::Request(request)) = queue.item(place) {
+            if self.out.len() > bytes_max {
+                // Not executed: one result each is owed, and this one says so.
+                self.reply().error("ERR not executed: the answers are over output_bytes_max");
+                place += 1;
+                continue;
+            }
             place = match table::resolve(&request) {
                 Ok(command) => self.run(&queue, place, command, request).await,
                 Err(refusal) => {

@@ -65,7 +65,12 @@ impl Exec<'_> {
             && let Some(Ok(set)) = parsed(&request, now_ms)
             && is_blind(&set)
         {
-            run.push(SetItem { key: key_place(set.key), value: set.value, expiry: set.expiry });
+            let key = key_place(set.key);
+            // Writes of one key never overlap: the second begins when the first is acknowledged.
+            if run.iter().any(|item: &SetItem<'_>| item.key == key) {
+                break;
+            }
+            run.push(SetItem { key, value: set.value, expiry: set.expiry });
             place += 1;
         }
         if run.is_empty() {
