@@ -14,7 +14,9 @@ use kv_lsm::{Batch, Config, Engine};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let dir = PathBuf::from(args.next().ok_or("which directory?")?);
+    // Without a directory a fresh one of the system's; it is left behind, to be looked at.
+    let fresh = || std::env::temp_dir().join(format!("kv-lsm-example-{}", std::process::id()));
+    let dir = args.next().map_or_else(fresh, PathBuf::from);
     let writers: usize = args.next().as_deref().unwrap_or("64").parse()?;
     let seconds: u64 = args.next().as_deref().unwrap_or("3").parse()?;
     let batch_ops: usize = args.next().as_deref().unwrap_or("1").parse()?;
