@@ -3,51 +3,16 @@
 //! It is tried elsewhere only if it was certainly never acted on; otherwise its outcome is unknown
 //! and said to be. The operation id makes a second attempt recognisable as the same write.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use kv_client::NodeId;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use super::write::{Ended, SetItem};
 use super::{Coordinator, Levels, Scope, resolve};
 use crate::error::RequestError;
 use crate::keys::KeyRef;
 use crate::mutation::{Mutation, MutationOut};
-use crate::rpc::{Completion, PeerFailure, PeerResult, Pending};
+use crate::rpc::{PeerFailure, PeerResult};
 use crate::wire::{OpFailure, PeerOp, PeerOut};
-
-/// A batch of forwarded writes.
-struct ForwardJob {
-    inner: Mutex<(Vec<Option<PeerResult>>, usize)>,
-    wake: Notify,
-}
-
-impl ForwardJob {
-    fn new(items: usize) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::new((vec![None; items], items)), wake: Notify::new() })
-    }
-
-    fn is_over(&self) -> bool {
-        self.inner.lock().1 == 0
-    }
-}
-
-impl Completion for ForwardJob {
-    fn complete(&self, slot: u32, _from: NodeId, result: Result<PeerOut, PeerFailure>) {
-        let mut inner = self.inner.lock();
-        let (results, open) = &mut *inner;
-        let Some(place) = results.get_mut(slot as usize) else { return };
-        if place.is_none() {
-            *place = Some(result);
-            *open -= 1;
-        }
-        if *open == 0 {
-            self.wake.notify_one();
-        }
-    }
-}
 
 /// A write on its way to a node that may mint it.
 struct Forwarded {
@@ -147,55 +112,24 @@ impl Coordinator {
         if open.is_empty() {
             return;
         }
-        let job = ForwardJob::new(open.len());
-        self.send_forwarded(scope, &job, forwarded, &open, write, read);
-        let deadline = self.sleep_until(scope.deadline_ms);
-        tokio::pin!(deadline);
-        while !job.is_over() {
-            tokio::select! {
-                biased;
-                () = job.wake.notified() => {}
-                () = &mut deadline => break,
-            }
-        }
-        let results = std::mem::take(&mut job.inner.lock().0);
-        for ((place, node), result) in open.into_iter().zip(results) {
-            let Some(item) = forwarded.get_mut(place) else { continue };
-            item.outcome = outcome_of(node, result, write);
-        }
-    }
-
-    fn send_forwarded(
-        &self,
-        scope: &Scope,
-        job: &Arc<ForwardJob>,
-        forwarded: &[Forwarded],
-        open: &[(usize, NodeId)],
-        write: u8,
-        read: u8,
-    ) {
-        let mut by_node: Vec<(NodeId, Vec<Pending>)> = Vec::new();
-        for (slot, (place, node)) in open.iter().enumerate() {
-            let Some(item) = forwarded.get(*place) else { continue };
-            let pending = Pending {
-                op: PeerOp::Forward {
+        let asks = open
+            .iter()
+            .filter_map(|(place, node)| Some((*node, forwarded.get(*place)?)))
+            .map(|(node, item)| {
+                let op = PeerOp::Forward {
                     operation: item.operation,
                     key: item.key.clone(),
                     mutation: item.mutation.clone(),
                     write,
                     read,
-                },
-                slot: slot as u32,
-                to: Arc::<ForwardJob>::clone(job),
-                deadline_ms: scope.deadline_ms,
-            };
-            match by_node.iter_mut().find(|(other, _)| other == node) {
-                Some((_, ops)) => ops.push(pending),
-                None => by_node.push((*node, vec![pending])),
-            }
-        }
-        for (node, ops) in by_node {
-            self.parts.peers.submit(node, ops);
+                };
+                (node, op)
+            })
+            .collect();
+        let results = self.gather(scope.deadline_ms, asks).await;
+        for ((place, node), result) in open.into_iter().zip(results) {
+            let Some(item) = forwarded.get_mut(place) else { continue };
+            item.outcome = outcome_of(node, result, write);
         }
     }
 }

@@ -16,6 +16,7 @@ mod api;
 mod explain;
 mod flush;
 mod forward;
+mod gather;
 mod local;
 mod look;
 mod mutate;

@@ -5,21 +5,17 @@
 //! the top 48 bits of the token; keys at one position come together, in one page.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use kv_client::NodeId;
 use kv_quorum::Record;
 use kv_ring::{Partition, SLOTS};
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use super::{Coordinator, Scope, resolve};
 use crate::error::RequestError;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef, PREFIX_BYTES, position, slot_end};
 use crate::plug::storage::PageRequest;
 use crate::replica::Replica;
-use crate::rpc::{Completion, PeerFailure, PeerResult, Pending};
 use crate::wire::{PeerOp, PeerOut};
 
 /// Where a scan goes on: slot and the token's top 48 bits. 0 is the start, and the end.
@@ -58,62 +54,7 @@ pub struct ScanPage {
     pub next: ScanCursor,
 }
 
-/// Answers from several peers, by slot.
-struct Gather {
-    inner: Mutex<(Vec<Option<PeerResult>>, usize)>,
-    wake: Notify,
-}
-
-impl Gather {
-    fn new(count: usize) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::new((vec![None; count], count)), wake: Notify::new() })
-    }
-}
-
-impl Completion for Gather {
-    fn complete(&self, slot: u32, _from: NodeId, result: Result<PeerOut, PeerFailure>) {
-        let mut inner = self.inner.lock();
-        let (results, open) = &mut *inner;
-        if let Some(place) = results.get_mut(slot as usize).filter(|place| place.is_none()) {
-            *place = Some(result);
-            *open -= 1;
-        }
-        if *open == 0 {
-            self.wake.notify_one();
-        }
-    }
-}
-
 impl Coordinator {
-    /// Sends one operation to each node and gathers what comes back within the deadline, in the
-    /// nodes' order. This node is not among them.
-    pub(super) async fn gather(
-        &self,
-        deadline_ms: u64,
-        asks: Vec<(NodeId, PeerOp)>,
-    ) -> Vec<Option<PeerResult>> {
-        if asks.is_empty() {
-            return Vec::new();
-        }
-        let gather = Gather::new(asks.len());
-        for (slot, (node, op)) in asks.into_iter().enumerate() {
-            let pending =
-                Pending { op, slot: slot as u32, to: Arc::<Gather>::clone(&gather), deadline_ms };
-            self.parts.peers.submit(node, vec![pending]);
-        }
-        let deadline = self.sleep_until(deadline_ms);
-        tokio::pin!(deadline);
-        while gather.inner.lock().1 > 0 {
-            tokio::select! {
-                biased;
-                () = gather.wake.notified() => {}
-                () = &mut deadline => break,
-            }
-        }
-        let mut inner = gather.inner.lock();
-        std::mem::take(&mut inner.0)
-    }
-
     /// One step of a scan over all keys, or over those whose slot's first live primary this node
     /// is (`local`). Goes through at least `count` rows, or to the end of a partition that has
     /// fewer; may find no key and still not be at the end.

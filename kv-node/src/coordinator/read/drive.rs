@@ -8,6 +8,7 @@ use kv_quorum::{Mark, ReadBody, ReadReply, ReadStep};
 
 use super::job::{Nobody, REPAIR, ROUND_SHIFT, ReadJob, Todo};
 use super::{Tracker, fingerprint};
+use crate::coordinator::gather::ByNode;
 use crate::coordinator::write::storage_error;
 use crate::coordinator::{Coordinator, Scope};
 use crate::error::RequestError;
@@ -151,7 +152,7 @@ impl Coordinator {
         asks: &[(usize, Vec<NodeId>)],
         have: &[Option<u128>],
     ) {
-        let mut by_node: Vec<(NodeId, Vec<Pending>)> = Vec::with_capacity(4);
+        let mut by_node = ByNode::default();
         {
             let inner = job.inner.lock();
             for (item, nodes) in asks {
@@ -166,13 +167,11 @@ impl Coordinator {
                         to: Arc::<ReadJob>::clone(job),
                         deadline_ms: scope.deadline_ms,
                     };
-                    push(&mut by_node, *node, pending);
+                    by_node.add(*node, pending);
                 }
             }
         }
-        for (node, ops) in by_node {
-            self.parts.peers.submit(node, ops);
-        }
+        by_node.submit(&*self.parts.peers);
     }
 
     /// Does what trackers asked for. Answers what local copies that were read wait for.
@@ -248,7 +247,7 @@ impl Coordinator {
 
     /// After the answer: replicas that answered too and lack some of it get it.
     pub(super) fn mend_tail(&self, scope: &Scope, job: &Arc<ReadJob>) {
-        let mut by_node: Vec<(NodeId, Vec<Pending>)> = Vec::new();
+        let mut by_node = ByNode::default();
         let mut own = Vec::new();
         {
             let inner = job.inner.lock();
@@ -264,14 +263,12 @@ impl Coordinator {
                         to: Arc::new(Nobody),
                         deadline_ms: scope.deadline_ms,
                     };
-                    push(&mut by_node, node, pending);
+                    by_node.add(node, pending);
                 }
             }
         }
-        for (node, ops) in by_node {
-            self.parts.figures.read_repairs.add(ops.len() as u64);
-            self.parts.peers.submit(node, ops);
-        }
+        let repairs = by_node.submit(&*self.parts.peers);
+        self.parts.figures.read_repairs.add(repairs as u64);
         if !own.is_empty() {
             let replica = Arc::clone(&self.parts.replica);
             self.parts.exec.spawn(Box::pin(async move {
@@ -287,12 +284,5 @@ impl Coordinator {
                 }
             }));
         }
-    }
-}
-
-fn push(by_node: &mut Vec<(NodeId, Vec<Pending>)>, node: NodeId, pending: Pending) {
-    match by_node.iter_mut().find(|(other, _)| *other == node) {
-        Some((_, ops)) => ops.push(pending),
-        None => by_node.push((node, vec![pending])),
     }
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kv_client::NodeId;
 use kv_quorum::{Context, Draft};
 use kv_ring::Partition;
 
 use super::job::{ROUND_SHIFT, WriteJob};
 use super::{Ended, decode};
+use crate::coordinator::gather::ByNode;
 use crate::coordinator::{Coordinator, Scope};
 use crate::error::RequestError;
 use crate::plug::storage::Ticket;
@@ -130,7 +130,7 @@ impl Coordinator {
 
     /// Sends the records of all items, or of some, to their replicas, this node excepted.
     fn send_all(&self, scope: &Scope, job: &Arc<WriteJob>, only: Option<&[usize]>) {
-        let mut by_node: Vec<(NodeId, Vec<Pending>)> = Vec::with_capacity(4);
+        let mut by_node = ByNode::default();
         {
             let inner = job.inner.lock();
             for (at, item) in inner.items.iter().enumerate() {
@@ -151,15 +151,10 @@ impl Coordinator {
                         to: Arc::<WriteJob>::clone(job),
                         deadline_ms: scope.deadline_ms,
                     };
-                    match by_node.iter_mut().find(|(other, _)| other == node) {
-                        Some((_, ops)) => ops.push(pending),
-                        None => by_node.push((*node, vec![pending])),
-                    }
+                    by_node.add(*node, pending);
                 }
             }
         }
-        for (node, ops) in by_node {
-            self.parts.peers.submit(node, ops);
-        }
+        by_node.submit(&*self.parts.peers);
     }
 }
