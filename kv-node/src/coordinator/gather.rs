@@ -61,8 +61,8 @@ impl Completion for Gather {
 }
 
 impl Coordinator {
-    /// Sends operations to nodes, those for one node together, and gathers what comes back within the deadline, in the
-    /// operations' order. This node is not among them.
+    /// Sends operations to nodes, those for one node together, and gathers what comes back within
+    /// the deadline, in the operations' order. This node is not among them.
     pub(super) async fn gather(
         &self,
         deadline_ms: u64,
