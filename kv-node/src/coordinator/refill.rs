@@ -28,11 +28,13 @@ impl Coordinator {
     /// Too few of the others answered: the replica stays incomplete, call again later.
     pub(crate) async fn refill(&self) -> Result<(), RequestError> {
         let scope = self.scope()?;
-        let partitions = scope.layouts.newest().partitions();
-        for partition in partitions.iter().filter(|partition| scope.holds(*partition)) {
-            self.refill_partition(&scope, partition).await?;
+        let standings = self.parts.replica.standings();
+        for newcomer in standings.newcomers() {
+            if scope.holds(newcomer.partition) {
+                self.refill_partition(&scope, newcomer.partition).await?;
+            }
+            standings.mended(newcomer);
         }
-        self.parts.replica.set_complete(true);
         Ok(())
     }
 

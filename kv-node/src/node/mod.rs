@@ -344,7 +344,9 @@ impl Inner {
                     node.clock.wall_ms(),
                     node.clock_skew_ms_max,
                 )?;
-                let replica = Replica::open(Arc::clone(&node.engine), meta)?;
+                let partitions = PartitionCount::new(count as u32)
+                    .map_err(|error| io::Error::other(error.to_string()))?;
+                let replica = Replica::open(Arc::clone(&node.engine), meta, partitions)?;
                 Ok::<_, io::Error>((Arc::new(dots), Arc::new(replica)))
             })
             .await?;
@@ -385,7 +387,7 @@ impl Inner {
             tracing::warn!(
                 "the engine forgot everything at the restart: it is filled from the others"
             );
-            serving.replica.set_complete(false);
+            serving.replica.standings().lost_all();
         }
     }
 

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use kv_quorum::HybridTime;
 use parking_lot::Mutex;
 
-use super::Inner;
+use super::{Inner, Serving};
 use crate::cluster::birth::BirthStep;
 use crate::cluster::dots::LEASE_MS;
 use crate::cluster::wire::{BirthOp, BirthOut};
@@ -266,15 +266,15 @@ impl Worker for RefillLoop {
     }
 
     fn status(&self) -> String {
-        let complete = self.inner.serving().is_some_and(|serving| serving.replica.is_complete());
-        if complete { "complete" } else { "asking others for what this node lost" }.into()
+        let standings = |serving: Arc<Serving>| serving.replica.standings().all_complete();
+        if self.inner.serving().is_some_and(standings) { "complete" } else { "asking others for what this node lost" }.into()
     }
 
     async fn step(&self) -> Option<Duration> {
         let Some(serving) = self.inner.serving() else {
             return Some(Duration::from_millis(HELLO_MS));
         };
-        if serving.replica.is_complete() {
+        if serving.replica.standings().all_complete() {
             return None;
         }
         if !self.waited.swap(true, Ordering::Relaxed) {

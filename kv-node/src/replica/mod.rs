@@ -11,20 +11,25 @@
 //! Invariant: an append is the join of what was stored and what came in, or a mint over it.
 
 mod counts;
+mod exchanged;
 mod serve;
+mod standing;
 mod update;
 mod upkeep;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use kv_quorum::HybridTime;
+use kv_ring::PartitionCount;
 use parking_lot::Mutex;
 
 pub use counts::LiveCounts;
+pub use exchanged::ExchangeLog;
 pub use serve::Join;
+pub use standing::{Newcomer, Standings};
 pub use update::{Update, Verdict};
 
 use crate::cluster::dots::DotSource;
@@ -40,8 +45,10 @@ pub struct Replica {
     meta: Arc<MetaStore>,
     stripes: update::Stripes,
     counts: LiveCounts,
-    /// Whether this replica has everything that it ever acknowledged.
-    complete: AtomicBool,
+    /// Where this replica has everything that it ever acknowledged.
+    standings: Standings,
+    /// What was exchanged with whom, and when.
+    exchanged: ExchangeLog,
     /// Whether the engine keeps nothing over a restart: all is in memory and as durable as it gets.
     volatile: bool,
     /// Everything minted at or below it is dead: the flush mark of keyspace 0.
@@ -63,7 +70,11 @@ impl Replica {
     ///
     /// # Errors
     /// The mark is there and can't be read: what was flushed would come back.
-    pub fn open(engine: Arc<dyn StorageEngine>, meta: Arc<MetaStore>) -> io::Result<Self> {
+    pub fn open(
+        engine: Arc<dyn StorageEngine>,
+        meta: Arc<MetaStore>,
+        partitions: PartitionCount,
+    ) -> io::Result<Self> {
         let flushed = match meta.load(FLUSH_FACT)? {
             None => 0,
             Some(fact) => fact.as_slice().try_into().map(u64::from_le_bytes).map_err(|_| {
@@ -76,7 +87,8 @@ impl Replica {
             meta,
             stripes: update::Stripes::new(),
             counts: LiveCounts::new(volatile),
-            complete: AtomicBool::new(true),
+            standings: Standings::complete(partitions),
+            exchanged: ExchangeLog::default(),
             volatile,
             flushed: AtomicU64::new(flushed),
             removed_below: AtomicU64::new(0),
@@ -84,16 +96,16 @@ impl Replica {
         })
     }
 
-    /// Whether this replica has everything that it ever acknowledged. One that has not counts for
-    /// W, and not for R nor for what a SET weighs.
+    /// Where this replica has everything that it ever acknowledged. Elsewhere it counts for W,
+    /// and not for R nor for what a SET weighs.
     #[inline]
-    pub fn is_complete(&self) -> bool {
-        self.complete.load(Ordering::Acquire)
+    pub fn standings(&self) -> &Standings {
+        &self.standings
     }
 
-    /// Says whether this replica has everything that it ever acknowledged.
-    pub fn set_complete(&self, complete: bool) {
-        self.complete.store(complete, Ordering::Release);
+    /// What was exchanged with whom, and when.
+    pub fn exchanged(&self) -> &ExchangeLog {
+        &self.exchanged
     }
 
     /// Whether every read is served from memory and nothing waits for a sync.

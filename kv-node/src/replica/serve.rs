@@ -56,9 +56,11 @@ impl Replica {
         mut alarm: impl FnMut(&[u8]) + Send,
     ) -> Vec<PeerOut> {
         let mut outs: Vec<PeerOut> = Vec::with_capacity(joins.len());
-        let complete = self.is_complete();
-        let clean = || PeerOut::Applied { complete, uncovered: Vec::new(), coverage: Bytes::new() };
-        outs.resize_with(joins.len(), clean);
+        outs.extend(joins.iter().map(|join| PeerOut::Applied {
+            complete: self.standings.is_complete_for(&join.key),
+            uncovered: Vec::new(),
+            coverage: Bytes::new(),
+        }));
         let keys: Vec<&[u8]> = joins.iter().map(|join| &join.key[..]).collect();
         let update = self
             .update(&keys, &mut |place, stored, out| {
@@ -80,6 +82,7 @@ impl Replica {
                 }
                 let (verdict, uncovered) = Self::join(stored, incoming, out);
                 if !uncovered.is_empty() {
+                    let complete = self.standings.is_complete_for(&join.key);
                     *slot = told(complete, stored, &uncovered);
                 }
                 verdict
@@ -98,15 +101,18 @@ impl Replica {
 
     /// Reads records for a peer: a fingerprint that is the same is answered by `Same`.
     pub async fn look_up(&self, digest_key: u64, reads: &[(Bytes, Option<u128>)]) -> Vec<PeerOut> {
-        let complete = self.is_complete();
         let mut outs: Vec<PeerOut> = Vec::with_capacity(reads.len());
-        outs.resize_with(reads.len(), || PeerOut::Record { complete, record: Bytes::new() });
+        outs.extend(reads.iter().map(|(key, _)| PeerOut::Record {
+            complete: self.standings.is_complete_for(key),
+            record: Bytes::new(),
+        }));
         let keys: Vec<&[u8]> = reads.iter().map(|(key, _)| &key[..]).collect();
         let read = self
             .read(&keys, &mut |place, record| {
-                let (Some((_, have)), Some(slot)) = (reads.get(place), outs.get_mut(place)) else {
+                let (Some((key, have)), Some(slot)) = (reads.get(place), outs.get_mut(place)) else {
                     return;
                 };
+                let complete = self.standings.is_complete_for(key);
                 let same = have.is_some() && *have == fingerprint(digest_key, record);
                 *slot = if same {
                     PeerOut::Same { complete }

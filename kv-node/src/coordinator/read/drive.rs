@@ -120,8 +120,9 @@ impl Coordinator {
             })
             .await;
         self.parts.figures.replica_reads.add(own.len() as u64);
-        let complete = self.parts.replica.is_complete();
-        for (item, body) in own.iter().zip(bodies) {
+        let standings = self.parts.replica.standings();
+        for ((item, body), key) in own.iter().zip(bodies).zip(&keys) {
+            let complete = standings.is_complete_for(key);
             if read.is_err() {
                 job.step(*item, |tracker| tracker.on_failure(scope.view.me));
                 continue;

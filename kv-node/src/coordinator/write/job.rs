@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::Ended;
 use crate::error::RequestError;
+use crate::replica::Standings;
 use crate::rpc::{Completion, PeerFailure};
 use crate::wire::PeerOut;
 
@@ -165,13 +166,20 @@ impl WriteJob {
     }
 
     /// The local copies of a round are durable, or will never be known to be.
-    pub(super) fn synced(&self, me: NodeId, complete: bool, only: Option<&[usize]>, durable: bool) {
+    pub(super) fn synced(
+        &self,
+        me: NodeId,
+        standings: &Standings,
+        only: Option<&[usize]>,
+        durable: bool,
+    ) {
         let mut inner = self.inner.lock();
         for at in 0..inner.items.len() {
             if only.is_some_and(|only| !only.contains(&at)) {
                 continue;
             }
             let Some(item) = inner.items.get_mut(at) else { continue };
+            let complete = standings.is_complete(item.minted.partition);
             let tracker = &mut item.minted.tracker;
             let step = if durable {
                 let plain = WriteReply::plain(tracker.round());

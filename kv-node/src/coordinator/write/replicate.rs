@@ -44,8 +44,8 @@ impl Coordinator {
                         biased;
                         result = &mut sync, if !synced => {
                             synced = true;
-                            let complete = self.parts.replica.is_complete();
-                            job.synced(me, complete, round.1.as_deref(), result.is_ok());
+                            let standings = self.parts.replica.standings();
+                            job.synced(me, standings, round.1.as_deref(), result.is_ok());
                         }
                         () = job.wake.notified() => {}
                         () = &mut deadline => job.expire(),
