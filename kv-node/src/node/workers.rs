@@ -1,7 +1,7 @@
 //! The loops that every node runs: gossip, birth, the lease, counts and flush marks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,7 +38,8 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     let waited = AtomicBool::new(false);
     workers.start(Arc::new(RefillLoop { inner: Arc::clone(inner), waited }));
     let done = AtomicBool::new(false);
-    workers.start(Arc::new(CountLoop { inner: Arc::clone(inner), done }));
+    let rest_ms = AtomicU64::new(COUNT_REST_MS_MIN);
+    workers.start(Arc::new(CountLoop { inner: Arc::clone(inner), done, rest_ms }));
 }
 
 impl Inner {
@@ -267,7 +268,12 @@ impl Worker for RefillLoop {
 
     fn status(&self) -> String {
         let standings = |serving: Arc<Serving>| serving.replica.standings().all_complete();
-        if self.inner.serving().is_some_and(standings) { "complete" } else { "asking others for what this node lost" }.into()
+        if self.inner.serving().is_some_and(standings) {
+            "complete"
+        } else {
+            "asking others for what this node lost"
+        }
+        .into()
     }
 
     async fn step(&self) -> Option<Duration> {
@@ -287,11 +293,18 @@ impl Worker for RefillLoop {
     }
 }
 
-/// Counts the live keys that a durable engine came up with.
+/// Counts the live keys that a durable engine came up with. What can't be counted, as of a range
+/// that is damaged, is tried again with growing rests.
 struct CountLoop {
     inner: Arc<Inner>,
     done: AtomicBool,
+    rest_ms: AtomicU64,
 }
+
+/// The first rest of a count that failed.
+const COUNT_REST_MS_MIN: u64 = 1_000;
+/// The longest.
+const COUNT_REST_MS_MAX: u64 = 60_000;
 
 #[async_trait]
 impl Worker for CountLoop {
@@ -308,7 +321,10 @@ impl Worker for CountLoop {
             return Some(Duration::from_millis(HELLO_MS));
         };
         if let Err(error) = serving.replica.recount().await {
-            tracing::warn!(%error, "the stored keys could not be counted");
+            let rest_ms = self.rest_ms.load(Ordering::Relaxed);
+            tracing::warn!(%error, rest_ms, "some stored keys are not counted yet");
+            self.rest_ms.store((rest_ms * 2).min(COUNT_REST_MS_MAX), Ordering::Relaxed);
+            return Some(Duration::from_millis(rest_ms));
         }
         self.done.store(true, Ordering::Relaxed);
         None

@@ -2,76 +2,155 @@
 //!
 //! DBSIZE and CLUSTER COUNTKEYSINSLOT would otherwise read every row. A count moves when a key
 //! turns from nothing or a tombstone into a value or back; an expired value counts until it is
-//! collected, as in Redis. After a restart with a durable engine a slot is not counted until one
-//! scan of it has passed during which nothing in it moved; until then it says zero.
+//! collected or overwritten, as in Redis. After a restart with a durable engine a slot says zero
+//! until a scan of it has passed. What moves during the scan is noted by key and put right at its
+//! end, so that a slot in which something always moves is counted all the same.
 //!
+//! ```text
+//! begin(slots) -> wait out the updates under way -> scan, while moves are noted -> finish(seen)
+//! ```
 //! Invariant: a counted slot's number is that of the live rows in the engine, as soon as the
 //! appends that moved it have returned.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 use kv_ring::SLOTS;
 use parking_lot::Mutex;
 
+/// Keys that move during one scan and are noted, at most; a scan that meets more is made again.
+const MOVED_KEYS_MAX: usize = 65_536;
+
+/// A key that comes to life or dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moved {
+    pub(super) slot: u16,
+    pub(super) token: u64,
+    pub(super) lives: bool,
+}
+
+impl Moved {
+    /// What takes it back.
+    pub(super) fn back(self) -> Self {
+        Self { lives: !self.lives, ..self }
+    }
+}
+
 /// The counts.
 #[derive(Debug)]
-pub struct LiveCounts(Box<[Mutex<SlotCount>]>);
+pub struct LiveCounts {
+    slots: Box<[Mutex<SlotCount>]>,
+    /// The scan under way. Taken after a slot's own lock.
+    counting: Mutex<Counting>,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct SlotCount {
     live: i64,
     counted: bool,
-    /// Moves while it was not counted.
-    moves: u64,
+    /// A scan of it is or was under way: moves are noted.
+    counting: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counting {
+    slots: Range<u16>,
+    /// Whether each key that moved lives now.
+    moved: BTreeMap<(u16, u64), bool>,
+    overflowed: bool,
 }
 
 impl LiveCounts {
     /// Nothing is stored (`empty`), or nothing is counted yet.
     pub(super) fn new(empty: bool) -> Self {
         let slot = SlotCount { counted: empty, ..SlotCount::default() };
-        Self((0..SLOTS).map(|_| Mutex::new(slot)).collect())
+        let slots = (0..SLOTS).map(|_| Mutex::new(slot)).collect();
+        Self { slots, counting: Mutex::default() }
     }
 
-    /// A key of `slot` came to life (+1) or died (-1). To be called after the append, under the
-    /// key's lock.
+    /// A key comes to life or dies. To be called under the key's lock, before the append.
     #[inline]
-    pub(super) fn moved(&self, slot: u16, by: i64) {
-        if let Some(count) = self.0.get(usize::from(slot)) {
-            let mut count = count.lock();
-            if count.counted {
-                count.live += by;
-            } else {
-                count.moves += 1;
-            }
+    pub(super) fn moved(&self, moved: Moved) {
+        let Some(count) = self.slots.get(usize::from(moved.slot)) else { return };
+        let mut count = count.lock();
+        if count.counted {
+            count.live += if moved.lives { 1 } else { -1 };
+        } else if count.counting {
+            self.counting.lock().note(moved);
         }
     }
 
     /// Live keys in a slot.
     pub fn of(&self, slot: u16) -> u64 {
-        let live = self.0.get(usize::from(slot)).map_or(0, |count| count.lock().live);
+        let live = self.slots.get(usize::from(slot)).map_or(0, |count| count.lock().live);
         u64::try_from(live).unwrap_or(0)
     }
 
-    /// Moves in a slot that is not counted yet; `None` if it is.
-    pub(super) fn moves(&self, slot: u16) -> Option<u64> {
-        let count = self.0.get(usize::from(slot))?.lock();
-        (!count.counted).then_some(count.moves)
+    /// Begins to note what moves in `slots`; `false` if they are all counted. One scan at a time.
+    pub(super) fn begin(&self, slots: Range<u16>) -> bool {
+        *self.counting.lock() = Counting { slots: slots.clone(), ..Counting::default() };
+        let mut any = false;
+        for count in slots.filter_map(|slot| self.slots.get(usize::from(slot))) {
+            let mut count = count.lock();
+            count.counting = !count.counted;
+            any |= count.counting;
+        }
+        any
     }
 
-    /// Takes a scan's count, unless something moved since `moves` was asked for. Says whether the
-    /// slot is counted now.
-    pub(super) fn take(&self, slot: u16, live: i64, moves: u64) -> bool {
-        let Some(count) = self.0.get(usize::from(slot)) else { return true };
-        let mut count = count.lock();
-        if !count.counted && count.moves == moves {
-            *count = SlotCount { live, counted: true, moves };
+    /// Takes what a scan saw: the (slot, token) of each live key, in order. `false` if too much
+    /// moved meanwhile: nothing is counted then.
+    pub(super) fn finish(&self, seen: &[(u16, u64)]) -> bool {
+        let slots = self.counting.lock().slots.clone();
+        let mut complete = true;
+        for slot in slots {
+            let Some(count) = self.slots.get(usize::from(slot)) else { continue };
+            let mut count = count.lock();
+            if !count.counting {
+                continue;
+            }
+            count.counting = false;
+            let counting = self.counting.lock();
+            if counting.overflowed {
+                complete = false;
+                continue;
+            }
+            count.live = counting.settle(slot, seen);
+            count.counted = true;
         }
-        count.counted
+        *self.counting.lock() = Counting::default();
+        complete
     }
 
     /// Everything was flushed: no key is live.
     pub(super) fn clear(&self) {
-        for count in &self.0 {
+        for count in &self.slots {
             *count.lock() = SlotCount { counted: true, ..SlotCount::default() };
         }
+    }
+}
+
+impl Counting {
+    fn note(&mut self, moved: Moved) {
+        if !self.slots.contains(&moved.slot) {
+            return;
+        }
+        if self.moved.len() >= MOVED_KEYS_MAX {
+            self.overflowed = true;
+            return;
+        }
+        self.moved.insert((moved.slot, moved.token), moved.lives);
+    }
+
+    /// The slot's live keys: those that were seen, with what moved put right.
+    fn settle(&self, slot: u16, seen: &[(u16, u64)]) -> i64 {
+        let begin = seen.partition_point(|(other, _)| *other < slot);
+        let end = seen.partition_point(|(other, _)| *other <= slot);
+        let mut live = (end - begin) as i64;
+        for (key, lives) in self.moved.range((slot, 0)..=(slot, u64::MAX)) {
+            live += i64::from(*lives) - i64::from(seen.binary_search(key).is_ok());
+        }
+        live
     }
 }
 
@@ -79,18 +158,51 @@ impl LiveCounts {
 mod tests {
     use super::*;
 
+    fn moved(token: u64, lives: bool) -> Moved {
+        Moved { slot: 7, token, lives }
+    }
+
     #[test]
-    fn a_scan_counts_only_if_nothing_moved_meanwhile() {
+    fn what_moves_during_a_scan_is_put_right() {
         let counts = LiveCounts::new(false);
-        let before = counts.moves(7).expect("not counted yet");
-        counts.moved(7, 1);
-        assert!(!counts.take(7, 10, before), "something moved: scan again");
-        let before = counts.moves(7).expect("not counted yet");
-        assert!(counts.take(7, 11, before));
-        counts.moved(7, -1);
-        assert_eq!(counts.of(7), 10);
-        assert_eq!(counts.moves(7), None);
+        assert!(counts.begin(0..64));
+        // Seen by the scan or not: both ways it comes out right.
+        for move_during in [moved(1, true), moved(2, true), moved(3, false), moved(4, false)] {
+            counts.moved(move_during);
+        }
+        counts.moved(moved(5, true));
+        counts.moved(moved(5, false));
+        assert_eq!(counts.of(7), 0, "not counted yet");
+        assert!(counts.finish(&[(7, 1), (7, 3), (7, 9), (8, 1)]));
+        assert_eq!((counts.of(7), counts.of(8)), (3, 1), "1, 2 and 9 live in slot 7");
+        counts.moved(moved(9, false));
+        assert_eq!(counts.of(7), 2);
+        counts.moved(moved(9, false).back());
+        assert_eq!(counts.of(7), 3);
+        assert!(!counts.begin(0..64), "all of them are counted");
         counts.clear();
         assert_eq!(counts.of(7), 0);
+    }
+
+    #[test]
+    fn a_scan_that_too_much_moves_under_is_made_again() {
+        let counts = LiveCounts::new(false);
+        assert!(counts.begin(0..64));
+        (0..=MOVED_KEYS_MAX as u64).for_each(|token| counts.moved(moved(token, true)));
+        assert!(!counts.finish(&[]));
+        assert_eq!(counts.of(7), 0);
+        assert!(counts.begin(0..64));
+        assert!(counts.finish(&[(7, 1)]));
+        assert_eq!(counts.of(7), 1);
+    }
+
+    #[test]
+    fn a_flush_ends_a_scan() {
+        let counts = LiveCounts::new(false);
+        assert!(counts.begin(0..64));
+        counts.clear();
+        counts.moved(moved(1, true));
+        assert!(counts.finish(&[(7, 5), (7, 6)]));
+        assert_eq!(counts.of(7), 1, "what the scan saw is dead");
     }
 }

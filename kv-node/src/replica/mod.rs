@@ -15,6 +15,8 @@ mod exchanged;
 mod serve;
 mod standing;
 mod update;
+#[cfg(test)]
+pub(crate) mod update_tests;
 mod upkeep;
 
 use std::io;

@@ -4,7 +4,7 @@
 //! look. An answer goes out only when what it tells is durable.
 
 use bytes::Bytes;
-use kv_quorum::{Actor, Dot, JoinOutcome, Record};
+use kv_quorum::{Actor, Dot, HybridTime, JoinOutcome, Record};
 
 use super::{Replica, Verdict};
 use crate::coordinator::fingerprint;
@@ -63,7 +63,7 @@ impl Replica {
         }));
         let keys: Vec<&[u8]> = joins.iter().map(|join| &join.key[..]).collect();
         let update = self
-            .update(&keys, &mut |place, stored, out| {
+            .update_each(&keys, &mut |place, stored, out| {
                 let (Some(join), Some(slot)) = (joins.get(place), outs.get_mut(place)) else {
                     return Verdict::Keep;
                 };
@@ -89,7 +89,17 @@ impl Replica {
             })
             .await;
         let durable = match update {
-            Ok(update) => self.durable(update.ticket).await,
+            Ok(update) => {
+                if let Some((places, error)) = update.failed {
+                    let failure = op_failure(&error);
+                    for at in places {
+                        if let Some(out) = outs.get_mut(at as usize) {
+                            *out = PeerOut::Failed(failure.clone());
+                        }
+                    }
+                }
+                self.durable(update.ticket).await
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = durable {
@@ -109,7 +119,8 @@ impl Replica {
         let keys: Vec<&[u8]> = reads.iter().map(|(key, _)| &key[..]).collect();
         let read = self
             .read(&keys, &mut |place, record| {
-                let (Some((key, have)), Some(slot)) = (reads.get(place), outs.get_mut(place)) else {
+                let (Some((key, have)), Some(slot)) = (reads.get(place), outs.get_mut(place))
+                else {
                     return;
                 };
                 let complete = self.standings.is_complete_for(key);
@@ -131,6 +142,34 @@ impl Replica {
             outs.fill_with(|| PeerOut::Failed(failure.clone()));
         }
         outs
+    }
+
+    /// Whether this replica holds a write durably: the dot is covered, and where it is still live
+    /// its register is as new as `stamp`.
+    ///
+    /// # Errors
+    /// Nothing is known of the key.
+    pub async fn holds(
+        &self,
+        key: &[u8],
+        dot: Dot,
+        stamp: HybridTime,
+    ) -> Result<bool, StorageError> {
+        if dot.time <= self.flushed() {
+            return Ok(true);
+        }
+        let mut held = false;
+        let ticket = self
+            .read(&[key], &mut |_, record| {
+                held =
+                    record.and_then(|record| Record::decode(record).ok()).is_some_and(|record| {
+                        record.coverage().covers(dot)
+                            && record.find(dot).is_none_or(|live| live.expiry.stamp >= stamp)
+                    });
+            })
+            .await?;
+        self.durable(ticket).await?;
+        Ok(held)
     }
 
     /// A page of whole records.
@@ -164,8 +203,7 @@ impl Replica {
 /// Whether an incoming record covers dots of this node's own tenure that the stored one doesn't.
 fn forgot(stored: Option<&[u8]>, incoming: &[u8], own: Actor) -> bool {
     let claimed = kv_quorum::covered_until(incoming, own);
-    let held = stored
-        .map_or(Ok(kv_quorum::HybridTime::ZERO), |stored| kv_quorum::covered_until(stored, own));
+    let held = stored.map_or(Ok(HybridTime::ZERO), |stored| kv_quorum::covered_until(stored, own));
     matches!((claimed, held), (Ok(claimed), Ok(held)) if claimed > held)
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Keys are locked by stripe, all stripes of a batch in ascending order, so that two batches never
 //! wait for each other in a ring. Each stripe counts its changes: a row that had to be read from
-//! disk outside the lock is good only if the stripe's count is still the same.
+//! disk outside the lock is good only if the stripe's count is still the same. Only a stripe in
+//! which something was written counts on, and what a batch itself wrote does not overtake its own
+//! reads.
 //!
 //! A key that stands twice in a batch is decided twice, the second time over what the first wrote.
 
@@ -10,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Replica;
+use super::counts::Moved;
 use crate::keys::KeyRef;
 use crate::plug::storage::{FrozenBatch, Resident, StorageError, Ticket, WriteBatch};
 
@@ -46,6 +49,8 @@ pub struct Update {
     pub records: Vec<Option<Bytes>>,
     /// What to wait for: covers what was written and what was seen.
     pub ticket: Ticket,
+    /// Places of which nothing was appended, although others of the batch were; and why.
+    pub failed: Option<(Vec<u32>, StorageError)>,
 }
 
 /// Decides the record of one key: place, stored record if any, where to write the new one.
@@ -81,21 +86,51 @@ impl Replica {
         keys: &[&[u8]],
         decide: &mut Decide<'_>,
     ) -> Result<Update, StorageError> {
+        let mut update = self.update_each(keys, decide).await?;
+        match update.failed.take() {
+            None => Ok(update),
+            Some((_, error)) => Err(error),
+        }
+    }
+
+    /// `update` for callers that answer for each key: where the disk fails after what was in memory
+    /// has been appended, `failed` names the places of which nothing was, and the others stand.
+    ///
+    /// # Errors
+    /// Nothing was appended.
+    pub async fn update_each(
+        &self,
+        keys: &[&[u8]],
+        decide: &mut Decide<'_>,
+    ) -> Result<Update, StorageError> {
         let pass = self.pass(keys, None, &[], decide)?;
-        let mut update = Update { records: vec![None; keys.len()], ticket: Ticket::DURABLE };
+        let mut update = Update { records: vec![None; keys.len()], ..Update::default() };
         let mut left = update.take(pass);
         for _ in 0..OVERTAKEN_MAX {
             if left.is_empty() {
                 return Ok(update);
             }
-            let fetched = self.fetch(keys, &left).await?;
-            let places: Vec<u32> = left.iter().map(|(place, _)| *place).collect();
-            let some: Vec<&[u8]> =
-                places.iter().filter_map(|place| keys.get(*place as usize).copied()).collect();
-            let pass = self.pass(&some, Some(&places), &fetched, decide)?;
-            left = update.take(pass);
+            match self.pass_over_disk(keys, &left, decide).await {
+                Ok(pass) => left = update.take(pass),
+                Err(error) => return Ok(update.broken_off(&left, error)),
+            }
         }
-        Err(StorageError::Io("other writers of these keys were always faster".into()))
+        let why = "other writers of these keys were always faster";
+        Ok(update.broken_off(&left, StorageError::Busy(why.into())))
+    }
+
+    /// Reads what is left from disk and passes over it; on an error nothing of it was appended.
+    async fn pass_over_disk(
+        &self,
+        keys: &[&[u8]],
+        left: &[(u32, u64)],
+        decide: &mut Decide<'_>,
+    ) -> Result<Pass, StorageError> {
+        let fetched = self.fetch(keys, left).await?;
+        let places: Vec<u32> = left.iter().map(|(place, _)| *place).collect();
+        let some: Vec<&[u8]> =
+            places.iter().filter_map(|place| keys.get(*place as usize).copied()).collect();
+        self.pass(&some, Some(&places), &fetched, decide)
     }
 
     async fn fetch(
@@ -132,43 +167,64 @@ impl Replica {
             places: Vec::with_capacity(keys.len()),
             ticket: Ticket::DURABLE,
             left: Vec::new(),
+            touched: Vec::with_capacity(keys.len()),
             moved: Vec::new(),
         };
         self.engine.visit_resident(keys, &mut |at, resident| {
             let Some(key) = keys.get(at) else { return };
             let place = places.map_or(at as u32, |places| places.get(at).copied().unwrap_or(0));
             let stripe = order.guard_of(at);
-            let changes = locked.get(stripe).map_or(0, |guard| **guard);
+            let changes = || locked.get(stripe).map_or(0, |guard| **guard);
             let earlier = order.twin_before(at, keys).and_then(|twin| {
                 let twin = places.map_or(twin as u32, |of| of.get(twin).copied().unwrap_or(0));
                 writer.record_of(twin)
             });
             match (earlier, resident, fetched.get(at)) {
-                (Some(earlier), ..) => writer.decide(key, place, Some(&earlier), decide),
+                (Some(earlier), ..) => writer.decide(key, (place, stripe), Some(&earlier), decide),
                 (None, Resident::Found { bytes, ticket }, _) => {
                     writer.ticket = writer.ticket.max(ticket);
-                    writer.decide(key, place, Some(bytes), decide);
+                    writer.decide(key, (place, stripe), Some(bytes), decide);
                 }
-                (None, Resident::Absent, _) => writer.decide(key, place, None, decide),
-                (None, Resident::NeedsIo, Some(row)) if row.changes == changes => {
+                (None, Resident::Absent, _) => writer.decide(key, (place, stripe), None, decide),
+                (None, Resident::NeedsIo, Some(row)) if row.changes == changes() => {
                     writer.ticket = writer.ticket.max(row.ticket);
-                    writer.decide(key, place, row.bytes.as_deref(), decide);
+                    writer.decide(key, (place, stripe), row.bytes.as_deref(), decide);
                 }
-                (None, Resident::NeedsIo, _) => writer.left.push((place, changes)),
+                (None, Resident::NeedsIo, _) => writer.left.push((place, stripe)),
             }
         })?;
-        let PassWriter { batch, places, mut ticket, left, moved, .. } = writer;
+        let PassWriter { batch, places, mut ticket, left, touched, moved, .. } = writer;
         let batch = batch.freeze();
         if !batch.is_empty() {
-            ticket = ticket.max(self.engine.append(&batch)?);
-            for guard in &mut locked {
-                **guard += 1;
-            }
-            for (slot, by) in moved {
-                self.counts.moved(slot, by);
+            ticket = ticket.max(self.append(&batch, &moved)?);
+            for stripe in touched {
+                if let Some(guard) = locked.get_mut(stripe) {
+                    **guard += 1;
+                }
             }
         }
+        // Read under the locks and after what this pass wrote: only others' writes count from here.
+        let count = |stripe: usize| locked.get(stripe).map_or(0, |guard| **guard);
+        let left = left.into_iter().map(|(place, stripe)| (place, count(stripe))).collect();
         Ok(Pass { batch, places, ticket, left })
+    }
+
+    /// Appends, and counts the keys that come to life or die by it. They are counted first: a count
+    /// that ends in between then has what it could not see in the engine yet.
+    fn append(&self, batch: &FrozenBatch, moved: &[Moved]) -> Result<Ticket, StorageError> {
+        moved.iter().for_each(|moved| self.counts.moved(*moved));
+        let appended = self.engine.append(batch);
+        if appended.is_err() {
+            moved.iter().rev().for_each(|moved| self.counts.moved(moved.back()));
+        }
+        appended
+    }
+
+    /// Returns when every update that held a key's lock at the call has let it go.
+    pub(super) fn wait_out_updates(&self) {
+        for stripe in &self.stripes.0 {
+            drop(stripe.lock());
+        }
     }
 
     fn lock(&self, order: &LockOrder) -> Vec<MutexGuard<'_, u64>> {
@@ -178,6 +234,11 @@ impl Replica {
 }
 
 impl Update {
+    fn broken_off(mut self, left: &[(u32, u64)], error: StorageError) -> Self {
+        self.failed = Some((left.iter().map(|(place, _)| *place).collect(), error));
+        self
+    }
+
     fn take(&mut self, pass: Pass) -> Vec<(u32, u64)> {
         self.ticket = self.ticket.max(pass.ticket);
         for ((_, value), place) in pass.batch.rows().zip(&pass.places) {
@@ -195,14 +256,23 @@ struct PassWriter<'r> {
     batch: WriteBatch,
     places: Vec<u32>,
     ticket: Ticket,
-    left: Vec<(u32, u64)>,
-    /// Slots in which a key came to life or died.
-    moved: Vec<(u16, i64)>,
+    /// Places that need the disk, with the stripe of each.
+    left: Vec<(u32, usize)>,
+    /// The stripe of each row.
+    touched: Vec<usize>,
+    /// Keys that come to life or die.
+    moved: Vec<Moved>,
 }
 
 impl PassWriter<'_> {
     #[inline]
-    fn decide(&mut self, key: &[u8], place: u32, stored: Option<&[u8]>, decide: &mut Decide<'_>) {
+    fn decide(
+        &mut self,
+        key: &[u8],
+        (place, stripe): (u32, usize),
+        stored: Option<&[u8]>,
+        decide: &mut Decide<'_>,
+    ) {
         let stored = stored.and_then(|stored| self.replica.alive(stored));
         let was = stored.is_some_and(is_live);
         let mut now = false;
@@ -222,10 +292,12 @@ impl PassWriter<'_> {
             Verdict::Write => {}
         }
         self.places.push(place);
+        self.touched.push(stripe);
         if was != now
             && let Some(key) = KeyRef::parse(key)
         {
-            self.moved.push((key.slot.index(), if now { 1 } else { -1 }));
+            let (slot, token) = (key.slot.index(), key.token.value());
+            self.moved.push(Moved { slot, token, lives: now });
         }
     }
 

@@ -7,36 +7,53 @@ use kv_ring::SLOTS;
 
 use super::update::is_live;
 use super::{Replica, Verdict};
-use crate::keys::{DEFAULT_KEYSPACE, position, slot_end};
+use crate::keys::{DEFAULT_KEYSPACE, KeyRef, position, slot_end};
 use crate::plug::storage::{PageRequest, StorageError};
 
 /// Rows of one page.
 const PAGE_ROWS_MAX: usize = 512;
 /// Bytes of one page.
 const PAGE_BYTES_MAX: usize = 1 << 20;
-/// A slot in which something always moves is left uncounted after so many scans, for a later try.
-const SCANS_MAX: usize = 8;
+/// Slots that are counted in one go.
+const COUNT_SLOTS: u16 = 64;
 
 impl Replica {
-    /// Counts the live keys of every slot that is not counted yet.
+    /// Counts the live keys of every slot that is not counted yet. A slot that can't be read does
+    /// not keep the others from being counted.
     ///
     /// # Errors
-    /// The slots that could not be read stay uncounted.
+    /// The first of what went wrong: some slots are not counted, call again later.
     pub async fn recount(&self) -> Result<(), StorageError> {
-        for slot in 0..SLOTS {
-            for _ in 0..SCANS_MAX {
-                let Some(moves) = self.counts.moves(slot) else { break };
-                let mut live = 0;
-                self.each_row(slot, &mut |_, record| {
-                    live += i64::from(self.alive(record).is_some_and(is_live));
-                })
-                .await?;
-                if self.counts.take(slot, live, moves) {
-                    break;
-                }
+        let mut wrong = None;
+        for first in (0..SLOTS).step_by(usize::from(COUNT_SLOTS)) {
+            if !self.counts.begin(first..first.saturating_add(COUNT_SLOTS).min(SLOTS)) {
+                continue;
+            }
+            // What was decided before moves were noted is in the engine when the scan begins.
+            self.wait_out_updates();
+            if let Err(error) = self.count_from(first).await {
+                wrong = wrong.or(Some(error));
             }
         }
-        Ok(())
+        wrong.map_or(Ok(()), Err)
+    }
+
+    async fn count_from(&self, first: u16) -> Result<(), StorageError> {
+        let mut seen: Vec<(u16, u64)> = Vec::new();
+        for slot in first..first.saturating_add(COUNT_SLOTS).min(SLOTS) {
+            self.each_row(slot, &mut |key, record| {
+                if let Some(key) = KeyRef::parse(key)
+                    && self.alive(record).is_some_and(is_live)
+                {
+                    seen.push((slot, key.token.value()));
+                }
+            })
+            .await?;
+        }
+        if self.counts.finish(&seen) {
+            return Ok(());
+        }
+        Err(StorageError::Busy("too many keys came and went while they were counted".into()))
     }
 
     /// Removes rows that the flush mark made dead. Once for each mark.
