@@ -68,6 +68,8 @@ figures! {
     peer_ops,
     /// Peer connections refused for a wrong secret.
     peer_refused,
+    /// Records that a scan could not read.
+    damaged_records,
     /// Replies that waited for a sync of what they show.
     reads_awaiting_sync,
 }

@@ -127,8 +127,11 @@ pub enum MutationOut {
         /// Nodes other than the coordinator that hold the write durably at the time of the answer,
         /// for WAIT; hints don't count.
         holders: Vec<kv_client::NodeId>,
-        /// The (time, node, tenure) of the dot that was minted last, for WAIT and tests.
+        /// The (time, node, tenure) of the dot that was minted last, or of the one whose register
+        /// was changed: for WAIT and for who names the write.
         dot: (u64, u64, u64),
+        /// The stamp of the register that was changed, for WAIT; 0 for a mint.
+        stamp: u64,
         /// After a delete, the sealed context of who now knows of it; else empty (a put's is its
         /// answer).
         context: Bytes,

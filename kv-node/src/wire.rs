@@ -192,6 +192,15 @@ pub enum PeerOp {
     Birth(BirthOp),
     /// A step of the commit of a layout.
     Ballot(BallotOp),
+    /// Whether a write is held here, durably: asked by WAIT of a write that was forwarded.
+    Holds {
+        /// The storage key.
+        key: Bytes,
+        /// (time, node, tenure) of its dot.
+        dot: (u64, u64, u64),
+        /// The stamp that its register has at least, if it is still live.
+        stamp: u64,
+    },
 }
 
 /// The answer to one operation.
@@ -242,6 +251,8 @@ pub enum PeerOut {
     Birth(BirthOut),
     /// The answer to a ballot step.
     Ballot(BallotOut),
+    /// Whether the write is held.
+    Holds(bool),
     /// This operation failed here; the others of the call did not.
     Failed(OpFailure),
 }

@@ -6,6 +6,10 @@
 //! own tenure that it doesn't cover (riak_kv #679 is what happens otherwise). Tenures and the lease
 //! are fsynced before they are used.
 //!
+//! Who finds out that a tenure is over holds a key's lock and must not wait for a disk: it ends the
+//! tenure, and from then on nothing is minted in the partition until `resume`, called where one may
+//! block, has begun the next.
+//!
 //! The clock is a hybrid logical clock (Kulkarni et al. 2014): 48 bits of milliseconds, 16 of a
 //! counter. A lease in the directory bounds from above what may have been minted, so a restart
 //! begins above it whatever the wall clock says.
@@ -32,7 +36,16 @@ const TENURE_FACT: &str = "tenures";
 
 /// Why no dot could be minted. Nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeaseSpent;
+#[non_exhaustive]
+pub enum NoDot {
+    /// The lease's renewal lags: retry in a moment.
+    LeaseSpent,
+    /// The partition's tenure was ended: `resume` it, then retry.
+    TenureOver,
+}
+
+/// What stands for a tenure that was ended and has no successor yet. No tenure is named so.
+const NO_TENURE: u64 = 0;
 
 /// Mints dots for one directory.
 pub struct DotSource {
@@ -74,7 +87,7 @@ impl DotSource {
                 io::Error::new(io::ErrorKind::InvalidData, "the lease is not eight bytes")
             })?,
         };
-        let tenure = rng.next_u64();
+        let tenure = new_tenure(&*rng);
         let source = Self {
             node,
             last: AtomicU64::new(spent),
@@ -104,14 +117,9 @@ impl DotSource {
     /// ahead of the wall clock than a sound clock can: a far future is not followed.
     ///
     /// # Errors
-    /// The lease is spent because its renewal lags; retry in a moment.
+    /// As `NoDot` says.
     #[inline]
-    pub fn mint(
-        &self,
-        partition: Partition,
-        wall_ms: u64,
-        seen: HybridTime,
-    ) -> Result<Dot, LeaseSpent> {
+    pub fn mint(&self, partition: Partition, wall_ms: u64, seen: HybridTime) -> Result<Dot, NoDot> {
         let floor = if seen.ms() <= wall_ms.saturating_add(self.clock_skew_ms_max) {
             seen
         } else {
@@ -122,7 +130,7 @@ impl DotSource {
             let above = HybridTime::from_bits(last).max(floor);
             let next = HybridTime::next(above, wall_ms);
             if next.to_bits() >= self.lease.load(Ordering::Acquire) {
-                return Err(LeaseSpent);
+                return Err(NoDot::LeaseSpent);
             }
             match self.last.compare_exchange_weak(
                 last,
@@ -130,7 +138,13 @@ impl DotSource {
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Ok(Dot { time: next, actor: self.actor(partition) }),
+                Ok(_) => {
+                    let actor = self.actor(partition);
+                    if actor.tenure == NO_TENURE {
+                        return Err(NoDot::TenureOver);
+                    }
+                    return Ok(Dot { time: next, actor });
+                }
                 Err(now) => last = now,
             }
         }
@@ -171,14 +185,40 @@ impl DotSource {
         Ok(())
     }
 
+    /// Ends the tenure of one partition: nothing is minted in it until `resume`. Doesn't block.
+    pub fn end_tenure(&self, partition: Partition) {
+        if let Some(slot) = self.tenures.get(usize::from(partition.index())) {
+            slot.store(NO_TENURE, Ordering::Release);
+        }
+    }
+
+    /// Begins a new tenure of a partition whose last one was ended; does nothing if it has one.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// As `begin_tenure`.
+    pub fn resume(&self, partition: Partition) -> io::Result<()> {
+        let _one = self.renewing.lock();
+        if self.actor(partition).tenure == NO_TENURE {
+            self.begin(partition)?;
+        }
+        Ok(())
+    }
+
     /// Begins a new tenure of one partition. Blocks on the disk.
     ///
     /// # Errors
-    /// The new tenure isn't durable and isn't used; the caller must stop minting in the partition.
+    /// The new tenure isn't durable and isn't used, and the last one is over: nothing is minted in
+    /// the partition until a later try.
     pub fn begin_tenure(&self, partition: Partition) -> io::Result<()> {
+        self.end_tenure(partition);
         let _one = self.renewing.lock();
+        self.begin(partition)
+    }
+
+    fn begin(&self, partition: Partition) -> io::Result<()> {
         let Some(slot) = self.tenures.get(usize::from(partition.index())) else { return Ok(()) };
-        let tenure = self.rng.next_u64();
+        let tenure = new_tenure(&*self.rng);
         self.store_tenures(Some((usize::from(partition.index()), tenure)))?;
         slot.store(tenure, Ordering::Release);
         Ok(())
@@ -195,4 +235,8 @@ impl DotSource {
         }
         self.meta.store(TENURE_FACT, &fact)
     }
+}
+
+fn new_tenure(rng: &dyn Rng) -> u64 {
+    rng.next_u64().max(NO_TENURE + 1)
 }

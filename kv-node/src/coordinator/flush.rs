@@ -5,12 +5,15 @@
 //! answer, what was flushed is not known and the answer says so; the mark still spreads, because
 //! every node tells it with its gossip.
 
+use std::sync::Arc;
+
 use kv_client::NodeId;
 use kv_quorum::HybridTime;
 
 use super::Coordinator;
 use crate::error::RequestError;
 use crate::keys::DEFAULT_KEYSPACE;
+use crate::plug::exec::blocking;
 use crate::wire::{PeerOp, PeerOut};
 
 impl Coordinator {
@@ -43,10 +46,16 @@ impl Coordinator {
             return Err(RequestError::NoReplicas { wanted: members, down: silent });
         }
         let mark = HybridTime::next(highest, 0);
-        self.parts
-            .replica
-            .flush_durably(mark, &self.parts.dots, self.now_ms())
-            .map_err(|error| RequestError::Storage(format!("the flush mark: {error}")))?;
+        let (replica, dots) = (Arc::clone(&self.parts.replica), Arc::clone(&self.parts.dots));
+        let now_ms = self.now_ms();
+        let store = move || replica.flush_durably(mark, &dots, now_ms);
+        match blocking(&*self.parts.exec, store).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                return Err(RequestError::Storage(format!("the flush mark: {error}")));
+            }
+            None => return Err(RequestError::Storage("the flush mark was not stored".into())),
+        }
         let asks = others
             .iter()
             .map(|node| (*node, PeerOp::Flush { keyspace: DEFAULT_KEYSPACE, mark: mark.to_bits() }))

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use kv_client::NodeId;
 
-use super::write::{Ended, SetItem};
+use super::write::SetItem;
 use super::{Coordinator, Levels, Scope, resolve};
 use crate::error::RequestError;
 use crate::keys::KeyRef;
@@ -21,18 +21,29 @@ struct Forwarded {
     mutation: Mutation,
     /// Candidates not tried yet, the best one last.
     candidates: Vec<NodeId>,
+    /// Who was asked last.
+    minter: Option<NodeId>,
     outcome: Option<Result<MutationOut, RequestError>>,
 }
 
+/// What became of a forwarded write.
+pub(super) struct Away {
+    /// The storage key.
+    pub(super) key: Bytes,
+    /// Who minted it, if anybody did.
+    pub(super) minter: Option<NodeId>,
+    pub(super) outcome: Result<MutationOut, RequestError>,
+}
+
 impl Coordinator {
-    /// Forwards SETs; one end for each place, in order.
+    /// Forwards SETs; what became of each place, in order.
     pub(super) async fn forward_sets(
         &self,
         scope: &Scope,
         items: &[SetItem<'_>],
         places: &[usize],
         levels: Levels,
-    ) -> Vec<Ended> {
+    ) -> Vec<Away> {
         if places.is_empty() {
             return Vec::new();
         }
@@ -44,23 +55,29 @@ impl Coordinator {
                 (item.key, Mutation::Set { value, expiry: item.expiry })
             })
             .collect();
-        let outcomes = self.forward(scope, writes, levels).await;
-        outcomes.into_iter().map(|outcome| outcome.map(|_| ())).collect()
+        self.forward(scope, writes, levels).await
     }
 
-    /// Forwards writes; one outcome for each, in order.
+    /// Forwards writes; what became of each, in order.
     pub(super) async fn forward(
         &self,
         scope: &Scope,
         writes: Vec<(KeyRef<'_>, Mutation)>,
         levels: Levels,
-    ) -> Vec<Result<MutationOut, RequestError>> {
+    ) -> Vec<Away> {
         let n = scope.keyspace.n;
         let copies = resolve(levels.write, scope.keyspace.write, n)
             .and_then(|write| Ok((write, resolve(levels.read, scope.keyspace.read, n)?)));
         let (write, read) = match copies {
             Ok(copies) => copies,
-            Err(error) => return writes.iter().map(|_| Err(error.clone())).collect(),
+            Err(error) => {
+                let refused = writes.iter().map(|(key, _)| Away {
+                    key: key.to_storage(),
+                    minter: None,
+                    outcome: Err(error.clone()),
+                });
+                return refused.collect();
+            }
         };
         self.parts.figures.forwarded.add(writes.len() as u64);
         let mut forwarded: Vec<Forwarded> = writes
@@ -70,6 +87,7 @@ impl Coordinator {
                 key: key.to_storage(),
                 mutation,
                 candidates: Self::candidates(scope, key),
+                minter: None,
                 outcome: None,
             })
             .collect();
@@ -78,7 +96,11 @@ impl Coordinator {
         }
         forwarded
             .into_iter()
-            .map(|write| write.outcome.unwrap_or(Err(RequestError::Stopping)))
+            .map(|write| Away {
+                key: write.key,
+                minter: write.minter,
+                outcome: write.outcome.unwrap_or(Err(RequestError::Stopping)),
+            })
             .collect()
     }
 
@@ -102,6 +124,7 @@ impl Coordinator {
                 continue;
             }
             if let Some(node) = item.candidates.pop() {
+                item.minter = Some(node);
                 open.push((place, node));
             } else {
                 self.parts.figures.no_replicas.one();

@@ -3,10 +3,14 @@
 //! Where a keyspace has one copy and this node is the only member, nobody else has to be asked or
 //! told. The same mint, lock, append and sync run, without trackers, sends or timers.
 
-use super::write::{Ended, SetItem, draft_of, storage_error};
+use bytes::Bytes;
+use kv_ring::Partition;
+
+use super::write::{Ended, SetItem, draft_of};
 use super::{Coordinator, Scope};
 use crate::error::RequestError;
 use crate::keys::PREFIX_BYTES;
+use crate::plug::storage::Ticket;
 use crate::replica::Verdict;
 
 impl Coordinator {
@@ -15,8 +19,12 @@ impl Coordinator {
         scope.layouts.live().all(|layout| layout.members() == [scope.view.me])
     }
 
-    /// SETs where this node is the whole cluster.
-    pub(super) async fn set_alone(&self, scope: &Scope, items: &[SetItem<'_>]) -> Vec<Ended> {
+    /// SETs where this node is the whole cluster: their ends, and the records that were written.
+    pub(super) async fn set_alone(
+        &self,
+        scope: &Scope,
+        items: &[SetItem<'_>],
+    ) -> (Vec<Ended>, Vec<Option<Bytes>>) {
         let mut answers: Vec<Ended> = items
             .iter()
             .map(|item| Self::check_size(scope, item.key.key, item.value.len()))
@@ -35,41 +43,44 @@ impl Coordinator {
         }
         let now_ms = self.now_ms();
         let stamp = self.parts.dots.time(now_ms);
-        let update = self
-            .parts
-            .replica
-            .update(&keys, &mut |place, stored, out| {
-                let (Some(item), Some(answer)) = (items.get(place), answers.get_mut(place)) else {
-                    return Verdict::Keep;
+        let partition =
+            |at: usize| items.get(at).map_or(Partition::new(0), |item| scope.partition(item.key));
+        let done = self
+            .mint_batch(&keys, &partition, &mut |at, stored, out| {
+                let (Some(item), Some(Ok(()))) = (items.get(at), answers.get(at)) else {
+                    return Ok(Verdict::Keep);
                 };
-                if answer.is_err() {
-                    return Verdict::Keep;
-                }
                 let draft = draft_of(item.value, item.expiry, stamp);
-                let partition = scope.partition(item.key);
-                match self.overwrite(partition, now_ms, stored, &draft, out) {
-                    Ok(()) => Verdict::Write,
-                    Err(error) => {
-                        *answer = Err(error);
-                        Verdict::Keep
-                    }
-                }
+                self.overwrite(scope.partition(item.key), now_ms, stored, &draft, out)
             })
             .await;
-        let durable = match update {
-            Ok(update) => self.parts.replica.durable(update.ticket).await.map_err(|error| {
-                RequestError::Indeterminate { reached: 0, wanted: 1, silent: vec![scope.view.me] }
-                    .also(&error)
-            }),
-            Err(error) => Err(storage_error(error)),
-        };
-        self.parts.figures.replica_applies.add(items.len() as u64);
-        if let Err(error) = durable {
-            for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
-                *answer = Err(error.clone());
+        for (at, error) in done.failed {
+            if let Some(answer) = answers.get_mut(at) {
+                *answer = Err(error);
             }
         }
-        answers
+        self.parts.figures.replica_applies.add(items.len() as u64);
+        if let Err(unknown) = self.synced_in_time(scope, done.ticket).await {
+            for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
+                *answer = Err(unknown.clone());
+            }
+        }
+        (answers, done.records)
+    }
+
+    async fn synced_in_time(&self, scope: &Scope, ticket: Ticket) -> Ended {
+        if ticket.is_durable() {
+            return Ok(());
+        }
+        let silent = vec![scope.view.me];
+        let unknown = RequestError::Indeterminate { reached: 0, wanted: 1, silent };
+        tokio::select! {
+            biased;
+            synced = self.parts.replica.durable(ticket) => {
+                synced.map_err(|error| unknown.also(&error))
+            }
+            () = self.sleep_until(scope.deadline_ms) => Err(unknown),
+        }
     }
 }
 

@@ -13,8 +13,10 @@
 //! Invariant: one view of the cluster for one batch; each key of a batch gets exactly one answer.
 
 mod api;
+mod decide;
 mod explain;
 mod flush;
+mod follow;
 mod forward;
 mod gather;
 mod local;
@@ -96,13 +98,15 @@ impl Default for Timing {
     }
 }
 
-/// Copies that one connection or request asks for, beside the keyspace's defaults.
+/// What one connection or request asks for: copies, beside the keyspace's defaults, and an end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Levels {
     /// Copies to read; the keyspace's default if none.
     pub read: Option<LevelSetting>,
     /// Copies to write; the keyspace's default if none.
     pub write: Option<LevelSetting>,
+    /// When its caller stops waiting, on the node's steady clock; none waits as long as the node.
+    pub until_ms: Option<u64>,
 }
 
 /// Decision locks: keys that share one wait for each other.
@@ -207,6 +211,18 @@ impl Coordinator {
         let deadline_ms = self.parts.clock.steady_ms() + self.parts.timing.request_ms_max;
         let mints = !self.parts.skewed.load(Ordering::Acquire);
         Ok(Scope { view, record, layouts, keyspace, down, deadline_ms, mints })
+    }
+
+    /// `scope` for a caller that waits until then at most.
+    ///
+    /// # Errors
+    /// As `scope`.
+    pub(crate) fn scope_until(&self, until_ms: Option<u64>) -> Result<Scope, RequestError> {
+        let mut scope = self.scope()?;
+        if let Some(until_ms) = until_ms {
+            scope.deadline_ms = scope.deadline_ms.min(until_ms);
+        }
+        Ok(scope)
     }
 
     /// Refuses a pair that is over the cluster's limit.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kv_quorum::{Draft, Expiry, Record};
 
 use super::Coordinator;
-use super::mutate::Act;
+use super::decide::Act;
 use super::write::draft_of;
 use crate::error::RequestError;
 use crate::mutation::{Answer, Existence, ExpiryRule, MutationOut, Promise};
@@ -71,10 +71,10 @@ impl Coordinator {
     }
 }
 
-fn with_answer(out: MutationOut, answer: Answer) -> MutationOut {
+pub(super) fn with_answer(out: MutationOut, answer: Answer) -> MutationOut {
     match out {
-        MutationOut::Written { holders, dot, context, .. } => {
-            MutationOut::Written { holders, dot, context, answer }
+        MutationOut::Written { holders, dot, stamp, context, .. } => {
+            MutationOut::Written { holders, dot, stamp, context, answer }
         }
         MutationOut::Nothing(_) => MutationOut::Nothing(answer),
     }

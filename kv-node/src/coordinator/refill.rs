@@ -106,6 +106,13 @@ impl Coordinator {
     }
 
     async fn join_page(&self, rows: &[(Bytes, Bytes)]) -> Result<(), RequestError> {
+        // What can't be read was not copied: the source has not been exchanged with.
+        for (key, record) in rows {
+            if let Err(error) = kv_quorum::peek(record) {
+                let key = key.escape_ascii();
+                return Err(RequestError::Storage(format!("a record at {key}: {error}")));
+            }
+        }
         let keys: Vec<&[u8]> = rows.iter().map(|(key, _)| &key[..]).collect();
         let replica = &self.parts.replica;
         let update = replica

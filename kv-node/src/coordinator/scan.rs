@@ -26,6 +26,8 @@ pub struct ScanCursor(pub u64);
 const TOKEN_BITS: u32 = 48;
 /// Bytes of one page from one replica at most.
 const PAGE_BYTES_MAX: u32 = 512 * 1_024;
+/// A step ends when its keys are so many bytes together.
+const STEP_BYTES_MAX: usize = 4 << 20;
 
 impl ScanCursor {
     fn position(self) -> (u16, u64) {
@@ -88,7 +90,8 @@ impl Coordinator {
                 cursor = end.unwrap_or_else(|| ScanCursor::slot_start(u32::from(last) + 1));
             }
             page.next = cursor;
-            if cursor.0 == 0 || page.keys.len() >= count {
+            let bytes: usize = page.keys.iter().map(Bytes::len).sum();
+            if cursor.0 == 0 || page.keys.len() >= count || bytes >= STEP_BYTES_MAX {
                 break;
             }
         }
@@ -121,7 +124,7 @@ impl Coordinator {
         nodes.sort_unstable();
         nodes.dedup();
         let rows_max = count.clamp(1, 4_096) as u32 + 1;
-        let mut pages = Vec::with_capacity(nodes.len());
+        let mut pages: Vec<SourcePage> = Vec::with_capacity(nodes.len());
         if nodes.contains(&me) {
             let page = PageRequest {
                 from: from.clone(),
@@ -129,13 +132,9 @@ impl Coordinator {
                 rows_max: rows_max as usize,
                 bytes_max: PAGE_BYTES_MAX as usize,
             };
-            pages.push(
-                self.parts
-                    .replica
-                    .page_of_skeletons(page)
-                    .await
-                    .map_err(|error| RequestError::Storage(error.to_string()))?,
-            );
+            let read = self.parts.replica.page_of_skeletons(page).await;
+            let (rows, end) = read.map_err(|error| RequestError::Storage(error.to_string()))?;
+            pages.push((me, rows, end));
         }
         let asks = nodes.iter().filter(|node| **node != me).map(|node| {
             let op = PeerOp::Scan {
@@ -147,13 +146,20 @@ impl Coordinator {
             };
             (*node, op)
         });
-        for answer in self.gather(scope.deadline_ms, asks.collect()).await {
+        let asks: Vec<(NodeId, PeerOp)> = asks.collect();
+        let sources: Vec<NodeId> = asks.iter().map(|(node, _)| *node).collect();
+        for (source, answer) in sources.into_iter().zip(self.gather(scope.deadline_ms, asks).await)
+        {
             match answer {
-                Some(Ok(PeerOut::Page { rows, end })) => pages.push((rows, end)),
+                Some(Ok(PeerOut::Page { rows, end })) => pages.push((source, rows, end)),
                 _ => return Err(self.short(pages.len(), wanted, scope)),
             }
         }
-        Ok(merge(pages, self.now_ms(), &self.parts.replica))
+        let merged = merge(pages, self.now_ms(), &self.parts.replica);
+        merged.inspect_err(|error| {
+            self.parts.figures.damaged_records.one();
+            tracing::error!(%error, "a scan met a record that can't be read");
+        })
     }
 
     fn short(&self, reached: usize, wanted: u8, scope: &Scope) -> RequestError {
@@ -236,14 +242,27 @@ impl Coordinator {
 /// Partitions that one step of a scan looks into at most.
 const PARTITIONS_A_STEP: usize = 256;
 
+/// Rows of one replica, and whether they are all of the range.
+type SourcePage = (NodeId, Vec<(Bytes, Bytes)>, bool);
+
+/// What can't be read, and where. A read error is never "not found": the key may be live.
+fn damaged(source: NodeId, key: &[u8], why: impl std::fmt::Display) -> RequestError {
+    let shown = key.get(PREFIX_BYTES..).unwrap_or(key);
+    let shown = shown.get(..64).unwrap_or(shown).escape_ascii();
+    RequestError::Storage(format!("the record of key '{shown}' on node {source} is damaged: {why}"))
+}
+
 /// Joins pages of one range: live keys up to where the shortest page ends.
+///
+/// # Errors
+/// A row can't be read: the error names its key and its node.
 fn merge(
-    pages: Vec<(Vec<(Bytes, Bytes)>, bool)>,
+    pages: Vec<SourcePage>,
     now_ms: u64,
     replica: &Replica,
-) -> (Vec<Bytes>, Option<ScanCursor>) {
+) -> Result<(Vec<Bytes>, Option<ScanCursor>), RequestError> {
     let mut until: Option<(u16, u64)> = None;
-    for (rows, end) in &pages {
+    for (_, rows, end) in &pages {
         let last = rows.last().and_then(|(key, _)| KeyRef::parse(key));
         if let (false, Some(last)) = (*end, last) {
             // A position is cut off whole: its last rows may be on the next page.
@@ -253,12 +272,17 @@ fn merge(
     }
     let mut records: BTreeMap<Bytes, Record<Bytes>> = BTreeMap::new();
     let mut firsts: Option<(u16, u64)> = None;
-    for (key, bytes) in pages.into_iter().flat_map(|(rows, _)| rows) {
-        let Some(place) = KeyRef::parse(&key) else { continue };
+    let rows = pages.into_iter().flat_map(|(source, rows, _)| {
+        rows.into_iter().map(move |(key, bytes)| (source, key, bytes))
+    });
+    for (source, key, bytes) in rows {
+        let Some(place) = KeyRef::parse(&key) else {
+            return Err(damaged(source, &key, "it has no place"));
+        };
         let at = (place.slot.index(), place.token.value() >> (64 - TOKEN_BITS));
         firsts = Some(firsts.map_or(at, |first| first.min(at)));
         let Some(bytes) = replica.alive(&bytes) else { continue };
-        let Ok(record) = Record::decode(bytes) else { continue };
+        let record = Record::decode(bytes).map_err(|error| damaged(source, &key, error))?;
         let record = record.map(Bytes::copy_from_slice);
         records.entry(key).or_default().join(&record);
     }
@@ -283,5 +307,5 @@ fn merge(
             ScanCursor(u64::from(slot) << TOKEN_BITS | top)
         }
     });
-    (keys, next)
+    Ok((keys, next))
 }

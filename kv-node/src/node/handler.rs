@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
 use kv_client::NodeId;
-use kv_quorum::HybridTime;
+use kv_quorum::{Actor, Dot, HybridTime};
 
 use super::Inner;
 use crate::cluster::record::LevelSetting;
@@ -144,19 +144,22 @@ impl Inner {
         self.figures.replica_applies.add(joins.len() as u64);
         let partitions = serving.partitions;
         let partition = |key: &[u8]| KeyRef::parse(key).map(|key| partitions.of(key.slot));
-        let own = |key: &[u8]| {
-            partition(key).map_or_else(kv_quorum::Actor::default, |at| serving.dots.actor(at))
+        let own =
+            |key: &[u8]| partition(key).map_or_else(Actor::default, |at| serving.dots.actor(at));
+        let mut over = Vec::new();
+        let alarm = |key: &[u8]| {
+            if let Some(at) = partition(key) {
+                serving.coordinator.alarm(at);
+                over.push(at);
+            }
         };
-        serving
-            .replica
-            .apply(joins, own, |key| {
-                if let Some(at) = partition(key)
-                    && let Err(error) = serving.coordinator.alarm(at)
-                {
-                    tracing::error!(%error, "no new tenure could be begun");
-                }
-            })
-            .await
+        let outs = serving.replica.apply(joins, own, alarm).await;
+        for at in over {
+            if let Err(error) = serving.coordinator.resume_tenure(at).await {
+                tracing::error!(%error, "no new tenure could be begun");
+            }
+        }
+        outs
     }
 
     async fn look_up(&self, reads: &[(Bytes, Option<u128>)]) -> Vec<PeerOut> {
@@ -200,6 +203,7 @@ impl Inner {
                 let levels = Levels {
                     read: Some(LevelSetting::Copies(read)),
                     write: Some(LevelSetting::Copies(write)),
+                    until_ms: None,
                 };
                 let coordinator = &serving.coordinator;
                 let scope = match coordinator.scope() {
@@ -209,9 +213,16 @@ impl Inner {
                 if !scope.holds(scope.partition(place)) {
                     return PeerOut::Failed(OpFailure::Refused("not a replica of the key".into()));
                 }
-                PeerOut::Forwarded(
-                    coordinator.mutate_here(&scope, place, mutation, levels, Some(operation)).await,
-                )
+                let (done, _) =
+                    coordinator.mutate_here(&scope, place, mutation, levels, Some(operation)).await;
+                PeerOut::Forwarded(done)
+            }
+            PeerOp::Holds { key, dot: (time, node, tenure), stamp } => {
+                let dot = Dot::new(Actor::new(node, tenure), HybridTime::from_bits(time));
+                match serving.replica.holds(&key, dot, HybridTime::from_bits(stamp)).await {
+                    Ok(held) => PeerOut::Holds(held),
+                    Err(error) => PeerOut::Failed(OpFailure::Unknown(error.to_string())),
+                }
             }
             PeerOp::Scan { from, to, rows_max, bytes_max, keys_only } => {
                 let page = PageRequest {

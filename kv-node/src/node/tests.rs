@@ -1,5 +1,8 @@
 //! Three production nodes in one process, over the in-process transport, with paused time.
 
+mod damaged;
+mod wait;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -280,7 +283,10 @@ async fn a_forgetful_engine_is_filled_before_it_counts_for_reads() {
     world.nodes[2].take().expect("it runs").crash().await;
     let disk = world.disks[2].clone();
     let back = world.start(2, 3, disk).await;
-    assert!(!back.inner.serving().expect("a record").replica.standings().all_complete(), "it lost everything");
+    assert!(
+        !back.inner.serving().expect("a record").replica.standings().all_complete(),
+        "it lost everything"
+    );
     world.nodes[2] = Some(back);
     for _ in 0..200 {
         if world.node(2).inner.serving().expect("a record").replica.standings().all_complete() {

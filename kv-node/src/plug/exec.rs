@@ -21,6 +21,16 @@ pub trait Exec: Send + Sync + 'static {
     async fn blocking(&self, work: Box<dyn FnOnce() + Send>);
 }
 
+/// Runs work that may block on a disk and gives its result; `None` if it ended early.
+pub(crate) async fn blocking<T: Send + 'static>(
+    exec: &dyn Exec,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (give, take) = tokio::sync::oneshot::channel();
+    exec.blocking(Box::new(move || drop(give.send(work())))).await;
+    take.await.ok()
+}
+
 /// Tasks on the tokio runtime that calls it, blocking work on tokio's pool.
 #[derive(Debug, Default)]
 pub struct TokioExec;

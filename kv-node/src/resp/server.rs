@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::exec::{Exec, Session, Shared};
+use super::exec::{Exec, Session, Shared, Step};
 use super::parse::{Item, Limits, Parser};
 use super::reply::{Protocol, Reply};
 use super::table;
@@ -248,6 +248,8 @@ pub(super) async fn converse(
     let (mut limits, mut may_change) = session.limits(shared);
     let mut parser = Parser::new(limits);
     let mut input = Vec::with_capacity(READ_BYTES);
+    // What arrives while a WAIT waits.
+    let mut later = Vec::new();
     let mut output = Output::default();
     loop {
         if matches!(
@@ -270,7 +272,15 @@ pub(super) async fn converse(
                     return Ok(());
                 }
                 let mut exec = Exec { shared, session: &mut session, out: &mut output.bytes };
-                place = exec.step(&batch, place).await;
+                place = match exec.step(&batch, place).await {
+                    Step::Next(next) => next,
+                    Step::Wait(waiting, next) => {
+                        output.write_ready(&mut writer).await?;
+                        let later = (&mut later, limits.buffered_bytes_max());
+                        session.wait(waiting, &mut reader, later, &mut output.bytes).await;
+                        next
+                    }
+                };
                 if output.waiting().len() > WRITE_EARLY_BYTES {
                     output.write_ready(&mut writer).await?;
                     output.make_room(shared.resp.output_bytes_max / 2, &mut writer).await?;
@@ -285,8 +295,12 @@ pub(super) async fn converse(
                 session.closing = true;
             }
             input.drain(..consumed);
-            if !full || session.closing {
+            if session.closing || (!full && later.is_empty()) {
                 break;
+            }
+            if !full {
+                input.append(&mut later);
+                later.shrink_to(KEEP_BYTES);
             }
         }
         output.write_ready(&mut writer).await?;

@@ -17,14 +17,14 @@ use kv_client::wire::{
     BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, Coverage, DotName, Expiry, Explanation, ReadOptions,
     ReadOut, ServiceError, Sibling, WriteOptions, WriteOut,
 };
-use kv_quorum::{Actor, Dot, HybridTime};
 use tarpc::context::Context;
 use tokio::sync::oneshot;
 
 use super::admin::explain;
+use super::blind::{BlindPut, dot_of, put_all, seal_blind};
 use super::doors::{Lobby, level};
 use crate::cluster::record::Mode;
-use crate::coordinator::{Coordinator, Levels, seal};
+use crate::coordinator::{Coordinator, Levels};
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
 use crate::mutation::{Answer, ExpiryRule, Mutation, MutationOut};
 
@@ -130,20 +130,39 @@ impl ClientService for ClientServer {
     }
 }
 
-/// Performs a batch: what is of one key in its order, keys side by side.
+/// Performs a batch: what is of one key in its order, keys side by side, blind puts together.
 async fn all(coordinator: &Coordinator, ops: Vec<BatchOp>) -> Vec<BatchOut> {
     let mut by_key: BTreeMap<Bytes, Vec<(usize, BatchOp)>> = BTreeMap::new();
     for (place, op) in ops.into_iter().enumerate() {
         by_key.entry(key_of(&op)).or_default().push((place, op));
     }
-    let of_one_key = by_key.into_values().map(|ops| async move {
+    let scope = coordinator.scope();
+    let (mut blind, mut others) = (Vec::new(), Vec::new());
+    for ops in by_key.into_values() {
+        match (<[_; 1]>::try_from(ops), &scope) {
+            (Ok([(place, op)]), Ok(scope)) => match BlindPut::of(scope.keyspace.mode, place, op) {
+                Ok(put) => blind.push(put),
+                Err(op) => others.push(vec![(place, op)]),
+            },
+            (Ok(alone), Err(_)) => others.push(alone.into()),
+            (Err(ops), _) => others.push(ops),
+        }
+    }
+    let of_one_key = others.into_iter().map(|ops| async move {
         let mut outs = Vec::with_capacity(ops.len());
         for (place, op) in ops {
             outs.push((place, perform(coordinator, op).await));
         }
         outs
     });
-    let mut outs: Vec<_> = join_all(of_one_key).await.into_iter().flatten().collect();
+    let together = async {
+        match &scope {
+            Ok(scope) => put_all(coordinator, scope, blind).await,
+            Err(_) => Vec::new(),
+        }
+    };
+    let (mut outs, rest) = futures::join!(together, join_all(of_one_key));
+    outs.extend(rest.into_iter().flatten());
     outs.sort_by_key(|(place, _)| *place);
     outs.into_iter().map(|(_, out)| out).collect()
 }
@@ -177,7 +196,8 @@ async fn read(
     options: ReadOptions,
 ) -> Result<ReadOut, ServiceError> {
     check_keyspace(options.keyspace)?;
-    let levels = Levels { read: level(options.level)?, write: None };
+    let until_ms = until(coordinator, options.budget_ms);
+    let levels = Levels { read: level(options.level)?, write: None, until_ms };
     let key = KeyRef::place(DEFAULT_KEYSPACE, key);
     let (context, values) = coordinator.get_siblings(key, levels).await?;
     let shown = values.into_iter().map(|sibling| Sibling {
@@ -191,7 +211,8 @@ async fn read(
 impl Write {
     async fn perform(self, coordinator: &Coordinator) -> Result<WriteOut, ServiceError> {
         check_keyspace(self.options.keyspace)?;
-        let levels = Levels { read: None, write: level(self.options.level)? };
+        let until_ms = until(coordinator, self.options.budget_ms);
+        let levels = Levels { read: None, write: level(self.options.level)?, until_ms };
         let key = KeyRef::place(DEFAULT_KEYSPACE, &self.key);
         let scope = coordinator.scope()?;
         // In an lww keyspace every write is blind, whatever its writer has seen.
@@ -214,9 +235,7 @@ impl Write {
             MutationOut::Written { dot, context, answer, .. } => {
                 let context = match answer {
                     Answer::Value(Some(context)) => context,
-                    _ if blind => {
-                        seal::seal(&scope.record.context_key, &key.to_storage(), &up_to(dot))
-                    }
+                    _ if blind => seal_blind(&scope, key, dot_of(dot)),
                     _ => context,
                 };
                 Ok(WriteOut { dot: Some(dot_name(dot)), context })
@@ -225,12 +244,22 @@ impl Write {
     }
 }
 
+/// When a caller that still waits so long stops waiting, on the node's clock; 0 says nothing.
+pub(super) fn until(coordinator: &Coordinator, budget_ms: u32) -> Option<u64> {
+    let now_ms = coordinator.parts().clock.steady_ms();
+    (budget_ms > 0).then(|| now_ms.saturating_add(u64::from(budget_ms)))
+}
+
+pub(super) fn expiry_of(expiry: Expiry) -> Result<ExpiryRule, ServiceError> {
+    match expiry {
+        Expiry::Never => Ok(ExpiryRule::Never),
+        Expiry::AtMs(at) => Ok(ExpiryRule::At(at)),
+        _ => Err(unknown("expiry")),
+    }
+}
+
 fn put(value: Bytes, coverage: Coverage, expiry: Expiry) -> Result<Mutation, ServiceError> {
-    let expiry = match expiry {
-        Expiry::Never => ExpiryRule::Never,
-        Expiry::AtMs(at) => ExpiryRule::At(at),
-        _ => return Err(unknown("expiry")),
-    };
+    let expiry = expiry_of(expiry)?;
     Ok(match coverage {
         Coverage::Blind => Mutation::Set { value, expiry },
         Coverage::Seen(context) => Mutation::Put { value, context: Some(context), expiry },
@@ -239,19 +268,11 @@ fn put(value: Bytes, coverage: Coverage, expiry: Expiry) -> Result<Mutation, Ser
     })
 }
 
-/// What a blind writer knows of: its write and everything that its actor wrote before, all of
-/// which was replaced when it was minted.
-fn up_to((time, node, tenure): (u64, u64, u64)) -> kv_quorum::Context {
-    let mut context = kv_quorum::Context::new();
-    context.insert(Dot::new(Actor::new(node, tenure), HybridTime::from_bits(time)));
-    context
-}
-
 fn dot_name((time, node, tenure): (u64, u64, u64)) -> DotName {
     DotName { time, node: NodeId(node), tenure }
 }
 
-fn check_keyspace(keyspace: u32) -> Result<(), ServiceError> {
+pub(super) fn check_keyspace(keyspace: u32) -> Result<(), ServiceError> {
     if keyspace == DEFAULT_KEYSPACE {
         Ok(())
     } else {

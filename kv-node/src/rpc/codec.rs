@@ -65,7 +65,9 @@ pub fn op_bytes(op: &PeerOp) -> usize {
     FIXED_BYTES
         + match op {
             PeerOp::Apply { key, record } => key.len() + record.len(),
-            PeerOp::Read { key, .. } | PeerOp::Explain { key } => key.len(),
+            PeerOp::Read { key, .. } | PeerOp::Explain { key } | PeerOp::Holds { key, .. } => {
+                key.len()
+            }
             PeerOp::Forward { key, mutation, .. } => key.len() + mutation_bytes(mutation),
             PeerOp::Scan { from, to, .. } => from.len() + to.len(),
             PeerOp::Gossip(packet) => packet.len(),
@@ -141,6 +143,7 @@ fn out_bytes(out: &PeerOut) -> usize {
             )
             | PeerOut::Same { .. }
             | PeerOut::Count(_)
+            | PeerOut::Holds(_)
             | PeerOut::Time(_)
             | PeerOut::Done
             | PeerOut::Failed(OpFailure::Malformed) => 0,
@@ -226,7 +229,8 @@ mod tests {
                 keys_only: true,
             },
             PeerOp::Count,
-            PeerOp::Explain { key },
+            PeerOp::Explain { key: key.clone() },
+            PeerOp::Holds { key, dot: (u64::MAX, u64::MAX, u64::MAX), stamp: u64::MAX },
             PeerOp::Time,
             PeerOp::Flush { keyspace: u32::MAX, mark: u64::MAX },
             PeerOp::Gossip(bytes(1_400)),

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kv_client::wire::{
     BatchOp, BatchOut, Coverage, Endpoints, Level, NodeState, ReadOptions, ServiceError,
     WriteOptions,
 };
-use kv_client::{Admin, Client, Config, Error, Role};
+use kv_client::{Admin, Client, Config, Error, Role, Secret};
 use kv_lsm::fs::MemFs;
 
 use super::{AdminDoor, ClientDoor, Lobby};
@@ -20,6 +21,8 @@ use crate::plug::clock::SystemClock;
 use crate::plug::exec::{Exec, Task, TokioExec};
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::rng::SeededRng;
+use crate::plug::storage::StorageEngine;
+use crate::replica::update_tests::HalfEngine;
 use crate::rpc::peer::PeersConfig;
 use crate::rpc::transport::{TarpcConfig, TarpcTransport};
 
@@ -27,6 +30,7 @@ struct House {
     address: String,
     lobby: Arc<Lobby>,
     node: Arc<Node>,
+    transport: Arc<TarpcTransport>,
 }
 
 async fn house() -> House {
@@ -51,13 +55,19 @@ impl Exec for LateExec {
 }
 
 async fn house_with(exec: Arc<dyn Exec>) -> House {
+    house_of(exec, Arc::new(MemoryEngine::new(MemoryConfig::default())), "").await
+}
+
+async fn house_of(exec: Arc<dyn Exec>, engine: Arc<dyn StorageEngine>, secret: &str) -> House {
     let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let listen = free.local_addr().expect("bound");
     drop(free);
     let lobby = Arc::new(Lobby::default());
-    let transport = TarpcTransport::new(TarpcConfig::new(listen))
+    let secret = Secret::new(secret);
+    let transport = TarpcTransport::new(TarpcConfig { secret, ..TarpcConfig::new(listen) })
         .with_door(Role::Client, Arc::new(ClientDoor(Arc::clone(&lobby))))
         .with_door(Role::Admin, Arc::new(AdminDoor(Arc::clone(&lobby))));
+    let transport = Arc::new(transport);
     let address = listen.to_string();
     let config = NodeConfig {
         data_dir: PathBuf::from("/data"),
@@ -80,8 +90,8 @@ async fn house_with(exec: Arc<dyn Exec>) -> House {
     };
     let parts = NodeParts {
         fs: Arc::new(MemFs::new()),
-        engine: Arc::new(MemoryEngine::new(MemoryConfig::default())),
-        transport: Arc::new(transport),
+        engine,
+        transport: Arc::clone(&transport) as _,
         clock: Arc::new(SystemClock::new()),
         rng: Arc::new(SeededRng::new(7)),
         exec,
@@ -89,7 +99,7 @@ async fn house_with(exec: Arc<dyn Exec>) -> House {
     let node = Arc::new(Node::start(config, parts).await.expect("a node starts"));
     for _ in 0..500 {
         if node.is_ready() {
-            return House { address, lobby, node };
+            return House { address, lobby, node, transport };
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -258,4 +268,89 @@ async fn an_operator_sees_the_node_its_layout_and_its_keys() {
     let versions = answer.versions.as_ref().expect("it answers");
     assert_eq!(versions.first().map(|version| version.bytes), Some(Some(3)));
     assert_eq!(why.location, place);
+}
+
+#[tokio::test]
+async fn blind_puts_of_a_batch_are_minted_together_and_named_one_by_one() {
+    let engine = HalfEngine::new();
+    let house = house_of(Arc::new(TokioExec), Arc::clone(&engine) as _, "").await;
+    house.open();
+    let client = house.client().await;
+    let put = |key: &str, value: &str, coverage| BatchOp::Put {
+        key: key.to_owned().into(),
+        value: value.to_owned().into(),
+        coverage,
+        options: WriteOptions::default(),
+    };
+    let before = engine.appends.load(Ordering::SeqCst);
+    let mut ops: Vec<BatchOp> =
+        (0..20).map(|n| put(&format!("key{n}"), "one", Coverage::Blind)).collect();
+    ops.push(put("beside", "b", Coverage::Nothing));
+    let outs = client.batch(ops).await.expect("an answer");
+    let appends = engine.appends.load(Ordering::SeqCst) - before;
+    assert_eq!(appends, 2, "twenty together, and one that is not blind");
+    let mut again = Vec::new();
+    for (n, out) in outs.iter().enumerate() {
+        let BatchOut::Written(Ok(out)) = out else { panic!("not written: {out:?}") };
+        assert!(out.dot.is_some_and(|dot| dot.node == house.node.id()), "{out:?}");
+        let key = if n < 20 { format!("key{n}") } else { "beside".into() };
+        again.push(put(&key, "two", Coverage::Seen(out.context.clone())));
+    }
+    client.batch(again).await.expect("an answer");
+    for key in ["key0", "key19", "beside"] {
+        assert_eq!(texts(&client.get(key).await.expect("read")), ["two"], "{key}: replaced");
+    }
+}
+
+#[tokio::test]
+async fn the_budget_of_a_program_is_the_requests_deadline() {
+    let engine = HalfEngine::new();
+    let house = house_of(Arc::new(TokioExec), Arc::clone(&engine) as _, "").await;
+    house.open();
+    let config = Config { deadline_ms: 60_000, ..Config::default() };
+    let client = Client::connect(&[&house.address], config).await.expect("it listens");
+    engine.never_synced.store(true, Ordering::SeqCst);
+    let options = WriteOptions { budget_ms: 200, ..WriteOptions::default() };
+    let put = |key: &str, coverage| BatchOp::Put {
+        key: key.to_owned().into(),
+        value: bytes::Bytes::from_static(b"v"),
+        coverage,
+        options,
+    };
+    let began = std::time::Instant::now();
+    let ops = vec![put("a", Coverage::Blind), put("b", Coverage::Nothing)];
+    let outs = client.batch(ops).await.expect("an answer");
+    for out in &outs {
+        let unknown = matches!(out, BatchOut::Written(Err(ServiceError::Indeterminate { .. })));
+        assert!(unknown, "minted, and not known to be durable: {out:?}");
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "the node's own bound is 5 s: {took:?}");
+}
+
+#[tokio::test]
+async fn strangers_with_another_secret_are_told_and_cost_nothing() {
+    let engine = Arc::new(MemoryEngine::new(MemoryConfig::default()));
+    let house = house_of(Arc::new(TokioExec), engine, "right").await;
+    house.open();
+    let config = |secret| Config { secret: Secret::new(secret), ..Config::default() };
+    let friend = Client::connect(&[&house.address], config("right")).await.expect("it listens");
+    friend.blind_put("k", "v").await.expect("written");
+    for round in 1..=20 {
+        let tries = (0..20).map(|_| async {
+            let stranger = Client::connect(&[&house.address], config("wrong")).await;
+            match stranger {
+                Err(error) => error.to_string(),
+                Ok(client) => client.get("k").await.expect_err("a stranger").to_string(),
+            }
+        });
+        for told in futures::future::join_all(tries).await {
+            assert!(told.contains("secret"), "{told}");
+        }
+        assert_eq!(texts(&friend.get("k").await.expect("the node is alive")), ["v"]);
+        let figures = house.transport.figures();
+        assert!(figures.refused_secret.load(Ordering::Relaxed) >= round * 20);
+        // A stranger's connection ends with its handshake: only friends have one.
+        assert_eq!(figures.accepted.load(Ordering::Relaxed), 1);
+    }
 }

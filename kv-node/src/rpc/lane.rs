@@ -32,6 +32,7 @@ impl LaneKind {
             PeerOp::Forward { .. }
             | PeerOp::Scan { .. }
             | PeerOp::Count
+            | PeerOp::Holds { .. }
             | PeerOp::Explain { .. } => Self::Work,
             PeerOp::Time
             | PeerOp::Flush { .. }

@@ -6,6 +6,7 @@
 
 mod accept;
 mod admin;
+mod blind;
 mod client;
 pub mod codec;
 pub mod doors;

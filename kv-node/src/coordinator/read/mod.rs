@@ -77,7 +77,7 @@ impl Coordinator {
             slices.push(arena.get(start..end).unwrap_or_default());
             start = end;
         }
-        let resolved = self.scope().and_then(|scope| {
+        let resolved = self.scope_until(levels.until_ms).and_then(|scope| {
             let wanted = resolve(levels.read, scope.keyspace.read, scope.keyspace.n)?;
             Ok((scope, wanted))
         });

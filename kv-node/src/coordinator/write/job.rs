@@ -33,6 +33,8 @@ pub(in crate::coordinator) struct Minted {
 pub(crate) struct WriteJob {
     pub(super) inner: Mutex<Inner>,
     pub(super) wake: Notify,
+    /// Bytes of the records, about: what keeping the job costs.
+    bytes: usize,
 }
 
 pub(super) struct Inner {
@@ -150,6 +152,7 @@ impl WriteJob {
     /// A job of minted writes whose trackers have begun.
     pub(in crate::coordinator) fn new(minted: Vec<Minted>) -> Arc<Self> {
         let open = minted.len();
+        let bytes = minted.iter().map(|minted| minted.key.len() + minted.record.len()).sum();
         let items = minted
             .into_iter()
             .map(|minted| Item { minted, ended: None, holders: Vec::new() })
@@ -157,7 +160,19 @@ impl WriteJob {
         Arc::new(Self {
             inner: Mutex::new(Inner { items, open, remints: Vec::new() }),
             wake: Notify::new(),
+            bytes,
         })
+    }
+
+    /// What keeping the job costs.
+    pub(in crate::coordinator) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The dot of an item as it was minted last.
+    pub(in crate::coordinator) fn dot(&self, item: usize) -> Option<Dot> {
+        let inner = self.inner.lock();
+        dot_of(&inner.items.get(item)?.minted.record)
     }
 
     pub(super) fn settled(&self) -> bool {
@@ -243,6 +258,11 @@ impl WriteJob {
     pub(in crate::coordinator) fn holders(&self, item: usize) -> Vec<NodeId> {
         self.inner.lock().items.get(item).map_or_else(Vec::new, |item| item.holders.clone())
     }
+}
+
+/// The dot that a blind mint gave a record: it is above all that its minter knew.
+pub(in crate::coordinator) fn dot_of(record: &[u8]) -> Option<Dot> {
+    Some(kv_quorum::peek(record).ok()??.dot)
 }
 
 /// An item without an outcome: it was minted, and nothing more is known.

@@ -8,6 +8,7 @@
 //! that were sent a record keep it.
 
 mod job;
+mod mint;
 mod replicate;
 
 use std::sync::Arc;
@@ -15,11 +16,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::join_all;
 use kv_client::NodeId;
-use kv_quorum::{Dot, Draft, Expiry, HybridTime, WriteOutcome, WriteStep, WriteTracker};
+use kv_quorum::{Draft, Expiry, HybridTime, WriteOutcome, WriteStep, WriteTracker};
 use kv_ring::Partition;
 
-pub(super) use job::{Minted, WriteJob};
+pub(super) use job::{Minted, WriteJob, dot_of};
+pub(super) use mint::NoMint;
 
+use super::follow::Trail;
 use super::plans::Purpose;
 use super::{Coordinator, Levels, Scope, resolve};
 use crate::cluster::record::Rmw;
@@ -45,28 +48,29 @@ pub struct SetItem<'a> {
 pub(super) type Ended = Result<(), RequestError>;
 
 impl Coordinator {
-    /// Blind overwrites, as one batch: one answer for each item, in order. Items whose key this
-    /// node does not hold are forwarded. The job that the acknowledged items belong to comes back
-    /// for WAIT.
+    /// Blind overwrites of different keys, as one batch: one answer for each item, in order. Items
+    /// whose key this node does not hold are forwarded. What was written comes back as a trail, for
+    /// WAIT.
     pub(crate) async fn set_batch(
         &self,
         items: &[SetItem<'_>],
         levels: Levels,
-    ) -> (Vec<Ended>, Option<Arc<WriteJob>>) {
+    ) -> (Vec<Ended>, Trail) {
         self.parts.figures.coordinator_sets.add(items.len() as u64);
-        let scope = match self.scope() {
-            Ok(scope) => scope,
-            Err(error) => return (vec![Err(error); items.len()], None),
-        };
-        let wanted = match resolve(levels.write, scope.keyspace.write, scope.keyspace.n) {
-            Ok(wanted) => wanted,
-            Err(error) => return (vec![Err(error); items.len()], None),
+        let resolved = self.scope_until(levels.until_ms).and_then(|scope| {
+            let wanted = resolve(levels.write, scope.keyspace.write, scope.keyspace.n)?;
+            Ok((scope, wanted))
+        });
+        let (scope, wanted) = match resolved {
+            Ok(resolved) => resolved,
+            Err(error) => return (vec![Err(error); items.len()], Trail::default()),
         };
         if Self::is_alone(&scope) {
-            return (self.set_alone(&scope, items).await, None);
+            let (ends, records) = self.set_alone(&scope, items).await;
+            return (ends, Trail::alone(records));
         }
         if scope.keyspace.rmw == Rmw::BestEffort {
-            return (self.set_one_by_one(items, levels).await, None);
+            return self.set_one_by_one(items, levels).await;
         }
         let mut answers: Vec<Option<Ended>> = vec![None; items.len()];
         let mut here = Vec::with_capacity(items.len());
@@ -83,23 +87,31 @@ impl Coordinator {
         }
         let local = self.set_here(&scope, items, &here, wanted, &mut answers);
         let away = self.forward_sets(&scope, items, &elsewhere, levels);
-        let (job, forwarded) = futures::join!(local, away);
-        for (place, answer) in elsewhere.into_iter().zip(forwarded) {
-            set_answer(&mut answers, place, answer);
+        let (here, forwarded) = futures::join!(local, away);
+        let mut trail = Trail::here(here);
+        for (place, away) in elsewhere.into_iter().zip(forwarded) {
+            trail.add(place, away.followed(&scope));
+            set_answer(&mut answers, place, away.outcome.map(drop));
         }
         let unknown = || Err(RequestError::Storage("the write was lost track of".into()));
-        (answers.into_iter().map(|answer| answer.unwrap_or_else(unknown)).collect(), job)
+        (answers.into_iter().map(|answer| answer.unwrap_or_else(unknown)).collect(), trail)
     }
 
     /// SETs of a keyspace in which one node decides every write of a key: each takes the key's
     /// decision lock there, and a batch's items for one key take it in their order.
-    async fn set_one_by_one(&self, items: &[SetItem<'_>], levels: Levels) -> Vec<Ended> {
-        let sets = items.iter().map(|item| async move {
+    async fn set_one_by_one(&self, items: &[SetItem<'_>], levels: Levels) -> (Vec<Ended>, Trail) {
+        let sets = items.iter().map(|item| {
             let value = Bytes::copy_from_slice(item.value);
             let set = Mutation::Set { value, expiry: item.expiry };
-            self.mutate(item.key, set, levels).await.map(drop)
+            self.mutate_followed(item.key, set, levels)
         });
-        join_all(sets).await
+        let mut trail = Trail::default();
+        let mut ends = Vec::with_capacity(items.len());
+        for (place, (end, followed)) in join_all(sets).await.into_iter().enumerate() {
+            trail.add(place, followed);
+            ends.push(end.map(drop));
+        }
+        (ends, trail)
     }
 
     async fn set_here(
@@ -109,7 +121,7 @@ impl Coordinator {
         here: &[(usize, Partition)],
         wanted: u8,
         answers: &mut [Option<Ended>],
-    ) -> Option<Arc<WriteJob>> {
+    ) -> Option<(Vec<usize>, Arc<WriteJob>)> {
         let mut minting = Vec::with_capacity(here.len());
         for (place, partition) in here {
             let Some(item) = items.get(*place) else { continue };
@@ -120,7 +132,6 @@ impl Coordinator {
                     partition: *partition,
                     tracker,
                     draft: draft_of(item.value, item.expiry, self.parts.dots.time(self.now_ms())),
-                    failed: None,
                 }),
                 Err(error) => set_answer(answers, *place, Err(error)),
             }
@@ -128,12 +139,12 @@ impl Coordinator {
         if minting.is_empty() {
             return None;
         }
-        let ((places, job), ticket) = self.mint_blind(minting, answers).await?;
+        let (places, job, ticket) = self.mint_blind(minting, answers).await?;
         let ends = self.replicate(scope, &job, ticket, true).await;
-        for (place, end) in places.into_iter().zip(ends) {
-            set_answer(answers, place, end);
+        for (place, end) in places.iter().zip(ends) {
+            set_answer(answers, *place, end);
         }
-        Some(job)
+        Some((places, job))
     }
 
     /// A tracker that has begun, or why nothing may be minted.
@@ -170,109 +181,41 @@ impl Coordinator {
         }
     }
 
-    /// Mints a batch of blind writes under their locks, in one append.
+    /// Mints a batch of blind writes under their locks, in one append. What was minted is
+    /// replicated, even if the disk failed under other items of the batch.
     async fn mint_blind(
         &self,
-        mut minting: Vec<Minting<'_>>,
+        minting: Vec<Minting<'_>>,
         answers: &mut [Option<Ended>],
-    ) -> Option<((Vec<usize>, Arc<WriteJob>), Ticket)> {
+    ) -> Option<(Vec<usize>, Arc<WriteJob>, Ticket)> {
         let keys: Vec<Bytes> = minting.iter().map(|item| item.key.clone()).collect();
         let slices: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
         let now_ms = self.now_ms();
-        let update = self
-            .parts
-            .replica
-            .update(&slices, &mut |place, stored, out| {
-                let Some(item) = minting.get_mut(place) else { return Verdict::Keep };
-                match self.overwrite(item.partition, now_ms, stored, &item.draft, out) {
-                    Ok(()) => Verdict::Write,
-                    Err(error) => {
-                        item.failed = Some(error);
-                        Verdict::Keep
-                    }
-                }
+        let partition = |at: usize| minting.get(at).map_or(Partition::new(0), |at| at.partition);
+        let done = self
+            .mint_batch(&slices, &partition, &mut |at, stored, out| {
+                let Some(item) = minting.get(at) else { return Ok(Verdict::Keep) };
+                self.overwrite(item.partition, now_ms, stored, &item.draft, out)
             })
             .await;
-        let update = match update {
-            Ok(update) => update,
-            Err(error) => {
-                let error = storage_error(error);
-                for item in minting {
-                    set_answer(answers, item.place, Err(error.clone()));
-                }
-                return None;
+        for (at, error) in done.failed {
+            if let Some(item) = minting.get(at) {
+                set_answer(answers, item.place, Err(error));
             }
-        };
+        }
         let mut places = Vec::with_capacity(minting.len());
         let mut minted = Vec::with_capacity(minting.len());
-        for (item, record) in minting.into_iter().zip(update.records) {
-            match (record, item.failed) {
-                (Some(record), None) => {
-                    places.push(item.place);
-                    minted.push(Minted {
-                        key: item.key,
-                        record,
-                        partition: item.partition,
-                        tracker: item.tracker,
-                    });
-                }
-                (_, failed) => {
-                    let error = failed.unwrap_or(RequestError::Stopping);
-                    set_answer(answers, item.place, Err(error));
-                }
-            }
+        for (item, record) in minting.into_iter().zip(done.records) {
+            let Some(record) = record else { continue };
+            let Minting { key, partition, tracker, .. } = item;
+            places.push(item.place);
+            minted.push(Minted { key, record, partition, tracker });
+        }
+        if minted.is_empty() {
+            return None;
         }
         self.parts.figures.replica_applies.add(minted.len() as u64);
-        Some(((places, WriteJob::new(minted)), update.ticket))
-    }
-
-    /// Appends to `out` the record of a blind mint over `stored`.
-    pub(super) fn overwrite<V: AsRef<[u8]> + Clone>(
-        &self,
-        partition: Partition,
-        now_ms: u64,
-        stored: Option<&[u8]>,
-        draft: &Draft<V>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), RequestError> {
-        let seen = match stored.map(kv_quorum::latest_of) {
-            Some(Ok(latest)) => latest,
-            _ => HybridTime::ZERO,
-        };
-        for _ in 0..2 {
-            let dot = self.mint_dot(partition, now_ms, seen)?;
-            match kv_quorum::blind_overwrite(stored, dot, draft.clone(), out) {
-                Ok(()) => return Ok(()),
-                Err(kv_quorum::Error::DotNotNew) => self.alarm(partition)?,
-                Err(error) => return Err(RequestError::Storage(error.to_string())),
-            }
-        }
-        Err(RequestError::Storage("no new dot could be minted".into()))
-    }
-
-    pub(super) fn mint_dot(
-        &self,
-        partition: Partition,
-        now_ms: u64,
-        seen: HybridTime,
-    ) -> Result<Dot, RequestError> {
-        self.parts.dots.mint(partition, now_ms, seen).map_err(|_| {
-            self.parts.figures.lease_spent.one();
-            RequestError::Busy("the clock's lease is being renewed".into())
-        })
-    }
-
-    /// This node was shown dots of its own tenure that it doesn't hold: a new tenure begins.
-    pub(crate) fn alarm(&self, partition: Partition) -> Result<(), RequestError> {
-        self.parts.figures.amnesia_alarms.one();
-        tracing::error!(
-            partition = partition.index(),
-            "shown a dot of this node's own tenure that it does not hold: a new tenure begins"
-        );
-        self.parts
-            .dots
-            .begin_tenure(partition)
-            .map_err(|error| RequestError::Storage(format!("a new tenure: {error}")))
+        Some((places, WriteJob::new(minted), done.ticket))
     }
 }
 
@@ -282,7 +225,6 @@ struct Minting<'a> {
     partition: Partition,
     tracker: WriteTracker<NodeId>,
     draft: Draft<&'a [u8]>,
-    failed: Option<RequestError>,
 }
 
 fn set_answer(answers: &mut [Option<Ended>], place: usize, answer: Ended) {

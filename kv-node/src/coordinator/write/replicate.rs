@@ -7,7 +7,7 @@ use kv_quorum::{Context, Draft};
 use kv_ring::Partition;
 
 use super::job::{ROUND_SHIFT, WriteJob};
-use super::{Ended, decode};
+use super::{Ended, NoMint, decode};
 use crate::coordinator::gather::ByNode;
 use crate::coordinator::{Coordinator, Scope};
 use crate::error::RequestError;
@@ -76,31 +76,23 @@ impl Coordinator {
         let keys: Vec<Bytes> = drafts.iter().map(|(key, ..)| key.clone()).collect();
         let slices: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
         let now_ms = self.now_ms();
-        let update = self
-            .parts
-            .replica
-            .update(&slices, &mut |place, stored, out| {
-                let (Some((_, coverage)), Some((_, partition, draft))) =
-                    (again.get(place), drafts.get(place))
+        let partition =
+            |at: usize| drafts.get(at).map_or(Partition::new(0), |(_, partition, _)| *partition);
+        let done = self
+            .mint_batch(&slices, &partition, &mut |at, stored, out| {
+                let (Some((_, coverage)), Some((_, partition, Some(draft)))) =
+                    (again.get(at), drafts.get(at))
                 else {
-                    return Verdict::Keep;
+                    return Ok(Verdict::Keep);
                 };
-                let Some(draft) = draft else { return Verdict::Keep };
-                match self.overwrite_over(*partition, now_ms, stored, coverage, draft, out) {
-                    Ok(()) => Verdict::Write,
-                    Err(_) => Verdict::Keep,
-                }
+                self.overwrite_over(*partition, now_ms, stored, coverage, draft, out)
             })
             .await;
         let items: Vec<usize> = again.iter().map(|(item, _)| *item).collect();
-        let Ok(update) = update else {
-            job.reminted(&items, vec![None; items.len()]);
-            return (Ticket::DURABLE, Some(items));
-        };
         self.parts.figures.replica_applies.add(items.len() as u64);
-        job.reminted(&items, update.records);
+        job.reminted(&items, done.records);
         self.send_all(scope, job, Some(&items));
-        (update.ticket, Some(items))
+        (done.ticket, Some(items))
     }
 
     fn overwrite_over(
@@ -111,21 +103,17 @@ impl Coordinator {
         coverage: &Context,
         draft: &Draft<Bytes>,
         out: &mut Vec<u8>,
-    ) -> Result<(), RequestError> {
+    ) -> Result<Verdict, NoMint> {
         let mut record = decode(stored)?;
         let seen = record.coverage().vector().latest().max(coverage.vector().latest());
-        for _ in 0..2 {
-            let dot = self.mint_dot(partition, now_ms, seen)?;
-            match record.mint_over(dot, coverage, draft.clone()) {
-                Ok(()) => {
-                    record.encode_into(out);
-                    return Ok(());
-                }
-                Err(kv_quorum::Error::DotNotNew) => self.alarm(partition)?,
-                Err(error) => return Err(RequestError::Storage(error.to_string())),
+        let dot = self.mint_dot(partition, now_ms, seen)?;
+        match record.mint_over(dot, coverage, draft.clone()) {
+            Ok(()) => {
+                record.encode_into(out);
+                Ok(Verdict::Write)
             }
+            Err(error) => Err(self.not_minted(partition, &error)),
         }
-        Err(RequestError::Storage("no new dot could be minted".into()))
     }
 
     /// Sends the records of all items, or of some, to their replicas, this node excepted.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::strings::{KEYS_AT_ONCE, too_long};
+use super::strings::{answer_of, too_long};
 use super::{Exec, Executed, Failure, arg, not_here, place};
 use crate::config::WholeKeyspace;
 use crate::coordinator::{Coordinator, ScanCursor};
@@ -75,9 +75,9 @@ impl Exec<'_> {
             CommandId::Rename | CommandId::Renamenx => self.rename(node, command, request).await,
             CommandId::Copy => self.copy(node, request).await,
             CommandId::Wait => {
-                let (wanted, timeout_ms) = args::wait(request)?;
-                let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-                let held = node.wait(&mut self.session.ledger, wanted, timeout_ms).await;
+                // Reached in EXEC only, where Redis acts as if the time were over.
+                args::wait(request)?;
+                let held = node.waited(&mut self.session.ledger);
                 self.reply().integer(held as i64);
                 Ok(())
             }
@@ -136,8 +136,8 @@ impl Exec<'_> {
         found
     }
 
-    /// Each key by itself, several at once; a key named twice is deleted once. On an error others
-    /// may be deleted.
+    /// Each key by itself, several at once; a key named twice is deleted once. On an error the text
+    /// says how many others are deleted.
     async fn delete(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
         if request.count() == 2 {
             let answer = self.mutate(node, arg(request, 1)?, Mutation::Delete).await?;
@@ -151,10 +151,11 @@ impl Exec<'_> {
         for keys in keys.chunks(DELETES_AT_ONCE) {
             let mut deletes = Vec::with_capacity(keys.len());
             for key in keys {
-                deletes.push(node.mutate(place(key), Mutation::Delete, levels));
+                deletes.push(node.mutate_followed(place(key), Mutation::Delete, levels));
             }
-            for out in futures::future::join_all(deletes).await {
-                match out.map(|out| self.noted(out)) {
+            for (out, followed) in futures::future::join_all(deletes).await {
+                self.session.ledger.note(followed);
+                match out.map(answer_of) {
                     Ok(Answer::Integer(number)) => deleted += number,
                     Ok(_) => {}
                     Err(error) => failed = failed.or(Some(error)),
@@ -162,7 +163,10 @@ impl Exec<'_> {
             }
         }
         if let Some(error) = failed {
-            return Err(error.into());
+            return Err(Failure::Partly(
+                error,
+                format!("{deleted} of {} keys are deleted", keys.len()),
+            ));
         }
         self.reply().integer(deleted);
         Ok(())
@@ -171,7 +175,7 @@ impl Exec<'_> {
     async fn exists(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
         let keys: Vec<_> = request.args_from(1).map(place).collect();
         let (mut count, mut failed) = (0, None);
-        for keys in keys.chunks(KEYS_AT_ONCE) {
+        for keys in keys.chunks(self.keys_at_once()) {
             node.look_batch(keys, self.session.levels, &mut |_, seen| match seen {
                 Ok(seen) => count += i64::from(seen.is_some()),
                 Err(error) => failed = Some(error),
@@ -266,7 +270,8 @@ impl Exec<'_> {
         Ok(true)
     }
 
-    /// Two writes: the new key first, so that a failure in between leaves two values, not none.
+    /// Two writes: the new key first, so that a failure in between leaves two values, not none. The
+    /// error says which.
     async fn rename(
         &mut self,
         node: &Coordinator,
@@ -281,9 +286,15 @@ impl Exec<'_> {
         let done = if from == to {
             !only_new
         } else {
-            let done = self.put_at(node, to, moved, !only_new).await?;
+            let put = self.put_at(node, to, moved, !only_new).await;
+            let done = put.map_err(|error| {
+                Failure::Partly(error, "that is of the new key, the old one is as it was".into())
+            })?;
             if done {
-                self.mutate(node, from, Mutation::Delete).await?;
+                self.mutate(node, from, Mutation::Delete).await.map_err(|error| {
+                    let others = "that is of deleting the old key, the new one is stored";
+                    Failure::Partly(error, others.into())
+                })?;
             }
             done
         };

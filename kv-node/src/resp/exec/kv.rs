@@ -60,8 +60,7 @@ impl Exec<'_> {
             context: put.context.map(Bytes::copy_from_slice),
             expiry: put.expiry,
         };
-        let out = node.mutate(place(put.key), mutation, levels).await?;
-        let context = match self.noted(out) {
+        let context = match self.mutate_at(node, put.key, mutation, levels).await? {
             Answer::Value(context) => context.filter(|context| !context.is_empty()),
             Answer::Ok | Answer::Integer(_) => None,
         };
@@ -78,8 +77,7 @@ impl Exec<'_> {
             Some(context) => Mutation::DeleteSeen { context: Bytes::copy_from_slice(context) },
             None => Mutation::Delete,
         };
-        let out = node.mutate(place(delete.key), mutation, levels).await?;
-        let answer = self.noted(out);
+        let answer = self.mutate_at(node, delete.key, mutation, levels).await?;
         self.answer(&answer);
         Ok(())
     }

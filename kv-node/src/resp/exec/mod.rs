@@ -23,6 +23,7 @@ mod multi;
 mod runs;
 mod session;
 mod strings;
+mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use crate::coordinator::{Coordinator, Levels};
 use crate::error::RequestError;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
 pub(super) use session::{Session, Shared};
+use waiting::Waiting;
 
 /// Requests in order: a batch from the wire, or MULTI's queue.
 pub(super) trait Items: Sync {
@@ -54,6 +56,8 @@ impl Items for Batch<'_> {
 enum Failure {
     Argument(ArgError),
     Request(RequestError),
+    /// One write of several failed; the text says what became of the others.
+    Partly(RequestError, String),
     Text(&'static str),
     Owned(String),
 }
@@ -63,6 +67,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Argument(error) => error.fmt(f),
             Self::Request(error) => error.fmt(f),
+            Self::Partly(error, others) => write!(f, "{error}; {others}"),
             Self::Text(text) => f.write_str(text),
             Self::Owned(text) => f.write_str(text),
         }
@@ -85,6 +90,14 @@ type Executed = Result<(), Failure>;
 
 const NO_AUTH: &str = "NOAUTH Authentication required.";
 
+/// What a step came to.
+pub(super) enum Step {
+    /// Go on at this place.
+    Next(usize),
+    /// Let the session wait, then go on at this place.
+    Wait(Waiting, usize),
+}
+
 /// One connection's executor for the time of one batch.
 pub(super) struct Exec<'c> {
     /// What all connections share.
@@ -96,35 +109,36 @@ pub(super) struct Exec<'c> {
 }
 
 impl Exec<'_> {
-    /// Executes the request at `place` and those of its run behind it; answers the place after.
-    pub(super) async fn step(&mut self, items: &impl Items, place: usize) -> usize {
+    /// Executes the request at `place` and those of its run behind it.
+    pub(super) async fn step(&mut self, items: &impl Items, place: usize) -> Step {
         let request = match items.item(place) {
             Some(Item::Request(request)) => request,
             Some(Item::Oversize(over)) => {
                 self.session.spoil_queue();
                 self.reply().error(over);
-                return place + 1;
+                return Step::Next(place + 1);
             }
-            None => return place + 1,
+            None => return Step::Next(place + 1),
         };
         let command = match self.admit(&request) {
             Ok(command) => command,
             Err(refusal) => {
                 self.session.spoil_queue();
                 self.reply().error(refusal);
-                return place + 1;
+                return Step::Next(place + 1);
             }
         };
         if self.session.queue.is_some() && !multi::bypasses(command.id) {
             self.enqueue(&request);
-            return place + 1;
+            return Step::Next(place + 1);
         }
         match command.id {
             CommandId::Exec => {
                 self.execute_queue().await;
-                place + 1
+                Step::Next(place + 1)
             }
-            _ => self.run(items, place, command, request).await,
+            CommandId::Wait => self.begin_wait(&request, place),
+            _ => Step::Next(self.run(items, place, command, request).await),
         }
     }
 
@@ -248,5 +262,9 @@ fn levels(
     read: Option<super::args::Level>,
     write: Option<super::args::Level>,
 ) -> Levels {
-    Levels { read: read.map(setting).or(of.read), write: write.map(setting).or(of.write) }
+    Levels {
+        read: read.map(setting).or(of.read),
+        write: write.map(setting).or(of.write),
+        until_ms: of.until_ms,
+    }
 }

@@ -13,15 +13,17 @@ use crate::resp::request::{Item, Request};
 use crate::resp::table::{CommandId, Found, lookup};
 use bytes::Bytes;
 
-/// Keys of one run at most, so that one run's answers stay small beside the output's bound.
-pub(super) const RUN_KEYS_MAX: usize = 256;
+/// Keys of one run at most; fewer where pairs may be large, so that one run's answers stay small
+/// beside the output's bound.
+const RUN_KEYS_MAX: usize = 256;
 
 impl Exec<'_> {
     /// GETs from `first` on; answers the place after them.
     pub(super) async fn gets(&mut self, items: &impl Items, first: usize) -> usize {
         let mut keys = Vec::with_capacity(16);
         let mut place = first;
-        while keys.len() < RUN_KEYS_MAX
+        let most = RUN_KEYS_MAX.min(self.keys_at_once());
+        while keys.len() < most
             && let Some(Item::Request(request)) = items.item(place)
             && is(&request, CommandId::Get)
             && let (2, Some(key)) = (request.count(), request.arg(1))
@@ -77,8 +79,8 @@ impl Exec<'_> {
             self.set_alone(&node, items, first, now_ms).await;
             return first + 1;
         }
-        let (ends, job) = node.set_batch(&run, self.session.levels).await;
-        self.session.ledger.note(job);
+        let (ends, trail) = node.set_batch(&run, self.session.levels).await;
+        self.session.ledger.note(trail);
         let mut reply = self.reply();
         for end in ends {
             match end {

@@ -53,12 +53,20 @@ impl Shared {
         }
     }
 
+    /// Bytes of one argument at most.
+    pub(super) fn bulk_bytes_max(&self) -> u32 {
+        (self.pair_bytes_max() as u32).saturating_add(PAIR_SLACK_BYTES)
+    }
+
+    /// Bytes of one pair at most.
+    pub(super) fn pair_bytes_max(&self) -> usize {
+        let view = self.node.view().now();
+        view.record.as_ref().map_or(PAIR_BYTES_MAX, |record| record.pair_bytes_max) as usize
+    }
+
     /// What a connection may send once it is authenticated.
     fn limits(&self) -> Limits {
-        let record = self.node.view().now().record.clone();
-        let pair_bytes_max = record.map_or(PAIR_BYTES_MAX, |record| record.pair_bytes_max);
-        let bulk_bytes_max = pair_bytes_max.saturating_add(PAIR_SLACK_BYTES);
-        Limits::after_auth(bulk_bytes_max, self.resp.query_bytes_max)
+        Limits::after_auth(self.bulk_bytes_max(), self.resp.query_bytes_max)
     }
 }
 
@@ -128,6 +136,7 @@ impl Session {
         self.protocol = Protocol::default();
         self.authenticated = shared.resp.requirepass.is_empty();
         self.levels = Levels::default();
+        self.ledger = WriteLedger::default();
         self.queue = None;
     }
 }

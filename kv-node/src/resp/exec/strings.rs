@@ -1,17 +1,21 @@
 //! Commands of strings: reads of one or several values, overwrites, and promises.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::{Exec, Executed, Failure, arg, not_here, place};
-use crate::coordinator::{Coordinator, SetItem};
+use crate::coordinator::{Coordinator, Levels, SetItem};
 use crate::error::RequestError;
 use crate::mutation::{Answer, Existence, ExpiryRule, Mutation, MutationOut, Promise};
 use crate::resp::args::{self, ExpiryChange, Set};
 use crate::resp::request::Request;
 use crate::resp::table::{Command, CommandId};
 
-/// Keys that one MGET or MSET hands to the coordinator at once.
-pub(super) const KEYS_AT_ONCE: usize = 1_024;
+/// Keys that one MGET or MSET hands to the coordinator at once, at most.
+const KEYS_AT_ONCE: usize = 1_024;
+/// Bytes of their pairs, at most; 16 pairs are always allowed.
+const BYTES_AT_ONCE: usize = 16 << 20;
 
 impl Exec<'_> {
     pub(super) async fn strings(
@@ -51,25 +55,27 @@ impl Exec<'_> {
         }
     }
 
-    /// Executes one write and notes who holds it, for WAIT.
+    /// Executes one write and notes what it left, for WAIT.
     pub(super) async fn mutate(
         &mut self,
         node: &Coordinator,
         key: &[u8],
         mutation: Mutation,
     ) -> Result<Answer, RequestError> {
-        let out = node.mutate(place(key), mutation, self.session.levels).await?;
-        Ok(self.noted(out))
+        self.mutate_at(node, key, mutation, self.session.levels).await
     }
 
-    pub(super) fn noted(&mut self, out: MutationOut) -> Answer {
-        match out {
-            MutationOut::Written { holders, answer, .. } => {
-                self.session.ledger.note_holders(holders.len());
-                answer
-            }
-            MutationOut::Nothing(answer) => answer,
-        }
+    /// `mutate` at other levels than the connection's.
+    pub(super) async fn mutate_at(
+        &mut self,
+        node: &Coordinator,
+        key: &[u8],
+        mutation: Mutation,
+        levels: Levels,
+    ) -> Result<Answer, RequestError> {
+        let (out, followed) = node.mutate_followed(place(key), mutation, levels).await;
+        self.session.ledger.note(followed);
+        out.map(answer_of)
     }
 
     pub(super) fn answer(&mut self, answer: &Answer) {
@@ -125,10 +131,11 @@ impl Exec<'_> {
         let levels = self.session.levels;
         let bytes_max = self.shared.resp.output_bytes_max;
         let keys: Vec<_> = request.args_from(1).map(place).collect();
+        let at_once = self.keys_at_once();
         let mut failed = None;
         let mut reply = self.reply();
         reply.array(keys.len());
-        for keys in keys.chunks(KEYS_AT_ONCE) {
+        for keys in keys.chunks(at_once) {
             node.get_batch(keys, levels, &mut |_, shown| match shown {
                 Ok(_) if reply.buffered_bytes() > bytes_max => failed = Some(too_long()),
                 Ok(value) => reply.bulk_or_nil(value),
@@ -143,29 +150,33 @@ impl Exec<'_> {
         failed.map_or(Ok(()), Err)
     }
 
-    /// OK when every pair is acknowledged. On an error the other pairs may be written, each by
-    /// itself: there is no atomicity over keys.
+    /// OK when every pair is acknowledged. There is no atomicity over keys: on an error the text
+    /// says how many of the others are stored.
     async fn mset(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
-        let items: Vec<SetItem<'_>> = args::pairs(request, "mset")?
+        let items: Vec<SetItem<'_>> = last_of_each(args::pairs(request, "mset")?)
+            .into_iter()
             .map(|(key, value)| SetItem { key: place(key), value, expiry: ExpiryRule::Never })
             .collect();
-        let mut first = None;
-        for items in items.chunks(KEYS_AT_ONCE) {
-            let (ends, job) = node.set_batch(items, self.session.levels).await;
-            self.session.ledger.note(job);
+        let (mut first, mut stored) = (None, 0);
+        for items in items.chunks(self.keys_at_once()) {
+            let (ends, trail) = node.set_batch(items, self.session.levels).await;
+            self.session.ledger.note(trail);
+            stored += ends.iter().filter(|end| end.is_ok()).count();
             first = first.or_else(|| ends.into_iter().find_map(Result::err));
         }
         if let Some(error) = first {
-            return Err(error.into());
+            let others = format!("{stored} of {} keys are stored", items.len());
+            return Err(Failure::Partly(error, others));
         }
         self.reply().ok();
         Ok(())
     }
 
     /// Under `rmw = best-effort`: sets what none of which is there when it looks. Each key is
-    /// decided by itself, so a key that appears in between is left alone and the answer is 0.
+    /// decided by itself. 1 is all and 0 is none; anything between is an error that says how many
+    /// are set.
     async fn msetnx(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
-        let pairs: Vec<_> = args::pairs(request, "msetnx")?.collect();
+        let pairs = last_of_each(args::pairs(request, "msetnx")?);
         Coordinator::check_rmw(&node.scope()?, "msetnx")?;
         for (key, _) in &pairs {
             if self.look(node, key).await?.is_some() {
@@ -173,12 +184,36 @@ impl Exec<'_> {
                 return Ok(());
             }
         }
-        let mut all = true;
+        let count = pairs.len();
+        let mut set = 0;
         for (key, value) in pairs {
-            all &= self.set_if_absent(node, key, Bytes::copy_from_slice(value), None).await?;
+            match self.set_if_absent(node, key, Bytes::copy_from_slice(value), None).await {
+                Ok(true) => set += 1,
+                Ok(false) if set == 0 => {
+                    self.reply().integer(0);
+                    return Ok(());
+                }
+                Ok(false) => {
+                    let key = String::from_utf8_lossy(key.get(..64).unwrap_or(key));
+                    return Err(Failure::Owned(format!(
+                        "ERR {set} of {count} keys are set: then '{key}' had a value; keys are \
+                         set one by one"
+                    )));
+                }
+                Err(error) => {
+                    let others = format!("{set} of {count} keys are set, in their order");
+                    return Err(Failure::Partly(error, others));
+                }
+            }
         }
-        self.reply().integer(i64::from(all));
+        self.reply().integer(1);
         Ok(())
+    }
+
+    /// Keys that one command hands to the coordinator at once: as many as keep their values within
+    /// a bound.
+    pub(super) fn keys_at_once(&self) -> usize {
+        (BYTES_AT_ONCE / self.shared.pair_bytes_max().max(1)).clamp(16, KEYS_AT_ONCE)
     }
 
     /// Whether the value was set: there was none.
@@ -196,6 +231,29 @@ impl Exec<'_> {
             answer_old: false,
         };
         Ok(self.mutate(node, key, Mutation::Promise(promise)).await? == Answer::Ok)
+    }
+}
+
+/// Each key once, with the value that it was given last.
+fn last_of_each<'a>(
+    pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> Vec<(&'a [u8], &'a [u8])> {
+    let mut places: BTreeMap<&[u8], usize> = BTreeMap::new();
+    let mut each: Vec<(&[u8], &[u8])> = Vec::new();
+    for (key, value) in pairs {
+        let place = *places.entry(key).or_insert(each.len());
+        match each.get_mut(place) {
+            Some(pair) => pair.1 = value,
+            None => each.push((key, value)),
+        }
+    }
+    each
+}
+
+/// What a write answers, whether anything was written or not.
+pub(super) fn answer_of(out: MutationOut) -> Answer {
+    match out {
+        MutationOut::Written { answer, .. } | MutationOut::Nothing(answer) => answer,
     }
 }
 

@@ -187,3 +187,50 @@ async fn silence_is_cut_where_that_is_asked_for() {
     tokio::time::sleep(std::time::Duration::from_secs(6)).await;
     assert!(client.is_closed().await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_several_writes_the_error_says_what_became_of_the_others() {
+    let (resp, compat) = (RespConfig::default(), CompatConfig::default());
+    let door = Door::of(resp, compat, Rmw::BestEffort, 1).await;
+    let mut client = door.connect();
+    let value = vec![b'v'; 11 * 1024];
+    let told = client.ask(&request(&[b"MSET", b"a", b"1", b"b", &value, b"c", b"3"])).await;
+    assert!(told.starts_with("-ERR pair of 11265 bytes is over"), "{told}");
+    assert!(told.ends_with("; 2 of 3 keys are stored|"), "{told}");
+    let told = client.ask(&request(&[b"MSETNX", b"x", b"1", b"y", &value])).await;
+    assert!(told.starts_with("-ERR pair of 11265 bytes is over"), "{told}");
+    assert!(told.ends_with("; 1 of 2 keys are set, in their order|"), "{told}");
+    assert_eq!(client.ask(b"MSETNX n 1 n 2\r\n").await, ":1|");
+    assert_eq!(client.ask(b"GET n\r\n").await, "$1|2|", "the last of a key");
+    let to = vec![b'k'; 11 * 1024];
+    let told = client.ask(&request(&[b"RENAME", b"a", &to])).await;
+    assert!(told.ends_with("; that is of the new key, the old one is as it was|"), "{told}");
+    assert_eq!(client.ask(b"MGET a c\r\n").await, "*2|$1|1|$1|3|");
+    alive(&mut client).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_answers_are_refused_by_the_name_of_their_bound() {
+    let resp = RespConfig { output_bytes_max: 64 << 10, ..RespConfig::default() };
+    let door = Door::of(resp, CompatConfig::default(), Rmw::Refuse, 1).await;
+    let mut client = door.connect();
+    let value = vec![b'v'; 10_000];
+    assert_eq!(client.ask(&request(&[b"SET", b"k", &value])).await, "+OK|");
+    let names: Vec<&[u8]> = [&b"MGET"[..]].into_iter().chain([&b"k"[..]; 9]).collect();
+    let told = client.ask(&request(&names)).await;
+    assert_eq!(told, "-ERR the answer would be over output_bytes_max: ask for less at once|");
+    let mut bytes = request(&[b"MULTI"]);
+    (0..9).for_each(|_| bytes.extend(request(&[b"GET", b"k"])));
+    bytes.extend(request(&[b"MSET", b"k", b"w"]));
+    bytes.extend(request(&[b"EXEC"]));
+    let told = client.ask(&bytes).await;
+    assert!(
+        told.ends_with("-ERR not executed: the answers are over output_bytes_max|"),
+        "{told:.90}"
+    );
+    let names: Vec<&[u8]> =
+        [&b"COMMAND"[..], b"INFO"].into_iter().chain([&b"get"[..]; 1_025]).collect();
+    let told = client.ask(&request(&names)).await;
+    assert_eq!(told, "-ERR at most 1024 commands are described at once|");
+    alive(&mut client).await;
+}

@@ -12,6 +12,7 @@
 
 mod bad;
 mod tables;
+mod waiting;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,28 +34,35 @@ use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::rng::SeededRng;
 use crate::rpc::peer::PeersConfig;
 
-/// A door without a socket.
-struct Door(Arc<Shared>);
+/// Nodes in one process, n0 and on.
+struct Net {
+    network: InProcNetwork,
+    clock: Arc<TokioClock>,
+}
 
-impl Door {
-    /// The door of a node that waits for `expect` members and is alone.
-    async fn of(resp: RespConfig, compat: CompatConfig, rmw: Rmw, expect: u16) -> Self {
+impl Net {
+    fn new() -> Self {
         let clock = Arc::new(TokioClock::new(1_700_000_000_000));
         let exec: Arc<dyn Exec> = Arc::new(InlineExec);
-        let network =
-            InProcNetwork::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::clone(&exec), 1);
+        let network = InProcNetwork::new(Arc::clone(&clock) as Arc<dyn Clock>, exec, 1);
+        Self { network, clock }
+    }
+
+    async fn start(&self, place: u16, rmw: Rmw, expect: u16) -> Node {
+        let address = format!("n{place}");
+        let n = expect.min(3) as u8;
         let config = NodeConfig {
             data_dir: PathBuf::from("/data"),
-            address: "n0".into(),
-            client_address: "127.0.0.1:7001".into(),
+            address: address.clone(),
+            client_address: format!("127.0.0.1:{}", 7001 + place),
             zone: String::new(),
             weight: 1,
-            seeds: vec!["n0".into()],
+            seeds: (0..expect).map(|place| format!("n{place}")).collect(),
             bootstrap_expect: expect,
             birth: BirthPlan {
                 name: "test".into(),
                 partitions: 64,
-                keyspace: KeyspaceSettings { n: 1, rmw, ..KeyspaceSettings::default() },
+                keyspace: KeyspaceSettings { n, rmw, ..KeyspaceSettings::default() },
                 pair_bytes_max: 10 * 1_024,
             },
             gossip: kv_gossip::Config::local(),
@@ -65,12 +73,23 @@ impl Door {
         let parts = NodeParts {
             fs: Arc::new(MemFs::new()),
             engine: Arc::new(MemoryEngine::new(MemoryConfig::default())),
-            transport: Arc::new(network.endpoint("n0")),
-            clock,
-            rng: Arc::new(SeededRng::new(7)),
-            exec,
+            transport: Arc::new(self.network.endpoint(address)),
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            rng: Arc::new(SeededRng::new(u64::from(place) + 7)),
+            exec: Arc::new(InlineExec),
         };
-        let node = Node::start(config, parts).await.expect("a node starts on an empty directory");
+        Node::start(config, parts).await.expect("a node starts on an empty directory")
+    }
+}
+
+/// A door without a socket.
+struct Door(Arc<Shared>);
+
+impl Door {
+    /// The door of a node that waits for `expect` members and is alone.
+    async fn of(resp: RespConfig, compat: CompatConfig, rmw: Rmw, expect: u16) -> Self {
+        let net = Net::new();
+        let node = net.start(0, rmw, expect).await;
         for _ in 0..200 {
             if node.is_ready() || expect > 1 {
                 break;
@@ -78,6 +97,24 @@ impl Door {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Self(Arc::new(Shared::new(Arc::new(node), resp, compat, 7001)))
+    }
+
+    /// The door of the first of three nodes, which hold every key, and what keeps them together.
+    async fn of_three() -> (Self, Net, Vec<Node>) {
+        let net = Net::new();
+        let mut nodes = Vec::new();
+        for place in 0..3 {
+            nodes.push(net.start(place, Rmw::Refuse, 3).await);
+        }
+        for _ in 0..200 {
+            if nodes.iter().all(Node::sees_all) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let first = Arc::new(nodes.remove(0));
+        let (resp, compat) = (RespConfig::default(), CompatConfig::default());
+        (Self(Arc::new(Shared::new(first, resp, compat, 7001))), net, nodes)
     }
 
     async fn plain() -> Self {

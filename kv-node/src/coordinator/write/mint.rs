@@ -1,0 +1,220 @@
+//! Minting under the keys' locks, and beginning a new tenure outside them.
+//!
+//! A decision that finds the partition's tenure over writes nothing and says so. When the locks are
+//! gone the new tenure is stored, on a thread that may block, and the decision is made once more.
+//! So a tenure is durable before a dot is minted in it, and no key waits for a disk.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kv_quorum::{Dot, Draft, HybridTime};
+use kv_ring::Partition;
+
+use super::storage_error;
+use crate::cluster::dots::NoDot;
+use crate::coordinator::Coordinator;
+use crate::error::RequestError;
+use crate::plug::exec::blocking;
+use crate::plug::storage::Ticket;
+use crate::replica::Verdict;
+
+/// Why a decision wrote nothing.
+#[derive(Debug)]
+pub(in crate::coordinator) enum NoMint {
+    /// The partition's tenure is over: a new one must begin, outside the lock.
+    TenureOver,
+    /// This is the answer.
+    Because(RequestError),
+}
+
+impl From<RequestError> for NoMint {
+    fn from(error: RequestError) -> Self {
+        Self::Because(error)
+    }
+}
+
+/// Decides the record of one key: place, stored record if any, where to write the new one.
+pub(in crate::coordinator) type MintDecision<'d> =
+    dyn FnMut(usize, Option<&[u8]>, &mut Vec<u8>) -> Result<Verdict, NoMint> + Send + 'd;
+
+/// What a batch of decisions came to.
+#[derive(Debug, Default)]
+pub(in crate::coordinator) struct MintedBatch {
+    /// The new record of each place, where one was appended.
+    pub(in crate::coordinator) records: Vec<Option<Bytes>>,
+    /// What to wait for.
+    pub(in crate::coordinator) ticket: Ticket,
+    /// Places of which nothing was appended, each with the reason.
+    pub(in crate::coordinator) failed: Vec<(usize, RequestError)>,
+}
+
+impl MintedBatch {
+    /// Why nothing was appended for a place, if that is what happened.
+    pub(in crate::coordinator) fn failure(&self, place: usize) -> Option<RequestError> {
+        self.failed.iter().find(|(at, _)| *at == place).map(|(_, error)| error.clone())
+    }
+}
+
+impl Coordinator {
+    /// Decides and appends a batch. What could be appended is, whatever became of the rest, and is
+    /// to be replicated: it may be seen.
+    pub(in crate::coordinator) async fn mint_batch(
+        &self,
+        keys: &[&[u8]],
+        partition: &(dyn Fn(usize) -> Partition + Sync),
+        decide: &mut MintDecision<'_>,
+    ) -> MintedBatch {
+        let mut out = MintedBatch::default();
+        let over = self.mint_pass(keys, None, decide, &mut out).await;
+        if over.is_empty() {
+            return out;
+        }
+        let mut places = Vec::with_capacity(over.len());
+        for place in over {
+            match self.resume_tenure(partition(place)).await {
+                Ok(()) => places.push(place),
+                Err(error) => out.failed.push((place, error)),
+            }
+        }
+        let some: Vec<&[u8]> =
+            places.iter().filter_map(|place| keys.get(*place).copied()).collect();
+        for place in self.mint_pass(&some, Some(&places), decide, &mut out).await {
+            let error = RequestError::Busy("a new tenure is being begun".into());
+            out.failed.push((place, error));
+        }
+        out
+    }
+
+    /// One pass over `keys`, whose places in the batch are `places` (or their own order). Answers
+    /// the places whose tenure is over.
+    async fn mint_pass(
+        &self,
+        keys: &[&[u8]],
+        places: Option<&[usize]>,
+        decide: &mut MintDecision<'_>,
+        out: &mut MintedBatch,
+    ) -> Vec<usize> {
+        let place_of =
+            |at: usize| places.map_or(at, |places| places.get(at).copied().unwrap_or(at));
+        let mut over = Vec::new();
+        let failed = &mut out.failed;
+        let update = self
+            .parts
+            .replica
+            .update_each(keys, &mut |at, stored, record| {
+                let place = place_of(at);
+                match decide(place, stored, record) {
+                    Ok(verdict) => return verdict,
+                    Err(NoMint::TenureOver) => over.push(place),
+                    Err(NoMint::Because(error)) => failed.push((place, error)),
+                }
+                Verdict::Keep
+            })
+            .await;
+        match update {
+            Ok(update) => {
+                out.ticket = out.ticket.max(update.ticket);
+                if let Some((ats, error)) = update.failed {
+                    let error = storage_error(error);
+                    failed.extend(ats.iter().map(|at| (place_of(*at as usize), error.clone())));
+                }
+                if places.is_none() {
+                    out.records = update.records;
+                } else {
+                    for (at, record) in update.records.into_iter().enumerate() {
+                        if let Some(slot) = out.records.get_mut(place_of(at)) {
+                            *slot = record;
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                over.clear();
+                failed.clear();
+                let error = storage_error(error);
+                failed.extend((0..keys.len()).map(|at| (place_of(at), error.clone())));
+                if places.is_none() {
+                    out.records = vec![None; keys.len()];
+                }
+            }
+        }
+        over
+    }
+
+    /// Appends to `out` the record of a blind mint over `stored`.
+    pub(in crate::coordinator) fn overwrite<V: AsRef<[u8]> + Clone>(
+        &self,
+        partition: Partition,
+        now_ms: u64,
+        stored: Option<&[u8]>,
+        draft: &Draft<V>,
+        out: &mut Vec<u8>,
+    ) -> Result<Verdict, NoMint> {
+        let seen = match stored.map(kv_quorum::latest_of) {
+            Some(Ok(latest)) => latest,
+            _ => HybridTime::ZERO,
+        };
+        let dot = self.mint_dot(partition, now_ms, seen)?;
+        match kv_quorum::blind_overwrite(stored, dot, draft.clone(), out) {
+            Ok(()) => Ok(Verdict::Write),
+            Err(error) => Err(self.not_minted(partition, &error)),
+        }
+    }
+
+    /// What a refused mint comes to: a dot that is not new ends the tenure.
+    pub(in crate::coordinator) fn not_minted(
+        &self,
+        partition: Partition,
+        error: &kv_quorum::Error,
+    ) -> NoMint {
+        if matches!(error, kv_quorum::Error::DotNotNew) {
+            self.alarm(partition);
+            return NoMint::TenureOver;
+        }
+        NoMint::Because(RequestError::Storage(error.to_string()))
+    }
+
+    /// A new dot.
+    ///
+    /// # Errors
+    /// The lease is spent, or the partition's tenure over.
+    pub(in crate::coordinator) fn mint_dot(
+        &self,
+        partition: Partition,
+        now_ms: u64,
+        seen: HybridTime,
+    ) -> Result<Dot, NoMint> {
+        self.parts.dots.mint(partition, now_ms, seen).map_err(|none| match none {
+            NoDot::TenureOver => NoMint::TenureOver,
+            NoDot::LeaseSpent => {
+                self.parts.figures.lease_spent.one();
+                RequestError::Busy("the clock's lease is being renewed".into()).into()
+            }
+        })
+    }
+
+    /// This node was shown dots of its own tenure that it doesn't hold: the tenure is over, and
+    /// nothing is minted in the partition until `resume_tenure`.
+    pub(crate) fn alarm(&self, partition: Partition) {
+        self.parts.figures.amnesia_alarms.one();
+        tracing::error!(
+            partition = partition.index(),
+            "shown a dot of this node's own tenure that it does not hold: a new tenure begins"
+        );
+        self.parts.dots.end_tenure(partition);
+    }
+
+    /// Begins a new tenure where the last one is over.
+    ///
+    /// # Errors
+    /// It isn't durable: nothing is minted in the partition.
+    pub(crate) async fn resume_tenure(&self, partition: Partition) -> Result<(), RequestError> {
+        let dots = Arc::clone(&self.parts.dots);
+        let begun = blocking(&*self.parts.exec, move || dots.resume(partition)).await;
+        match begun {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(RequestError::Storage(format!("a new tenure: {error}"))),
+            None => Err(RequestError::Stopping),
+        }
+    }
+}
