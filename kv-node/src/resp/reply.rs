@@ -111,14 +111,6 @@ impl<'o> Reply<'o> {
         });
     }
 
-    /// No value where an array would be (EXEC aborted, COMMAND INFO of an unknown command).
-    pub fn nil_array(&mut self) {
-        self.out.extend_from_slice(match self.protocol {
-            Protocol::Resp2 => b"*-1\r\n",
-            Protocol::Resp3 => b"_\r\n",
-        });
-    }
-
     /// The header of an array of `count` elements.
     #[inline]
     pub fn array(&mut self, count: usize) {
@@ -257,7 +249,6 @@ mod tests {
         check(|r| r.bulk_or_nil(None), "$-1|", "_|");
         check(|r| r.bulk_or_nil(Some(b"a")), "$1|a|", "$1|a|");
         check(|r| r.nil(), "$-1|", "_|");
-        check(|r| r.nil_array(), "*-1|", "_|");
         check(|r| r.array(9), "*9|", "*9|");
         check(|r| r.array(1024), "*1024|", "*1024|");
         check(|r| r.map(7), "*14|", "%7|");

@@ -16,7 +16,9 @@ mod served;
 
 use super::request::Request;
 pub use bits::{cat, flag};
-pub use render::{ListFilter, command_count, command_docs, command_info, command_list};
+pub use render::{
+    ListFilter, command_count, command_docs, command_help, command_info, command_list,
+};
 pub use served::CommandId;
 
 use refused::REFUSED;
@@ -304,6 +306,9 @@ fn subcommand<'a>(
     });
     found.ok_or(Rejection::UnknownSubcommand(container, name))
 }
+
+/// Names that COMMAND INFO and DOCS describe at once, at most: more than there are.
+pub const NAMES_MAX: usize = INDEX_PLACES;
 
 const INDEX_PLACES: usize = 1024;
 

@@ -2,10 +2,13 @@
 //!
 //! A setting can't be changed while the node runs. CONFIG SET therefore answers OK only where the
 //! value is what holds already; `compat.config_set = accept` answers OK to everything that is
-//! known, for frameworks that give up otherwise.
+//! known, for frameworks that give up otherwise, and does nothing. A password is never said to be
+//! set: who believes that would be open to all.
 
 use super::{Exec, Executed, Failure, arg};
+use crate::cluster::record::Durability;
 use crate::config::{AnnounceAs, ConfigSet};
+use crate::keys::DEFAULT_KEYSPACE;
 use crate::resp::args;
 use crate::resp::request::Request;
 
@@ -15,24 +18,38 @@ impl Exec<'_> {
         let resp = &self.shared.resp;
         let cluster = if resp.announce == AnnounceAs::Cluster { "yes" } else { "no" };
         let password = if resp.requirepass.is_empty() { "" } else { "***" };
-        let durable = !self.shared.node.engine().status(None).0.volatile;
+        let (engine, _) = self.shared.node.engine().status(None);
+        let memory_max = engine.figures.iter().find(|(name, _)| *name == "memory_bytes_max");
+        let memory_max = memory_max.map_or(0, |(_, bytes)| *bytes);
+        let bulk_max = self.shared.bulk_bytes_max();
         vec![
-            ("appendfsync", if durable { "always" } else { "no" }.into()),
-            ("appendonly", if durable { "yes" } else { "no" }.into()),
+            ("appendfsync", self.appendfsync(engine.volatile).into()),
+            ("appendonly", if engine.volatile { "no" } else { "yes" }.into()),
             ("cluster-enabled", cluster.into()),
             ("databases", "1".into()),
             ("maxclients", resp.clients_max.to_string()),
-            ("maxmemory", "0".into()),
+            ("maxmemory", memory_max.to_string()),
             ("maxmemory-policy", "noeviction".into()),
             ("notify-keyspace-events", String::new()),
             ("port", self.shared.port.to_string()),
-            ("proto-max-bulk-len", "536870912".into()),
+            ("proto-max-bulk-len", bulk_max.to_string()),
             ("client-query-buffer-limit", resp.query_bytes_max.to_string()),
             ("requirepass", password.into()),
             ("save", String::new()),
             ("tcp-keepalive", "0".into()),
             ("timeout", (resp.idle_ms_max / 1000).to_string()),
         ]
+    }
+
+    /// What the keyspace's durability is in Redis's words.
+    fn appendfsync(&self, volatile: bool) -> &'static str {
+        let view = self.shared.node.view().now();
+        let keyspace = view.record.as_ref().and_then(|record| record.keyspace(DEFAULT_KEYSPACE));
+        match keyspace.map(|keyspace| keyspace.durability) {
+            Some(Durability::Sync) if !volatile => "always",
+            Some(Durability::Periodic) if !volatile => "everysec",
+            _ => "no",
+        }
     }
 
     pub(super) fn config_get(&mut self, request: &Request<'_>) -> Executed {
@@ -59,6 +76,7 @@ impl Exec<'_> {
         }
         let settings = self.settings();
         let accepts = self.shared.compat.config_set == ConfigSet::Accept;
+        let mut named: Vec<&'static str> = Vec::new();
         for place in (2..request.count()).step_by(2) {
             let (name, value) = (arg(request, place)?, arg(request, place + 1)?);
             let shown = String::from_utf8_lossy(name.get(..128).unwrap_or(name)).into_owned();
@@ -67,12 +85,18 @@ impl Exec<'_> {
                 let text = "ERR Unknown option or number of arguments for CONFIG SET - ";
                 return Err(Failure::Owned(format!("{text}'{shown}'")));
             };
-            let same = *own != "requirepass" && holds.as_bytes() == value;
-            if !same && !accepts {
-                return Err(Failure::Owned(format!(
-                    "ERR CONFIG SET failed (possibly related to argument '{own}') - can't be set \
-                     while the node runs: change its settings file"
-                )));
+            let failed = |why: &str| {
+                let what = format!("CONFIG SET failed (possibly related to argument '{own}')");
+                Err(Failure::Owned(format!("ERR {what} - {why}")))
+            };
+            if named.contains(own) {
+                return failed("duplicate parameter");
+            }
+            named.push(own);
+            let secret = *own == "requirepass";
+            let same = !secret && holds.as_bytes().eq_ignore_ascii_case(value);
+            if !same && (secret || !accepts) {
+                return failed("can't be set while the node runs: change its settings file");
             }
         }
         self.reply().ok();

@@ -64,6 +64,12 @@ impl Exec<'_> {
             | CommandId::CommandCount
             | CommandId::CommandDocs
             | CommandId::CommandList => return self.commands(command.id, request),
+            CommandId::ClientHelp
+            | CommandId::ClusterHelp
+            | CommandId::CommandHelp
+            | CommandId::ConfigHelp
+            | CommandId::MemoryHelp
+            | CommandId::ObjectHelp => table::command_help(&mut self.reply(), command),
             _ => return self.client(command, request),
         }
         Ok(())
@@ -80,6 +86,9 @@ impl Exec<'_> {
 
     fn commands(&mut self, id: CommandId, request: &Request<'_>) -> Executed {
         let names = request.args_from(2);
+        if names.len() > table::NAMES_MAX {
+            return Err(Failure::Text("ERR at most 1024 commands are described at once"));
+        }
         match id {
             CommandId::Command => {
                 table::command_info(&mut self.reply(), None::<std::iter::Empty<&[u8]>>);

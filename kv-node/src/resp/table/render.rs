@@ -1,7 +1,7 @@
 //! COMMAND and its subcommands, in the shapes of Redis 7: drivers read arity, flags and key places
 //! from here (redis-py's cluster client refuses to send a command that is not listed).
 
-use super::{Command, Found, Group, INDEX_PLACES, SERVED, Touch, cat, flag, lookup};
+use super::{Command, Found, Group, SERVED, Touch, cat, flag, lookup};
 use crate::resp::glob::Glob;
 use crate::resp::reply::Reply;
 
@@ -36,7 +36,7 @@ pub fn command_info<'a>(
             for name in names {
                 match named(name) {
                     Some(command) => info(reply, command),
-                    None => reply.nil_array(),
+                    None => reply.nil(),
                 }
             }
         }
@@ -54,13 +54,32 @@ pub fn command_docs<'a>(
             top_level().for_each(|command| docs(reply, command));
         }
         Some(names) => {
-            let known: Vec<_> = names.take(INDEX_PLACES).filter_map(named).collect();
+            let known: Vec<_> = names.filter_map(named).collect();
             reply.map(known.len());
             for command in known {
                 docs(reply, command);
             }
         }
     }
+}
+
+/// HELP of a container: its subcommands, as lines for people.
+pub fn command_help(reply: &mut Reply<'_>, help: &'static Command) {
+    let name = help.container().unwrap_or(help.name);
+    let subcommands = || {
+        SERVED.iter().filter(|command| command.container() == Some(name) && command.id != help.id)
+    };
+    reply.array(3 + 2 * subcommands().count());
+    let container = name.to_ascii_uppercase();
+    reply.simple(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for command in subcommands() {
+        let own = command.name.get(name.len() + 1..).unwrap_or_default().to_ascii_uppercase();
+        let key = if command.keys.first == 0 { "" } else { " <key>" };
+        reply.simple(&format!("{own}{key}"));
+        reply.simple(&format!("    {}.", command.summary));
+    }
+    reply.simple("HELP");
+    reply.simple("    Prints this help.");
 }
 
 /// COMMAND LIST, with its filter.

@@ -66,6 +66,9 @@ served! {
     Client "client" -2 Connection (0, 0, 0) Nothing Connection "2.4.0"
         [] [SLOW] []
         "What concerns one connection";
+    ClientHelp "client|help" 2 Connection (0, 0, 0) Nothing Connection "5.0.0"
+        [LOADING STALE] [SLOW CONNECTION] []
+        "Lists the subcommands";
     ClientSetname "client|setname" 3 Connection (0, 0, 0) Nothing Connection "2.6.9"
         [NOSCRIPT LOADING STALE] [SLOW CONNECTION] []
         "Names the connection";
@@ -86,6 +89,9 @@ served! {
         [LOADING STALE] [SLOW CONNECTION]
         ["nondeterministic_output_order"]
         "Describes every command that is served";
+    CommandHelp "command|help" 2 Connection (0, 0, 0) Nothing Server "5.0.0"
+        [LOADING STALE] [SLOW CONNECTION] []
+        "Lists the subcommands";
     CommandCount "command|count" 2 Connection (0, 0, 0) Nothing Server "2.8.13"
         [LOADING STALE] [SLOW CONNECTION] []
         "How many commands are served";
@@ -104,6 +110,9 @@ served! {
     Config "config" -2 Admin (0, 0, 0) Nothing Server "2.0.0"
         [] [SLOW] []
         "Settings of this node";
+    ConfigHelp "config|help" 2 Connection (0, 0, 0) Nothing Server "5.0.0"
+        [LOADING STALE] [SLOW] []
+        "Lists the subcommands";
     ConfigGet "config|get" -3 Admin (0, 0, 0) Nothing Server "2.0.0"
         [ADMIN NOSCRIPT LOADING STALE] [ADMIN SLOW DANGEROUS] []
         "Shows settings by patterns";
@@ -133,12 +142,18 @@ served! {
     Memory "memory" -2 Admin (0, 0, 0) Nothing Server "4.0.0"
         [] [SLOW] []
         "What concerns memory";
+    MemoryHelp "memory|help" 2 Connection (0, 0, 0) Nothing Server "4.0.0"
+        [LOADING STALE] [SLOW] []
+        "Lists the subcommands";
     MemoryUsage "memory|usage" -3 Natural (2, 2, 1) Metadata Server "4.0.0"
         [READONLY] [READ SLOW] []
         "Bytes that a key and its record take";
     Cluster "cluster" -2 Admin (0, 0, 0) Nothing Cluster "3.0.0"
         [] [SLOW] []
         "The cluster as Redis Cluster clients want to see it";
+    ClusterHelp "cluster|help" 2 Connection (0, 0, 0) Nothing Cluster "5.0.0"
+        [LOADING STALE] [SLOW] []
+        "Lists the subcommands";
     ClusterInfo "cluster|info" 2 Admin (0, 0, 0) Nothing Cluster "3.0.0"
         [STALE] [SLOW]
         ["nondeterministic_output"]
@@ -227,6 +242,9 @@ served! {
     Object "object" -2 Natural (0, 0, 0) Nothing Generic "2.2.3"
         [] [SLOW] []
         "What concerns a value's form";
+    ObjectHelp "object|help" 2 Connection (0, 0, 0) Nothing Generic "6.2.0"
+        [LOADING STALE] [SLOW KEYSPACE] []
+        "Lists the subcommands";
     ObjectEncoding "object|encoding" 3 Natural (2, 2, 1) Metadata Generic "2.2.3"
         [READONLY] [KEYSPACE READ SLOW]
         ["nondeterministic_output"]

@@ -152,7 +152,7 @@ fn command_info_has_the_shape_of_redis() {
         get(Protocol::Resp2),
         "*2|*10|$3|get|:2|*2|+readonly|+fast|:1|:1|:1|*3|+@read|+@string|+@fast|*0|*1|*6|$5|flags|\
          *2|+RO|+access|$12|begin_search|*4|$4|type|$5|index|$4|spec|*2|$5|index|:1|$9|find_keys|\
-         *4|$4|type|$5|range|$4|spec|*6|$7|lastkey|:0|$7|keystep|:1|$5|limit|:0|*0|*-1|"
+         *4|$4|type|$5|range|$4|spec|*6|$7|lastkey|:0|$7|keystep|:1|$5|limit|:0|*0|$-1|"
     );
     assert!(get(Protocol::Resp3).starts_with("*2|*10|$3|get|:2|~2|+readonly|+fast|"));
     assert!(get(Protocol::Resp3).ends_with("~0|_|"));
