@@ -146,6 +146,26 @@ fn a_signal_stops_it_cleanly_and_its_directory_is_its_own() {
 }
 
 #[test]
+fn a_node_that_would_keep_less_than_its_cluster_promises_does_not_start() {
+    let mut born = Running::start(&["storage.durability=sync"]);
+    born.until("/health/ready", "HTTP/1.1 200");
+    born.child.kill().unwrap();
+    born.child.wait().unwrap();
+    let set = [
+        "listen.resp=127.0.0.1:0",
+        "listen.rpc=127.0.0.1:0",
+        "listen.http=",
+        "storage.durability=os",
+    ];
+    let ended = command(&born.dir, &set).output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(
+        !ended.status.success() && told.contains("set storage.durability = \"sync\""),
+        "{told}"
+    );
+}
+
+#[test]
 fn settings_are_checked_and_shown_without_starting() {
     let dir = scratch();
     let sound = command(&dir, &["keyspace.n=1"]).arg("--check-config").output().unwrap();

@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use kv_client::{ClusterId, NodeId};
@@ -70,6 +71,8 @@ pub struct Birth {
     /// Empty nodes, and others, by address, with what they said last.
     seen: Mutex<BTreeMap<PeerAddress, Option<Newborn>>>,
     rng: Arc<dyn Rng>,
+    /// Why a record was not accepted has been logged.
+    told: AtomicBool,
 }
 
 impl std::fmt::Debug for Birth {
@@ -93,7 +96,14 @@ impl Birth {
             .take(ADDRESSES_MAX)
             .map(|seed| (seed.clone(), None))
             .collect();
-        Self { state, plan, me: Mutex::new(me), seen: Mutex::new(seen), rng }
+        Self {
+            state,
+            plan,
+            me: Mutex::new(me),
+            seen: Mutex::new(seen),
+            rng,
+            told: AtomicBool::default(),
+        }
     }
 
     /// This node, as it says hello.
@@ -191,6 +201,9 @@ impl Birth {
         if !named {
             return Ok(false);
         }
+        if let Some(decoded) = ClusterRecord::decode(record) {
+            decoded.check_durability(self.plan.keyspace.durability).map_err(io::Error::other)?;
+        }
         let layouts: Vec<&[u8]> = layouts.iter().map(|bytes| &bytes[..]).collect();
         self.state.adopt(record, &layouts)?;
         Ok(true)
@@ -229,6 +242,13 @@ impl Birth {
             let own = self.state.encoded().map(|(record, _)| record);
             let same = own.as_deref() == Some(record);
             return Ok((!same).then(|| "this node belongs to another cluster".into()));
+        }
+        if let Err(why) = decoded.check_durability(self.plan.keyspace.durability) {
+            // Asked again and again: said once.
+            if !self.told.swap(true, Ordering::Relaxed) {
+                tracing::error!(why, "this node does not accept the cluster's record");
+            }
+            return Ok(Some(why));
         }
         if decoded.partitions != self.plan.partitions || !first.contains(me.node) {
             return Ok(Some("the layout does not name this node, or has other partitions".into()));

@@ -37,8 +37,8 @@ pub enum Rmw {
     BestEffort,
 }
 
-/// How long a copy waits for the disk before it counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How long a copy waits for the disk before it counts; the safest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Durability {
     /// It counts when it is synced.
@@ -48,6 +48,16 @@ pub enum Durability {
     Periodic,
     /// It counts when it is in the log; the operating system syncs when it likes.
     Os,
+}
+
+impl std::fmt::Display for Durability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sync => "sync",
+            Self::Periodic => "periodic",
+            Self::Os => "os",
+        })
+    }
 }
 
 /// How many copies: a word or a number, resolved against N when it is used.
@@ -143,6 +153,22 @@ impl ClusterRecord {
         self.keyspaces.iter().find(|keyspace| keyspace.id == id)
     }
 
+    /// Whether a node that stores with `own` durability can keep what every keyspace promises; if
+    /// not, why. One that is safer than it must be may.
+    ///
+    /// # Errors
+    /// What the operator has to change.
+    pub fn check_durability(&self, own: Durability) -> Result<(), String> {
+        let promises = self.keyspaces.iter().find(|keyspace| keyspace.durability < own);
+        promises.map_or(Ok(()), |keyspace| {
+            Err(format!(
+                "storage.durability: this node stores with `{own}`, and keyspace `{}` of cluster \
+                 `{}` promises `{}`: set storage.durability = \"{}\"",
+                keyspace.name, self.name, keyspace.durability, keyspace.durability
+            ))
+        })
+    }
+
     /// The record's bytes.
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_extend(self, vec![FORMAT_VERSION]).expect("serialising to memory doesn't fail")
@@ -160,5 +186,29 @@ impl ClusterRecord {
             && record.partitions <= 16_384
             && record.keyspaces.iter().all(|keyspace| keyspace.n > 0);
         sound.then_some(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storage_that_waits_for_less_than_was_promised_is_told() {
+        let promised = |durability| ClusterRecord {
+            id: ClusterId(1),
+            name: "c".into(),
+            partitions: 64,
+            keyspaces: vec![KeyspaceSettings { durability, ..KeyspaceSettings::default() }],
+            pair_bytes_max: 1_024,
+            digest_key: 1,
+            context_key: [0; 32],
+        };
+        let (sync, os) = (promised(Durability::Sync), promised(Durability::Os));
+        let told = sync.check_durability(Durability::Os).expect_err("less than promised");
+        assert!(told.contains("set storage.durability = \"sync\""), "{told}");
+        assert!(sync.check_durability(Durability::Periodic).is_err());
+        assert_eq!(sync.check_durability(Durability::Sync), Ok(()));
+        assert_eq!(os.check_durability(Durability::Sync), Ok(()), "more is no contradiction");
     }
 }

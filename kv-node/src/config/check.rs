@@ -172,6 +172,15 @@ impl Config {
             "keyspace.pair_bytes_max",
             "from 1 to 1048576 (1 MiB)",
         )?;
+        let promised = keyspace.durability.unwrap_or(self.storage.durability);
+        rule(
+            self.storage.durability <= promised,
+            "storage.durability",
+            format_args!(
+                "{} is less than keyspace.durability = \"{promised}\" promises: set both alike",
+                self.storage.durability
+            ),
+        )?;
         for (key, level) in [("keyspace.read", keyspace.read), ("keyspace.write", keyspace.write)] {
             let most = if let LevelSetting::Copies(copies) = level { copies } else { 1 };
             rule(most <= keyspace.n, key, format_args!("{most} of {} copies", keyspace.n))?;
@@ -188,7 +197,7 @@ impl Config {
                 mode: keyspace.mode,
                 sloppy: keyspace.sloppy,
                 rmw: keyspace.rmw,
-                durability: keyspace.durability.unwrap_or(self.storage.durability),
+                durability: promised,
             },
             pair_bytes_max: keyspace.pair_bytes_max,
         })

@@ -196,7 +196,8 @@ section! {
         sloppy: bool = true,
         /// Commands that need one decision maker, such as INCR: `refuse` or `best-effort`.
         rmw: Rmw = Rmw::Refuse,
-        /// What a copy waits for: `sync`, `periodic` or `os`. Default: `storage.durability`.
+        /// What every copy waits for, decided at the cluster's birth: `sync`, `periodic` or `os`.
+        /// Default: `storage.durability`. A node whose storage waits for less does not start.
         durability: Option<Durability> = None,
         /// Bytes of key and value of a pair, at most; itself at most 1048576.
         pair_bytes_max: u32 = 10 * 1_024,
@@ -208,8 +209,8 @@ section! {
     StorageConfig {
         /// `lsm` keeps pairs on disk, `memory` forgets them at a restart.
         engine: EngineKind = EngineKind::Lsm,
-        /// When a write counts: `sync` when it survives a power cut, `periodic` and `os` when it
-        /// survives the end of the process.
+        /// When this node's copy counts: `sync` when it survives a power cut, `periodic` and `os`
+        /// when it survives the end of the process. Never less than the keyspace promises.
         durability: Durability = Durability::Sync,
         /// With `periodic`: milliseconds until a sync begins, at most.
         periodic_ms: u64 = 100,

@@ -123,6 +123,7 @@ fn rules_name_the_setting_to_change() {
         (&["log.level=loud=very"], "log.level"),
         (&["storage.log_segment_bytes=1000"], "storage"),
         (&["cluster.bind_source=here"], "cluster.bind_source"),
+        (&["storage.durability=os", "keyspace.durability=sync"], "storage.durability"),
     ] {
         let error = from(set, &[]).unwrap().check(false).unwrap_err();
         let ConfigError::Rule { key: found, .. } = &error else { panic!("{error}") };

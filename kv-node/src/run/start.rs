@@ -90,6 +90,12 @@ impl Running {
             }
             _ => format!("the node can't start: {error}"),
         })?);
+        if let Some(record) = &node.view().now().record
+            && let Err(why) = record.check_durability(config.storage.durability)
+        {
+            drop(node.stop().await);
+            return Err(why);
+        }
         let http_address = http.as_ref().map(local).transpose()?;
         let endpoints = Endpoints {
             resp: client_address.clone(),
