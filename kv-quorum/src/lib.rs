@@ -48,6 +48,7 @@
 extern crate alloc;
 
 mod answer;
+mod climb;
 mod codec;
 mod context;
 mod dot;
@@ -64,9 +65,11 @@ mod vector;
 mod version;
 mod write;
 
+pub use climb::Climb;
 pub use codec::{
-    EncodedJoin, EncodedRecord, JoinOutcome, Peek, blind_overwrite, covered_until, fingerprint_of,
-    join_encoded, latest_of, peek, same_versions,
+    EncodedJoin, EncodedRecord, JoinOutcome, MarkedJoin, MarkedOutcome, Peek, blind_overwrite,
+    covered_until, fingerprint_of, join_encoded, join_encoded_under, latest_of, peek,
+    same_versions,
 };
 pub use context::Context;
 pub use dot::{Actor, Dot, HybridTime};

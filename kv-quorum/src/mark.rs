@@ -12,6 +12,7 @@
 use crate::dot::{Dot, HybridTime};
 use crate::record::{Joined, Record};
 use crate::version::Kind;
+use alloc::vec::Vec;
 
 /// A time at and below which a complete replica's record covers every dot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,22 +42,42 @@ impl Mark {
 
 impl<V: Clone + AsRef<[u8]>> Record<V> {
     /// [`join`](Record::join) between replicas that have marks: what one's mark covers and it does
-    /// not hold live is dead. The result is right under either mark, and covers in its vector all
-    /// that was live in either, so that it also convinces a replica without a mark.
+    /// not hold live is dead, and a record that covers nothing above the other's mark can tell that
+    /// one of no write that it does not know, so it kills nothing there. The result is right under
+    /// either mark, and covers in its vector all that was live in either, so that it also convinces
+    /// a replica without a mark.
     pub fn join_under(&mut self, mark: Mark, other: &Self, other_mark: Mark) -> Joined {
         if mark == Mark::NONE && other_mark == Mark::NONE {
             return self.join(other);
         }
-        let mut theirs = other.clone();
-        theirs.retain_live(|version| !mark.covers(version.dot) || self.find(version.dot).is_some());
-        let before = self.live().len();
-        let theirs_live = &theirs;
-        self.retain_live(|version| {
-            !other_mark.covers(version.dot) || theirs_live.find(version.dot).is_some()
-        });
-        let dropped = self.live().len() != before;
-        let mut joined = self.join(&theirs);
-        joined.changed |= dropped;
+        let stale = |record: &Self, mark: Mark| record.coverage().vector().latest() <= mark.time;
+        let (ours_stale, theirs_stale) = (stale(self, other_mark), stale(other, mark));
+        let mut joined = Joined::default();
+        let mut live = Vec::with_capacity(self.live().len().max(other.live().len()));
+        let (coverage, mine) = self.parts_mut();
+        for mut version in core::mem::take(mine) {
+            let covered = other.coverage().covers(version.dot);
+            if let Some(copy) = other.find(version.dot) {
+                joined.changed |= version.join(copy);
+            } else if other_mark.covers(version.dot) || covered && !theirs_stale {
+                joined.changed = true;
+                continue;
+            } else if !covered {
+                joined.uncovered.push(version.dot);
+            }
+            live.push(version);
+        }
+        for version in other.live() {
+            let held = live.iter().any(|own| own.dot == version.dot);
+            let covered = coverage.covers(version.dot) && !ours_stale;
+            if !held && !covered && !mark.covers(version.dot) {
+                joined.changed = true;
+                live.push(version.clone());
+            }
+        }
+        live.sort_unstable_by_key(|version| core::cmp::Reverse(version.dot));
+        *mine = live;
+        joined.changed |= coverage.join(other.coverage());
         joined
     }
 
@@ -64,16 +85,22 @@ impl<V: Clone + AsRef<[u8]>> Record<V> {
     /// mark, entries of actors of whom nothing is live, exceptions. Says whether anything went.
     /// Only for a complete replica whose partition has this mark; the record is worthless without
     /// it from then on. A record that becomes empty can be forgotten.
+    ///
+    /// A tombstone above a sibling that stays, stays too: without it GET would show the sibling,
+    /// and a deleted key would be back.
     pub fn collect(&mut self, mark: Mark, clock_skew_ms_max: u64) -> bool {
         let (live, entries) = (self.live().len(), self.coverage().vector().len());
         let exceptions = self.coverage().exceptions().len();
-        self.retain_live(|version| {
+        let goes = |version: &crate::Version<V>| {
             let expired = version.expiry.may_drop(mark.time.ms(), clock_skew_ms_max);
             let gone = version.kind == Kind::Tombstone && version.expiry.expires_at_ms.is_none();
             let settled = mark.covers(version.dot) && version.expiry.stamp <= mark.time;
-            !(settled && (gone || expired))
-        });
+            settled && (gone || expired)
+        };
         let (coverage, live_now) = self.parts_mut();
+        while live_now.last().is_some_and(goes) {
+            live_now.pop();
+        }
         coverage.retain(|actor, time| {
             time > mark.time || live_now.iter().any(|version| version.dot.actor == actor)
         });
@@ -138,6 +165,21 @@ mod tests {
     }
 
     #[test]
+    fn a_late_copy_of_a_write_that_nobody_kept_takes_nothing_along() {
+        let mut a: Record<&[u8]> = Record::new();
+        put(&mut a, dot(1, 10), &Context::new());
+        let mut lost = a.clone();
+        lost.mint_blind(dot(2, 20), Draft::string(b"lost")).unwrap();
+        a.join_under(at(30), &lost, Mark::NONE);
+        let left: Vec<Dot> = a.live().iter().map(|version| version.dot).collect();
+        assert_eq!(left, [dot(1, 10)], "what it overwrote stays: it is no write any more");
+        let mut newer = a.clone();
+        newer.mint_blind(dot(1, 40), Draft::string(b"w")).unwrap();
+        a.join_under(at(30), &newer, Mark::NONE);
+        assert_eq!(a, newer, "one from above the mark is joined as ever");
+    }
+
+    #[test]
     fn live_values_and_their_actors_stay() {
         let mut a: Record<&[u8]> = Record::new();
         put(&mut a, dot(1, 10), &Context::new());
@@ -162,6 +204,19 @@ mod tests {
     }
 
     #[test]
+    fn a_tombstone_above_a_sibling_that_stays_stays_too() {
+        let mut a: Record<&[u8]> = Record::new();
+        put(&mut a, dot(1, 10), &Context::new());
+        a.delete(dot(2, 20), &Context::new(), None, &Limits::default()).unwrap();
+        assert_eq!((a.live().len(), a.shown(0)), (2, None), "concurrent: the delete is shown");
+        a.collect(at(30), 0);
+        assert_eq!((a.live().len(), a.shown(0)), (2, None), "and is shown after collection too");
+        let context = a.context().clone();
+        a.delete(dot(3, 40), &context, None, &Limits::default()).unwrap();
+        assert!(a.collect(at(50), 0) && a.is_empty());
+    }
+
+    #[test]
     fn a_flush_kills_what_is_live() {
         let mut a: Record<&[u8]> = Record::new();
         put(&mut a, dot(1, 10), &Context::new());
@@ -170,6 +225,4 @@ mod tests {
         assert_eq!(a.live().len(), 1);
         assert!(!a.flush(HybridTime::new(10, 0)));
     }
-
-    use alloc::vec::Vec;
 }

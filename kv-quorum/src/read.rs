@@ -111,7 +111,7 @@ pub struct ReadTracker<N, B> {
     /// Those that have something else.
     others: Vec<(usize, Answer<B>)>,
     /// The join of all answers, once they differ.
-    joined: Option<B>,
+    joined: Option<Answer<B>>,
     /// Those known to hold the join.
     holding: u64,
     /// Those that were asked to take the join.
@@ -241,7 +241,7 @@ where
 
     /// The tail: (node, record) for all that answered and lack some of the join.
     pub fn final_action(&self) -> Vec<(N, B)> {
-        let Some(joined) = &self.joined else { return Vec::new() };
+        let Some(joined) = self.joined_record() else { return Vec::new() };
         let lacking = self.heard & !self.holding & self.plan.primary_mask();
         self.plan.named(lacking).into_iter().map(|node| (node, joined.clone())).collect()
     }
@@ -249,19 +249,17 @@ where
     /// Files an answer, and joins it in when it differs.
     fn take(&mut self, index: usize, answer: Answer<B>) -> Result<(), Error> {
         let bit = 1 << index;
-        if self.joined.is_none() && self.reference.as_ref().is_some_and(|first| first.is(&answer)) {
-            self.same |= bit;
-            return Ok(());
-        }
-        let Some(first) = &self.reference else {
+        let Some(first) = &mut self.reference else {
             same_versions(answer.bytes(), None)?;
             self.reference = Some(answer);
             self.same = bit;
             return Ok(());
         };
-        if same_versions(first.bytes(), answer.bytes())? {
+        if first.is(&answer) || same_versions(first.bytes(), answer.bytes())? {
             self.same |= bit;
             if self.joined.is_none() {
+                // Both hold the same, so what either's mark says of it is true of both.
+                first.mark = first.mark.max(answer.mark);
                 return Ok(());
             }
         } else {
@@ -270,40 +268,31 @@ where
         self.merge(&answer)
     }
 
-    /// Joins `answer` into what is known, and finds out anew who holds all of it.
+    /// Joins `answer` into what is known, and finds out anew who holds all of it. What is known
+    /// has the highest mark of the answers in it, and not that of the one that comes in: a mark
+    /// speaks for its own replica's live versions, which must be in the join before it does.
     fn merge(&mut self, answer: &Answer<B>) -> Result<(), Error> {
-        let joined = match (&self.joined, &self.reference) {
-            (None, Some(first)) => first.join(answer)?,
-            (None, None) => None,
-            (Some(joined), first) => {
-                let marks = self.others.iter().map(|(_, other)| other.mark);
-                let first = first.as_ref().map_or(Mark::NONE, |first| first.mark);
-                let mark = marks.fold(first, Mark::max);
-                let known = Answer { record: Some(joined.clone()), mark };
-                known.join(answer)?
-            }
-        };
-        let Some(joined) = joined else { return Ok(()) };
-        let had = self.joined.as_ref().map(AsRef::as_ref);
-        if had.is_some() && same_versions(had, Some(joined.as_ref()))? {
-            self.joined = Some(joined);
-        } else {
-            self.joined = Some(joined);
+        let Some(known) = self.joined.as_ref().or(self.reference.as_ref()) else { return Ok(()) };
+        let mark = known.mark.max(answer.mark);
+        let Some(joined) = known.join(answer)? else { return Ok(()) };
+        let had = self.joined.as_ref().and_then(Answer::bytes);
+        if had.is_none() || !same_versions(had, Some(joined.as_ref()))? {
             self.holding = 0;
             self.repairing = 0;
             self.repair_round += 1;
         }
-        let joined = self.joined.as_ref().map(AsRef::as_ref);
+        let joined = Answer { record: Some(joined), mark };
         if let Some(first) = &self.reference
-            && same_versions(first.bytes(), joined)?
+            && same_versions(first.bytes(), joined.bytes())?
         {
             self.holding |= self.same;
         }
         for (index, other) in &self.others {
-            if same_versions(other.bytes(), joined)? {
+            if same_versions(other.bytes(), joined.bytes())? {
                 self.holding |= 1 << index;
             }
         }
+        self.joined = Some(joined);
         Ok(())
     }
 
@@ -311,7 +300,7 @@ where
         if self.standing.shortfall(&self.plan, self.replied).is_some() {
             return self.contact_wanted();
         }
-        let Some(joined) = self.joined.clone() else {
+        let Some(joined) = self.joined_record().cloned() else {
             let record = self.reference.as_ref().and_then(|first| first.record.clone());
             return self.value(record, self.replied);
         };
@@ -326,6 +315,10 @@ where
         self.repairing |= lacking;
         let (round, nodes) = (self.repair_round, self.plan.named(lacking));
         ReadStep::Repair { round, nodes, record: joined }
+    }
+
+    fn joined_record(&self) -> Option<&B> {
+        self.joined.as_ref()?.record.as_ref()
     }
 
     fn value(&mut self, record: Option<B>, counted: u64) -> ReadStep<N, B> {

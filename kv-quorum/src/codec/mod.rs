@@ -20,8 +20,10 @@
 
 pub(crate) mod bytes;
 mod fast;
+mod marked;
 mod view;
 
+pub use marked::{MarkedJoin, MarkedOutcome, join_encoded_under};
 pub use view::EncodedRecord;
 
 pub use fast::{

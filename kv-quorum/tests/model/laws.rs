@@ -6,8 +6,8 @@
 
 use kv_quorum::{
     Actor, Context, Dot, Draft, EncodedRecord, Error, Expiry, HybridTime, JoinOutcome, Kind,
-    Limits, Mark, Record, Version, VersionVector, blind_overwrite, covered_until, fingerprint_of,
-    join_encoded, latest_of, peek, same_versions,
+    Limits, Mark, MarkedOutcome, Record, Version, VersionVector, blind_overwrite, covered_until,
+    fingerprint_of, join_encoded, join_encoded_under, latest_of, peek, same_versions,
 };
 use proptest::prelude::*;
 
@@ -127,12 +127,50 @@ proptest! {
         other.join_under(n, &a, m);
         prop_assert_eq!(one.to_bytes(), other.to_bytes());
         for at in universe() {
-            let dead = |record: &Held, mark: Mark| {
-                (record.coverage().covers(at) || mark.covers(at)) && record.find(at).is_none()
+            let dead = |record: &Held, mark: Mark, others: Mark| {
+                let news = record.coverage().vector().latest() > others.time();
+                let covered = record.coverage().covers(at) && news || mark.covers(at);
+                covered && record.find(at).is_none()
             };
             let known = a.find(at).is_some() || b.find(at).is_some();
-            let live = known && !dead(&a, m) && !dead(&b, n);
+            let live = known && !dead(&a, m, n) && !dead(&b, n, m);
             prop_assert_eq!(one.find(at).is_some(), live);
+        }
+    }
+
+    #[test]
+    fn an_encoded_join_under_marks_is_the_plain_one(
+        a in record(), b in record(), m in 0..=TIMES, n in 0..=TIMES, stored in any::<bool>(),
+    ) {
+        let (m, n) = (Mark::at(HybridTime::from_bits(m)), Mark::at(HybridTime::from_bits(n)));
+        let ours = if stored { a } else { Record::new() };
+        let (bytes, new) = (ours.to_bytes(), b.to_bytes());
+        let bytes = stored.then_some(bytes.as_slice());
+        let mut out = Vec::new();
+        let told = join_encoded_under(bytes, m, &new, n, &mut out).expect("our own bytes");
+        let result = match told.outcome {
+            MarkedOutcome::Unchanged => bytes.unwrap_or_default(),
+            MarkedOutcome::Incoming => &new,
+            MarkedOutcome::Merged => &out,
+            MarkedOutcome::Empty => &[],
+        };
+        let left = if result.is_empty() { Record::new() } else { owned(result) };
+        prop_assert!(stored || told.outcome != MarkedOutcome::Empty);
+        // What is only coverage, and tombstones, may be collected on the way or not.
+        let collected = |record: &Held| {
+            let mut record = record.clone();
+            if m != Mark::NONE {
+                record.collect(m, u64::MAX);
+            }
+            record
+        };
+        let mut plain = collected(&ours);
+        plain.join_under(m, &b, n);
+        prop_assert_eq!(collected(&left).to_bytes(), collected(&plain).to_bytes());
+        for at in universe() {
+            let (held, settled) = (ours.find(at).is_some(), collected(&ours).find(at).is_none());
+            let wanted = held && !settled && !b.coverage().covers(at) && plain.find(at).is_some();
+            prop_assert_eq!(told.uncovered.contains(&at), wanted);
         }
     }
 

@@ -6,6 +6,8 @@ mod fixtures;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod marks;
+#[cfg(test)]
 mod overwrite;
 #[cfg(test)]
 mod siblings;
