@@ -1,5 +1,6 @@
 //! `up`: build, start, wait until it really serves, say what to type next.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use serde_json::Value;
 use super::place::{Place, Ports};
 use super::probe::{self, Health};
 use super::state::State;
-use super::{Shape, config, status};
+use super::{Durability, Engine, Shape, config, name_of, status};
 use crate::cmd;
 use crate::error::{Error, Result};
 use crate::process::{self, Identity, Life};
@@ -27,8 +28,15 @@ const LAST_WORDS: usize = 20;
 pub(super) fn run(place: &Place, name: &str, shape: &Shape) -> Result<()> {
     let _lock = place.lock()?;
     let before = State::load(place)?;
-    if before.as_ref().is_some_and(|state| state.alive() > 0) {
+    if let Some(state) = before.as_ref().filter(|state| state.alive() > 0) {
         term::out(format_args!("cluster `{name}` is already running"));
+        if let Some(note) = unlike(&state.shape, shape) {
+            let option = place.option();
+            term::warn(format_args!(
+                "{note}; to change that, `cargo xtask cluster down --purge{option}` first: its data \
+                 goes with it"
+            ));
+        }
         return status::run(place, name, false);
     }
     refuse_other_shape(place, before.as_ref(), shape)?;
@@ -149,6 +157,19 @@ fn refuse_other_shape(place: &Place, before: Option<&State>, shape: &Shape) -> R
     }
 }
 
+/// What was asked for and a running cluster is not; nothing where only defaults were asked for.
+fn unlike(has: &Shape, asked: &Shape) -> Option<String> {
+    (*asked != Shape::default() && asked != has).then(|| {
+        format!(
+            "it has {} nodes from port {} on with engine {} and durability {}",
+            has.nodes,
+            has.base_port,
+            name_of(Engine::NAMES, has.engine),
+            name_of(Durability::NAMES, has.durability),
+        )
+    })
+}
+
 /// An error that names the first port that somebody else holds.
 pub(super) fn check_ports(shape: &Shape) -> Result<()> {
     for node in 1..=shape.nodes {
@@ -182,16 +203,46 @@ fn greet(place: &Place, name: &str, shape: &Shape, took: Duration) {
     let option = place.option();
     let kill = if shape.nodes > 1 { 2 } else { 1 };
     term::out(format_args!("cluster `{name}` serves after {}; next:", term::human(took)));
-    term::out(format_args!("  redis-cli -p {first} set a 1"));
-    term::out(format_args!("  redis-cli -p {last} get a"));
+    if on_path("redis-cli", std::env::var_os("PATH").as_deref()) {
+        term::out(format_args!("  redis-cli -p {first} set a 1"));
+        term::out(format_args!("  redis-cli -p {last} get a"));
+    } else {
+        let ask = "cargo run -q -p kv-tui --bin kv -- --connect 127.0.0.1";
+        let of = |node| Ports::of(shape.base_port, node).rpc;
+        term::out(format_args!("  {ask}:{} put a 1", of(1)));
+        term::out(format_args!("  {ask}:{} get a", of(shape.nodes)));
+        term::out("  (redis-cli is not installed; any Redis client works as well)");
+    }
     term::out(format_args!("  cargo xtask cluster kill {kill} -9{option}"));
     term::out(format_args!("  cargo xtask cluster status{option}"));
     term::out(format_args!("  cargo xtask cluster down --purge{option}"));
 }
 
+/// Whether a program is where the shell looks for it.
+fn on_path(program: &str, path: Option<&OsStr>) -> bool {
+    path.is_some_and(|path| std::env::split_paths(path).any(|dir| dir.join(program).is_file()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_running_cluster_says_what_it_does_not_become() {
+        let has = Shape::default();
+        assert_eq!(unlike(&has, &Shape::default()), None);
+        let five = Shape { nodes: 5, ..Shape::default() };
+        assert!(unlike(&has, &five).is_some_and(|note| note.contains("3 nodes")));
+        assert_eq!(unlike(&five, &five), None);
+        assert_eq!(unlike(&five, &Shape::default()), None, "a plain `up` asks for nothing");
+    }
+
+    #[test]
+    fn a_program_is_looked_for_on_the_path() {
+        assert!(on_path("sh", Some(OsStr::new("/nowhere:/bin:/usr/bin"))));
+        assert!(!on_path("sh", Some(OsStr::new("/nowhere"))));
+        assert!(!on_path("sh", None));
+    }
 
     #[test]
     fn the_executable_is_found_among_cargos_messages() {
