@@ -307,7 +307,7 @@ async fn the_budget_of_a_program_is_the_requests_deadline() {
     let engine = HalfEngine::new();
     let house = house_of(Arc::new(TokioExec), Arc::clone(&engine) as _, "").await;
     house.open();
-    let config = Config { deadline_ms: 60_000, ..Config::default() };
+    let config = Config { deadline_ms: 60_000, dial_ms_max: 20_000, ..Config::default() };
     let client = Client::connect(&[&house.address], config).await.expect("it listens");
     engine.never_synced.store(true, Ordering::SeqCst);
     let options = WriteOptions { budget_ms: 200, ..WriteOptions::default() };
@@ -325,7 +325,7 @@ async fn the_budget_of_a_program_is_the_requests_deadline() {
         assert!(unknown, "minted, and not known to be durable: {out:?}");
     }
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(3), "the node's own bound is 5 s: {took:?}");
+    assert!(took < Duration::from_secs(4), "the node's own bound is 5 s: {took:?}");
 }
 
 #[tokio::test]
@@ -333,11 +333,16 @@ async fn strangers_with_another_secret_are_told_and_cost_nothing() {
     let engine = Arc::new(MemoryEngine::new(MemoryConfig::default()));
     let house = house_of(Arc::new(TokioExec), engine, "right").await;
     house.open();
-    let config = |secret| Config { secret: Secret::new(secret), ..Config::default() };
+    let config = |secret| Config {
+        secret: Secret::new(secret),
+        deadline_ms: 20_000,
+        dial_ms_max: 20_000,
+        ..Config::default()
+    };
     let friend = Client::connect(&[&house.address], config("right")).await.expect("it listens");
     friend.blind_put("k", "v").await.expect("written");
-    for round in 1..=20 {
-        let tries = (0..20).map(|_| async {
+    for round in 1..=10 {
+        let tries = (0..5).map(|_| async {
             let stranger = Client::connect(&[&house.address], config("wrong")).await;
             match stranger {
                 Err(error) => error.to_string(),
@@ -349,7 +354,7 @@ async fn strangers_with_another_secret_are_told_and_cost_nothing() {
         }
         assert_eq!(texts(&friend.get("k").await.expect("the node is alive")), ["v"]);
         let figures = house.transport.figures();
-        assert!(figures.refused_secret.load(Ordering::Relaxed) >= round * 20);
+        assert!(figures.refused_secret.load(Ordering::Relaxed) >= round * 5);
         // A stranger's connection ends with its handshake: only friends have one.
         assert_eq!(figures.accepted.load(Ordering::Relaxed), 1);
     }
