@@ -33,8 +33,8 @@ pub(super) fn run(place: &Place, name: &str, shape: &Shape) -> Result<()> {
         if let Some(note) = unlike(&state.shape, shape) {
             let option = place.option();
             term::warn(format_args!(
-                "{note}; to change that, `cargo xtask cluster down --purge{option}` first: its data \
-                 goes with it"
+                "{note}; to change that, `cargo xtask cluster down --purge{option}` first: \
+                 its data goes with it"
             ));
         }
         return status::run(place, name, false);

@@ -87,6 +87,8 @@ pub(in crate::resp) struct Session {
     /// Between MULTI and EXEC.
     pub(super) queue: Option<Queue>,
     pub(super) coordinator: Option<Arc<Coordinator>>,
+    /// Keys whose values are read at once, at most; 0 until it is known.
+    pub(super) keys_at_once: usize,
     /// Close once the answers are written.
     pub(in crate::resp) closing: bool,
 }
@@ -111,6 +113,7 @@ impl Session {
             ledger: WriteLedger::default(),
             queue: None,
             coordinator: None,
+            keys_at_once: 0,
             closing: false,
         }
     }

@@ -212,8 +212,16 @@ impl Exec<'_> {
 
     /// Keys that one command hands to the coordinator at once: as many as keep their values within
     /// a bound.
-    pub(super) fn keys_at_once(&self) -> usize {
-        (BYTES_AT_ONCE / self.shared.pair_bytes_max().max(1)).clamp(16, KEYS_AT_ONCE)
+    pub(super) fn keys_at_once(&mut self) -> usize {
+        if self.session.keys_at_once > 0 {
+            return self.session.keys_at_once;
+        }
+        let keys = (BYTES_AT_ONCE / self.shared.pair_bytes_max().max(1)).clamp(16, KEYS_AT_ONCE);
+        // The pair limit is decided at the cluster's birth; before that it is not known.
+        if self.session.coordinator.is_some() {
+            self.session.keys_at_once = keys;
+        }
+        keys
     }
 
     /// Whether the value was set: there was none.
