@@ -212,10 +212,14 @@ impl Replica {
     /// Appends, and counts the keys that come to life or die by it. They are counted first: a count
     /// that ends in between then has what it could not see in the engine yet.
     fn append(&self, batch: &FrozenBatch, moved: &[Moved]) -> Result<Ticket, StorageError> {
-        moved.iter().for_each(|moved| self.counts.moved(*moved));
+        for moved in moved {
+            self.counts.moved(*moved);
+        }
         let appended = self.engine.append(batch);
         if appended.is_err() {
-            moved.iter().rev().for_each(|moved| self.counts.moved(moved.back()));
+            for moved in moved.iter().rev() {
+                self.counts.moved(moved.back());
+            }
         }
         appended
     }

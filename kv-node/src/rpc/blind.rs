@@ -30,17 +30,15 @@ pub(super) struct BlindPut {
 }
 
 impl BlindPut {
-    /// Takes an operation that is one and can be carried out; gives others back.
-    pub(super) fn of(mode: Mode, place: usize, op: BatchOp) -> Result<Self, BatchOp> {
-        let BatchOp::Put { key, value, coverage, options } = op else { return Err(op) };
-        let blind = mode == Mode::Lww || coverage == Coverage::Blind;
-        match Self::terms(&options).filter(|_| blind) {
-            Some((expiry, level)) => {
-                let budget_ms = options.budget_ms;
-                Ok(Self { place, key, value, expiry, level, budget_ms })
-            }
-            None => Err(BatchOp::Put { key, value, coverage, options }),
+    /// An operation that is one and can be carried out.
+    pub(super) fn of(mode: Mode, place: usize, op: &BatchOp) -> Option<Self> {
+        let BatchOp::Put { key, value, coverage, options } = op else { return None };
+        if mode != Mode::Lww && *coverage != Coverage::Blind {
+            return None;
         }
+        let (expiry, level) = Self::terms(options)?;
+        let (key, value, budget_ms) = (key.clone(), value.clone(), options.budget_ms);
+        Some(Self { place, key, value, expiry, level, budget_ms })
     }
 
     fn terms(options: &WriteOptions) -> Option<(ExpiryRule, Option<LevelSetting>)> {

@@ -139,13 +139,13 @@ async fn all(coordinator: &Coordinator, ops: Vec<BatchOp>) -> Vec<BatchOut> {
     let scope = coordinator.scope();
     let (mut blind, mut others) = (Vec::new(), Vec::new());
     for ops in by_key.into_values() {
-        match (<[_; 1]>::try_from(ops), &scope) {
-            (Ok([(place, op)]), Ok(scope)) => match BlindPut::of(scope.keyspace.mode, place, op) {
-                Ok(put) => blind.push(put),
-                Err(op) => others.push(vec![(place, op)]),
-            },
-            (Ok(alone), Err(_)) => others.push(alone.into()),
-            (Err(ops), _) => others.push(ops),
+        let put = match (&ops[..], &scope) {
+            ([(place, op)], Ok(scope)) => BlindPut::of(scope.keyspace.mode, *place, op),
+            _ => None,
+        };
+        match put {
+            Some(put) => blind.push(put),
+            None => others.push(ops),
         }
     }
     let of_one_key = others.into_iter().map(|ops| async move {

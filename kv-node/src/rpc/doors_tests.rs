@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kv_client::wire::{
@@ -358,4 +358,43 @@ async fn strangers_with_another_secret_are_told_and_cost_nothing() {
         // A stranger's connection ends with its handshake: only friends have one.
         assert_eq!(figures.accepted.load(Ordering::Relaxed), 1);
     }
+}
+
+/// Counts the blocking work that it is given.
+#[derive(Default)]
+struct CountingExec(AtomicU64);
+
+#[async_trait::async_trait]
+impl Exec for CountingExec {
+    fn spawn(&self, task: Task) {
+        TokioExec.spawn(task);
+    }
+
+    async fn blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        TokioExec.blocking(work).await;
+    }
+}
+
+#[tokio::test]
+async fn marks_and_tenures_are_stored_where_one_may_block() {
+    let exec = Arc::new(CountingExec::default());
+    let engine = Arc::new(MemoryEngine::new(MemoryConfig::default()));
+    let house = house_of(Arc::clone(&exec) as _, engine, "").await;
+    let coordinator = house.node.coordinator().expect("a layout");
+    let dots = Arc::clone(&coordinator.parts().dots);
+    // The lease's worker blocks too, every 2.5 s: a first round may meet it, not every one.
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let before = exec.0.load(Ordering::SeqCst);
+        coordinator.set(b"k", b"v").await.expect("written");
+        let plain = exec.0.load(Ordering::SeqCst);
+        coordinator.flush().await.expect("alone");
+        let flushed = exec.0.load(Ordering::SeqCst);
+        (0..64).for_each(|at| dots.end_tenure(kv_ring::Partition::new(at)));
+        coordinator.set(b"k", b"v").await.expect("written in a new tenure");
+        let begun = exec.0.load(Ordering::SeqCst);
+        seen.push((plain - before, flushed - plain, begun - flushed));
+    }
+    assert!(seen.contains(&(0, 1, 1)), "{seen:?}");
 }

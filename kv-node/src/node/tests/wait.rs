@@ -151,7 +151,7 @@ async fn a_caller_that_waits_less_long_is_answered_by_then() {
 async fn a_node_that_is_shown_its_own_forgotten_dots_begins_a_new_tenure() {
     use crate::plug::transport::Transport;
     use crate::wire::{Envelope, PROTOCOL_VERSION, PeerOp, PeerOut, PeerRequest};
-    use kv_quorum::{Draft, Record};
+    use kv_quorum::{Draft, HybridTime, Record};
 
     let world = World::of(3, Rmw::Refuse).await;
     let node = world.node(0);
@@ -159,7 +159,7 @@ async fn a_node_that_is_shown_its_own_forgotten_dots_begins_a_new_tenure() {
     let key = KeyRef::place(0, b"k");
     let partition = serving.partitions.of(key.slot);
     let tenure = serving.dots.actor(partition).tenure;
-    let dot = serving.dots.mint(partition, world.clock.wall_ms(), Default::default());
+    let dot = serving.dots.mint(partition, world.clock.wall_ms(), HybridTime::ZERO);
     let mut record: Record<Bytes> = Record::new();
     let draft = Draft::string(Bytes::from_static(b"forgotten"));
     record.mint_blind(dot.expect("a lease"), draft).expect("a new dot");
@@ -184,7 +184,7 @@ async fn a_node_that_is_shown_its_own_forgotten_dots_begins_a_new_tenure() {
 
     // Ended and not yet followed by another: a write begins the next one itself.
     serving.dots.end_tenure(partition);
-    let none = serving.dots.mint(partition, world.clock.wall_ms(), Default::default());
+    let none = serving.dots.mint(partition, world.clock.wall_ms(), HybridTime::ZERO);
     assert_eq!(none, Err(crate::cluster::dots::NoDot::TenureOver));
     for what in ["set", "put"] {
         serving.dots.end_tenure(partition);

@@ -228,8 +228,8 @@ async fn long_answers_are_refused_by_the_name_of_their_bound() {
         told.ends_with("-ERR not executed: the answers are over output_bytes_max|"),
         "{told:.90}"
     );
-    let names: Vec<&[u8]> =
-        [&b"COMMAND"[..], b"INFO"].into_iter().chain([&b"get"[..]; 1_025]).collect();
+    let mut names: Vec<&[u8]> = vec![b"get"; 1_027];
+    names.splice(..2, [&b"COMMAND"[..], b"INFO"]);
     let told = client.ask(&request(&names)).await;
     assert_eq!(told, "-ERR at most 1024 commands are described at once|");
     alive(&mut client).await;
