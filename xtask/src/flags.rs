@@ -171,7 +171,10 @@ fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
         }
     }
     let chosen = || {
-        node.ok_or_else(|| Error::Usage(format!("cluster {word} needs a node: a number from 1")))
+        node.ok_or_else(|| {
+            let text = format!("which node? nodes are 1, 2, 3 ...: `cargo xtask cluster {word} 2`");
+            Error::Usage(text)
+        })
     };
     let verb = match word.as_str() {
         "up" => cluster::Verb::Up(check_shape(up)?),
@@ -391,6 +394,8 @@ mod tests {
             assert_eq!(cluster_verb(line), cluster::Verb::Kill { node: 3, hard: true }, "{line}");
         }
         assert_eq!(cluster_verb("cluster logs"), cluster::Verb::Logs { node: None });
+        let told = parse_line("cluster kill -9").unwrap_err().to_string();
+        assert!(told.contains("`cargo xtask cluster kill 2`"), "{told}");
     }
 
     #[test]

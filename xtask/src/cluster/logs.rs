@@ -10,7 +10,9 @@ use crate::term;
 /// Prints the log of one node, or of all.
 pub(super) fn run(place: &Place, only: Option<u16>) -> Result<()> {
     let Some(state) = State::load(place)? else {
-        return Err(Error::Unreachable("there is no such cluster".into()));
+        let option = place.option();
+        let text = format!("there is no such cluster; `cargo xtask cluster up{option}` makes one");
+        return Err(Error::Unreachable(text));
     };
     if let Some(node) = only {
         state.process(node)?;
