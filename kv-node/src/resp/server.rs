@@ -28,7 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::exec::{Exec, Session, Shared, Step};
-use super::parse::{Item, Limits, Parser};
+use super::parse::{Item, Limits, Parser, ProtocolError};
 use super::reply::{Protocol, Reply};
 use super::table;
 use crate::config::{CompatConfig, RespConfig};
@@ -289,10 +289,7 @@ pub(super) async fn converse(
             shared.node.figures().commands.add(count as u64);
             let (consumed, full, error) = (batch.consumed(), batch.is_full(), batch.error());
             if let Some(error) = error {
-                if !session.closing {
-                    Reply::new(&mut output.bytes, Protocol::Resp2).error(error);
-                }
-                session.closing = true;
+                refuse_framing(&mut session, &mut output, error);
             }
             input.drain(..consumed);
             if session.closing || (!full && later.is_empty()) {
@@ -308,12 +305,24 @@ pub(super) async fn converse(
         if session.closing || shared.stopping.load(Ordering::Acquire) {
             break;
         }
-        if input.is_empty() && input.capacity() > KEEP_BYTES {
-            input.shrink_to(KEEP_BYTES);
-        }
-        assert!(input.len() <= Limits::buffered_bytes_max(&limits), "the parser keeps its bound");
+        keep_small(&mut input, &limits);
     }
     finish(&mut output, &mut writer).await
+}
+
+/// Answers bytes that are no request, and closes.
+fn refuse_framing(session: &mut Session, output: &mut Output, error: ProtocolError) {
+    if !session.closing {
+        Reply::new(&mut output.bytes, Protocol::Resp2).error(error);
+    }
+    session.closing = true;
+}
+
+fn keep_small(input: &mut Vec<u8>, limits: &Limits) {
+    if input.is_empty() && input.capacity() > KEEP_BYTES {
+        input.shrink_to(KEEP_BYTES);
+    }
+    assert!(input.len() <= limits.buffered_bytes_max(), "the parser keeps its bound");
 }
 
 /// Waits for bytes, and meanwhile writes what waits.
