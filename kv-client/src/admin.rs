@@ -1,4 +1,4 @@
-//! What operators ask of a node: read-only, so every call may move on to another address.
+//! What operators ask of a node. Every call may be made twice, and so move on to another address.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,13 +7,14 @@ use bytes::Bytes;
 use futures::FutureExt;
 use tokio::net::TcpStream;
 
+use crate::NodeId;
 use crate::client::Config;
 use crate::codec::framed;
 use crate::error::Result;
 use crate::handshake::Role;
 use crate::pool::{Kind, Pool, Stub};
 use crate::service::AdminServiceClient;
-use crate::wire::{Explanation, Location, NodeInfo, NodeStatus, RingView};
+use crate::wire::{Explanation, LayoutsView, Location, NodeInfo, NodeStatus, RingView};
 
 /// An operator's client. Cheap to clone; clones share connections.
 #[derive(Clone)]
@@ -90,6 +91,32 @@ impl Admin {
                 let key = key.clone();
                 async move { stub.explain(context, key).await }
             })
+            .await
+    }
+}
+
+impl Admin {
+    /// The live layouts, and whom they wait for.
+    ///
+    /// # Errors
+    /// No node answered in time, or it has no layout.
+    pub async fn layouts(&self) -> Result<LayoutsView> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| async move { stub.layouts(context).await })
+            .await
+    }
+
+    /// Gives all that `old` holds to `new`, an empty node that knows the cluster; `old` is refused
+    /// for good. Answers the epoch in which it is so, also when it was so before.
+    ///
+    /// # Errors
+    /// The text says why not. After `TimedOut` it may have been done: ask again.
+    pub async fn replace(&self, old: NodeId, new: NodeId) -> Result<u64> {
+        self.pool
+            .call(
+                Kind::Read,
+                |stub, context, _| async move { stub.replace(context, old, new).await },
+            )
             .await
     }
 }

@@ -17,10 +17,11 @@ use serde::de::DeserializeOwned;
 use tarpc::server::{BaseChannel, Channel, Serve};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::NodeId;
 use crate::codec::{FRAME_BYTES_MAX_DEFAULT, framed};
 use crate::wire::{
-    BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, Coverage, Explanation, Location, NodeInfo,
-    NodeStatus, ReadOptions, ReadOut, RingView, ServiceError, WriteOptions, WriteOut,
+    BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, Coverage, Explanation, LayoutsView, Location,
+    NodeInfo, NodeStatus, ReadOptions, ReadOut, RingView, ServiceError, WriteOptions, WriteOut,
 };
 
 /// Reads and writes. Any node takes any request.
@@ -51,7 +52,7 @@ pub trait ClientService {
     async fn explain(key: Bytes) -> Result<Explanation, ServiceError>;
 }
 
-/// What operators see. Nothing here changes anything.
+/// What operators see and do. What changes anything may be asked twice.
 #[tarpc::service]
 pub trait AdminService {
     /// The asked node about itself.
@@ -68,6 +69,13 @@ pub trait AdminService {
 
     /// Why a key reads as it does.
     async fn explain(key: Bytes) -> Result<Explanation, ServiceError>;
+
+    /// The live layouts, and whom they wait for.
+    async fn layouts() -> Result<LayoutsView, ServiceError>;
+
+    /// Gives all that `old` holds to `new`, an empty node; `old` is refused for good. Answers the
+    /// epoch in which it is so.
+    async fn replace(old: NodeId, new: NodeId) -> Result<u64, ServiceError>;
 }
 
 /// Bounds of one served connection.

@@ -70,6 +70,8 @@ pub enum RequestError {
     ClockSkew,
     /// The node is stopping; nothing was written.
     Stopping,
+    /// This node was removed from its cluster for good; nothing was done.
+    Removed,
 }
 
 impl std::fmt::Display for RequestError {
@@ -127,6 +129,7 @@ impl std::fmt::Display for RequestError {
                  could take the write; nothing was written"
             ),
             Self::Stopping => write!(f, "ERR the node is stopping; nothing was written"),
+            Self::Removed => write!(f, "ERR this node was removed from its cluster for good"),
         }
     }
 }

@@ -32,6 +32,8 @@ figures! {
     replica_reads,
     /// Records minted or joined durably by this replica.
     replica_applies,
+    /// Operations begun again because newer layouts came to be known meanwhile.
+    replans,
     /// Writes forwarded to a replica of their key.
     forwarded,
     /// Second mints of a blind SET.

@@ -82,10 +82,10 @@ pub enum Refusal {
         /// Its cluster.
         belongs_to: Option<ClusterId>,
     },
-    /// The peer knows a newer layout than the caller: here it is, encoded, with its proof.
+    /// The peer knows newer layouts than the caller: here they are, with their proofs.
     StaleLayout {
-        /// The newest layout that the peer knows.
-        layout: Bytes,
+        /// Encoded `Decided`s that the caller lacks, oldest first; at most `LAYOUTS_MAX`.
+        decided: Vec<Bytes>,
     },
     /// The peer has no layout yet.
     Loading,
@@ -93,6 +93,10 @@ pub enum Refusal {
     Busy,
     /// The peer is stopping.
     Stopping,
+    /// The caller knows a newer layout than the peer, which could not take it in time.
+    Behind,
+    /// The caller was removed from the cluster for good.
+    Removed,
 }
 
 /// Why a call has no answer, and what that says about its effect.

@@ -156,6 +156,11 @@ impl<N: Copy + Ord> WriteTracker<N> {
         &self.plan
     }
 
+    /// Whether it is a blind overwrite.
+    pub const fn is_blind(&self) -> bool {
+        self.blind
+    }
+
     /// The round of the calls that are in flight: 1, or 2 after a second mint.
     pub fn round(&self) -> u8 {
         self.round

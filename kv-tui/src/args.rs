@@ -36,6 +36,9 @@ With --json a verb prints one object (errors stay text on stderr):
             partitions: {full, short, no_quorum, total}, alerts, figures}
   nodes    {nodes: [{node, state, resp, rpc, http, zone, weight, partitions, first_places,
             call_us, queue_ops, unanswered_ms}]}
+  cluster status   {layouts: [{epoch, digest}], stable, removed,
+            members: [{node, seen, finished, waits_for}]}
+  cluster replace  {epoch, old, new}
   ring     {epoch, digest, copies, nodes, partitions: [[index into nodes, ...], ...]}
 A dot is {ms, counter, node, tenure}; ids, tenures, digests and contexts are hexadecimal text.
 Keys and values are text; with --hex, or where they are not UTF-8, key_hex and value_hex stand
@@ -143,6 +146,9 @@ enum Verb {
     Status(verbs::status::Status),
     /// Lists the members as the asked node sees them.
     Nodes(verbs::nodes::Nodes),
+    /// Shows the live layouts and whom they wait for, or replaces a node.
+    #[command(subcommand)]
+    Cluster(verbs::cluster::Cluster),
     /// Shows who owns how much, or each partition's owners.
     Ring(verbs::ring::Ring),
 }
@@ -189,6 +195,7 @@ impl Kv {
             Verb::Status(verb) => verb.run(connect, output).await,
             Verb::Nodes(verb) => verb.run(connect, output).await,
             Verb::Ring(verb) => verb.run(connect, output).await,
+            Verb::Cluster(verb) => verb.run(connect, output).await,
         }
     }
 }

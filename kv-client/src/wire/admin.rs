@@ -1,4 +1,4 @@
-//! What operators ask of a node, and what it answers. All of it is read-only.
+//! What operators ask of a node, and what it answers.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,31 @@ pub struct NodeInfo {
     pub queue_ops: u32,
     /// Milliseconds since a call to it was sent with nothing heard since.
     pub unanswered_ms: u32,
+}
+
+/// How far a node has got with the live layouts, as the asked node knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayoutProgress {
+    /// The node.
+    pub node: NodeId,
+    /// The newest epoch that it knows.
+    pub seen: u64,
+    /// The newest epoch for which it is finished.
+    pub finished: u64,
+    /// Why it is not finished for the newest, in words; empty if it is.
+    pub waits_for: String,
+}
+
+/// The live layouts, and whom they wait for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayoutsView {
+    /// Live layouts, oldest first: one when nothing moves.
+    pub live: Vec<LayoutName>,
+    /// Every member of any of them that was not removed. The older layouts retire when all have
+    /// finished.
+    pub members: Vec<LayoutProgress>,
+    /// Ids that were replaced, and are refused for good.
+    pub removed: Vec<NodeId>,
 }
 
 /// The newest layout, whole.

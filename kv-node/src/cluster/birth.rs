@@ -20,6 +20,7 @@ use kv_client::{ClusterId, NodeId};
 use kv_ring::{AutoClaim, Layout, NodeSpec, PartitionCount, Topology, Zone};
 use parking_lot::Mutex;
 
+use super::decree::{Decided, Decree};
 use super::record::{ClusterRecord, KeyspaceSettings};
 use super::state::{ClusterState, decode_layout, encode_layout};
 use super::wire::{BirthOp, BirthOut, Newborn};
@@ -185,41 +186,47 @@ impl Birth {
             return Err(io::Error::other("accepted what was never proposed"));
         };
         let (record, layout) = split(&stored)?;
-        self.state.adopt(record, &[layout])
+        let layout = decode_layout(layout).ok_or_else(not_a_proposal)?;
+        self.state.adopt(record, vec![Decided::birth(layout)])
     }
 
-    /// Takes a fetched record, if its first layout names this node. Says whether it did. Blocks.
+    /// Takes a fetched record, if one of its layouts names this node. Says whether it did. Blocks.
     ///
     /// # Errors
     /// The disk failed, or the bytes are not a record.
-    pub fn take(&self, record: &[u8], layouts: &[Bytes]) -> io::Result<bool> {
+    pub fn take(&self, record: &[u8], decided: &[Bytes]) -> io::Result<bool> {
         let me = self.me.lock().node;
-        let named = layouts
+        let decided: Vec<Decided> =
+            decided.iter().filter_map(|bytes| Decided::decode(bytes)).collect();
+        let named = decided
             .iter()
-            .filter_map(|bytes| decode_layout(bytes))
-            .any(|layout| layout.contains(me));
-        if !named {
-            return Ok(false);
+            .filter_map(|decided| Decree::decode(&decided.decree))
+            .any(|decree| decree.layout.contains(me));
+        if named {
+            if let Some(decoded) = ClusterRecord::decode(record) {
+                decoded
+                    .check_durability(self.plan.keyspace.durability)
+                    .map_err(io::Error::other)?;
+            }
+            self.state.adopt(record, decided)?;
         }
-        if let Some(decoded) = ClusterRecord::decode(record) {
-            decoded.check_durability(self.plan.keyspace.durability).map_err(io::Error::other)?;
-        }
-        let layouts: Vec<&[u8]> = layouts.iter().map(|bytes| &bytes[..]).collect();
-        self.state.adopt(record, &layouts)?;
-        Ok(true)
+        Ok(named)
     }
 
-    /// Answers a peer's birth step. Blocks on the disk.
-    pub fn answer(&self, op: BirthOp) -> BirthOut {
+    /// Answers a peer's birth step; `flushed` tells the flush mark in force. Blocks on the disk.
+    pub fn answer(&self, op: BirthOp, flushed: impl Fn() -> u64) -> BirthOut {
         match op {
             BirthOp::Hello { me: other } => {
                 self.heard(&other.address.clone(), Some(other));
                 BirthOut::Me(self.me())
             }
             BirthOp::Fetch => match self.state.encoded() {
-                Some((record, layouts)) => BirthOut::State {
+                // The mark is read after the layouts: a flush that its coordinator ended without
+                // knowing these was confirmed by this node before it knew them.
+                Some((record, decided)) => BirthOut::State {
                     record: record.into(),
-                    layouts: layouts.into_iter().map(Bytes::from).collect(),
+                    decided: decided.iter().map(Decided::encode).collect(),
+                    flushed: flushed(),
                 },
                 None => BirthOut::Empty,
             },
@@ -308,7 +315,10 @@ fn join(record: &[u8], layout: &[u8]) -> Vec<u8> {
 }
 
 fn split(stored: &[u8]) -> io::Result<(&[u8], &[u8])> {
-    let bad = || io::Error::new(io::ErrorKind::InvalidData, "the stored proposal is not one");
-    let (length, rest) = stored.split_first_chunk::<4>().ok_or_else(bad)?;
-    rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(bad)
+    let (length, rest) = stored.split_first_chunk::<4>().ok_or_else(not_a_proposal)?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(not_a_proposal)
+}
+
+fn not_a_proposal() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the stored proposal is not one")
 }

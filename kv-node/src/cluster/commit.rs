@@ -1,24 +1,35 @@
-//! One layout for each epoch: single-decree Paxos among the previous layout's members.
+//! One decree for each epoch: single-decree Paxos among the previous layout's members.
 //!
 //! The acceptor stores its promise and what it accepted before it answers, so a restart forgets
-//! neither. The proposer is a plain loop over two rounds; a value that a majority may have accepted
-//! is proposed again instead of its own. Two layouts with one epoch can't both be decided.
+//! neither. The proposer is one ballot of two rounds, without a clock or a network; a value that a
+//! majority may have accepted is proposed again instead of its own. `campaign` says when to try
+//! again. Two decrees of one epoch can't both be decided.
 //!
-//! (Lamport, "Paxos Made Simple", 2001. Planned changes and transitions between layouts build on
-//! this; here one value is decided for each epoch.)
+//! A directory that may be old (a restored backup) may have forgotten a promise, so it has no vote
+//! until somebody has found out that it is not (`doubt`).
+//!
+//! (Lamport, "Paxos Made Simple", 2001.)
 
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kv_client::NodeId;
+use kv_ring::LIVE_LAYOUTS_MAX;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::decree::{Decided, Decree};
 use super::meta::MetaStore;
-use super::state::{ClusterState, decode_layout, encode_layout};
-use super::view::SharedView;
+use super::state::ClusterState;
+use super::view::{SharedView, View};
 use super::wire::{Ballot, BallotOp, BallotOut};
+
+#[cfg(test)]
+mod tests;
+
+/// The epoch that is being decided: there is never more than one.
+const PROMISE_FACT: &str = "ballot";
 
 /// What the acceptor remembers of one epoch.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -34,6 +45,8 @@ pub struct Acceptor {
     state: Arc<ClusterState>,
     view: Arc<SharedView>,
     voting: Mutex<()>,
+    /// Why this directory has no vote for now.
+    doubt: Mutex<Option<String>>,
 }
 
 impl std::fmt::Debug for Acceptor {
@@ -45,7 +58,13 @@ impl std::fmt::Debug for Acceptor {
 impl Acceptor {
     /// The acceptor over the directory's facts.
     pub fn new(state: Arc<ClusterState>, view: Arc<SharedView>) -> Self {
-        Self { meta: Arc::clone(state.meta()), state, view, voting: Mutex::new(()) }
+        let meta = Arc::clone(state.meta());
+        Self { meta, state, view, voting: Mutex::new(()), doubt: Mutex::default() }
+    }
+
+    /// Takes this directory's vote away while it may be old, and says why; `None` gives it back.
+    pub fn doubt(&self, why: Option<String>) {
+        *self.doubt.lock() = why;
     }
 
     /// Answers one ballot step. Blocks on the disk.
@@ -58,24 +77,15 @@ impl Acceptor {
     }
 
     fn vote(&self, op: BallotOp) -> io::Result<BallotOut> {
-        let epoch = match &op {
-            BallotOp::Prepare { epoch, .. }
-            | BallotOp::Accept { epoch, .. }
-            | BallotOp::Learn { epoch, .. } => *epoch,
-        };
+        let (BallotOp::Prepare { epoch, .. }
+        | BallotOp::Accept { epoch, .. }
+        | BallotOp::Learn { epoch, .. }) = op;
         let view = self.view.now();
-        let Some(layouts) = view.layouts.as_ref() else {
-            return Ok(BallotOut::MayNotVote("no layout yet".into()));
-        };
-        if let Some(decided) = layouts.layout(epoch) {
-            return Ok(BallotOut::Decided { layout: encode_layout(decided).into() });
+        if let Some(decided) = self.decided(&view, epoch) {
+            return Ok(BallotOut::Decided { decided: decided.encode() });
         }
-        let newest = layouts.newest();
-        if epoch != newest.epoch() + 1 || !newest.contains(view.me) {
-            return Ok(BallotOut::MayNotVote(format!(
-                "epoch {epoch} is not decided by the members of epoch {}",
-                newest.epoch()
-            )));
+        if let Some(why) = self.no_vote(&view, epoch) {
+            return Ok(BallotOut::MayNotVote(why));
         }
         let mut promise = self.promise(epoch)?;
         match op {
@@ -85,50 +95,72 @@ impl Acceptor {
                 }
                 promise.promised = ballot;
                 self.store(&promise)?;
-                let accepted = promise.accepted.map(|(ballot, layout)| (ballot, layout.into()));
+                let accepted = promise.accepted.map(|(ballot, decree)| (ballot, decree.into()));
                 Ok(BallotOut::Promised { accepted })
             }
-            BallotOp::Accept { ballot, layout, .. } => {
+            BallotOp::Accept { ballot, decree, .. } => {
                 if ballot < promise.promised {
                     return Ok(BallotOut::Rejected { promised: promise.promised });
                 }
-                if decode_layout(&layout).is_none_or(|layout| layout.epoch() != epoch) {
-                    return Ok(BallotOut::MayNotVote("not a layout of this epoch".into()));
+                if let Err(why) = check(&view, &decree) {
+                    return Ok(BallotOut::MayNotVote(why));
                 }
                 promise.promised = ballot;
-                promise.accepted = Some((ballot, layout.to_vec()));
+                promise.accepted = Some((ballot, decree.to_vec()));
                 self.store(&promise)?;
                 Ok(BallotOut::Accepted)
             }
-            BallotOp::Learn { layout, .. } => {
-                let Some(decided) = decode_layout(&layout) else {
-                    return Ok(BallotOut::MayNotVote("not a layout".into()));
-                };
-                self.state.push_layout(decided)?;
-                Ok(BallotOut::Accepted)
-            }
+            BallotOp::Learn { .. } => Ok(BallotOut::MayNotVote("an outcome is no ballot".into())),
         }
     }
 
+    fn decided(&self, view: &View, epoch: u64) -> Option<Decided> {
+        view.layouts.as_ref()?.layout(epoch)?;
+        self.state.decided_after(epoch.checked_sub(1)?).into_iter().next()
+    }
+
+    /// Why this node has no vote on an epoch, if it has none.
+    fn no_vote(&self, view: &View, epoch: u64) -> Option<String> {
+        let Some(layouts) = view.layouts.as_ref() else { return Some("no layout yet".into()) };
+        let newest = layouts.newest();
+        if epoch != newest.epoch() + 1 || !newest.contains(view.me) {
+            let newest = newest.epoch();
+            return Some(format!("the members of epoch {newest} do not decide epoch {epoch}"));
+        }
+        self.doubt.lock().clone()
+    }
+
     fn promise(&self, epoch: u64) -> io::Result<Promise> {
-        let Some(fact) = self.meta.load(&name(epoch))? else {
-            return Ok(Promise { epoch, ..Promise::default() });
-        };
-        postcard::from_bytes(&fact)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a stored promise is not one"))
+        let fresh = Promise { epoch, ..Promise::default() };
+        let Some(fact) = self.meta.load(PROMISE_FACT)? else { return Ok(fresh) };
+        let stored: Promise = postcard::from_bytes(&fact).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidData, "a stored promise is not one")
+        })?;
+        // One of an epoch that is decided by now binds nobody any more.
+        Ok(if stored.epoch == epoch { stored } else { fresh })
     }
 
     fn store(&self, promise: &Promise) -> io::Result<()> {
         let bytes = postcard::to_allocvec(promise).map_err(io::Error::other)?;
-        self.meta.store(&name(promise.epoch), &bytes)
+        self.meta.store(PROMISE_FACT, &bytes)
     }
 }
 
-fn name(epoch: u64) -> String {
-    format!("ballot-{epoch}")
+/// Why a decree may not follow what this node knows.
+fn check(view: &View, decree: &[u8]) -> Result<(), String> {
+    let Some(layouts) = view.layouts.as_ref() else { return Err("no layout yet".into()) };
+    let Some(decree) = Decree::decode(decree) else { return Err("not a decree".into()) };
+    decree.check(layouts.newest(), &view.removed).map_err(|error| error.to_string())?;
+    if layouts.in_transition() && !decree.change.may_overtake() {
+        return Err("another change is under way".into());
+    }
+    if layouts.live().len() >= LIVE_LAYOUTS_MAX {
+        return Err(format!("{LIVE_LAYOUTS_MAX} layouts are live: let one retire first"));
+    }
+    Ok(())
 }
 
-/// Where a proposer stands; the caller carries the messages.
+/// Where one ballot stands; the caller carries the messages.
 #[derive(Debug)]
 pub struct Proposer {
     epoch: u64,
@@ -150,17 +182,17 @@ pub enum ProposerStep {
     /// A higher ballot is about: start again above it, after a pause.
     Retry(Ballot),
     /// Decided: tell everybody.
-    Decided(Bytes),
+    Decided(Decided),
 }
 
 impl Proposer {
-    /// A proposer of `layout` for `epoch` among `members` voters.
-    pub fn new(epoch: u64, ballot: Ballot, members: usize, layout: Bytes) -> Self {
+    /// A ballot for `decree` in `epoch` among `members` voters.
+    pub fn new(epoch: u64, ballot: Ballot, members: usize, decree: Bytes) -> Self {
         Self {
             epoch,
             ballot,
             majority: members / 2 + 1,
-            value: layout,
+            value: decree,
             highest: None,
             promises: Vec::new(),
             acceptances: Vec::new(),
@@ -172,7 +204,7 @@ impl Proposer {
         BallotOp::Prepare { epoch: self.epoch, ballot: self.ballot }
     }
 
-    /// Takes one voter's answer.
+    /// Takes one voter's answer to this ballot.
     pub fn on_answer(&mut self, from: NodeId, out: BallotOut) -> ProposerStep {
         match out {
             BallotOut::Promised { accepted } => {
@@ -180,11 +212,11 @@ impl Proposer {
                     return ProposerStep::Wait;
                 }
                 self.promises.push(from);
-                if let Some((ballot, layout)) = accepted
+                if let Some((ballot, decree)) = accepted
                     && self.highest.is_none_or(|highest| ballot > highest)
                 {
                     self.highest = Some(ballot);
-                    self.value = layout;
+                    self.value = decree;
                 }
                 if self.promises.len() < self.majority {
                     return ProposerStep::Wait;
@@ -192,7 +224,7 @@ impl Proposer {
                 ProposerStep::Send(BallotOp::Accept {
                     epoch: self.epoch,
                     ballot: self.ballot,
-                    layout: self.value.clone(),
+                    decree: self.value.clone(),
                 })
             }
             BallotOut::Accepted => {
@@ -200,14 +232,21 @@ impl Proposer {
                     return ProposerStep::Wait;
                 }
                 self.acceptances.push(from);
-                if self.acceptances.len() == self.majority {
-                    ProposerStep::Decided(self.value.clone())
-                } else {
-                    ProposerStep::Wait
+                if self.acceptances.len() != self.majority {
+                    return ProposerStep::Wait;
                 }
+                ProposerStep::Decided(Decided {
+                    decree: self.value.clone(),
+                    ballot: self.ballot,
+                    voters: self.acceptances.clone(),
+                })
             }
+            // A message that came twice is answered so too.
+            BallotOut::Rejected { promised } if promised <= self.ballot => ProposerStep::Wait,
             BallotOut::Rejected { promised } => ProposerStep::Retry(promised),
-            BallotOut::Decided { layout } => ProposerStep::Decided(layout),
+            BallotOut::Decided { decided } => {
+                Decided::decode(&decided).map_or(ProposerStep::Wait, ProposerStep::Decided)
+            }
             BallotOut::MayNotVote(_) => ProposerStep::Wait,
         }
     }

@@ -16,6 +16,7 @@
 //!
 //! Invariant: dots of one directory are strictly increasing, over restarts too.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -98,7 +99,7 @@ impl DotSource {
             renewing: Mutex::new(()),
             clock_skew_ms_max,
         };
-        source.store_tenures(None)?;
+        source.store_tenures(&BTreeMap::new())?;
         source.renew(wall_ms)?;
         Ok(source)
     }
@@ -200,7 +201,7 @@ impl DotSource {
     pub fn resume(&self, partition: Partition) -> io::Result<()> {
         let _one = self.renewing.lock();
         if self.actor(partition).tenure == NO_TENURE {
-            self.begin(partition)?;
+            self.begin(&[partition])?;
         }
         Ok(())
     }
@@ -211,26 +212,41 @@ impl DotSource {
     /// The new tenure isn't durable and isn't used, and the last one is over: nothing is minted in
     /// the partition until a later try.
     pub fn begin_tenure(&self, partition: Partition) -> io::Result<()> {
-        self.end_tenure(partition);
-        let _one = self.renewing.lock();
-        self.begin(partition)
+        self.begin_tenures(&[partition])
     }
 
-    fn begin(&self, partition: Partition) -> io::Result<()> {
-        let Some(slot) = self.tenures.get(usize::from(partition.index())) else { return Ok(()) };
-        let tenure = new_tenure(&*self.rng);
-        self.store_tenures(Some((usize::from(partition.index()), tenure)))?;
-        slot.store(tenure, Ordering::Release);
+    /// Begins a new tenure of each of these partitions. Blocks on the disk, once.
+    ///
+    /// # Errors
+    /// As `begin_tenure`, for all of them.
+    pub fn begin_tenures(&self, partitions: &[Partition]) -> io::Result<()> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        partitions.iter().for_each(|partition| self.end_tenure(*partition));
+        let _one = self.renewing.lock();
+        self.begin(partitions)
+    }
+
+    fn begin(&self, partitions: &[Partition]) -> io::Result<()> {
+        let begun: BTreeMap<usize, u64> = partitions
+            .iter()
+            .map(|partition| (usize::from(partition.index()), new_tenure(&*self.rng)))
+            .collect();
+        self.store_tenures(&begun)?;
+        for (place, tenure) in begun {
+            if let Some(slot) = self.tenures.get(place) {
+                slot.store(tenure, Ordering::Release);
+            }
+        }
         Ok(())
     }
 
-    fn store_tenures(&self, changed: Option<(usize, u64)>) -> io::Result<()> {
+    fn store_tenures(&self, begun: &BTreeMap<usize, u64>) -> io::Result<()> {
         let mut fact = Vec::with_capacity(self.tenures.len() * 8);
         for (place, tenure) in self.tenures.iter().enumerate() {
-            let tenure = match changed {
-                Some((at, new)) if at == place => new,
-                _ => tenure.load(Ordering::Acquire),
-            };
+            let now = || tenure.load(Ordering::Acquire);
+            let tenure = begun.get(&place).copied().unwrap_or_else(now);
             fact.extend_from_slice(&tenure.to_le_bytes());
         }
         self.meta.store(TENURE_FACT, &fact)

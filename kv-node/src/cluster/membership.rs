@@ -4,8 +4,10 @@
 //! handshake of its own. A packet that can't be delivered is dropped: SWIM lives with that; a
 //! refused connection is evidence, and is told to the machine at once.
 //!
-//! Each node publishes two facts: where its clients reach it, and the flush mark that it knows.
+//! Each node publishes where its clients reach it, the flush mark that it knows, and how far it has
+//! got with layouts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kv_client::NodeId;
@@ -20,6 +22,17 @@ use crate::plug::transport::PeerAddress;
 pub const FACT_CLIENT: u16 = 1;
 /// The fact "the flush mark that I know".
 pub const FACT_FLUSH: u16 = 2;
+/// The fact "the newest layout that I know, and the newest for which I am finished".
+pub const FACT_LAYOUTS: u16 = 3;
+
+/// How far a member has got with layouts, as it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LayoutsSeen {
+    /// The newest epoch that it knows.
+    pub seen: u64,
+    /// The newest epoch for which it is finished.
+    pub finished: u64,
+}
 
 /// A packet to deliver.
 #[derive(Debug)]
@@ -129,6 +142,38 @@ impl Membership {
             fact.bytes.try_into().ok().map(u64::from_le_bytes)
         });
         marks.max().unwrap_or(0)
+    }
+
+    /// Tells everybody how far this node has got with layouts.
+    pub fn publish_layouts(&self, own: LayoutsSeen) {
+        let fact = [own.seen.to_le_bytes(), own.finished.to_le_bytes()].concat();
+        let mut swim = self.swim.lock();
+        if swim.fact(swim.me(), FACT_LAYOUTS).is_some_and(|told| told.bytes == fact) {
+            return;
+        }
+        if let Err(error) = swim.publish_fact(FACT_LAYOUTS, &fact) {
+            tracing::warn!(%error, "the layouts seen can't be told");
+        }
+        drop(swim);
+        self.wake.notify_one();
+    }
+
+    /// How far every member has got with layouts, as far as they have said.
+    pub fn layouts_seen(&self) -> BTreeMap<NodeId, LayoutsSeen> {
+        let swim = self.swim.lock();
+        let said = swim.members().filter_map(|(node, _)| {
+            let (seen, rest) = swim.fact(node, FACT_LAYOUTS)?.bytes.split_first_chunk::<8>()?;
+            let finished = rest.try_into().ok().map(u64::from_le_bytes)?;
+            let seen = u64::from_le_bytes(*seen);
+            Some((NodeId(node), LayoutsSeen { seen, finished }))
+        });
+        said.collect()
+    }
+
+    /// Never hears from or of a node again.
+    pub fn refuse(&self, now_ms: u64, node: NodeId) {
+        self.swim.lock().refuse(Millis::new(now_ms), node.0);
+        self.publish_view();
     }
 
     /// Says goodbye; the packets that tell it come out of `poll`.

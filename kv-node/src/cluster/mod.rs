@@ -1,7 +1,9 @@
 //! The cluster as this node knows it: its record, its layouts, its members.
 
 pub mod birth;
+pub mod campaign;
 pub mod commit;
+pub mod decree;
 pub mod dots;
 pub mod membership;
 pub mod meta;

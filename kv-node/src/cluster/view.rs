@@ -3,13 +3,17 @@
 //! Coordinators take the current view once for a batch and decide everything with it, so that no
 //! operation sees two layouts or two opinions of who is up. Membership, birth and commits publish
 //! new views; nobody edits one.
+//!
+//! Whoever acts holds the view that he acts by until he has done. So a node can tell when nothing
+//! that began under older layouts is under way in it any more: when no view of theirs is held.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use kv_client::NodeId;
 use kv_ring::History;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 
 use super::record::ClusterRecord;
 use crate::plug::transport::PeerAddress;
@@ -53,12 +57,39 @@ pub struct View {
     pub layouts: Option<Arc<History<NodeId>>>,
     /// Every known member, this node included.
     pub members: BTreeMap<NodeId, Member>,
+    /// Ids that were removed for good, in order.
+    pub removed: Arc<[NodeId]>,
+    /// Shared by all views with the same newest layout.
+    under: Arc<Under>,
 }
+
+/// Lives as long as anybody holds a view with one newest layout.
+#[derive(Debug)]
+struct Under;
 
 impl View {
     /// A view that knows nobody.
     pub fn empty(me: NodeId) -> Self {
-        Self { me, record: None, layouts: None, members: BTreeMap::new() }
+        Self {
+            me,
+            record: None,
+            layouts: None,
+            members: BTreeMap::new(),
+            removed: Arc::default(),
+            under: Arc::new(Under),
+        }
+    }
+
+    /// The newest layout's epoch; 0 without one.
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.layouts.as_ref().map_or(0, |layouts| layouts.newest().epoch())
+    }
+
+    /// Whether a node was removed for good.
+    #[inline]
+    pub fn is_removed(&self, node: NodeId) -> bool {
+        !self.removed.is_empty() && self.removed.binary_search(&node).is_ok()
     }
 
     /// Whether requests may be sent to a node.
@@ -82,25 +113,80 @@ impl View {
 
 /// The current view, for readers and the one publisher.
 #[derive(Debug)]
-pub struct SharedView(RwLock<Arc<View>>);
+pub struct SharedView {
+    now: RwLock<Arc<View>>,
+    epoch: watch::Sender<u64>,
+    /// Newest layouts of the past whose views may still be held.
+    older: Mutex<Vec<Weak<Under>>>,
+}
 
 impl SharedView {
     /// Starts with `view`.
     pub fn new(view: View) -> Self {
-        Self(RwLock::new(Arc::new(view)))
+        let epoch = watch::Sender::new(view.epoch());
+        Self { now: RwLock::new(Arc::new(view)), epoch, older: Mutex::default() }
     }
 
     /// The view of now.
     #[inline]
     pub fn now(&self) -> Arc<View> {
-        Arc::clone(&self.0.read())
+        Arc::clone(&self.now.read())
     }
 
     /// Replaces the view by what `change` makes of it.
     pub fn publish(&self, change: impl FnOnce(&mut View)) {
-        let mut guard = self.0.write();
+        let mut guard = self.now.write();
         let mut next = View::clone(&guard);
         change(&mut next);
+        let epoch = next.epoch();
+        if epoch != guard.epoch() {
+            // Noted before the new view can be seen: who sees it must not be told "settled" early.
+            self.older.lock().push(Arc::downgrade(&next.under));
+            next.under = Arc::new(Under);
+        }
         *guard = Arc::new(next);
+        drop(guard);
+        self.epoch.send_if_modified(|known| std::mem::replace(known, epoch) != epoch);
+    }
+
+    /// Whether nothing that began under older newest layouts is under way here.
+    pub fn is_settled(&self) -> bool {
+        let mut older = self.older.lock();
+        older.retain(|under| under.strong_count() > 0);
+        older.is_empty()
+    }
+
+    /// Returns when the newest layout's epoch is above `epoch`.
+    pub async fn newer_than(&self, epoch: u64) {
+        let mut known = self.epoch.subscribe();
+        // The sender lives as long as this.
+        let _known = known.wait_for(|now| *now > epoch).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::decree::tests::first;
+
+    #[tokio::test]
+    async fn it_is_settled_when_no_view_of_older_layouts_is_held() {
+        let shared = SharedView::new(View::empty(NodeId(1)));
+        let layout = first(5);
+        let next = layout.replaced(NodeId(2), NodeId(6)).expect("a replacement");
+        let mut history = History::new(layout);
+        shared.publish(|view| view.layouts = Some(Arc::new(history.clone())));
+        let acting = shared.now();
+        shared.publish(|view| _ = view.members.insert(NodeId(3), Member::default()));
+        assert!(shared.is_settled(), "the same layouts, whoever is up");
+        let later = shared.now();
+        history.push(next).expect("the next epoch");
+        shared.publish(|view| view.layouts = Some(Arc::new(history)));
+        shared.newer_than(1).await;
+        assert!(!shared.is_settled());
+        drop(acting);
+        assert!(!shared.is_settled(), "another view of the old layout is held");
+        drop(later);
+        assert!(shared.is_settled());
     }
 }

@@ -70,12 +70,14 @@ pub enum BirthOut {
     Accepted,
     /// Not accepted, and why; nothing was stored.
     Refused(String),
-    /// The record and every live layout, encoded, oldest first.
+    /// The record, every live layout as it was decided, and the flush mark.
     State {
         /// The encoded cluster record.
         record: Bytes,
-        /// Encoded layouts.
-        layouts: Vec<Bytes>,
+        /// Encoded `Decided`s, oldest first.
+        decided: Vec<Bytes>,
+        /// The flush mark that the asked node had in force after it knew these layouts.
+        flushed: u64,
     },
     /// The asked node has no record either.
     Empty,
@@ -98,15 +100,15 @@ pub enum BallotOp {
         epoch: u64,
         /// The ballot.
         ballot: Ballot,
-        /// The encoded layout.
-        layout: Bytes,
+        /// The encoded decree.
+        decree: Bytes,
     },
     /// The outcome.
     Learn {
         /// The decided epoch.
         epoch: u64,
-        /// The encoded layout.
-        layout: Bytes,
+        /// The encoded `Decided`.
+        decided: Bytes,
     },
 }
 
@@ -116,7 +118,7 @@ pub enum BallotOp {
 pub enum BallotOut {
     /// Promised, fsynced, with what was accepted before.
     Promised {
-        /// The highest accepted ballot and its layout.
+        /// The highest accepted ballot and its decree.
         accepted: Option<(Ballot, Bytes)>,
     },
     /// Accepted, fsynced.
@@ -128,8 +130,8 @@ pub enum BallotOut {
     },
     /// The epoch is decided already.
     Decided {
-        /// The decided layout.
-        layout: Bytes,
+        /// The encoded `Decided`.
+        decided: Bytes,
     },
     /// This node may not vote now, and why.
     MayNotVote(String),

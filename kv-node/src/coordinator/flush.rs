@@ -25,12 +25,14 @@ impl Coordinator {
     pub(crate) async fn flush(&self) -> Result<(), RequestError> {
         let scope = self.scope()?;
         let me = scope.view.me;
-        let others: Vec<NodeId> = scope
+        let mut others: Vec<NodeId> = scope
             .layouts
             .live()
             .flat_map(|layout| layout.members().iter().copied())
-            .filter(|node| *node != me)
+            .filter(|node| *node != me && !scope.view.is_removed(*node))
             .collect();
+        others.sort_unstable();
+        others.dedup();
         let asks = others.iter().map(|node| (*node, PeerOp::Time)).collect();
         let mut highest = self.parts.dots.time(self.now_ms());
         let mut silent = Vec::new();

@@ -91,8 +91,19 @@ impl Coordinator {
                 outcome: None,
             })
             .collect();
+        let mut newer: Option<Scope> = None;
         while forwarded.iter().any(|write| write.outcome.is_none()) {
-            self.forward_once(scope, &mut forwarded, write, read).await;
+            let scope = newer.as_ref().unwrap_or(scope);
+            if self.forward_once(scope, &mut forwarded, write, read).await
+                && let Some(next) = self.newer_scope(scope, true).await
+            {
+                for write in &mut forwarded {
+                    if let Some(key) = KeyRef::parse(&write.key) {
+                        write.candidates = Self::candidates(&next, key);
+                    }
+                }
+                newer = Some(next);
+            }
         }
         forwarded
             .into_iter()
@@ -117,7 +128,14 @@ impl Coordinator {
         nodes
     }
 
-    async fn forward_once(&self, scope: &Scope, forwarded: &mut [Forwarded], write: u8, read: u8) {
+    /// Tries the next candidate of each; says whether one refused because it knows newer layouts.
+    async fn forward_once(
+        &self,
+        scope: &Scope,
+        forwarded: &mut [Forwarded],
+        write: u8,
+        read: u8,
+    ) -> bool {
         let mut open: Vec<(usize, NodeId)> = Vec::new();
         for (place, item) in forwarded.iter_mut().enumerate() {
             if item.outcome.is_some() {
@@ -133,7 +151,7 @@ impl Coordinator {
             }
         }
         if open.is_empty() {
-            return;
+            return false;
         }
         let asks = open
             .iter()
@@ -150,10 +168,13 @@ impl Coordinator {
             })
             .collect();
         let results = self.gather(scope.deadline_ms, asks).await;
+        let mut stale = false;
         for ((place, node), result) in open.into_iter().zip(results) {
             let Some(item) = forwarded.get_mut(place) else { continue };
+            stale |= matches!(&result, Some(Err(failure)) if failure.is_stale());
             item.outcome = outcome_of(node, result, write);
         }
+        stale
     }
 }
 

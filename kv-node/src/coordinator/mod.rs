@@ -194,9 +194,12 @@ impl Coordinator {
     /// Takes the view for one batch.
     ///
     /// # Errors
-    /// `Loading` while the node has no layout.
+    /// `Loading` while the node has no layout, `Removed` when it belongs to the cluster no more.
     pub(crate) fn scope(&self) -> Result<Scope, RequestError> {
         let view = self.parts.view.now();
+        if view.is_removed(view.me) {
+            return Err(RequestError::Removed);
+        }
         let (Some(record), Some(layouts)) = (view.record.clone(), view.layouts.clone()) else {
             return Err(RequestError::Loading);
         };
@@ -223,6 +226,27 @@ impl Coordinator {
             scope.deadline_ms = scope.deadline_ms.min(until_ms);
         }
         Ok(scope)
+    }
+
+    /// The scope for what is left of an operation, if newer layouts are known than it began under.
+    /// With `refused` a replica knows newer ones: they are waited for, until the deadline.
+    pub(crate) async fn newer_scope(&self, scope: &Scope, refused: bool) -> Option<Scope> {
+        let epoch = scope.view.epoch();
+        if refused {
+            tokio::select! {
+                biased;
+                () = self.parts.view.newer_than(epoch) => {}
+                () = self.sleep_until(scope.deadline_ms) => {}
+            }
+        }
+        if self.parts.view.now().epoch() <= epoch
+            || self.parts.clock.steady_ms() >= scope.deadline_ms
+        {
+            return None;
+        }
+        let newer = self.scope().ok()?;
+        self.parts.figures.replans.one();
+        Some(Scope { deadline_ms: scope.deadline_ms, ..newer })
     }
 
     /// Refuses a pair that is over the cluster's limit.

@@ -1,4 +1,5 @@
-//! Filling a replica that lost what it had: the in-memory engine after a restart.
+//! Filling a replica that lost what it had, as the in-memory engine does at a restart, or that just
+//! came to hold it.
 //!
 //! Such a replica is a newcomer: it counts for W, and not for R nor for what a SET weighs, until it
 //! has every record that N - W + 1 others hold (or all others, if they are fewer). Every quorum
@@ -29,13 +30,18 @@ impl Coordinator {
     pub(crate) async fn refill(&self) -> Result<(), RequestError> {
         let scope = self.scope()?;
         let standings = self.parts.replica.standings();
+        let mut short = Ok(());
         for newcomer in standings.newcomers() {
-            if scope.holds(newcomer.partition) {
-                self.refill_partition(&scope, newcomer.partition).await?;
+            // One that this view does not give us may begin with the next, any moment now.
+            if !scope.holds(newcomer.partition) {
+                continue;
             }
-            standings.mended(newcomer);
+            match self.refill_partition(&scope, newcomer.partition).await {
+                Ok(()) => standings.mended(newcomer),
+                Err(error) => short = Err(error),
+            }
         }
-        Ok(())
+        short
     }
 
     async fn refill_partition(
@@ -46,8 +52,9 @@ impl Coordinator {
         let n = scope.keyspace.n;
         let write = resolve(None, scope.keyspace.write, n)?;
         for owners in scope.layouts.write_sets(partition) {
-            let others: Vec<NodeId> =
-                owners.iter().copied().filter(|node| *node != scope.view.me).collect();
+            // Removed ones are gone for good: what only they had, nobody has.
+            let gone = |node: &NodeId| *node == scope.view.me || scope.view.is_removed(*node);
+            let others: Vec<NodeId> = owners.iter().copied().filter(|node| !gone(node)).collect();
             let needed = usize::from(n - write + 1).min(others.len());
             let mut finished = 0;
             for source in others.iter().filter(|node| !scope.down.contains(*node)) {
@@ -117,7 +124,10 @@ impl Coordinator {
         let replica = &self.parts.replica;
         let update = replica
             .update(&keys, &mut |place, stored, out| {
-                let incoming = rows.get(place).and_then(|(_, record)| replica.alive(record));
+                let incoming = rows
+                    .get(place)
+                    .filter(|(_, record)| !record.is_empty())
+                    .and_then(|(_, record)| replica.alive(record));
                 incoming.map_or(Verdict::Keep, |incoming| Replica::join(stored, incoming, out).0)
             })
             .await

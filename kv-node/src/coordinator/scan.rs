@@ -69,7 +69,7 @@ impl Coordinator {
         count: usize,
         local: bool,
     ) -> Result<ScanPage, RequestError> {
-        let scope = self.scope()?;
+        let mut scope = self.scope()?;
         let partitions = scope.layouts.newest().partitions();
         let mut cursor = cursor;
         let mut page = ScanPage::default();
@@ -85,7 +85,15 @@ impl Coordinator {
                 let from = position(DEFAULT_KEYSPACE, slot.index(), token);
                 let to = slot_end(DEFAULT_KEYSPACE, last);
                 let left = count.saturating_sub(page.keys.len()).max(1);
-                let (keys, end) = self.scan_partition(&scope, partition, from, to, left).await?;
+                let scanned = self.scan_partition(&scope, partition, from, to, left).await;
+                if scanned.is_err()
+                    && let Some(newer) = self.newer_scope(&scope, false).await
+                {
+                    // Replicas refused: they knew layouts that this node has learned since.
+                    scope = newer;
+                    continue;
+                }
+                let (keys, end) = scanned?;
                 page.keys.extend(keys);
                 cursor = end.unwrap_or_else(|| ScanCursor::slot_start(u32::from(last) + 1));
             }

@@ -3,6 +3,7 @@
 //! All joins of a call are one batch, all reads another, all forwarded writes run side by side; the
 //! answers go back in the order of the questions.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,7 +13,11 @@ use kv_client::NodeId;
 use kv_quorum::{Actor, Dot, HybridTime};
 
 use super::Inner;
+use super::layouts::newest_in;
+use crate::cluster::decree::Decided;
 use crate::cluster::record::LevelSetting;
+use crate::cluster::view::View;
+use crate::cluster::wire::{BallotOp, BallotOut};
 use crate::coordinator::Levels;
 use crate::keys::KeyRef;
 use crate::plug::storage::PageRequest;
@@ -35,7 +40,10 @@ impl PeerHandler for Handler {
         let node = &self.0;
         node.figures.peer_calls.one();
         node.figures.peer_ops.add(request.ops.len() as u64);
-        let outs = if let Some(refusal) = node.judge(&request) {
+        node.follow(&request).await;
+        // Held until the call is answered: what is judged by a view is under way under its layouts.
+        let view = node.view.now();
+        let outs = if let Some(refusal) = node.judge(&view, &request) {
             Err(refusal)
         } else {
             if let Some(peers) = node.peers.get() {
@@ -44,6 +52,7 @@ impl PeerHandler for Handler {
             }
             Ok(node.answer(request.envelope.node, request.ops).await)
         };
+        drop(view);
         PeerReply { envelope: node.envelope(request.envelope.budget_ms), outs }
     }
 }
@@ -71,8 +80,18 @@ impl Inner {
         }
     }
 
+    /// Takes newer layouts that the caller knows, before it is judged, if it asks for anything that
+    /// depends on them.
+    async fn follow(self: &Arc<Self>, request: &PeerRequest) {
+        let theirs = newest_in(&request.envelope);
+        let own = self.view.now().epoch();
+        if own > 0 && theirs > own && request.ops.iter().any(depends_on_layouts) {
+            self.catch_up(request.envelope.node, theirs).await;
+        }
+    }
+
     /// Why a call is refused as a whole, if it is.
-    fn judge(&self, request: &PeerRequest) -> Option<Refusal> {
+    fn judge(&self, view: &View, request: &PeerRequest) -> Option<Refusal> {
         let envelope = &request.envelope;
         if envelope.version != PROTOCOL_VERSION {
             return Some(Refusal::Version { speaks: PROTOCOL_VERSION });
@@ -80,27 +99,28 @@ impl Inner {
         if request.ops.len() > CALL_OPS_MAX || envelope.layouts.len() > LAYOUTS_MAX {
             return Some(Refusal::Busy);
         }
-        let view = self.view.now();
         let own = view.record.as_ref().map(|record| record.id);
         if let (Some(own), Some(theirs)) = (own, envelope.cluster)
             && own != theirs
         {
             return Some(Refusal::Cluster { belongs_to: Some(own) });
         }
-        let needs_layout = request.ops.iter().any(|op| {
-            !matches!(op, PeerOp::Gossip(_) | PeerOp::Birth(_) | PeerOp::Ballot(_) | PeerOp::Time)
-        });
-        if !needs_layout {
+        if view.is_removed(envelope.node) {
+            return Some(Refusal::Removed);
+        }
+        if !request.ops.iter().any(needs_layout) {
             return None;
         }
-        let Some(layouts) = &view.layouts else { return Some(Refusal::Loading) };
-        let newest = layouts.newest();
-        let theirs = envelope.layouts.iter().map(|name| name.epoch).max().unwrap_or(0);
-        if theirs < newest.epoch() {
-            let layout = Bytes::from(newest.encode());
-            return Some(Refusal::StaleLayout { layout });
+        if view.is_removed(view.me) {
+            return Some(Refusal::Stopping);
         }
-        None
+        let (own, theirs) = (view.epoch(), newest_in(envelope));
+        match theirs.cmp(&own) {
+            _ if own == 0 => Some(Refusal::Loading),
+            Ordering::Less => Some(Refusal::StaleLayout { decided: self.decided_after(theirs) }),
+            Ordering::Equal => None,
+            Ordering::Greater => Some(Refusal::Behind),
+        }
     }
 
     async fn answer(self: &Arc<Self>, from: NodeId, ops: Vec<PeerOp>) -> Vec<PeerOut> {
@@ -178,7 +198,13 @@ impl Inner {
             }
             PeerOp::Birth(op) => {
                 let node = Arc::clone(self);
-                self.blocking(move || PeerOut::Birth(node.birth.answer(op))).await
+                let flushed =
+                    move || node.serving().map_or(0, |serving| serving.replica.flushed().to_bits());
+                let node = Arc::clone(self);
+                self.blocking(move || PeerOut::Birth(node.birth.answer(op, flushed))).await
+            }
+            PeerOp::Ballot(BallotOp::Learn { decided, .. }) => {
+                PeerOut::Ballot(self.learn(&decided).await)
             }
             PeerOp::Ballot(op) => {
                 let node = Arc::clone(self);
@@ -190,6 +216,17 @@ impl Inner {
                 PeerOut::Time(time.to_bits())
             }
             other => self.answer_data(other).await,
+        }
+    }
+
+    /// Takes a layout whose proposer says that it was decided.
+    async fn learn(self: &Arc<Self>, decided: &[u8]) -> BallotOut {
+        let Some(decided) = Decided::decode(decided) else {
+            return BallotOut::MayNotVote("not a decided layout".into());
+        };
+        match self.take_decided(vec![decided]).await {
+            Ok(()) => BallotOut::Accepted,
+            Err(error) => BallotOut::MayNotVote(error.to_string()),
         }
     }
 
@@ -234,6 +271,11 @@ impl Inner {
                 let page = if keys_only {
                     serving.replica.page_of_skeletons(page).await
                 } else {
+                    // A newcomer asks: what callers who knew fewer layouts brought must be there.
+                    if !self.settled().await {
+                        let why = "operations under an older layout are under way";
+                        return PeerOut::Failed(OpFailure::Refused(why.into()));
+                    }
                     serving.replica.page(page).await
                 };
                 match page {
@@ -272,6 +314,16 @@ impl Inner {
             Err(error) => PeerOut::Failed(OpFailure::Storage(error.to_string())),
         }
     }
+}
+
+/// Whether an operation is about data, and so about who holds it.
+fn needs_layout(op: &PeerOp) -> bool {
+    !matches!(op, PeerOp::Gossip(_) | PeerOp::Birth(_) | PeerOp::Ballot(_) | PeerOp::Time)
+}
+
+/// Whether the asked node must know what the caller knows: for data, and for a vote.
+fn depends_on_layouts(op: &PeerOp) -> bool {
+    needs_layout(op) || matches!(op, PeerOp::Ballot(_))
 }
 
 fn place_all(outs: &mut [PeerOut], places: &[usize], answers: Vec<PeerOut>) {

@@ -1,6 +1,7 @@
 //! Three production nodes in one process, over the in-process transport, with paused time.
 
 mod damaged;
+mod replace;
 mod wait;
 
 use std::path::PathBuf;
@@ -83,6 +84,31 @@ impl World {
             exec: Arc::new(InlineExec),
         };
         Node::start(config, parts).await.expect("a node starts on an empty directory")
+    }
+
+    /// Starts one more node, empty, which knows the first `count`.
+    async fn add(&mut self, count: usize) -> usize {
+        let (place, disk) = (self.nodes.len(), MemFs::new());
+        self.disks.push(disk.clone());
+        let node = self.start(place, count, disk).await;
+        self.nodes.push(Some(node));
+        place
+    }
+
+    async fn crash(&mut self, place: usize) {
+        self.nodes[place].take().expect("it runs").crash().await;
+    }
+
+    /// Waits until `what` holds, at most a minute.
+    async fn until(&self, why: &str, what: impl Fn(&Self) -> bool) {
+        for _ in 0..1_200 {
+            if what(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let workers: Vec<_> = self.nodes.iter().flatten().map(Node::workers).collect();
+        panic!("{why}: {workers:?}");
     }
 
     fn node(&self, place: usize) -> &Node {

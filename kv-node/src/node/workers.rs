@@ -10,12 +10,13 @@ use futures::future::join_all;
 use kv_quorum::HybridTime;
 use parking_lot::Mutex;
 
-use super::{Inner, Serving};
+use super::Inner;
+use super::layouts::LayoutLoop;
 use crate::cluster::birth::BirthStep;
 use crate::cluster::dots::LEASE_MS;
 use crate::cluster::wire::{BirthOp, BirthOut};
 use crate::plug::transport::PeerAddress;
-use crate::wire::{CallFailure, PeerOp, PeerOut, PeerRequest};
+use crate::wire::{CallFailure, PeerOp, PeerOut, PeerRequest, Refusal};
 use crate::worker::{Worker, Workers};
 
 /// A gossip packet that is not delivered by then is of no use.
@@ -30,13 +31,20 @@ const GOSSIP_REST_MS_MAX: u64 = 100;
 /// make the loop run hot.
 const GOSSIP_REST_MS_MIN: u64 = 5;
 
+/// Rest between two looks at what is to be filled.
+const REFILL_REST_MS: u64 = 500;
+
 pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     workers.start(Arc::new(GossipLoop(Arc::clone(inner))));
-    workers.start(Arc::new(BirthLoop { inner: Arc::clone(inner), status: Mutex::default() }));
+    workers.start(Arc::new(BirthLoop {
+        inner: Arc::clone(inner),
+        status: Mutex::default(),
+        flushed: AtomicU64::new(0),
+    }));
+    workers.start(Arc::new(LayoutLoop(Arc::clone(inner))));
     workers.start(Arc::new(LeaseLoop(Arc::clone(inner))));
     workers.start(Arc::new(FlushLoop(Arc::clone(inner))));
-    let waited = AtomicBool::new(false);
-    workers.start(Arc::new(RefillLoop { inner: Arc::clone(inner), waited }));
+    workers.start(Arc::new(RefillLoop(Arc::clone(inner))));
     let done = AtomicBool::new(false);
     let rest_ms = AtomicU64::new(COUNT_REST_MS_MIN);
     workers.start(Arc::new(CountLoop { inner: Arc::clone(inner), done, rest_ms }));
@@ -52,7 +60,12 @@ impl Inner {
     ) -> Result<PeerOut, CallFailure> {
         let request = PeerRequest { envelope: self.envelope(budget_ms), ops: vec![op] };
         let reply = self.transport.call(to, request).await?;
-        let outs = reply.outs.map_err(|refusal| CallFailure::NotSent(format!("{refusal:?}")))?;
+        let outs = reply.outs.map_err(|refusal| {
+            if refusal == Refusal::Removed {
+                self.note_removed();
+            }
+            CallFailure::NotSent(format!("{refusal:?}"))
+        })?;
         outs.into_iter().next().ok_or_else(|| CallFailure::Unknown("an empty answer".into()))
     }
 }
@@ -109,6 +122,8 @@ impl Worker for GossipLoop {
 struct BirthLoop {
     inner: Arc<Inner>,
     status: Mutex<&'static str>,
+    /// The flush mark of the node from which the record was fetched.
+    flushed: AtomicU64,
 }
 
 impl BirthLoop {
@@ -154,12 +169,13 @@ impl BirthLoop {
 
     async fn fetch(&self, from: PeerAddress) {
         let answer = self.inner.ask(&from, PeerOp::Birth(BirthOp::Fetch), BIRTH_MS_MAX).await;
-        let Ok(PeerOut::Birth(BirthOut::State { record, layouts })) = answer else {
+        let Ok(PeerOut::Birth(BirthOut::State { record, decided, flushed })) = answer else {
             self.inner.birth.heard(&from, None);
             return;
         };
         let node = Arc::clone(&self.inner);
-        match self.inner.blocking(move || node.birth.take(&record, &layouts)).await {
+        self.flushed.store(flushed, Ordering::Relaxed);
+        match self.inner.blocking(move || node.birth.take(&record, &decided)).await {
             Ok(true) => {}
             Ok(false) => {
                 *self.status.lock() =
@@ -186,7 +202,12 @@ impl Worker for BirthLoop {
             Ok(BirthStep::Born) => {
                 *self.status.lock() = "belongs to a cluster";
                 match self.inner.begin_serving().await {
-                    Ok(()) => return None,
+                    Ok(()) => {
+                        let flushed = self.flushed.load(Ordering::Relaxed);
+                        self.inner.take_flush(HybridTime::from_bits(flushed)).await;
+                        self.inner.refuse_removed();
+                        return None;
+                    }
                     Err(error) => tracing::error!(%error, "can't begin to serve"),
                 }
             }
@@ -252,13 +273,11 @@ impl Worker for FlushLoop {
     }
 }
 
-/// Fills a replica whose engine forgot everything, from the others. It begins when every operation
-/// that may have counted this replica before it forgot has ended: a write that is acknowledged with
-/// its help after a source was read would be missed.
-struct RefillLoop {
-    inner: Arc<Inner>,
-    waited: AtomicBool,
-}
+/// Fills a replica from the others where it is a newcomer: its engine forgot everything, or a layout
+/// gave it partitions. It begins when every operation that may have counted this replica before it
+/// forgot has ended: a write that is acknowledged with its help after a source was read would be
+/// missed.
+struct RefillLoop(Arc<Inner>);
 
 #[async_trait]
 impl Worker for RefillLoop {
@@ -267,29 +286,24 @@ impl Worker for RefillLoop {
     }
 
     fn status(&self) -> String {
-        let standings = |serving: Arc<Serving>| serving.replica.standings().all_complete();
-        if self.inner.serving().is_some_and(standings) {
-            "complete"
-        } else {
-            "asking others for what this node lost"
+        match self.0.unfilled(&self.0.view.now()) {
+            0 => "complete".into(),
+            partitions => format!("asking others for what {partitions} partitions lack here"),
         }
-        .into()
     }
 
     async fn step(&self) -> Option<Duration> {
-        let Some(serving) = self.inner.serving() else {
+        let Some(serving) = self.0.serving() else {
             return Some(Duration::from_millis(HELLO_MS));
         };
-        if serving.replica.standings().all_complete() {
-            return None;
-        }
-        if !self.waited.swap(true, Ordering::Relaxed) {
-            return Some(Duration::from_millis(self.inner.timing.request_ms_max));
-        }
-        if let Err(error) = serving.coordinator.refill().await {
+        let early = self.0.clock.steady_ms() < self.0.refill_from_ms.load(Ordering::Relaxed);
+        if !early
+            && !serving.replica.standings().all_complete()
+            && let Err(error) = serving.coordinator.refill().await
+        {
             tracing::debug!(%error, "not complete yet");
         }
-        Some(Duration::from_millis(500))
+        Some(Duration::from_millis(REFILL_REST_MS))
     }
 }
 

@@ -172,14 +172,18 @@ impl Replica {
         Ok(held)
     }
 
-    /// A page of whole records.
+    /// A page of whole records; empty ones stand for what is flushed and not removed yet.
     ///
     /// # Errors
     /// Nothing is known of the range.
     pub async fn page(&self, page: PageRequest) -> Result<Rows, StorageError> {
         let page = self.engine.scan(page).await?;
         self.durable(page.ticket).await?;
-        Ok((page.rows, page.end))
+        let rows = page.rows.into_iter().map(|(key, record)| {
+            let record = if self.alive(&record).is_some() { record } else { Bytes::new() };
+            (key, record)
+        });
+        Ok((rows.collect(), page.end))
     }
 
     /// A page of records without their values' bytes: what a scan needs to know what is alive.

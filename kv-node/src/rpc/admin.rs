@@ -1,4 +1,5 @@
-//! The service for operators: what this node is, whom it sees, where keys live. It changes nothing.
+//! The service for operators: what this node is, whom it sees, where keys live; and changes of the
+//! layout.
 //!
 //! Everything comes from one view of the cluster, so that an answer agrees with itself; what other
 //! nodes believe may differ, and is asked of them.
@@ -10,8 +11,8 @@ use bytes::Bytes;
 use kv_client::NodeId;
 use kv_client::service::AdminService;
 use kv_client::wire::{
-    Endpoints, Explanation, LayoutName, Location, NodeInfo, NodeState, NodeStatus, ReplicaAnswer,
-    RingView, ServiceError,
+    Endpoints, Explanation, LayoutName, LayoutsView, Location, NodeInfo, NodeState, NodeStatus,
+    ReplicaAnswer, RingView, ServiceError,
 };
 use kv_ring::{Layout, Partition};
 use tarpc::context::Context;
@@ -21,7 +22,7 @@ use crate::cluster::view::{Liveness, View};
 use crate::coordinator::{Coordinator, Explained};
 use crate::http;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
-use crate::node::Node;
+use crate::node::{ChangeError, Node};
 
 /// Fallbacks that `locate` names at most.
 const FALLBACKS_MAX: usize = 8;
@@ -67,6 +68,34 @@ impl AdminService for AdminServer {
         let coordinator = node.coordinator().ok_or_else(no_layout)?;
         explain(&coordinator, key).await
     }
+
+    async fn layouts(self, _: Context) -> Result<LayoutsView, ServiceError> {
+        let (node, _) = self.0.node()?;
+        let view = node.view().now();
+        newest(&view)?;
+        Ok(LayoutsView {
+            live: layout_names(&view),
+            members: node.progress(),
+            removed: view.removed.to_vec(),
+        })
+    }
+
+    async fn replace(self, _: Context, old: NodeId, new: NodeId) -> Result<u64, ServiceError> {
+        let (node, _) = self.0.node()?;
+        // Who goes away meanwhile leaves ballots that the next proposer completes.
+        node.replace(old, new).await.map_err(|error| match error {
+            ChangeError::NotServing => ServiceError::NotServing(error.to_string()),
+            ChangeError::NoMajority { .. } | ChangeError::Storage(_) => {
+                ServiceError::Failed(error.to_string())
+            }
+            _ => ServiceError::Refused(error.to_string()),
+        })
+    }
+}
+
+fn layout_names(view: &View) -> Vec<LayoutName> {
+    let names = view.layout_names().into_iter();
+    names.map(|name| LayoutName { epoch: name.epoch, digest: name.digest }).collect()
 }
 
 /// What every replica of a key says of it.
@@ -118,7 +147,6 @@ fn status(node: &Node, served: &Served) -> NodeStatus {
     node.figures().each(|name, _, value| figures.push((name.to_owned(), value)));
     let of_engine = |(name, value): (&str, u64)| (format!("engine_{name}"), value);
     figures.extend(engine.figures.iter().copied().map(of_engine));
-    let layouts = view.layout_names().into_iter();
     NodeStatus {
         node: node.id(),
         cluster: view.record.as_ref().map(|record| record.id),
@@ -126,9 +154,7 @@ fn status(node: &Node, served: &Served) -> NodeStatus {
         uptime_ms: served.began.elapsed().as_millis() as u64,
         ready: http::unready(node).is_none(),
         endpoints: served.endpoints.clone(),
-        layouts: layouts
-            .map(|name| LayoutName { epoch: name.epoch, digest: name.digest })
-            .collect(),
+        layouts: layout_names(&view),
         engine: engine.name.to_owned(),
         memory_bytes: engine.memory_bytes,
         disk_bytes: engine.disk_bytes,

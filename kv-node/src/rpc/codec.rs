@@ -40,7 +40,7 @@ pub fn fitting(mut reply: PeerReply, frame_bytes_max: u32) -> PeerReply {
     let bytes_max = (frame_bytes_max as usize).saturating_sub(REPLY_HEAD_BYTES);
     let bytes = match &reply.outs {
         Ok(outs) => outs.iter().map(out_bytes).sum::<usize>(),
-        Err(Refusal::StaleLayout { layout }) => layout.len(),
+        Err(Refusal::StaleLayout { decided }) => list_bytes(decided),
         Err(_) => 0,
     };
     if bytes > bytes_max
@@ -75,15 +75,19 @@ pub fn op_bytes(op: &PeerOp) -> usize {
                 me.address.len() + me.client_address.len() + me.zone.len() + 10 * me.sees.len()
             }
             PeerOp::Birth(BirthOp::Accept { record, layout }) => record.len() + layout.len(),
-            PeerOp::Ballot(BallotOp::Accept { layout, .. } | BallotOp::Learn { layout, .. }) => {
-                layout.len()
-            }
+            PeerOp::Ballot(
+                BallotOp::Accept { decree: bytes, .. } | BallotOp::Learn { decided: bytes, .. },
+            ) => bytes.len(),
             PeerOp::Birth(BirthOp::Fetch)
             | PeerOp::Ballot(BallotOp::Prepare { .. })
             | PeerOp::Count
             | PeerOp::Time
             | PeerOp::Flush { .. } => 0,
         }
+}
+
+fn list_bytes(list: &[Bytes]) -> usize {
+    list.iter().map(|bytes| 10 + bytes.len()).sum()
 }
 
 fn mutation_bytes(mutation: &Mutation) -> usize {
@@ -121,8 +125,8 @@ fn out_bytes(out: &PeerOut) -> usize {
                 // Errors hold short texts and the members' names.
                 Err(_) => 16 * 1_024,
             },
-            PeerOut::Birth(BirthOut::State { record, layouts }) => {
-                record.len() + layouts.iter().map(|layout| 10 + layout.len()).sum::<usize>()
+            PeerOut::Birth(BirthOut::State { record, decided, .. }) => {
+                record.len() + list_bytes(decided)
             }
             PeerOut::Birth(BirthOut::Me(me)) => {
                 me.address.len() + me.client_address.len() + me.zone.len() + 10 * me.sees.len()
@@ -130,8 +134,9 @@ fn out_bytes(out: &PeerOut) -> usize {
             PeerOut::Birth(BirthOut::Refused(text))
             | PeerOut::Ballot(BallotOut::MayNotVote(text)) => text.len(),
             PeerOut::Ballot(
-                BallotOut::Decided { layout } | BallotOut::Promised { accepted: Some((_, layout)) },
-            ) => layout.len(),
+                BallotOut::Decided { decided: bytes }
+                | BallotOut::Promised { accepted: Some((_, bytes)) },
+            ) => bytes.len(),
             PeerOut::Failed(
                 OpFailure::Storage(text) | OpFailure::Unknown(text) | OpFailure::Refused(text),
             ) => text.len(),
@@ -238,8 +243,8 @@ mod tests {
             PeerOp::Birth(BirthOp::Accept { record: bytes(500), layout: bytes(5_000) }),
             PeerOp::Birth(BirthOp::Fetch),
             PeerOp::Ballot(BallotOp::Prepare { epoch: u64::MAX, ballot }),
-            PeerOp::Ballot(BallotOp::Accept { epoch: u64::MAX, ballot, layout: bytes(5_000) }),
-            PeerOp::Ballot(BallotOp::Learn { epoch: u64::MAX, layout: bytes(5_000) }),
+            PeerOp::Ballot(BallotOp::Accept { epoch: u64::MAX, ballot, decree: bytes(5_000) }),
+            PeerOp::Ballot(BallotOp::Learn { epoch: u64::MAX, decided: bytes(5_000) }),
         ]
     }
 
@@ -274,7 +279,11 @@ mod tests {
             PeerOut::Text("found".repeat(100)),
             PeerOut::Forwarded(Ok(MutationOut::Nothing(answer.clone()))),
             PeerOut::Birth(BirthOut::Me(newborn())),
-            PeerOut::Birth(BirthOut::State { record: bytes(500), layouts: vec![bytes(5_000); 3] }),
+            PeerOut::Birth(BirthOut::State {
+                record: bytes(500),
+                decided: vec![bytes(5_000); 3],
+                flushed: u64::MAX,
+            }),
             PeerOut::Ballot(BallotOut::Promised {
                 accepted: Some((Ballot { round: u64::MAX, node: NodeId(u64::MAX) }, bytes(99))),
             }),

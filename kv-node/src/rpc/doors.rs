@@ -111,6 +111,9 @@ impl From<RequestError> for ServiceError {
             }
             RequestError::Loading => Self::NotServing("the node has no layout yet".into()),
             RequestError::Stopping => Self::NotServing("the node is stopping".into()),
+            RequestError::Removed => {
+                Self::NotServing("the node was removed from its cluster for good".into())
+            }
             RequestError::ClockSkew => {
                 Self::NotServing("the node's clock is too far from its peers'".into())
             }

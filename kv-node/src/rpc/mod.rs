@@ -41,6 +41,11 @@ pub enum PeerFailure {
 }
 
 impl PeerFailure {
+    /// Whether the peer refused because it knows newer layouts.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Refused(Refusal::StaleLayout { .. }))
+    }
+
     /// Whether the peer certainly did not act.
     pub fn without_effect(&self) -> bool {
         match self {

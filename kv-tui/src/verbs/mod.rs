@@ -1,6 +1,7 @@
 //! The verbs of `kv`, one file each: its arguments, the question that it asks, its answer as a
 //! table and as JSON.
 
+pub(crate) mod cluster;
 pub(crate) mod del;
 pub(crate) mod explain;
 pub(crate) mod get;

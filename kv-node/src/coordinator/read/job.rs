@@ -1,6 +1,7 @@
 //! A batch of reads in flight: their trackers, what they want done next, one wake-up.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use kv_client::NodeId;
@@ -17,6 +18,8 @@ use crate::wire::PeerOut;
 pub(super) struct ReadJob {
     pub(super) inner: Mutex<Inner>,
     pub(super) wake: Notify,
+    /// A replica refused: it knows newer layouts.
+    pub(super) stale: AtomicBool,
 }
 
 pub(super) struct Inner {
@@ -51,6 +54,7 @@ impl ReadJob {
         Arc::new(Self {
             inner: Mutex::new(Inner { items, open, todo: Vec::new() }),
             wake: Notify::new(),
+            stale: AtomicBool::new(false),
         })
     }
 
@@ -117,6 +121,9 @@ pub(super) fn outcome_of(outcome: ReadOutcome<NodeId, Bytes>) -> Outcome {
 impl Completion for ReadJob {
     fn complete(&self, slot: u32, from: NodeId, result: Result<PeerOut, PeerFailure>) {
         let item = (slot & ITEM_MASK) as usize;
+        if matches!(&result, Err(failure) if failure.is_stale()) {
+            self.stale.store(true, Ordering::Release);
+        }
         if slot & REPAIR != 0 {
             let round = (slot & !REPAIR) >> ROUND_SHIFT;
             self.step(item, |tracker| match result {

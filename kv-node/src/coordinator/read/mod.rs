@@ -6,6 +6,8 @@
 mod drive;
 mod job;
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use kv_client::NodeId;
 use kv_quorum::{Context, ReadStep, ReadTracker, Record};
@@ -87,7 +89,7 @@ impl Coordinator {
                 self.read_alone(&slices, show).await;
             }
             Ok((scope, wanted)) => {
-                let outcomes = self.read_replicas(&scope, keys, &slices, wanted).await;
+                let outcomes = self.read_as_layouts_change(scope, keys, &slices, wanted).await;
                 for (place, outcome) in outcomes.into_iter().enumerate() {
                     match outcome {
                         Ok(record) => show(place, Ok(record.as_deref())),
@@ -142,14 +144,46 @@ impl Coordinator {
         self.parts.replica.durable(ticket).await.map_err(storage_error)
     }
 
-    /// Reads R replicas of each key, this node's copy first.
-    pub(super) async fn read_replicas(
+    /// Reads R replicas of each key; what fails because a replica knows newer layouts is read again
+    /// under those.
+    async fn read_as_layouts_change(
+        &self,
+        mut scope: Scope,
+        keys: &[KeyRef<'_>],
+        slices: &[&[u8]],
+        wanted: u8,
+    ) -> Vec<Outcome> {
+        let (mut outcomes, mut stale) = self.read_replicas(&scope, keys, slices, wanted).await;
+        while stale && outcomes.iter().any(Result::is_err) {
+            let Some(newer) = self.newer_scope(&scope, true).await else { break };
+            scope = newer;
+            let left: Vec<usize> = (0..keys.len())
+                .filter(|at| outcomes.get(*at).is_some_and(Result::is_err))
+                .collect();
+            let some: Vec<KeyRef<'_>> =
+                left.iter().filter_map(|at| keys.get(*at).copied()).collect();
+            let some_slices: Vec<&[u8]> =
+                left.iter().filter_map(|at| slices.get(*at).copied()).collect();
+            let again;
+            (again, stale) = self.read_replicas(&scope, &some, &some_slices, wanted).await;
+            for (at, outcome) in left.into_iter().zip(again) {
+                if let Some(slot) = outcomes.get_mut(at) {
+                    *slot = outcome;
+                }
+            }
+        }
+        outcomes
+    }
+
+    /// Reads R replicas of each key, this node's copy first. Says too whether a replica refused
+    /// because it knows newer layouts.
+    async fn read_replicas(
         &self,
         scope: &Scope,
         keys: &[KeyRef<'_>],
         slices: &[&[u8]],
         wanted: u8,
-    ) -> Vec<Outcome> {
+    ) -> (Vec<Outcome>, bool) {
         let table = self.plans.table(scope.view.me, Purpose::Read, wanted, false, &scope.layouts);
         let mut refused: Vec<Option<RequestError>> = vec![None; keys.len()];
         let mut items = Vec::with_capacity(keys.len());
@@ -172,7 +206,8 @@ impl Coordinator {
         let job = ReadJob::new(trackers);
         self.drive_reads(scope, &job, first).await;
         self.mend_tail(scope, &job);
-        self.collect_reads(&job, &places, refused)
+        let stale = job.stale.load(Ordering::Acquire);
+        (self.collect_reads(&job, &places, refused), stale)
     }
 
     fn begin_read(

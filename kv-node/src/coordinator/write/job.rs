@@ -43,6 +43,10 @@ pub(super) struct Inner {
     open: usize,
     /// Items whose tracker asked for a second mint.
     remints: Vec<(usize, Context)>,
+    /// How often the job was planned anew; answers to earlier plans count for nothing.
+    plans: u8,
+    /// A replica refused: it knows newer layouts.
+    stale: bool,
 }
 
 pub(super) struct Item {
@@ -52,8 +56,12 @@ pub(super) struct Item {
     holders: Vec<NodeId>,
 }
 
-/// The slot of an answer: the item, and the round that it belongs to.
-pub(super) const ROUND_SHIFT: u32 = 24;
+/// The slot of an answer: the item, and above it the round and the plan that it belongs to.
+const ROUND_SHIFT: u32 = 24;
+/// Rounds of one plan: two, counted from one.
+const ROUNDS: u8 = 4;
+/// Plans of one job at most: the layouts that may be live, and more.
+const PLANS_MAX: u8 = u8::MAX / ROUNDS;
 
 impl WriteJob {
     /// For each item the fewest and for all together: how many other nodes hold all of the job.
@@ -114,8 +122,13 @@ pub(super) fn ended(outcome: WriteOutcome<NodeId>) -> Ended {
 impl Completion for WriteJob {
     fn complete(&self, slot: u32, from: NodeId, result: Result<PeerOut, PeerFailure>) {
         let item = (slot & ((1 << ROUND_SHIFT) - 1)) as usize;
-        let round = (slot >> ROUND_SHIFT) as u8;
+        let (plan, round) =
+            ((slot >> ROUND_SHIFT) as u8 / ROUNDS, (slot >> ROUND_SHIFT) as u8 % ROUNDS);
         let mut inner = self.inner.lock();
+        if plan != inner.plans {
+            return;
+        }
+        inner.stale |= matches!(&result, Err(failure) if failure.is_stale());
         let Some(at) = inner.items.get_mut(item) else { return };
         let step = match result {
             Ok(PeerOut::Applied { complete, uncovered, coverage }) => {
@@ -158,7 +171,7 @@ impl WriteJob {
             .map(|minted| Item { minted, ended: None, holders: Vec::new() })
             .collect();
         Arc::new(Self {
-            inner: Mutex::new(Inner { items, open, remints: Vec::new() }),
+            inner: Mutex::new(Inner { items, open, remints: Vec::new(), plans: 0, stale: false }),
             wake: Notify::new(),
             bytes,
         })
@@ -173,6 +186,47 @@ impl WriteJob {
     pub(in crate::coordinator) fn dot(&self, item: usize) -> Option<Dot> {
         let inner = self.inner.lock();
         dot_of(&inner.items.get(item)?.minted.record)
+    }
+
+    /// Whether a replica refused because it knows newer layouts, and something is not acknowledged
+    /// for it.
+    pub(super) fn is_stale(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.stale && inner.items.iter().any(|item| matches!(item.ended, Some(Err(_))))
+    }
+
+    /// Begins every item again with the tracker that `again` makes of its own: what is minted has
+    /// to be on W of each of the layouts that are live now. Says whether that may be done.
+    pub(super) fn plan_again(
+        &self,
+        mut again: impl FnMut(&Minted) -> Result<WriteTracker<NodeId>, RequestError>,
+    ) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.plans >= PLANS_MAX {
+            return false;
+        }
+        inner.plans += 1;
+        inner.stale = false;
+        inner.remints.clear();
+        let mut open = 0;
+        for item in &mut inner.items {
+            item.holders.clear();
+            item.ended = match again(&item.minted) {
+                Ok(tracker) => {
+                    item.minted.tracker = tracker;
+                    open += 1;
+                    None
+                }
+                Err(error) => Some(Err(error)),
+            };
+        }
+        inner.open = open;
+        true
+    }
+
+    /// The slot of an item's answers, by its round and plan.
+    pub(super) fn slot(inner: &Inner, at: usize, round: u8) -> u32 {
+        at as u32 | u32::from(inner.plans * ROUNDS + round) << ROUND_SHIFT
     }
 
     pub(super) fn settled(&self) -> bool {
@@ -266,7 +320,7 @@ pub(in crate::coordinator) fn dot_of(record: &[u8]) -> Option<Dot> {
 }
 
 /// An item without an outcome: it was minted, and nothing more is known.
-fn lost() -> Ended {
+pub(super) fn lost() -> Ended {
     Err(RequestError::Indeterminate { reached: 0, wanted: 0, silent: Vec::new() })
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kv_quorum::{Context, Draft};
+use kv_client::NodeId;
+use kv_quorum::{Context, Draft, WriteTracker};
 use kv_ring::Partition;
 
-use super::job::{ROUND_SHIFT, WriteJob};
+use super::job::{Minted, WriteJob, lost};
 use super::{Ended, NoMint, decode};
 use crate::coordinator::gather::ByNode;
 use crate::coordinator::{Coordinator, Scope};
@@ -17,8 +18,12 @@ use crate::rpc::Pending;
 use crate::wire::PeerOp;
 
 impl Coordinator {
-    /// Sends a job's records, waits for its own sync beside that, mints again where asked, until
-    /// every item has ended. One end for each item, in order.
+    /// Brings a job's records to W copies. One end for each item, in order.
+    ///
+    /// If newer layouts are known when the items have ended, calls may have gone out under them
+    /// though they were planned without: then what is minted is brought to W of all layouts that
+    /// are live now, before anything is acknowledged. The same where a replica refused because it
+    /// knows newer ones.
     pub(in crate::coordinator) async fn replicate(
         &self,
         scope: &Scope,
@@ -26,6 +31,50 @@ impl Coordinator {
         ticket: Ticket,
         held_here: bool,
     ) -> Vec<Ended> {
+        let mut ticket = self.drive(scope, job, ticket, held_here).await;
+        let mut epoch = scope.view.epoch();
+        let mut next = self.newer_scope(scope, job.is_stale()).await;
+        while let Some(scope) = next {
+            if !job.plan_again(|minted| self.plan_again(&scope, minted)) {
+                break;
+            }
+            epoch = scope.view.epoch();
+            ticket = self.drive(&scope, job, ticket, held_here).await;
+            next = self.newer_scope(&scope, job.is_stale()).await;
+        }
+        let mut ends = job.ends();
+        if self.parts.view.now().epoch() > epoch {
+            // No time is left to bring it there.
+            ends.iter_mut().filter(|end| end.is_ok()).for_each(|end| *end = lost());
+        }
+        let lost = ends.iter().filter(|end| matches!(end, Err(RequestError::Indeterminate { .. })));
+        self.parts.figures.indeterminate.add(lost.count() as u64);
+        ends
+    }
+
+    /// A tracker for a minted write under newer layouts.
+    fn plan_again(
+        &self,
+        scope: &Scope,
+        minted: &Minted,
+    ) -> Result<WriteTracker<NodeId>, RequestError> {
+        let before = &minted.tracker;
+        let wanted = before.plan().sets().next().map_or(1, |set| set.required as u8);
+        // It is minted: that W can't be had now does not say that nothing was written.
+        self.begin_write(scope, minted.partition, wanted, before.is_blind()).map_err(|_| {
+            RequestError::Indeterminate { reached: 0, wanted, silent: scope.down.clone() }
+        })
+    }
+
+    /// Sends a job's records, waits for its own sync beside that, mints again where asked, until
+    /// every item has ended. Answers what the last mints wait for.
+    async fn drive(
+        &self,
+        scope: &Scope,
+        job: &Arc<WriteJob>,
+        ticket: Ticket,
+        held_here: bool,
+    ) -> Ticket {
         self.send_all(scope, job, None);
         let me = scope.view.me;
         let mut round = (ticket, None::<Vec<usize>>);
@@ -58,10 +107,7 @@ impl Coordinator {
             }
             round = self.remint(scope, job, again).await;
         }
-        let ends = job.ends();
-        let lost = ends.iter().filter(|end| matches!(end, Err(RequestError::Indeterminate { .. })));
-        self.parts.figures.indeterminate.add(lost.count() as u64);
-        ends
+        round.0.max(ticket)
     }
 
     /// The second mint of some items, over all the coverage in their answers.
@@ -125,7 +171,7 @@ impl Coordinator {
                 if only.is_some_and(|only| !only.contains(&at)) || item.ended.is_some() {
                     continue;
                 }
-                let round = u32::from(item.minted.tracker.round());
+                let slot = WriteJob::slot(&inner, at, item.minted.tracker.round());
                 for node in item.minted.tracker.plan().primaries() {
                     if *node == scope.view.me || scope.down.contains(node) {
                         continue;
@@ -135,7 +181,7 @@ impl Coordinator {
                             key: item.minted.key.clone(),
                             record: item.minted.record.clone(),
                         },
-                        slot: at as u32 | round << ROUND_SHIFT,
+                        slot,
                         to: Arc::<WriteJob>::clone(job),
                         deadline_ms: scope.deadline_ms,
                     };

@@ -1,0 +1,277 @@
+//! What one epoch decides: a change, the layout that it makes, what that follows, who is dead.
+//!
+//! A decree is the value that ballots are about. Once decided it travels with who voted for it, so
+//! that a node which is behind can see for itself that the decree follows what it knows and that a
+//! majority of the members of that layout accepted it. Peers of one cluster trust each other not to
+//! lie; this is against our own mistakes, and against directories that were restored.
+//!
+//! ```text
+//! decree:  version, change, (epoch, digest) of the layout before, layout, removed ids
+//! decided: version, decree, ballot, voters
+//! ```
+//!
+//! Invariant: a removed id is in no later layout, and every later decree names it again.
+
+use bytes::Bytes;
+use kv_client::NodeId;
+use kv_ring::Layout;
+use serde::{Deserialize, Serialize};
+
+use super::wire::Ballot;
+use crate::wire::LayoutName;
+
+/// First byte of an encoded decree, and of a decided one.
+const FORMAT_VERSION: u8 = 1;
+
+/// Removed ids that a cluster remembers at most; a replacement beyond that is refused.
+pub const REMOVED_IDS_MAX: usize = 4_096;
+
+/// What an epoch changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Change {
+    /// The cluster began.
+    Birth,
+    /// `new` takes the places of `old`, which is dead from then on.
+    Replace {
+        /// The node that is given up.
+        old: NodeId,
+        /// An empty node.
+        new: NodeId,
+    },
+}
+
+impl Change {
+    /// Whether it may be decided while a transition runs.
+    pub fn may_overtake(self) -> bool {
+        match self {
+            Self::Birth => false,
+            Self::Replace { .. } => true,
+        }
+    }
+}
+
+/// The value of one epoch's ballots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decree {
+    /// What changes.
+    pub change: Change,
+    /// The layout before; none at the cluster's birth.
+    pub follows: Option<LayoutName>,
+    /// The layout from now on.
+    pub layout: Layout<NodeId>,
+    /// Every id that was ever removed, in order.
+    pub removed: Vec<NodeId>,
+}
+
+/// Why a decree can't be what follows a layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BadDecree {
+    /// It is not a decree of this version.
+    Malformed,
+    /// It follows another layout than the newest that is known here.
+    FollowsAnother,
+    /// Its layout is not what its change makes of the layout before.
+    NotTheChange,
+    /// Fewer than a majority of the layout before voted for it.
+    NoMajority,
+}
+
+impl std::fmt::Display for BadDecree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "not a decree of this version",
+            Self::FollowsAnother => "it does not follow the newest layout that is known here",
+            Self::NotTheChange => "its layout is not what its change makes of the one before",
+            Self::NoMajority => "no majority of the members before voted for it",
+        })
+    }
+}
+
+impl std::error::Error for BadDecree {}
+
+#[derive(Serialize, Deserialize)]
+struct DecreeBytes {
+    change: Change,
+    follows: Option<LayoutName>,
+    layout: Bytes,
+    removed: Vec<NodeId>,
+}
+
+impl Decree {
+    /// The first layout of a cluster.
+    pub fn birth(layout: Layout<NodeId>) -> Self {
+        Self { change: Change::Birth, follows: None, layout, removed: Vec::new() }
+    }
+
+    /// `new` in the places of `old`, after `before`.
+    ///
+    /// # Errors
+    /// What kv-ring says of the two.
+    pub fn replace(
+        before: &Layout<NodeId>,
+        removed: &[NodeId],
+        old: NodeId,
+        new: NodeId,
+    ) -> Result<Self, kv_ring::Error> {
+        let layout = before.replaced(old, new)?;
+        let mut removed = removed.to_vec();
+        removed.push(old);
+        removed.sort_unstable();
+        removed.dedup();
+        let change = Change::Replace { old, new };
+        Ok(Self { change, follows: Some(name(before)), layout, removed })
+    }
+
+    /// Whether it is what its change makes of `before`, where `removed` were removed already.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, before: &Layout<NodeId>, removed: &[NodeId]) -> Result<(), BadDecree> {
+        if self.follows != Some(name(before)) {
+            return Err(BadDecree::FollowsAnother);
+        }
+        let made = match self.change {
+            Change::Birth => return Err(BadDecree::NotTheChange),
+            Change::Replace { new, .. } if removed.binary_search(&new).is_ok() => None,
+            Change::Replace { old, new } => Self::replace(before, removed, old, new).ok(),
+        };
+        let fits = made.is_some_and(|made| made == *self) && self.removed.len() <= REMOVED_IDS_MAX;
+        if fits { Ok(()) } else { Err(BadDecree::NotTheChange) }
+    }
+
+    /// Its bytes.
+    pub fn encode(&self) -> Bytes {
+        encode(&DecreeBytes {
+            change: self.change,
+            follows: self.follows,
+            layout: self.layout.encode().into(),
+            removed: self.removed.clone(),
+        })
+    }
+
+    /// Reads one back; `None` for anything that isn't one in this version.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let DecreeBytes { change, follows, layout, removed } = decode(bytes)?;
+        let layout = Layout::decode(&layout).ok()?;
+        let ordered = removed.is_sorted_by(|one, other| one < other);
+        let sound = ordered
+            && removed.len() <= REMOVED_IDS_MAX
+            && !removed.iter().any(|node| layout.contains(*node));
+        sound.then_some(Self { change, follows, layout, removed })
+    }
+}
+
+/// A decree with what shows that it was decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// The encoded decree.
+    pub decree: Bytes,
+    /// The ballot by which it was decided.
+    pub ballot: Ballot,
+    /// Who accepted it: a majority of the members before; nobody at birth, which all accepted.
+    pub voters: Vec<NodeId>,
+}
+
+impl Decided {
+    /// The first layout of a cluster.
+    pub fn birth(layout: Layout<NodeId>) -> Self {
+        let decree = Decree::birth(layout).encode();
+        Self { decree, ballot: Ballot::default(), voters: Vec::new() }
+    }
+
+    /// The decree, if it follows `before` and was decided by its members.
+    ///
+    /// # Errors
+    /// Why it can't be believed.
+    pub fn proven(&self, before: &Layout<NodeId>, removed: &[NodeId]) -> Result<Decree, BadDecree> {
+        let decree = Decree::decode(&self.decree).ok_or(BadDecree::Malformed)?;
+        decree.check(before, removed)?;
+        let mut voters = self.voters.clone();
+        voters.retain(|node| before.contains(*node));
+        voters.sort_unstable();
+        voters.dedup();
+        let majority = before.members().len() / 2 + 1;
+        if voters.len() < majority { Err(BadDecree::NoMajority) } else { Ok(decree) }
+    }
+
+    /// Its bytes.
+    pub fn encode(&self) -> Bytes {
+        encode(self)
+    }
+
+    /// Reads one back; `None` for anything that isn't one in this version.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        decode(bytes)
+    }
+}
+
+/// A layout as peers name it.
+pub fn name(layout: &Layout<NodeId>) -> LayoutName {
+    LayoutName { epoch: layout.epoch(), digest: layout.digest() }
+}
+
+fn encode(value: &impl Serialize) -> Bytes {
+    postcard::to_extend(value, vec![FORMAT_VERSION])
+        .expect("serialising to memory doesn't fail")
+        .into()
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    let (version, body) = bytes.split_first()?;
+    let (value, rest) = postcard::take_from_bytes(body).ok()?;
+    (*version == FORMAT_VERSION && rest.is_empty()).then_some(value)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use kv_ring::{AutoClaim, NodeSpec, PartitionCount, Topology, Zone};
+
+    use super::*;
+
+    /// A layout of nodes 1 to `nodes`, three copies.
+    pub(crate) fn first(nodes: u64) -> Layout<NodeId> {
+        let spec = NodeSpec::new(1, Zone::named(""));
+        let topology: Topology<NodeId> = (1..=nodes).map(|id| (NodeId(id), spec)).collect();
+        let partitions = PartitionCount::new(16).expect("a power of two");
+        Layout::first(&topology, partitions, 3, &AutoClaim).expect("enough nodes")
+    }
+
+    fn decided(decree: &Decree, voters: impl IntoIterator<Item = u64>) -> Decided {
+        let voters = voters.into_iter().map(NodeId).collect();
+        Decided { decree: decree.encode(), ballot: Ballot::default(), voters }
+    }
+
+    #[test]
+    fn bytes_come_back_and_others_do_not() {
+        let before = first(5);
+        let decree = Decree::replace(&before, &[NodeId(99)], NodeId(2), NodeId(6));
+        let decree = decree.expect("node 2 is a member, node 6 is none");
+        let bytes = decree.encode();
+        assert_eq!(Decree::decode(&bytes).as_ref(), Some(&decree));
+        for end in 0..bytes.len() {
+            assert_eq!(Decree::decode(&bytes[..end]), None, "cut at {end}");
+        }
+        let back = Decree { removed: vec![NodeId(6)], ..decree };
+        assert_eq!(Decree::decode(&back.encode()), None, "a removed id in the layout");
+    }
+
+    #[test]
+    fn only_what_a_majority_decided_after_the_newest_is_believed() {
+        let before = first(5);
+        let next = Decree::replace(&before, &[], NodeId(2), NodeId(6)).expect("a replacement");
+        assert_eq!(decided(&next, [1, 2, 3]).proven(&before, &[]), Ok(next.clone()));
+        let few = decided(&next, [1, 3, 3, 6]).proven(&before, &[]);
+        assert_eq!(few, Err(BadDecree::NoMajority), "one voter twice, and one who has no vote");
+        let later = Decree::replace(&next.layout, &next.removed, NodeId(3), NodeId(7));
+        let later = decided(&later.expect("a replacement"), 1..=6).proven(&before, &[]);
+        assert_eq!(later, Err(BadDecree::FollowsAnother));
+        let again = Decree::replace(&before, &[], NodeId(3), NodeId(9)).expect("a replacement");
+        let again = decided(&again, 1..=5).proven(&before, &[NodeId(9)]);
+        assert_eq!(again, Err(BadDecree::NotTheChange), "a removed id does not come back");
+        let stretched = Decree { layout: next.layout.reissued(3).expect("later"), ..next };
+        let stretched = decided(&stretched, 1..=5).proven(&before, &[]);
+        assert_eq!(stretched, Err(BadDecree::NotTheChange));
+    }
+}

@@ -1,0 +1,297 @@
+//! Layouts as a node lives with them: it learns newer ones, finishes them, retires older ones.
+//!
+//! A newer layout is heard of from an envelope, a refusal, a proposer or gossip, and taken only with
+//! its proof. Partitions that begin with it get a new tenure, and this node is a newcomer there,
+//! before anybody here can act by it. A node says "finished" when it is a newcomer nowhere and
+//! nothing that began under an older layout is under way in it; the older layouts retire when every
+//! node of any live layout has said so, save those that were removed.
+//!
+//! ```text
+//! epoch 7 ──────────── live ───────────────────────────────┐ retires when all have said 8
+//! epoch 8       decided ── learned ── filled, settled ── finished ─────────────────────────
+//! ```
+//!
+//! (Garage's layout history and Cassandra's CEP-21 are the models.)
+//!
+//! Invariant: a call about data is served only when caller and callee know the same newest layout.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kv_client::NodeId;
+use kv_client::wire::LayoutProgress;
+use kv_quorum::HybridTime;
+
+use super::{Inner, Node};
+use crate::cluster::decree::Decided;
+use crate::cluster::membership::LayoutsSeen;
+use crate::cluster::view::View;
+use crate::cluster::wire::{BirthOp, BirthOut};
+use crate::wire::{Envelope, PeerOp, PeerOut, Refusal};
+use crate::worker::Worker;
+
+/// Fetching layouts may wait for the peer's disk.
+const FETCH_MS_MAX: u64 = 1_000;
+/// Operations under older layouts are waited for so long at most.
+const SETTLE_MS_MAX: u64 = 2_000;
+/// Rest between two looks at them.
+const SETTLE_REST_MS: u64 = 5;
+/// Rest between two looks at what can be finished or retired.
+const LAYOUTS_REST_MS: u64 = 100;
+
+/// The newest epoch that an envelope names; 0 for none.
+pub(super) fn newest_in(envelope: &Envelope) -> u64 {
+    envelope.layouts.iter().map(|name| name.epoch).max().unwrap_or(0)
+}
+
+impl Inner {
+    /// Takes decided layouts, oldest first, as far as they are new and proven.
+    ///
+    /// # Errors
+    /// Why one can't be taken; those before it are.
+    pub(super) async fn take_decided(self: &Arc<Self>, decided: Vec<Decided>) -> io::Result<()> {
+        let node = Arc::clone(self);
+        let taken = self
+            .blocking(move || {
+                let Some(serving) = node.serving() else {
+                    return Err(io::Error::other("this node does not serve yet"));
+                };
+                decided.iter().try_for_each(|decided| {
+                    node.state.take(decided, |beginning| {
+                        for partition in beginning {
+                            serving.replica.standings().lost(*partition);
+                        }
+                        serving.dots.begin_tenures(beginning)
+                    })
+                })
+            })
+            .await;
+        self.refuse_removed();
+        taken
+    }
+
+    /// Nothing is sent to removed nodes, and nothing is heard of them.
+    pub(super) fn refuse_removed(&self) {
+        let view = self.view.now();
+        for node in view.removed.iter().filter(|node| **node != view.me) {
+            self.membership.refuse(self.clock.steady_ms(), *node);
+            if let Some(peers) = self.peers.get() {
+                peers.remove(*node);
+            }
+        }
+    }
+
+    /// This node was told that it is removed: it serves no more.
+    pub(super) fn note_removed(&self) {
+        let me = self.view.now().me;
+        if self.view.now().is_removed(me) {
+            return;
+        }
+        tracing::error!("this node was removed from its cluster for good: it serves no more");
+        self.view.publish(|view| {
+            let removed: BTreeSet<NodeId> = view.removed.iter().copied().chain([me]).collect();
+            view.removed = removed.into_iter().collect();
+        });
+    }
+
+    /// Fetches and takes the layouts that `from` knows, up to `epoch` at least, unless they are
+    /// known by now. Says whether they are.
+    pub(super) async fn catch_up(self: &Arc<Self>, from: NodeId, epoch: u64) -> bool {
+        let _one = self.fetching.lock().await;
+        if self.view.now().epoch() >= epoch {
+            return true;
+        }
+        let fetch = PeerOp::Birth(BirthOp::Fetch);
+        let Ok(PeerOut::Birth(BirthOut::State { decided, flushed, .. })) =
+            self.ask_node(from, fetch, FETCH_MS_MAX).await
+        else {
+            return false;
+        };
+        let decided = decided.iter().filter_map(|bytes| Decided::decode(bytes)).collect();
+        if let Err(error) = self.take_decided(decided).await {
+            tracing::warn!(%from, %error, "newer layouts can't be taken");
+        }
+        self.take_flush(HybridTime::from_bits(flushed)).await;
+        self.view.now().epoch() >= epoch
+    }
+
+    /// Looks at what a peer knows of layouts, as its answer tells, and follows if it knows more.
+    pub(super) fn note_layouts(
+        self: &Arc<Self>,
+        from: NodeId,
+        envelope: &Envelope,
+        refusal: Option<&Refusal>,
+    ) {
+        let node = Arc::clone(self);
+        match refusal {
+            Some(Refusal::StaleLayout { decided }) => {
+                let decided: Vec<Decided> =
+                    decided.iter().filter_map(|bytes| Decided::decode(bytes)).collect();
+                self.exec.spawn(Box::pin(async move {
+                    if let Err(error) = node.take_decided(decided).await {
+                        tracing::warn!(%from, %error, "newer layouts can't be taken");
+                    }
+                }));
+            }
+            Some(Refusal::Removed) => self.note_removed(),
+            _ => {
+                let theirs = newest_in(envelope);
+                let own = self.view.now().epoch();
+                // An empty node has no layouts to be behind with: birth fetches its first.
+                if own == 0 || theirs <= own || self.catching_up.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+                self.exec.spawn(Box::pin(async move {
+                    node.catch_up(from, theirs).await;
+                    node.catching_up.store(false, Ordering::Release);
+                }));
+            }
+        }
+    }
+
+    /// The encoded layouts after `epoch`.
+    pub(super) fn decided_after(&self, epoch: u64) -> Vec<Bytes> {
+        self.state.decided_after(epoch).iter().map(Decided::encode).collect()
+    }
+
+    /// Waits until nothing that began under older layouts is under way here; says whether that is
+    /// so. A newcomer's source must wait for it: what it is asked for must be there by then.
+    pub(super) async fn settled(&self) -> bool {
+        let until_ms = self.clock.steady_ms() + SETTLE_MS_MAX;
+        while !self.view.is_settled() {
+            if self.clock.steady_ms() >= until_ms {
+                return false;
+            }
+            self.clock.sleep(Duration::from_millis(SETTLE_REST_MS)).await;
+        }
+        true
+    }
+
+    /// The partitions that this node holds in some live layout and is a newcomer of.
+    pub(super) fn unfilled(&self, view: &View) -> usize {
+        let (Some(serving), Some(layouts)) = (self.serving(), &view.layouts) else { return 0 };
+        let newcomers = serving.replica.standings().newcomers().into_iter();
+        let held =
+            |partition| layouts.write_sets(partition).any(|owners| owners.contains(&view.me));
+        newcomers.filter(|newcomer| held(newcomer.partition)).count()
+    }
+
+    /// Says "finished" for the newest layout, if that is so now.
+    async fn finish_if_done(self: &Arc<Self>) {
+        let view = self.view.now();
+        let epoch = view.epoch();
+        let done = self.state.finished() < epoch
+            && self.unfilled(&view) == 0
+            && self.view.is_settled()
+            && self.view.now().epoch() == epoch;
+        if !done {
+            return;
+        }
+        drop(view);
+        let node = Arc::clone(self);
+        if let Err(error) = self.blocking(move || node.state.finish(epoch)).await {
+            tracing::error!(%error, epoch, "a finished layout can't be noted");
+        }
+    }
+
+    async fn retire_what_is_over(self: &Arc<Self>, said: &BTreeMap<NodeId, LayoutsSeen>) {
+        let Some(epoch) = over_before(&self.view.now(), said) else { return };
+        let node = Arc::clone(self);
+        match self.blocking(move || node.state.retire_before(epoch)).await {
+            Ok(()) => tracing::info!(epoch, "the layouts before it are retired"),
+            Err(error) => tracing::error!(%error, epoch, "older layouts can't be retired"),
+        }
+    }
+
+    /// How far this node has got with layouts.
+    pub(super) fn layouts_seen(&self) -> LayoutsSeen {
+        LayoutsSeen { seen: self.view.now().epoch(), finished: self.state.finished() }
+    }
+}
+
+impl Node {
+    /// How far every node that the live layouts concern has got with them, as this one knows.
+    pub fn progress(&self) -> Vec<LayoutProgress> {
+        let inner = &self.inner;
+        let (view, said) = (inner.view.now(), inner.membership.layouts_seen());
+        let (newest, unfilled) = (view.epoch(), inner.unfilled(&view));
+        let progress = |node: NodeId| {
+            let LayoutsSeen { seen, finished } = if node == view.me {
+                inner.layouts_seen()
+            } else {
+                said.get(&node).copied().unwrap_or_default()
+            };
+            let waits_for = match unfilled {
+                _ if finished >= newest => String::new(),
+                _ if !view.is_up(node) => "it is down: start it, or replace it too".into(),
+                _ if seen < newest => format!("it has not said that it knows epoch {newest}"),
+                0 if node == view.me => "operations under an older layout are under way".into(),
+                left if node == view.me => format!("{left} partitions to fill"),
+                _ => "partitions to fill, or operations under an older layout".into(),
+            };
+            LayoutProgress { node, seen, finished, waits_for }
+        };
+        concerned(&view).into_iter().map(progress).collect()
+    }
+}
+
+/// Who has to finish before layouts retire.
+pub(super) fn concerned(view: &View) -> BTreeSet<NodeId> {
+    let members = view.layouts.iter().flat_map(|layouts| layouts.live());
+    members
+        .flat_map(|layout| layout.members().iter().copied())
+        .filter(|node| !view.is_removed(*node))
+        .collect()
+}
+
+/// The newest live layout that everybody concerned has finished, if there are older ones.
+fn over_before(view: &View, said: &BTreeMap<NodeId, LayoutsSeen>) -> Option<u64> {
+    let layouts = view.layouts.as_ref().filter(|layouts| layouts.in_transition())?;
+    let finished = |node: &NodeId| said.get(node).map_or(0, |said| said.finished);
+    let least = concerned(view).iter().map(finished).min()?;
+    let newest = layouts.live().map(|layout| layout.epoch()).find(|epoch| *epoch <= least)?;
+    layouts.live().any(|layout| layout.epoch() < newest).then_some(newest)
+}
+
+/// Follows layouts that others know, finishes, retires.
+pub(super) struct LayoutLoop(pub(super) Arc<Inner>);
+
+#[async_trait]
+impl Worker for LayoutLoop {
+    fn name(&self) -> &'static str {
+        "layouts"
+    }
+
+    fn status(&self) -> String {
+        let (seen, view) = (self.0.layouts_seen(), self.0.view.now());
+        if view.layouts.as_ref().is_none_or(|layouts| !layouts.in_transition()) {
+            return format!("epoch {}, stable", seen.seen);
+        }
+        let finished = if seen.finished == seen.seen { "finished here" } else { "under way here" };
+        format!("epoch {}, {finished}, {} partitions to fill", seen.seen, self.0.unfilled(&view))
+    }
+
+    async fn step(&self) -> Option<Duration> {
+        let node = &self.0;
+        let own = node.view.now();
+        if node.serving().is_some() && !own.is_removed(own.me) {
+            let epoch = own.epoch();
+            drop(own);
+            let said = node.membership.layouts_seen();
+            if let Some((from, said)) = said.iter().max_by_key(|(_, said)| said.seen)
+                && said.seen > epoch
+            {
+                node.catch_up(*from, said.seen).await;
+            }
+            node.finish_if_done().await;
+            node.membership.publish_layouts(node.layouts_seen());
+            node.retire_what_is_over(&node.membership.layouts_seen()).await;
+        }
+        Some(Duration::from_millis(LAYOUTS_REST_MS))
+    }
+}

@@ -1,0 +1,161 @@
+//! How a node comes to life: the parts over its directory, and serving once there is a layout.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use kv_ring::PartitionCount;
+use parking_lot::Mutex;
+
+use super::{Inner, NodeConfig, NodeParts, Serving};
+use crate::cluster::birth::Birth;
+use crate::cluster::commit::Acceptor;
+use crate::cluster::dots::DotSource;
+use crate::cluster::membership::{Membership, MembershipConfig};
+use crate::cluster::meta::MetaStore;
+use crate::cluster::state::{ClusterState, node_id};
+use crate::cluster::view::{Liveness, Member, SharedView, View};
+use crate::cluster::wire::Newborn;
+use crate::coordinator::{Coordinator, Parts};
+use crate::metrics::Figures;
+use crate::replica::Replica;
+use crate::rpc::PeerSender;
+
+impl Inner {
+    pub(super) fn open(
+        config: &NodeConfig,
+        parts: &NodeParts,
+        meta: &Arc<MetaStore>,
+    ) -> io::Result<Self> {
+        let me = node_id(meta, &*parts.rng)?;
+        let view = Arc::new(SharedView::new(View::empty(me)));
+        let state = Arc::new(ClusterState::load(Arc::clone(meta), Arc::clone(&view))?);
+        let member = Member {
+            address: config.address.clone(),
+            client_address: config.client_address.clone(),
+            zone: config.zone.clone(),
+            liveness: Liveness::Up,
+        };
+        let membership = MembershipConfig {
+            node: me,
+            me: member,
+            incarnation: parts.clock.wall_ms(),
+            seed: parts.rng.next_u64(),
+            gossip: config.gossip.clone(),
+        };
+        let now_ms = parts.clock.steady_ms();
+        let membership = Membership::new(membership, &config.seeds, Arc::clone(&view), now_ms)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
+        let newborn = Newborn {
+            node: me,
+            address: config.address.clone(),
+            client_address: config.client_address.clone(),
+            zone: config.zone.clone(),
+            weight: config.weight,
+            expect: config.bootstrap_expect,
+            sees: vec![me],
+            has_record: state.has_record(),
+        };
+        let birth = Birth::new(
+            Arc::clone(&state),
+            config.birth.clone(),
+            newborn,
+            &config.seeds,
+            Arc::clone(&parts.rng),
+        );
+        Ok(Self {
+            acceptor: Acceptor::new(Arc::clone(&state), Arc::clone(&view)),
+            view,
+            state,
+            birth,
+            membership,
+            figures: Arc::new(Figures::default()),
+            engine: Arc::clone(&parts.engine),
+            transport: Arc::clone(&parts.transport),
+            peers: OnceLock::new(),
+            serving: OnceLock::new(),
+            clock: Arc::clone(&parts.clock),
+            rng: Arc::clone(&parts.rng),
+            exec: Arc::clone(&parts.exec),
+            timing: config.timing,
+            clock_skew_ms_max: config.clock_skew_ms_max,
+            offsets: Mutex::default(),
+            skewed: Arc::default(),
+            changing: tokio::sync::Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
+            refill_from_ms: AtomicU64::new(0),
+            catching_up: AtomicBool::new(false),
+        })
+    }
+
+    /// Begins new tenures and serves: there is a record and a layout.
+    pub(super) async fn begin_serving(self: &Arc<Self>) -> io::Result<()> {
+        if self.serving.get().is_some() {
+            return Ok(());
+        }
+        let node = Arc::clone(self);
+        let (dots, replica) = self
+            .blocking(move || {
+                let view = node.view.now();
+                let count = view.record.as_ref().map_or(0, |record| usize::from(record.partitions));
+                let meta = Arc::clone(node.state.meta());
+                let dots = DotSource::open(
+                    view.me,
+                    count,
+                    Arc::clone(&meta),
+                    Arc::clone(&node.rng),
+                    node.clock.wall_ms(),
+                    node.clock_skew_ms_max,
+                )?;
+                let partitions = PartitionCount::new(count as u32)
+                    .map_err(|error| io::Error::other(error.to_string()))?;
+                let replica = Replica::open(Arc::clone(&node.engine), meta, partitions)?;
+                for partition in node.state.beginning() {
+                    replica.standings().lost(partition);
+                }
+                Ok::<_, io::Error>((Arc::new(dots), Arc::new(replica)))
+            })
+            .await?;
+        let Some(peers) = self.peers.get() else {
+            return Err(io::Error::other("the peers are not set yet"));
+        };
+        let view = self.view.now();
+        let Some(layouts) = &view.layouts else { return Err(io::Error::other("no layout")) };
+        let coordinator = Coordinator::new(Parts {
+            view: Arc::clone(&self.view),
+            replica: Arc::clone(&replica),
+            dots: Arc::clone(&dots),
+            peers: Arc::clone(peers) as Arc<dyn PeerSender>,
+            clock: Arc::clone(&self.clock),
+            rng: Arc::clone(&self.rng),
+            exec: Arc::clone(&self.exec),
+            figures: Arc::clone(&self.figures),
+            timing: self.timing,
+            skewed: Arc::clone(&self.skewed),
+        });
+        let partitions = layouts.newest().partitions();
+        let serving = Serving { coordinator: Arc::new(coordinator), replica, dots, partitions };
+        if self.serving.set(Arc::new(serving)).is_err() {
+            tracing::debug!("serving already");
+        }
+        Ok(())
+    }
+
+    /// A directory that served before, over an engine that keeps nothing: what it acknowledged is
+    /// gone, and others have to fill it.
+    pub(super) fn forget_if_volatile(&self) {
+        let view = self.view.now();
+        let (Some(serving), Some(layouts)) = (self.serving.get(), &view.layouts) else { return };
+        if !serving.replica.is_always_durable() || layouts.newest().members().len() < 2 {
+            return;
+        }
+        tracing::warn!("the engine forgot everything at the restart: it is filled from the others");
+        let under_way_until_ms = self.clock.steady_ms() + self.timing.request_ms_max;
+        self.refill_from_ms.store(under_way_until_ms, Ordering::Relaxed);
+        for partition in serving.partitions.iter() {
+            if layouts.write_sets(partition).any(|owners| owners.contains(&view.me)) {
+                serving.replica.standings().lost(partition);
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What the senders to peers tell their node: answers, refusals, failures, clocks.
+
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+
+use kv_client::NodeId;
+
+use super::Inner;
+use crate::plug::transport::PeerAddress;
+use crate::rpc::peer::PeerEvents;
+use crate::wire::{CallFailure, Envelope, PROTOCOL_VERSION, Refusal};
+
+impl Inner {
+    /// Notes how far a peer's clock is, and whether this node is now too far from a majority.
+    fn note_time(&self, from: NodeId, envelope: &Envelope) {
+        if envelope.time == 0 {
+            return;
+        }
+        let theirs = kv_quorum::HybridTime::from_bits(envelope.time).ms() as i64;
+        let offset = theirs - self.clock.wall_ms() as i64;
+        let limit = self.clock_skew_ms_max as i64;
+        let mut offsets = self.offsets.lock();
+        let unchanged = offsets
+            .insert(from, offset)
+            .is_some_and(|old| (old.abs() > limit) == (offset.abs() > limit));
+        if unchanged {
+            return;
+        }
+        let far = offsets.values().filter(|offset| offset.abs() > limit).count();
+        let members = offsets.len() + 1;
+        let skewed = far > members / 2;
+        if skewed != self.skewed.swap(skewed, Ordering::AcqRel) {
+            tracing::error!(skewed, "this node's clock is or was too far from a majority's");
+        }
+    }
+}
+
+/// What the senders tell their node. The node holds the senders, so they must not hold the node.
+pub(super) struct Told {
+    pub(super) node: Weak<Inner>,
+    pub(super) me: NodeId,
+}
+
+impl PeerEvents for Told {
+    fn envelope(&self, budget_ms: u32) -> Envelope {
+        match self.node.upgrade() {
+            Some(node) => node.envelope(budget_ms),
+            // The node is gone and its senders with it: of nobody's cluster, so of no effect.
+            None => Envelope {
+                version: PROTOCOL_VERSION,
+                capabilities: 0,
+                cluster: None,
+                node: self.me,
+                layouts: Vec::new(),
+                time: 0,
+                budget_ms,
+            },
+        }
+    }
+
+    fn answered(&self, from: NodeId, envelope: &Envelope, refusal: Option<&Refusal>, _us: u64) {
+        if let Some(node) = self.node.upgrade() {
+            node.note_time(from, envelope);
+            node.note_layouts(from, envelope, refusal);
+        }
+        if let Some(refusal) = refusal {
+            tracing::debug!(%from, ?refusal, "a call was refused");
+        }
+    }
+
+    fn failed(&self, to: NodeId, failure: &CallFailure) {
+        if failure.without_effect()
+            && let Some(node) = self.node.upgrade()
+        {
+            node.membership.unreachable(node.clock.steady_ms(), to);
+        }
+    }
+
+    fn displaced(&self, expected: NodeId, found: NodeId, at: &PeerAddress) {
+        tracing::warn!(%expected, %found, at, "another node answers at a peer's address");
+    }
+}

@@ -1,0 +1,159 @@
+//! `kv cluster status`, `kv cluster replace OLD NEW`: the live layouts, and a change of them.
+
+use clap::{Args, Subcommand};
+use kv_client::NodeId;
+use kv_client::wire::{LayoutProgress, LayoutsView};
+use serde_json::{Map, Value, json};
+
+use super::Output;
+use crate::args::Connect;
+use crate::error::Exit;
+use crate::{Error, text};
+
+/// What it can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// Shows the live layouts, and who has not finished the newest, and why.
+    Status,
+    /// Gives all that OLD holds to NEW, an empty node that was started with seeds in the cluster.
+    /// OLD is refused for good from then on, whether it runs or not: what only OLD held is lost.
+    Replace(Replace),
+}
+
+/// Arguments of `replace`.
+#[derive(Debug, Args)]
+pub(crate) struct Replace {
+    /// The node that is given up, as `kv nodes` names it.
+    #[arg(value_name = "OLD")]
+    old: NodeId,
+    /// The node that takes its places.
+    #[arg(value_name = "NEW")]
+    new: NodeId,
+}
+
+impl Cluster {
+    pub(crate) async fn run(
+        &self,
+        connect: &Connect,
+        output: &mut Output<'_>,
+    ) -> Result<Exit, Error> {
+        let admin = connect.admin().await?;
+        match self {
+            Self::Status => {
+                let layouts = admin.layouts().await?;
+                if output.json {
+                    output.object(object(&layouts))?;
+                } else {
+                    print(&layouts, output)?;
+                }
+            }
+            Self::Replace(Replace { old, new }) => {
+                let epoch = admin.replace(*old, *new).await?;
+                if output.json {
+                    let (old, new) = (old.to_string(), new.to_string());
+                    output.object(Map::from_iter([
+                        ("epoch".to_owned(), epoch.into()),
+                        ("old".to_owned(), old.into()),
+                        ("new".to_owned(), new.into()),
+                    ]))?;
+                } else {
+                    output.line(format!("epoch {epoch}: {new} is in the places of {old}"))?;
+                    output.line("watch it fill with: kv cluster status")?;
+                }
+            }
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+fn print(layouts: &LayoutsView, output: &mut Output<'_>) -> Result<(), Error> {
+    let epochs: Vec<String> = layouts.live.iter().map(|name| name.epoch.to_string()).collect();
+    let moving = if is_stable(layouts) { "stable" } else { "in transition" };
+    output.line(format!("epoch {}, {moving}", epochs.join(" and ")))?;
+    let rows: Vec<Vec<String>> = layouts.members.iter().map(row).collect();
+    output
+        .to
+        .write_all(text::table(&["NODE", "KNOWS", "FINISHED", "WAITS FOR"], &rows).as_bytes())?;
+    for node in &layouts.removed {
+        output.line(format!("removed for good: {node}"))?;
+    }
+    Ok(())
+}
+
+fn row(member: &LayoutProgress) -> Vec<String> {
+    let waits = if member.waits_for.is_empty() { "-" } else { &member.waits_for };
+    vec![
+        member.node.to_string(),
+        member.seen.to_string(),
+        member.finished.to_string(),
+        text::shown(waits.as_bytes(), 80),
+    ]
+}
+
+fn is_stable(layouts: &LayoutsView) -> bool {
+    layouts.live.len() == 1
+}
+
+fn object(layouts: &LayoutsView) -> Map<String, Value> {
+    let live: Vec<Value> = layouts
+        .live
+        .iter()
+        .map(|name| json!({"epoch": name.epoch, "digest": format!("{:016x}", name.digest)}))
+        .collect();
+    let members: Vec<Value> = layouts
+        .members
+        .iter()
+        .map(|member| {
+            json!({
+                "node": member.node.to_string(),
+                "seen": member.seen,
+                "finished": member.finished,
+                "waits_for": member.waits_for,
+            })
+        })
+        .collect();
+    let removed: Vec<Value> = layouts.removed.iter().map(|node| node.to_string().into()).collect();
+    Map::from_iter([
+        ("layouts".to_owned(), live.into()),
+        ("stable".to_owned(), is_stable(layouts).into()),
+        ("members".to_owned(), members.into()),
+        ("removed".to_owned(), removed.into()),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_client::wire::LayoutName;
+
+    use super::*;
+
+    fn moving() -> LayoutsView {
+        let name = |epoch| LayoutName { epoch, digest: epoch };
+        let finished =
+            LayoutProgress { node: NodeId(1), seen: 8, finished: 8, ..LayoutProgress::default() };
+        let waits_for = "12 partitions to fill".to_owned();
+        let waiting = LayoutProgress { node: NodeId(2), seen: 8, finished: 7, waits_for };
+        LayoutsView {
+            live: vec![name(7), name(8)],
+            members: vec![finished, waiting],
+            removed: vec![NodeId(9)],
+        }
+    }
+
+    #[test]
+    fn it_says_whom_a_transition_waits_for() {
+        let mut text = Vec::new();
+        let mut output = Output { json: false, terminal: false, to: &mut text };
+        print(&moving(), &mut output).expect("memory takes it");
+        let text = String::from_utf8(text).expect("text");
+        assert!(text.starts_with("epoch 7 and 8, in transition\n"), "{text}");
+        assert!(text.contains("12 partitions to fill"), "{text}");
+        assert!(text.ends_with("removed for good: 0000000000000009\n"), "{text}");
+        let object = Value::Object(object(&moving()));
+        assert_eq!(object["stable"], false);
+        assert_eq!(object["members"][0]["waits_for"], "");
+        assert_eq!(object["members"][1]["finished"], 7);
+        let still = LayoutsView { live: vec![LayoutName::default()], ..moving() };
+        assert!(is_stable(&still));
+    }
+}
