@@ -10,6 +10,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use crate::bench;
 use crate::cluster::{self, Durability, Engine};
 use crate::error::{Error, Result};
+use crate::gate;
 use crate::sim::{self, Seeds};
 
 pub(crate) const HELP: &str = "\
@@ -39,9 +40,13 @@ cargo xtask VERB
              [--rounds 3] [--requests N] [--keys N] [--no-write]
                           both write docs/PERFORMANCE.md
 
+  release-gate [--only ROW] [--no-write]
+                          every proof at its full length; writes docs/EVIDENCE.md
+
 Exit codes: 0 done, 1 error, 2 usage, 3 degraded, 5 unreachable.";
 
-const VERBS: &[&str] = &["ci", "tidy", "arrows", "package", "sim", "cluster", "bench", "help"];
+const VERBS: &[&str] =
+    &["ci", "tidy", "arrows", "package", "sim", "cluster", "bench", "release-gate", "help"];
 const CLUSTER_VERBS: &[&str] =
     &["up", "status", "kill", "start", "pause", "resume", "logs", "down"];
 const BENCH_VERBS: &[&str] = &["redis", "cluster"];
@@ -59,6 +64,7 @@ pub(crate) enum Verb {
     Sim(Seeds),
     Cluster { name: String, verb: cluster::Verb },
     Bench { what: bench::What, options: bench::Options },
+    ReleaseGate(gate::Options),
 }
 
 /// Parses the arguments after the program's name.
@@ -78,6 +84,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb> {
         "sim" => parse_sim(&mut parser),
         "cluster" => parse_cluster(&mut parser),
         "bench" => parse_bench(&mut parser),
+        "release-gate" => parse_gate(&mut parser),
         other => Err(unknown("verb", other, VERBS)),
     }
 }
@@ -207,6 +214,18 @@ fn parse_bench(parser: &mut Parser) -> Result<Verb> {
         }
     }
     Ok(Verb::Bench { what, options })
+}
+
+fn parse_gate(parser: &mut Parser) -> Result<Verb> {
+    let mut options = gate::Options::default();
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            Arg::Long("only") => options.only = Some(text(parser)?),
+            Arg::Long("no-write") => options.no_write = true,
+            other => return asked_for_help(other, &["--only", "--no-write"]),
+        }
+    }
+    Ok(Verb::ReleaseGate(options))
 }
 
 /// The word after `cluster` or `bench`; none asks for help.

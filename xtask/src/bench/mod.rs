@@ -8,7 +8,9 @@ mod cluster;
 mod load;
 mod machine;
 mod redis;
-mod report;
+pub(crate) mod report;
+
+pub(crate) use machine::Machine;
 
 use crate::cluster::Shape;
 use crate::cmd;
@@ -66,7 +68,8 @@ pub(crate) fn run(what: What, options: &Options) -> Result<()> {
     };
     term::out(&figure.markdown);
     if options.write {
-        report::write(&cmd::root().join("docs/PERFORMANCE.md"), section, &figure.markdown)?;
+        let path = cmd::root().join("docs/PERFORMANCE.md");
+        report::write(&path, report::PERFORMANCE, section, &figure.markdown)?;
         term::note("docs/PERFORMANCE.md is written");
     }
     match figure.missed {
