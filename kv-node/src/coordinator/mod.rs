@@ -133,6 +133,7 @@ pub(crate) struct Scope {
     pub(crate) record: Arc<ClusterRecord>,
     pub(crate) layouts: Arc<History<NodeId>>,
     pub(crate) keyspace: KeyspaceSettings,
+    /// Members that count as down: membership says so, or they refuse or don't answer this node.
     pub(crate) down: Vec<NodeId>,
     pub(crate) deadline_ms: u64,
     /// Whether this node may mint.
@@ -150,10 +151,11 @@ impl Scope {
     }
 
     /// Whether this node must not decide the key's writes, and who does: its first live primary in
-    /// the newest layout.
+    /// the newest layout. Alive by membership, on which all agree: by what each node can reach, two
+    /// could decide at once.
     pub(crate) fn decider(&self, partition: kv_ring::Partition) -> Option<NodeId> {
         let primaries = self.layouts.newest().owners(partition);
-        primaries.iter().copied().find(|node| !self.down.contains(node))
+        primaries.iter().copied().find(|node| self.view.is_alive(*node))
     }
 
     /// Who should mint a write of the partition: this node if it may.
@@ -206,11 +208,7 @@ impl Coordinator {
         let Some(keyspace) = record.keyspace(DEFAULT_KEYSPACE).cloned() else {
             return Err(RequestError::Loading);
         };
-        let down = layouts
-            .live()
-            .flat_map(|layout| layout.members().iter().copied())
-            .filter(|node| !view.is_up(*node))
-            .collect();
+        let down = view.down().to_vec();
         let deadline_ms = self.parts.clock.steady_ms() + self.parts.timing.request_ms_max;
         let mints = !self.parts.skewed.load(Ordering::Acquire);
         Ok(Scope { view, record, layouts, keyspace, down, deadline_ms, mints })

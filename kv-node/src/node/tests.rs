@@ -14,7 +14,7 @@ use kv_lsm::fs::MemFs;
 use super::{Node, NodeConfig, NodeParts};
 use crate::RequestError;
 use crate::cluster::birth::BirthPlan;
-use crate::cluster::record::{KeyspaceSettings, Rmw};
+use crate::cluster::record::{KeyspaceSettings, LevelSetting, Rmw};
 use crate::coordinator::{Levels, ScanCursor, SetItem};
 use crate::keys::KeyRef;
 use crate::mutation::{Answer, ExpiryRule, Mutation, MutationOut, Promise};
@@ -262,6 +262,43 @@ async fn a_dead_node_costs_no_errors_and_two_dead_ones_are_told() {
     assert!(matches!(told, Err(RequestError::NoReplicas { .. })), "{told:?}");
     let told = world.get(0, "k").await;
     assert!(matches!(told, Err(RequestError::Unavailable { .. })), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_replica_is_given_up_within_the_request_and_known_before_the_next() {
+    let world = World::of(3, Rmw::Refuse).await;
+    let all = Levels { read: Some(LevelSetting::All), write: Some(LevelSetting::All) };
+    world.set(0, "k", "one").await.expect("a quorum");
+    for other in ["n0", "n1"] {
+        world.network.set_cut("n2", other, true);
+    }
+    let coordinator = world.node(0).coordinator().expect("a layout");
+    let put = async || {
+        let began = tokio::time::Instant::now();
+        let put = Mutation::Put {
+            value: Bytes::from_static(b"two"),
+            context: None,
+            expiry: ExpiryRule::Never,
+        };
+        let told = coordinator.mutate(KeyRef::place(0, b"k"), put, all).await;
+        (told, began.elapsed().as_millis())
+    };
+    let (told, took) = put().await;
+    assert!(matches!(told, Err(RequestError::Indeterminate { .. })), "{told:?}");
+    assert!((1_000..1_200).contains(&took), "long before the deadline: {took} ms");
+    let alive = world.node(0).view().now().is_alive(world.node(2).id());
+    assert!(alive, "membership does not know yet");
+    let (told, took) = put().await;
+    assert!(matches!(told, Err(RequestError::NoReplicas { .. })), "nothing was written: {told:?}");
+    assert_eq!(took, 0);
+    world.network.heal();
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if world.node(0).view().now().down().is_empty() {
+            break;
+        }
+    }
+    assert!(put().await.0.is_ok(), "it is heard again");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,14 @@
 //! What all lanes to one peer know together: where it is, whether it answers, when to dial again.
 //!
+//! A peer counts as down for requests when it refuses connections, or when a call has been
+//! unanswered for `link_down_ms` with nothing heard since; it counts as up again as soon as it
+//! answers anything. Only answers count: what a peer calls by itself shows that it lives, not that
+//! calls reach it. Membership is not asked here, and is told of refusals only.
+//!
 //! The time without an answer counts only calls that wait for the peer alone (data and control): a
 //! forwarded write may rightly wait for a third node.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kv_client::NodeId;
 use parking_lot::Mutex;
@@ -13,6 +20,8 @@ use crate::wire::CallFailure;
 pub(super) struct Link {
     pub(super) node: NodeId,
     state: Mutex<State>,
+    /// `state.is_down()`, to be read without the lock.
+    down: AtomicBool,
 }
 
 #[derive(Default)]
@@ -30,11 +39,54 @@ struct State {
     ops: u64,
     call_us: Option<u64>,
     last_failure: Option<CallFailure>,
+    /// It refused a connection, and has answered nothing since.
+    refused: bool,
+    /// It was silent for `link_down_ms`, and has answered nothing since.
+    silent: bool,
+    /// A probe is on its way.
+    probing: bool,
+    /// Something happened after which a probe would tell more, at once.
+    probe_due: bool,
+}
+
+/// What a failed call comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fallout {
+    /// The connection is to be dropped.
+    pub(super) redial: bool,
+    /// It counts as down from now on.
+    pub(super) went_down: bool,
+    /// A probe is due.
+    pub(super) probe: bool,
+}
+
+/// What passing time comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Watched {
+    /// It counts as down from now on, and operations on their way are to be told.
+    pub(super) went_silent: bool,
+    /// It did not count as down before.
+    pub(super) went_down: bool,
+    /// A probe is to be sent; `probe_ended` is to be called when it is over.
+    pub(super) probe: bool,
 }
 
 impl Link {
     pub(super) fn new(node: NodeId, address: PeerAddress) -> Self {
-        Self { node, state: Mutex::new(State { address, ..State::default() }) }
+        let state = Mutex::new(State { address, ..State::default() });
+        Self { node, state, down: AtomicBool::new(false) }
+    }
+
+    /// Whether requests should not count on it.
+    #[inline]
+    pub(super) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Acquire)
+    }
+
+    /// Makes `down` follow the state; whether it changed.
+    fn follow(&self, state: &State) -> bool {
+        let down = state.refused || state.silent;
+        self.down.swap(down, Ordering::AcqRel) != down
     }
 
     pub(super) fn address(&self) -> PeerAddress {
@@ -48,11 +100,20 @@ impl Link {
             return None;
         }
         state.clear_backoff();
+        state.probe_due = true;
         Some(std::mem::replace(&mut state.address, address))
     }
 
-    pub(super) fn end_backoff(&self) {
-        self.state.lock().clear_backoff();
+    /// The peer called by itself: it is there, so it may be dialled. Answers whether a probe is
+    /// due.
+    pub(super) fn called(&self) -> bool {
+        if !self.is_down() {
+            return false;
+        }
+        let mut state = self.state.lock();
+        state.clear_backoff();
+        state.probe_due = true;
+        true
     }
 
     /// Microseconds until it may be dialled again.
@@ -69,54 +130,104 @@ impl Link {
         }
     }
 
-    pub(super) fn answered(&self, prompt: bool, ops: usize, sent_us: u64, now_us: u64) {
+    /// Answers whether it counts as up from now on.
+    pub(super) fn answered(&self, prompt: bool, ops: usize, sent_us: u64, now_us: u64) -> bool {
         let mut state = self.state.lock();
         state.ended(prompt);
         state.calls += 1;
         state.ops += ops as u64;
-        state.timeouts_in_row = 0;
-        state.last_failure = None;
-        state.clear_backoff();
-        state.waiting_since_us = (state.prompt_in_flight > 0).then_some(now_us);
         if prompt {
             let us = now_us.saturating_sub(sent_us);
             // An eighth of each new one, as TCP smooths its round trips.
             state.call_us = Some(state.call_us.map_or(us, |average| (average * 7 + us) / 8));
         }
+        state.heard(now_us);
+        self.follow(&state)
     }
 
-    /// Answers whether the connection is to be dropped.
+    /// It answered a call that did not go through its lanes. Answers whether it counts as up from
+    /// now on.
+    pub(super) fn answered_elsewhere(&self, now_us: u64) -> bool {
+        let mut state = self.state.lock();
+        state.heard(now_us);
+        self.follow(&state)
+    }
+
+    /// It refused a connection that was not for its lanes. Answers whether it counts as down from
+    /// now on.
+    pub(super) fn refused_elsewhere(&self, config: &PeersConfig, now_us: u64) -> bool {
+        let mut state = self.state.lock();
+        if state.not_before_us <= now_us {
+            state.back_off(config, now_us);
+        }
+        state.refused = true;
+        self.follow(&state)
+    }
+
     pub(super) fn failed(
         &self,
         prompt: bool,
         failure: &CallFailure,
         config: &PeersConfig,
         now_us: u64,
-    ) -> bool {
+    ) -> Fallout {
         let mut state = self.state.lock();
         state.ended(prompt);
         if state.prompt_in_flight == 0 {
             state.waiting_since_us = None;
         }
         state.last_failure = Some(failure.clone());
+        let mut fallout = Fallout::default();
         match failure {
             CallFailure::NotSent(_) => {
-                let doubled = state.backoff_ms.saturating_mul(2);
-                state.backoff_ms = doubled.clamp(config.backoff_ms_min, config.backoff_ms_max);
-                state.not_before_us = now_us + state.backoff_ms * 1_000;
-                false
+                state.back_off(config, now_us);
+                state.refused = true;
             }
             // A call that rightly takes long says nothing of the connection.
             CallFailure::TimedOut if prompt => {
                 state.timeouts_in_row += 1;
-                let redial = state.timeouts_in_row >= config.timeouts_to_redial;
-                if redial {
+                fallout.redial = state.timeouts_in_row >= config.timeouts_to_redial;
+                if fallout.redial {
                     state.timeouts_in_row = 0;
                 }
-                redial
             }
-            CallFailure::TimedOut | CallFailure::Unknown(_) => false,
+            CallFailure::TimedOut => {}
+            // The connection is gone; whether the peer is too shows when it is dialled.
+            CallFailure::Unknown(_) => {
+                state.probe_due = true;
+                fallout.probe = true;
+            }
         }
+        fallout.went_down = self.follow(&state);
+        fallout
+    }
+
+    /// Judges the silence as of now.
+    pub(super) fn watch(&self, config: &PeersConfig, now_us: u64) -> Watched {
+        let mut state = self.state.lock();
+        let waited_us = state.waiting_since_us.map_or(0, |since| now_us.saturating_sub(since));
+        let mut watched = Watched::default();
+        if !state.silent && waited_us >= config.link_down_ms * 1_000 {
+            state.silent = true;
+            watched.went_silent = true;
+        }
+        watched.went_down = self.follow(&state);
+        // Half way to being down it is asked something that no disk can delay: who answers that is
+        // only slow. Who is down is asked over and over, or nobody would see it come back.
+        let asked = state.probe_due
+            || state.refused
+            || state.silent
+            || waited_us >= config.link_down_ms * 1_000 / 2;
+        if asked && !state.probing && state.not_before_us <= now_us {
+            state.probing = true;
+            state.probe_due = false;
+            watched.probe = true;
+        }
+        watched
+    }
+
+    pub(super) fn probe_ended(&self) {
+        self.state.lock().probing = false;
     }
 
     pub(super) fn status(&self, now_us: u64) -> LinkStatus {
@@ -128,6 +239,7 @@ impl Link {
             calls_in_flight: state.calls_in_flight,
             unanswered_ms: state.waiting_since_us.map_or(0, since),
             backed_off_ms: state.not_before_us.saturating_sub(now_us).div_ceil(1_000),
+            down: self.is_down(),
             calls: state.calls,
             ops: state.ops,
             call_us: state.call_us,
@@ -142,6 +254,22 @@ impl State {
         if prompt {
             self.prompt_in_flight -= 1;
         }
+    }
+
+    fn heard(&mut self, now_us: u64) {
+        self.timeouts_in_row = 0;
+        self.last_failure = None;
+        self.refused = false;
+        self.silent = false;
+        self.probe_due = false;
+        self.clear_backoff();
+        self.waiting_since_us = (self.prompt_in_flight > 0).then_some(now_us);
+    }
+
+    fn back_off(&mut self, config: &PeersConfig, now_us: u64) {
+        let doubled = self.backoff_ms.saturating_mul(2);
+        self.backoff_ms = doubled.clamp(config.backoff_ms_min, config.backoff_ms_max);
+        self.not_before_us = now_us + self.backoff_ms * 1_000;
     }
 
     fn clear_backoff(&mut self) {
