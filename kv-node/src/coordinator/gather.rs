@@ -23,6 +23,11 @@ impl ByNode {
         }
     }
 
+    /// The peers that get any.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.0.iter().map(|(node, _)| *node)
+    }
+
     /// Hands everything to the senders; says how many operations that were.
     pub(super) fn submit(self, peers: &dyn PeerSender) -> usize {
         let mut count = 0;

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::codec::op_bytes;
-use super::link::Link;
+use super::link::{Call, Link};
 use super::peer::Shared;
 use super::{Completion, PeerFailure, Pending};
 use crate::wire::{CallFailure, OpFailure, PeerOp, PeerOut, PeerRequest};
@@ -99,8 +99,8 @@ type Waiting = Vec<(u32, Arc<dyn Completion>)>;
 /// A call in flight. Its operations are completed once: by its answer, or by this being dropped.
 struct Batch<'a> {
     lane: &'a Lane,
-    call: u64,
-    ops: usize,
+    number: u64,
+    call: Call,
 }
 
 impl Lane {
@@ -198,7 +198,8 @@ impl Lane {
         let mut waiting = Waiting::new();
         let mut deadline_ms = 0;
         let mut bytes_sum = 0;
-        let call = {
+        let mut reads = false;
+        let number = {
             let mut queue = self.queue.lock();
             while let Some((_, bytes)) = queue.ops.front() {
                 let full = bytes_sum + bytes > self.bounds.call_bytes_max;
@@ -213,37 +214,38 @@ impl Lane {
                 }
                 bytes_sum += bytes;
                 deadline_ms = deadline_ms.max(pending.deadline_ms);
+                reads |= matches!(pending.op, PeerOp::Read { .. });
                 ops.push(pending.op);
                 waiting.push((pending.slot, pending.to));
             }
             queue.calls += 1;
-            let call = queue.calls;
+            let number = queue.calls;
             if !ops.is_empty() {
-                queue.in_flight.push((call, waiting));
+                queue.in_flight.push((number, waiting));
             }
-            call
+            number
         };
         for pending in late {
             let why = CallFailure::NotSent("the deadline passed in the queue".to_owned());
             pending.to.complete(pending.slot, self.link.node, Err(PeerFailure::Call(why)));
         }
-        let batch = Batch { lane: self, call, ops: ops.len() };
+        let call = Call { prompt: self.kind != LaneKind::Work, reads, ops: ops.len() };
+        let batch = Batch { lane: self, number, call };
         (!ops.is_empty()).then_some((ops, batch, deadline_ms))
     }
 
     async fn call(&self, ops: Vec<PeerOp>, batch: Batch<'_>, deadline_ms: u64) {
         let Shared { transport, clock, events, config, .. } = &*self.shared;
-        let prompt = self.kind != LaneKind::Work;
         let sent_us = clock.steady_us();
         let budget_ms = deadline_ms.saturating_sub(sent_us / 1_000).max(1);
         let envelope = events.envelope(u32::try_from(budget_ms).unwrap_or(u32::MAX));
         let address = self.link.address();
-        self.link.sent(prompt, sent_us);
+        self.link.sent(batch.call, sent_us);
         let answer = transport.call(&address, PeerRequest { envelope, ops }).await;
         let now_us = clock.steady_us();
         match answer {
             Ok(reply) => {
-                if self.link.answered(prompt, batch.ops, sent_us, now_us) {
+                if self.link.answered(batch.call, sent_us, now_us) {
                     events.reach_changed(self.link.node);
                 }
                 let found = reply.envelope.node;
@@ -259,7 +261,7 @@ impl Lane {
                 }
             }
             Err(failure) => {
-                let fallout = self.link.failed(prompt, &failure, config, now_us);
+                let fallout = self.link.failed(batch.call, &failure, config, now_us);
                 if fallout.redial {
                     transport.disconnect(&address);
                 }
@@ -301,12 +303,12 @@ impl Drop for Lane {
 impl Batch<'_> {
     fn take(&self) -> Waiting {
         let mut queue = self.lane.queue.lock();
-        let place = queue.in_flight.iter().position(|(call, _)| *call == self.call);
+        let place = queue.in_flight.iter().position(|(number, _)| *number == self.number);
         place.map(|place| queue.in_flight.remove(place).1).unwrap_or_default()
     }
 
     fn complete(self, outs: Vec<PeerOut>) {
-        if outs.len() != self.ops {
+        if outs.len() != self.call.ops {
             return self.complete_all(&PeerFailure::Confused);
         }
         for ((slot, to), out) in self.take().into_iter().zip(outs) {

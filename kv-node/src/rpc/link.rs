@@ -8,12 +8,14 @@
 //! The time without an answer counts only calls that wait for the peer alone (data and control): a
 //! forwarded write may rightly wait for a third node.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kv_client::NodeId;
 use parking_lot::Mutex;
 
 use super::peer::{LinkStatus, PeersConfig};
+use crate::detect::{Gauge, Learnt};
 use crate::plug::transport::PeerAddress;
 use crate::wire::CallFailure;
 
@@ -24,9 +26,10 @@ pub(super) struct Link {
     down: AtomicBool,
 }
 
-#[derive(Default)]
 struct State {
     address: PeerAddress,
+    /// How fast it answers.
+    learnt: Learnt,
     calls_in_flight: usize,
     /// Those that the time without an answer counts.
     prompt_in_flight: usize,
@@ -47,6 +50,17 @@ struct State {
     probing: bool,
     /// Something happened after which a probe would tell more, at once.
     probe_due: bool,
+}
+
+/// What a call asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    /// Its answer waits for the peer alone.
+    pub(super) prompt: bool,
+    /// Reads are in it.
+    pub(super) reads: bool,
+    /// How many operations.
+    pub(super) ops: usize,
 }
 
 /// What a failed call comes to.
@@ -72,8 +86,8 @@ pub(super) struct Watched {
 }
 
 impl Link {
-    pub(super) fn new(node: NodeId, address: PeerAddress) -> Self {
-        let state = Mutex::new(State { address, ..State::default() });
+    pub(super) fn new(node: NodeId, address: PeerAddress, gauge: Arc<Gauge>) -> Self {
+        let state = Mutex::new(State::new(address, Learnt::new(gauge)));
         Self { node, state, down: AtomicBool::new(false) }
     }
 
@@ -121,23 +135,32 @@ impl Link {
         self.state.lock().not_before_us.saturating_sub(now_us)
     }
 
-    pub(super) fn sent(&self, prompt: bool, now_us: u64) {
+    pub(super) fn sent(&self, call: Call, now_us: u64) {
         let mut state = self.state.lock();
         state.calls_in_flight += 1;
-        if prompt {
+        if call.prompt {
+            if state.prompt_in_flight == 0 {
+                state.learnt.asked(now_us);
+            }
             state.prompt_in_flight += 1;
-            state.waiting_since_us.get_or_insert(now_us);
+            if state.waiting_since_us.is_none() {
+                state.wait_since(Some(now_us));
+            }
         }
     }
 
     /// Answers whether it counts as up from now on.
-    pub(super) fn answered(&self, prompt: bool, ops: usize, sent_us: u64, now_us: u64) -> bool {
+    pub(super) fn answered(&self, call: Call, sent_us: u64, now_us: u64) -> bool {
         let mut state = self.state.lock();
-        state.ended(prompt);
+        state.ended(call.prompt);
         state.calls += 1;
-        state.ops += ops as u64;
-        if prompt {
-            let us = now_us.saturating_sub(sent_us);
+        state.ops += call.ops as u64;
+        let us = now_us.saturating_sub(sent_us);
+        if call.reads {
+            state.learnt.read(us, now_us);
+        }
+        if call.prompt {
+            state.learnt.heard(now_us);
             // An eighth of each new one, as TCP smooths its round trips.
             state.call_us = Some(state.call_us.map_or(us, |average| (average * 7 + us) / 8));
         }
@@ -166,15 +189,15 @@ impl Link {
 
     pub(super) fn failed(
         &self,
-        prompt: bool,
+        call: Call,
         failure: &CallFailure,
         config: &PeersConfig,
         now_us: u64,
     ) -> Fallout {
         let mut state = self.state.lock();
-        state.ended(prompt);
+        state.ended(call.prompt);
         if state.prompt_in_flight == 0 {
-            state.waiting_since_us = None;
+            state.wait_since(None);
         }
         state.last_failure = Some(failure.clone());
         let mut fallout = Fallout::default();
@@ -184,7 +207,7 @@ impl Link {
                 state.refused = true;
             }
             // A call that rightly takes long says nothing of the connection.
-            CallFailure::TimedOut if prompt => {
+            CallFailure::TimedOut if call.prompt => {
                 state.timeouts_in_row += 1;
                 fallout.redial = state.timeouts_in_row >= config.timeouts_to_redial;
                 if fallout.redial {
@@ -243,12 +266,40 @@ impl Link {
             calls: state.calls,
             ops: state.ops,
             call_us: state.call_us,
+            read_p95_us: state.learnt.p95_us(),
+            phi_hundredths: state.learnt.phi_hundredths(state.waiting_since_us.is_some(), now_us),
             last_failure: state.last_failure.clone(),
         }
     }
 }
 
 impl State {
+    fn new(address: PeerAddress, learnt: Learnt) -> Self {
+        Self {
+            address,
+            learnt,
+            calls_in_flight: 0,
+            prompt_in_flight: 0,
+            waiting_since_us: None,
+            backoff_ms: 0,
+            not_before_us: 0,
+            timeouts_in_row: 0,
+            calls: 0,
+            ops: 0,
+            call_us: None,
+            last_failure: None,
+            refused: false,
+            silent: false,
+            probing: false,
+            probe_due: false,
+        }
+    }
+
+    fn wait_since(&mut self, since_us: Option<u64>) {
+        self.waiting_since_us = since_us;
+        self.learnt.waiting_since(since_us);
+    }
+
     fn ended(&mut self, prompt: bool) {
         self.calls_in_flight -= 1;
         if prompt {
@@ -263,7 +314,7 @@ impl State {
         self.silent = false;
         self.probe_due = false;
         self.clear_backoff();
-        self.waiting_since_us = (self.prompt_in_flight > 0).then_some(now_us);
+        self.wait_since((self.prompt_in_flight > 0).then_some(now_us));
     }
 
     fn back_off(&mut self, config: &PeersConfig, now_us: u64) {

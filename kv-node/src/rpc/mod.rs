@@ -15,6 +15,7 @@ mod link;
 pub mod peer;
 pub mod service;
 pub mod transport;
+mod watch;
 
 use std::sync::Arc;
 

@@ -20,10 +20,9 @@
 //! once, so that a coordinator turns to a fallback without waiting. A connection on which calls
 //! time out, with nothing heard in between, is dropped and dialled anew.
 //!
-//! Who refuses connections, or leaves a call unanswered for `link_down_ms` with nothing heard since,
-//! counts as down for requests (`PeerEvents::reach_changed`), and operations on their way to it are
-//! told (`Completion::stalled`). One task watches for that, and probes who is silent or down with a
-//! small call, so that it counts as up again as soon as it answers anything.
+//! Who refuses connections, or leaves a call unanswered for `link_down_ms` with nothing heard
+//! since, counts as down for requests (`PeerEvents::reach_changed`), and operations on their way to
+//! it are told (`Completion::stalled`). `watch` sees to that.
 //!
 //! Invariant: every operation that was submitted is completed exactly once, also when its sender
 //! is dropped.
@@ -31,7 +30,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use kv_client::NodeId;
 use parking_lot::RwLock;
@@ -39,11 +37,13 @@ use tokio::sync::Notify;
 
 use super::lane::{Bounds, Lane, LaneKind};
 use super::link::Link;
-use super::{Completion, PeerFailure, PeerResult, PeerSender, Pending};
+use super::watch::watch;
+use super::{PeerFailure, PeerSender, Pending};
+use crate::detect::Detector;
 use crate::plug::clock::Clock;
 use crate::plug::exec::Exec;
 use crate::plug::transport::{PeerAddress, Transport};
-use crate::wire::{CALL_OPS_MAX, CallFailure, Envelope, PeerOp, Refusal};
+use crate::wire::{CALL_OPS_MAX, CallFailure, Envelope, Refusal};
 
 /// Silence after which a peer counts as down for requests, by default.
 pub const LINK_DOWN_MS_DEFAULT: u64 = 1_000;
@@ -155,6 +155,10 @@ pub struct LinkStatus {
     pub ops: u64,
     /// Microseconds that recent data and control calls took: a moving average.
     pub call_us: Option<u64>,
+    /// Microseconds that 95 of 100 recent calls with reads did not exceed.
+    pub read_p95_us: Option<u64>,
+    /// How surprising its silence is, in hundredths of phi; 0 while nothing is asked of it.
+    pub phi_hundredths: u32,
     /// Why the last call failed, if nothing was heard since.
     pub last_failure: Option<CallFailure>,
 }
@@ -176,7 +180,7 @@ pub struct Peers {
     peers: Arc<Table>,
 }
 
-type Table = RwLock<BTreeMap<NodeId, Peer>>;
+pub(super) type Table = RwLock<BTreeMap<NodeId, Peer>>;
 
 /// What every lane of every peer uses.
 pub(super) struct Shared {
@@ -185,14 +189,15 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) exec: Arc<dyn Exec>,
     pub(super) events: Arc<dyn PeerEvents>,
+    detector: Arc<Detector>,
     /// Wakes the watch: a probe is due somewhere.
     pub(super) probe_due: Notify,
-    stopped: AtomicBool,
+    pub(super) stopped: AtomicBool,
 }
 
-struct Peer {
-    link: Arc<Link>,
-    lanes: [Arc<Lane>; LaneKind::COUNT],
+pub(super) struct Peer {
+    pub(super) link: Arc<Link>,
+    pub(super) lanes: [Arc<Lane>; LaneKind::COUNT],
 }
 
 impl std::fmt::Debug for Peers {
@@ -216,6 +221,7 @@ impl Peers {
             clock,
             exec,
             events,
+            detector: Arc::default(),
             probe_due: Notify::new(),
             stopped: AtomicBool::new(false),
         });
@@ -223,6 +229,11 @@ impl Peers {
         let watch = watch(Arc::clone(&shared), Arc::clone(&peers));
         shared.exec.spawn(Box::pin(watch));
         Self { shared, peers }
+    }
+
+    /// How fast the peers answer.
+    pub fn detector(&self) -> &Arc<Detector> {
+        &self.shared.detector
     }
 
     /// Says where a peer is dialled. A changed address takes effect with the next call; back-off
@@ -236,7 +247,8 @@ impl Peers {
             }
             return;
         }
-        let link = Arc::new(Link::new(node, address));
+        let gauge = self.shared.detector.add(node);
+        let link = Arc::new(Link::new(node, address, gauge));
         let lanes = LaneKind::ALL.map(|kind| {
             let lane = Lane::new(kind, Arc::clone(&link), Arc::clone(&self.shared));
             let task = Arc::clone(&lane).run();
@@ -251,6 +263,7 @@ impl Peers {
     pub fn remove(&self, node: NodeId) {
         let removed = self.peers.write().remove(&node);
         if let Some(peer) = removed {
+            self.shared.detector.remove(node);
             peer.stop(&self.shared);
             self.shared.events.reach_changed(node);
         }
@@ -301,56 +314,6 @@ impl Peers {
         for peer in std::mem::take(&mut *self.peers.write()).into_values() {
             peer.stop(&self.shared);
         }
-    }
-}
-
-/// Watches over every link until the senders are stopped.
-async fn watch(shared: Arc<Shared>, peers: Arc<Table>) {
-    // An eighth late at most; nothing is read that is not going on.
-    let rest = Duration::from_millis((shared.config.link_down_ms / 8).clamp(10, 250));
-    loop {
-        tokio::select! {
-            biased;
-            () = shared.probe_due.notified() => {}
-            () = shared.clock.sleep(rest) => {}
-        }
-        if shared.stopped.load(Ordering::Acquire) {
-            return;
-        }
-        let now_us = shared.clock.steady_us();
-        let mut changed = Vec::new();
-        let mut todo = Vec::new();
-        for (node, peer) in &*peers.read() {
-            let watched = peer.link.watch(&shared.config, now_us);
-            if watched.went_down {
-                changed.push(*node);
-            }
-            if watched.went_silent || watched.probe {
-                todo.push((watched, Arc::clone(&peer.link), peer.lanes.clone()));
-            }
-        }
-        // Requests that begin now are to know before those on their way look for others.
-        changed.into_iter().for_each(|node| shared.events.reach_changed(node));
-        for (watched, link, lanes) in todo {
-            if watched.went_silent {
-                lanes.iter().for_each(|lane| lane.stall());
-            }
-            if watched.probe {
-                let deadline_ms = now_us / 1_000 + shared.config.link_down_ms.div_ceil(2);
-                let to = Arc::new(Probe(link));
-                let probe = Pending { op: PeerOp::Time, slot: 0, to, deadline_ms };
-                LaneKind::Control.pick(&lanes).push(vec![probe]);
-            }
-        }
-    }
-}
-
-/// A small call that shows whether the peer is there.
-struct Probe(Arc<Link>);
-
-impl Completion for Probe {
-    fn complete(&self, _slot: u32, _from: NodeId, _result: PeerResult) {
-        self.0.probe_ended();
     }
 }
 

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-const HEADER: &str = "# Performance\n\nMeasured by `cargo xtask bench redis` and \
-                      `cargo xtask bench cluster`; each writes its own section.\n";
+const HEADER: &str = "# Performance\n\nMeasured by `cargo xtask bench redis`, \
+                      `bench cluster` and `bench gossip`; each writes its own section.\n";
 
 /// Replaces one section of the file, or appends it.
 pub(super) fn write(path: &Path, section: &str, markdown: &str) -> Result<()> {
