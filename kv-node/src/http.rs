@@ -246,6 +246,14 @@ fn peer_figures(page: &Page, node: &Node) {
         if let Some(us) = link.call_us {
             page.peer_gauge("peer_call_us", *peer, "Recent latency of calls, microseconds.", us);
         }
+        if let Some(us) = link.read_p95_us {
+            let about = "Microseconds that 95 of 100 recent calls with reads did not exceed.";
+            page.peer_gauge("peer_read_p95_us", *peer, about, us);
+        }
+        let about = "How surprising the peer's silence is, in hundredths of phi.";
+        page.peer_gauge("peer_phi_hundredths", *peer, about, u64::from(link.phi_hundredths));
+        let about = "1 while requests count the peer as down.";
+        page.peer_gauge("peer_down", *peer, about, u64::from(link.down));
         let about = "Milliseconds since a call was sent with nothing heard since.";
         page.peer_gauge("peer_unanswered_ms", *peer, about, link.unanswered_ms);
         let about = "Milliseconds until the peer is dialled again.";

@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod config;
 pub mod coordinator;
+pub mod detect;
 pub mod error;
 pub mod http;
 pub mod keys;

@@ -44,6 +44,8 @@ figures! {
     read_repairs,
     /// Reads that asked one replica more because the first were slow.
     hedged_reads,
+    /// Reads that did not, because one in twenty had done so.
+    hedges_unpaid,
     /// Writes that ended INDETERMINATE.
     indeterminate,
     /// Writes refused with NOREPLICAS.

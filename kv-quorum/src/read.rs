@@ -98,6 +98,8 @@ pub enum ReadOutcome<N, B> {
 pub struct ReadTracker<N, B> {
     plan: Arc<Plan<N>>,
     standing: Standing,
+    /// Those that are asked last.
+    avoided: u64,
     /// Complete replicas, and fallbacks, that answered.
     replied: u64,
     /// All that answered.
@@ -131,6 +133,7 @@ where
         Self {
             plan: plan.into(),
             standing: Standing::default(),
+            avoided: 0,
             replied: 0,
             heard: 0,
             offered: None,
@@ -150,6 +153,13 @@ where
         &self.plan
     }
 
+    /// `node` is slow lately: it is asked only where the others are not enough.
+    pub fn avoid(&mut self, node: N) {
+        if let Some(index) = self.plan.index_of(node) {
+            self.avoided |= 1 << index;
+        }
+    }
+
     /// To be called when the failures known so far have been told: names as many as are needed,
     /// in the plan's order (put the local node first), or says that R is out of reach.
     pub fn begin(&mut self) -> ReadStep<N, B> {
@@ -163,6 +173,11 @@ where
         self.offered = Some(Answer { record, mark: Mark::NONE });
     }
 
+    /// Whether [`hedge`](Self::hedge) would name somebody.
+    pub fn may_hedge(&self) -> bool {
+        !self.done && self.standing.alive(&self.plan) & !self.standing.contacted != 0
+    }
+
     /// One more to ask, because those asked are slow; `None` when all have been asked. What it
     /// answers counts like any other.
     pub fn hedge(&mut self) -> Option<N> {
@@ -170,7 +185,8 @@ where
         if free == 0 || self.done {
             return None;
         }
-        let index = free.trailing_zeros() as usize;
+        let preferred = free & !self.avoided;
+        let index = if preferred == 0 { free } else { preferred }.trailing_zeros() as usize;
         self.standing.contacted |= 1 << index;
         self.plan.node(index)
     }
@@ -340,7 +356,9 @@ where
         while let Some(members) = self.standing.wanting(&self.plan, counted) {
             let free = alive & !self.standing.contacted & !chosen;
             let serves = |at: &usize| self.standing.places(&self.plan, 1 << at) & members != 0;
-            let Some(next) = crate::plan::Bits(free).find(serves) else { break };
+            let preferred = crate::plan::Bits(free & !self.avoided);
+            let avoided = crate::plan::Bits(free & self.avoided);
+            let Some(next) = preferred.chain(avoided).find(serves) else { break };
             chosen |= 1 << next;
             counted |= 1 << next;
         }

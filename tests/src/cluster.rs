@@ -159,6 +159,23 @@ impl Cluster {
         Ok(())
     }
 
+    /// Stops a node's process with SIGSTOP, or lets it go on: meanwhile it holds its connections and
+    /// answers nothing.
+    ///
+    /// # Errors
+    /// The node does not run, or the system refuses.
+    pub fn pause(&self, place: usize, stopped: bool) -> io::Result<()> {
+        let process = self.nodes.get(place).and_then(|node| node.process.as_ref());
+        let process = process.ok_or_else(|| io::Error::other("the node does not run"))?;
+        let signal = if stopped { "-STOP" } else { "-CONT" };
+        let sent = Command::new("kill").arg(signal).arg(process.id().to_string()).status()?;
+        if sent.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("kill {signal}: {sent}")))
+        }
+    }
+
     /// Waits until every node serves reads of all copies, which proves that each hears the others.
     ///
     /// # Errors

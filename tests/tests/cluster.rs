@@ -202,3 +202,53 @@ fn all_nodes_killed_at_once_lose_nothing() {
     }
     sound(&history, &cluster);
 }
+
+/// Reads through nodes 0 and 1 by several clients for a while: what 99 of 100 took at most.
+fn p99_of_reads(cluster: &Cluster, keys: usize, long: Duration) -> Duration {
+    let ports = cluster.ports();
+    let took: Vec<Vec<Duration>> = thread::scope(|scope| {
+        let readers: Vec<_> = (0..8)
+            .map(|id| {
+                let ports = ports.clone();
+                scope.spawn(move || {
+                    let history = Mutex::new(History::default());
+                    let mut client = Client::new(id, ports, &history);
+                    let (began, mut took) = (Instant::now(), Vec::new());
+                    while began.elapsed() < long {
+                        let key = format!("r:{}", (took.len() * 31 + id * 7) % keys);
+                        let asked = Instant::now();
+                        let found = client.get(id % 2, &key);
+                        took.push(asked.elapsed());
+                        assert_eq!(found.as_deref(), Some("value"), "{:?}", client.errors);
+                    }
+                    took
+                })
+            })
+            .collect();
+        readers.into_iter().map(|reader| reader.join().expect("it read")).collect()
+    });
+    let mut took = took.concat();
+    took.sort_unstable();
+    took.get(took.len() * 99 / 100).copied().unwrap_or_default()
+}
+
+#[test]
+fn a_stopped_replica_is_hardly_noticed_by_reads_through_the_others() {
+    if std::env::var_os("KV_TEST_LONG").is_none() {
+        println!("SKIPPED: KV_TEST_LONG is not set");
+        return;
+    }
+    let cluster = cluster();
+    let history = Mutex::new(History::default());
+    let mut writer = Client::new(0, cluster.ports(), &history);
+    let keys = 200;
+    for key in 0..keys {
+        assert!(writer.set(0, &format!("r:{key}"), "value"), "{:?}", writer.errors);
+    }
+    let normal = p99_of_reads(&cluster, keys, Duration::from_secs(5));
+    cluster.pause(2, true).expect("it runs");
+    let stopped = p99_of_reads(&cluster, keys, Duration::from_secs(5));
+    cluster.pause(2, false).expect("it is there");
+    println!("p99 of reads: {normal:?}, with a replica stopped {stopped:?}");
+    assert!(stopped < normal * 3, "{normal:?} {stopped:?}");
+}

@@ -37,8 +37,10 @@ cargo xtask VERB
 
   bench redis             one node beside redis-server
   bench cluster           three nodes, then five
-             [--rounds 3] [--requests N] [--keys N] [--no-write]
-                          both write docs/PERFORMANCE.md
+             [--rounds 3] [--requests N] [--keys N]
+  bench gossip            membership of 10, 100 and 1,000 in a virtual network
+             [--members N] [--minutes M]
+                          all write docs/PERFORMANCE.md, but with --no-write
 
   release-gate [--only ROW] [--no-write]
                           every proof at its full length; writes docs/EVIDENCE.md
@@ -49,7 +51,7 @@ const VERBS: &[&str] =
     &["ci", "tidy", "arrows", "package", "sim", "cluster", "bench", "release-gate", "help"];
 const CLUSTER_VERBS: &[&str] =
     &["up", "status", "kill", "start", "pause", "resume", "logs", "down"];
-const BENCH_VERBS: &[&str] = &["redis", "cluster"];
+const BENCH_VERBS: &[&str] = &["redis", "cluster", "gossip"];
 /// Ports of node i are base + i, base + 100 + i, base + 200 + i: more nodes would overlap.
 const NODES_MAX: u16 = 99;
 
@@ -199,16 +201,23 @@ fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
 fn parse_bench(parser: &mut Parser) -> Result<Verb> {
     let word = sub_verb(parser, "bench", BENCH_VERBS)?;
     let Some(word) = word else { return Ok(Verb::Help) };
-    let what = if word == "redis" { bench::What::Redis } else { bench::What::Cluster };
+    let what = match word.as_str() {
+        "redis" => bench::What::Redis,
+        "cluster" => bench::What::Cluster,
+        _ => bench::What::Gossip,
+    };
     let mut options = bench::Options::default();
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
             Arg::Long("rounds") => options.rounds = at_least_one(number(parser)?)?,
             Arg::Long("requests") => options.requests = at_least_one(number(parser)?)?,
             Arg::Long("keys") => options.keys = at_least_one(number(parser)?)?,
+            Arg::Long("members") => options.members = Some(at_least_one(number(parser)?)?),
+            Arg::Long("minutes") => options.minutes = Some(at_least_one(number(parser)?)?),
             Arg::Long("no-write") => options.write = false,
             other => {
-                let known = &["--rounds", "--requests", "--keys", "--no-write"];
+                let known =
+                    &["--rounds", "--requests", "--keys", "--members", "--minutes", "--no-write"];
                 return asked_for_help(other, known);
             }
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::level;
 use super::secret::SecretText;
 use crate::cluster::record::{Durability, LevelSetting, Mode, Rmw};
+use crate::rpc::peer::LINK_DOWN_MS_DEFAULT;
 
 /// A setting's name, type and meaning.
 #[derive(Clone, Copy, Debug)]
@@ -271,8 +272,12 @@ section! {
     RequestConfig {
         /// Milliseconds after which a request is answered with what is known.
         deadline_ms: u64 = 5_000,
-        /// Milliseconds without enough answers after which a read asks one replica more.
+        /// Milliseconds without enough answers after which a read asks one replica more at the
+        /// latest: usually it does when 95 of 100 recent answers would have been there.
         hedge_ms: u64 = 50,
+        /// Milliseconds that a peer may leave a call unanswered, with nothing heard from it, until
+        /// requests count it as down. Under `deadline_ms`.
+        link_down_ms: u64 = LINK_DOWN_MS_DEFAULT,
     }
 }
 

@@ -49,6 +49,7 @@ pub use write::SetItem;
 use crate::cluster::dots::DotSource;
 use crate::cluster::record::{ClusterRecord, KeyspaceSettings, LevelSetting, Rmw};
 use crate::cluster::view::{SharedView, View};
+use crate::detect::Detector;
 use crate::error::RequestError;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
 use crate::metrics::Figures;
@@ -69,6 +70,8 @@ pub struct Parts {
     pub dots: Arc<DotSource>,
     /// The way to the peers.
     pub peers: Arc<dyn PeerSender>,
+    /// How fast they answer.
+    pub detector: Arc<Detector>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness: operation ids.
@@ -88,7 +91,8 @@ pub struct Parts {
 pub struct Timing {
     /// A request's deadline.
     pub request_ms_max: u64,
-    /// After so long without enough answers a read asks one replica more.
+    /// After so long without enough answers a read asks one replica more at the latest: usually
+    /// it does as soon as the first take longer than 95 of 100 of their recent answers.
     pub hedge_ms: u64,
 }
 
@@ -133,7 +137,9 @@ pub(crate) struct Scope {
     pub(crate) record: Arc<ClusterRecord>,
     pub(crate) layouts: Arc<History<NodeId>>,
     pub(crate) keyspace: KeyspaceSettings,
+    /// Members that count as down: membership says so, or they refuse or don't answer this node.
     pub(crate) down: Vec<NodeId>,
+    pub(crate) began_ms: u64,
     pub(crate) deadline_ms: u64,
     /// Whether this node may mint.
     pub(crate) mints: bool,
@@ -150,10 +156,11 @@ impl Scope {
     }
 
     /// Whether this node must not decide the key's writes, and who does: its first live primary in
-    /// the newest layout.
+    /// the newest layout. Alive by membership, on which all agree: by what each node can reach, two
+    /// could decide at once.
     pub(crate) fn decider(&self, partition: kv_ring::Partition) -> Option<NodeId> {
         let primaries = self.layouts.newest().owners(partition);
-        primaries.iter().copied().find(|node| !self.down.contains(node))
+        primaries.iter().copied().find(|node| self.view.is_alive(*node))
     }
 
     /// Who should mint a write of the partition: this node if it may.
@@ -206,14 +213,11 @@ impl Coordinator {
         let Some(keyspace) = record.keyspace(DEFAULT_KEYSPACE).cloned() else {
             return Err(RequestError::Loading);
         };
-        let down = layouts
-            .live()
-            .flat_map(|layout| layout.members().iter().copied())
-            .filter(|node| !view.is_up(*node))
-            .collect();
-        let deadline_ms = self.parts.clock.steady_ms() + self.parts.timing.request_ms_max;
+        let down = view.down().to_vec();
+        let began_ms = self.parts.clock.steady_ms();
+        let deadline_ms = began_ms + self.parts.timing.request_ms_max;
         let mints = !self.parts.skewed.load(Ordering::Acquire);
-        Ok(Scope { view, record, layouts, keyspace, down, deadline_ms, mints })
+        Ok(Scope { view, record, layouts, keyspace, down, began_ms, deadline_ms, mints })
     }
 
     /// `scope` for a caller that waits until then at most.

@@ -156,8 +156,8 @@ impl Coordinator {
         });
         let asks: Vec<(NodeId, PeerOp)> = asks.collect();
         let sources: Vec<NodeId> = asks.iter().map(|(node, _)| *node).collect();
-        for (source, answer) in sources.into_iter().zip(self.gather(scope.deadline_ms, asks).await)
-        {
+        let answers = self.gather_while_up(scope.deadline_ms, asks).await;
+        for (source, answer) in sources.into_iter().zip(answers) {
             match answer {
                 Some(Ok(PeerOut::Page { rows, end })) => pages.push((source, rows, end)),
                 _ => return Err(self.short(pages.len(), wanted, scope)),
@@ -193,7 +193,7 @@ impl Coordinator {
             .collect();
         let wanted = asks.len() as u8;
         let mut sum = own;
-        for answer in self.gather(scope.deadline_ms, asks).await {
+        for answer in self.gather_while_up(scope.deadline_ms, asks).await {
             match answer {
                 Some(Ok(PeerOut::Count(count))) => sum += count,
                 _ => return Err(self.short(0, wanted, &scope)),

@@ -23,6 +23,7 @@ use crate::keys::KeyRef;
 use crate::plug::storage::PageRequest;
 use crate::plug::transport::PeerHandler;
 use crate::replica::Join;
+use crate::rpc::peer::Sign;
 use crate::wire::{
     CALL_OPS_MAX, Envelope, LAYOUTS_MAX, OpFailure, PROTOCOL_VERSION, PeerOp, PeerOut, PeerReply,
     PeerRequest, Refusal,
@@ -48,7 +49,7 @@ impl PeerHandler for Handler {
         } else {
             if let Some(peers) = node.peers.get() {
                 // A peer that calls can be called: no reason to wait out a back-off.
-                peers.heard_from(request.envelope.node);
+                peers.note(request.envelope.node, Sign::Called);
             }
             Ok(node.answer(request.envelope.node, request.ops).await)
         };

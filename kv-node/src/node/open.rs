@@ -126,6 +126,7 @@ impl Inner {
             replica: Arc::clone(&replica),
             dots: Arc::clone(&dots),
             peers: Arc::clone(peers) as Arc<dyn PeerSender>,
+            detector: Arc::clone(peers.detector()),
             clock: Arc::clone(&self.clock),
             rng: Arc::clone(&self.rng),
             exec: Arc::clone(&self.exec),

@@ -14,13 +14,13 @@ use kv_lsm::fs::MemFs;
 use super::{Node, NodeConfig, NodeParts};
 use crate::RequestError;
 use crate::cluster::birth::BirthPlan;
-use crate::cluster::record::{KeyspaceSettings, Rmw};
+use crate::cluster::record::{KeyspaceSettings, LevelSetting, Rmw};
 use crate::coordinator::{Levels, ScanCursor, SetItem};
 use crate::keys::KeyRef;
 use crate::mutation::{Answer, ExpiryRule, Mutation, MutationOut, Promise};
 use crate::plug::clock::{Clock, TokioClock};
 use crate::plug::exec::{Exec, InlineExec};
-use crate::plug::inproc::InProcNetwork;
+use crate::plug::inproc::{InProcNetwork, LinkFaults};
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::rng::SeededRng;
 use crate::rpc::peer::PeersConfig;
@@ -262,6 +262,83 @@ async fn a_dead_node_costs_no_errors_and_two_dead_ones_are_told() {
     assert!(matches!(told, Err(RequestError::NoReplicas { .. })), "{told:?}");
     let told = world.get(0, "k").await;
     assert!(matches!(told, Err(RequestError::Unavailable { .. })), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_replica_is_given_up_within_the_request_and_known_before_the_next() {
+    let world = World::of(3, Rmw::Refuse).await;
+    let all = Levels {
+        read: Some(LevelSetting::All),
+        write: Some(LevelSetting::All),
+        ..Levels::default()
+    };
+    world.set(0, "k", "one").await.expect("a quorum");
+    for other in ["n0", "n1"] {
+        world.network.set_cut("n2", other, true);
+    }
+    let coordinator = world.node(0).coordinator().expect("a layout");
+    let put = async || {
+        let began = tokio::time::Instant::now();
+        let put = Mutation::Put {
+            value: Bytes::from_static(b"two"),
+            context: None,
+            expiry: ExpiryRule::Never,
+        };
+        let told = coordinator.mutate(KeyRef::place(0, b"k"), put, all).await;
+        (told, began.elapsed().as_millis())
+    };
+    let (told, took) = put().await;
+    assert!(matches!(told, Err(RequestError::Indeterminate { .. })), "{told:?}");
+    assert!((1_000..1_200).contains(&took), "long before the deadline: {took} ms");
+    let alive = world.node(0).view().now().is_alive(world.node(2).id());
+    assert!(alive, "membership does not know yet");
+    let (told, took) = put().await;
+    assert!(matches!(told, Err(RequestError::NoReplicas { .. })), "nothing was written: {told:?}");
+    assert_eq!(took, 0);
+    world.network.heal();
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if world.node(0).view().now().down().is_empty() {
+            break;
+        }
+    }
+    assert!(put().await.0.is_ok(), "it is heard again");
+}
+
+/// Reads through one node by `clients` at once, for a while: what 99 of 100 took at most.
+async fn p99_of_reads(world: &World, clients: usize, reads: usize) -> Duration {
+    let reading = (0..clients).map(|client| async move {
+        let mut took = Vec::with_capacity(reads);
+        for n in 0..reads {
+            let began = tokio::time::Instant::now();
+            let key = format!("key{}", (client * 7 + n) % 50);
+            assert_eq!(world.get(0, &key).await, Ok(Some("value".into())));
+            took.push(began.elapsed());
+        }
+        took
+    });
+    let mut took = futures::future::join_all(reading).await.concat();
+    took.sort_unstable();
+    took[took.len() * 99 / 100]
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_hardly_notice_a_replica_that_stops() {
+    let world = World::of(3, Rmw::Refuse).await;
+    for n in 0..50 {
+        world.set(0, &format!("key{n}"), "value").await.expect("a quorum");
+    }
+    let delay = LinkFaults { delay_us_min: 500, delay_us_max: 4_000, ..LinkFaults::default() };
+    world.network.set_all(delay);
+    let normal = p99_of_reads(&world, 20, 200).await;
+    // As a stopped process: what is sent to it is taken and never answered.
+    for other in ["n0", "n1"] {
+        world.network.set_cut("n2", other, true);
+    }
+    let stopped = p99_of_reads(&world, 20, 200).await;
+    assert!(stopped < normal * 3, "p99 {normal:?}, with a replica stopped {stopped:?}");
+    let hedged = world.node(0).figures().hedged_reads.value();
+    assert!((1..=8_000 / 20 + 64).contains(&hedged), "{hedged} of 8000 reads were hedged");
 }
 
 #[tokio::test(start_paused = true)]

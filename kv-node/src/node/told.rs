@@ -76,6 +76,15 @@ impl PeerEvents for Told {
         }
     }
 
+    fn reach_changed(&self, node: NodeId) {
+        let Some(inner) = self.node.upgrade() else { return };
+        let Some(peers) = inner.peers.get() else { return };
+        // Read while publishing: of two changes at once the later publication has both.
+        inner.view.publish(|view| view.unreachable = peers.down().into_iter().collect());
+        let down = inner.view.now().unreachable.contains(&node);
+        tracing::info!(%node, down, "how requests see a peer has changed");
+    }
+
     fn displaced(&self, expected: NodeId, found: NodeId, at: &PeerAddress) {
         tracing::warn!(%expected, %found, at, "another node answers at a peer's address");
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
+use kv_client::NodeId;
 use kv_quorum::HybridTime;
 use parking_lot::Mutex;
 
@@ -14,8 +15,10 @@ use super::Inner;
 use super::layouts::LayoutLoop;
 use crate::cluster::birth::BirthStep;
 use crate::cluster::dots::LEASE_MS;
+use crate::cluster::membership::Packet;
 use crate::cluster::wire::{BirthOp, BirthOut};
 use crate::plug::transport::PeerAddress;
+use crate::rpc::peer::Sign;
 use crate::wire::{CallFailure, PeerOp, PeerOut, PeerRequest, Refusal};
 use crate::worker::{Worker, Workers};
 
@@ -58,15 +61,39 @@ impl Inner {
         op: PeerOp,
         budget_ms: u32,
     ) -> Result<PeerOut, CallFailure> {
+        let (_, outs) = self.ask_whoever(to, op, budget_ms).await?;
+        let outs = outs.map_err(|refusal| CallFailure::NotSent(format!("{refusal:?}")))?;
+        outs.into_iter().next().ok_or_else(|| CallFailure::Unknown("an empty answer".into()))
+    }
+
+    /// The same, with who answered it.
+    async fn ask_whoever(
+        &self,
+        to: &PeerAddress,
+        op: PeerOp,
+        budget_ms: u32,
+    ) -> Result<(NodeId, Result<Vec<PeerOut>, Refusal>), CallFailure> {
         let request = PeerRequest { envelope: self.envelope(budget_ms), ops: vec![op] };
         let reply = self.transport.call(to, request).await?;
-        let outs = reply.outs.map_err(|refusal| {
-            if refusal == Refusal::Removed {
-                self.note_removed();
+        if matches!(reply.outs, Err(Refusal::Removed)) {
+            self.note_removed();
+        }
+        Ok((reply.envelope.node, reply.outs))
+    }
+
+    /// Delivers a packet of membership's, and notes what that showed of the peer.
+    async fn deliver(&self, packet: Packet) {
+        let op = PeerOp::Gossip(Bytes::from(packet.bytes));
+        let told = self.ask_whoever(&packet.to, op, GOSSIP_MS_MAX).await;
+        let (Some(to), Some(peers)) = (packet.node, self.peers.get()) else { return };
+        match told {
+            Ok((found, _)) if found == to => peers.note(to, Sign::Answered),
+            Err(failure) if failure.without_effect() => {
+                self.membership.unreachable(self.clock.steady_ms(), to);
+                peers.note(to, Sign::Refused);
             }
-            CallFailure::NotSent(format!("{refusal:?}"))
-        })?;
-        outs.into_iter().next().ok_or_else(|| CallFailure::Unknown("an empty answer".into()))
+            _ => {}
+        }
     }
 }
 
@@ -76,15 +103,7 @@ pub(super) fn gossip_once(inner: &Arc<Inner>) -> u64 {
     let (packets, next_ms) = inner.membership.poll(now_ms);
     for packet in packets {
         let node = Arc::clone(inner);
-        inner.exec.spawn(Box::pin(async move {
-            let op = PeerOp::Gossip(Bytes::from(packet.bytes));
-            let told = node.ask(&packet.to, op, GOSSIP_MS_MAX).await;
-            if let (Err(failure), Some(to)) = (told, packet.node)
-                && failure.without_effect()
-            {
-                node.membership.unreachable(node.clock.steady_ms(), to);
-            }
-        }));
+        inner.exec.spawn(Box::pin(async move { node.deliver(packet).await }));
     }
     if let Some(peers) = inner.peers.get() {
         let view = inner.view.now();

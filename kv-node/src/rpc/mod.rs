@@ -15,6 +15,7 @@ mod link;
 pub mod peer;
 pub mod service;
 pub mod transport;
+mod watch;
 
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub enum PeerFailure {
     QueueFull,
     /// The peer isn't known or its connection is being backed off from: nothing was sent.
     NotConnected,
+    /// The peer has answered nothing for so long that it counts as down. The answer may come yet.
+    Silent,
     /// The call failed; it says whether it may have been acted on.
     Call(CallFailure),
     /// The peer refused the whole call: it did nothing.
@@ -52,7 +55,7 @@ impl PeerFailure {
             Self::QueueFull | Self::NotConnected | Self::Refused(_) => true,
             Self::Call(failure) => failure.without_effect(),
             Self::Op(failure) => !matches!(failure, OpFailure::Unknown(_)),
-            Self::Confused => false,
+            Self::Silent | Self::Confused => false,
         }
     }
 }
@@ -66,6 +69,11 @@ pub trait Completion: Send + Sync {
     /// Takes the answer to the operation in `slot`. Called exactly once for each operation, from
     /// any task, and must not block.
     fn complete(&self, slot: u32, from: NodeId, result: Result<PeerOut, PeerFailure>);
+
+    /// The peer counts as down while the operation in `slot` waits for it: others are to be asked
+    /// now. May be called several times, and with another thread at the same time as `complete`,
+    /// which still comes once. Must not block. Who has nobody else to ask does nothing.
+    fn stalled(&self, _slot: u32, _from: NodeId) {}
 }
 
 /// An operation on its way to a peer.

@@ -157,7 +157,7 @@ fn node_config(
             request_ms_max: config.request.deadline_ms,
             hedge_ms: config.request.hedge_ms,
         },
-        peers: PeersConfig::default(),
+        peers: PeersConfig { link_down_ms: config.request.link_down_ms, ..PeersConfig::default() },
         clock_skew_ms_max: CLOCK_SKEW_MS_MAX,
     }
 }

@@ -227,6 +227,10 @@ fn reads() {
         ["begin"] => show_read(tracker.begin()),
         ["deadline"] => show_read(tracker.on_deadline()),
         ["hedge"] => tracker.hedge().map_or_else(|| "nobody".to_owned(), String::from),
+        ["avoid", name] => {
+            tracker.avoid(node(name));
+            "avoided".to_owned()
+        }
         ["fail", name] => show_read(tracker.on_failure(node(name))),
         ["repaired", name, round] => {
             show_read(tracker.on_repaired(node(name), round.parse().expect("a round")))

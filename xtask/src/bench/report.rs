@@ -9,8 +9,8 @@ use std::path::Path;
 use crate::error::{Error, Result};
 
 /// What docs/PERFORMANCE.md begins with.
-pub(super) const PERFORMANCE: &str = "# Performance\n\nMeasured by `cargo xtask bench redis` and \
-                      `cargo xtask bench cluster`; each writes its own section.\n";
+pub(super) const PERFORMANCE: &str = "# Performance\n\nMeasured by `cargo xtask bench redis`, \
+                      `bench cluster` and `bench gossip`; each writes its own section.\n";
 
 /// Replaces one section of the file, or appends it; a new file begins with `header`.
 pub(crate) fn write(path: &Path, header: &str, section: &str, markdown: &str) -> Result<()> {

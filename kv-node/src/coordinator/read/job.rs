@@ -146,6 +146,10 @@ impl Completion for ReadJob {
             _ => tracker.on_failure(from),
         });
     }
+
+    fn stalled(&self, slot: u32, from: NodeId) {
+        self.complete(slot, from, Err(PeerFailure::Silent));
+    }
 }
 
 /// Takes answers that nobody waits for.

@@ -185,11 +185,13 @@ impl Coordinator {
         wanted: u8,
     ) -> (Vec<Outcome>, bool) {
         let table = self.plans.table(scope.view.me, Purpose::Read, wanted, false, &scope.layouts);
+        let slow = self.parts.detector.slow(scope.began_ms * 1_000);
+        self.parts.detector.begun(keys.len());
         let mut refused: Vec<Option<RequestError>> = vec![None; keys.len()];
         let mut items = Vec::with_capacity(keys.len());
         let mut places = Vec::with_capacity(keys.len());
         for (place, (key, slice)) in keys.iter().zip(slices).enumerate() {
-            match Self::begin_read(scope, &table, scope.partition(*key)) {
+            match Self::begin_read(scope, &table, scope.partition(*key), &slow) {
                 Ok(begun) => {
                     places.push(place);
                     items.push((Bytes::copy_from_slice(slice), begun));
@@ -214,8 +216,10 @@ impl Coordinator {
         scope: &Scope,
         table: &PlanTable,
         partition: Partition,
+        slow: &[NodeId],
     ) -> Result<(Tracker, Vec<NodeId>), RequestError> {
         let mut tracker = Tracker::new(table.of(partition)?);
+        slow.iter().for_each(|node| tracker.avoid(*node));
         for node in &scope.down {
             if let ReadStep::Done(outcome) = tracker.on_failure(*node) {
                 return Err(outcome_of(outcome).err().unwrap_or(RequestError::Stopping));
