@@ -61,6 +61,8 @@ pub struct View {
     pub removed: Arc<[NodeId]>,
     /// Shared by all views with the same newest layout.
     under: Arc<Under>,
+    /// Whether the others refuse this node's directory: then it answers nobody any more.
+    pub refused: bool,
 }
 
 /// Lives as long as anybody holds a view with one newest layout.
@@ -77,6 +79,7 @@ impl View {
             members: BTreeMap::new(),
             removed: Arc::default(),
             under: Arc::new(Under),
+            refused: false,
         }
     }
 
@@ -84,6 +87,13 @@ impl View {
     #[inline]
     pub fn epoch(&self) -> u64 {
         self.layouts.as_ref().map_or(0, |layouts| layouts.newest().epoch())
+    }
+
+    /// Whether this node holds a partition in some live layout.
+    pub fn holds(&self, partition: kv_ring::Partition) -> bool {
+        self.layouts.as_ref().is_some_and(|layouts| {
+            layouts.write_sets(partition).any(|owners| owners.contains(&self.me))
+        })
     }
 
     /// Whether a node was removed for good.
