@@ -60,6 +60,8 @@ figures! {
     sibling_gets,
     /// Tenures begun because this node was shown a dot of its own that it does not hold.
     amnesia_alarms,
+    /// Ranges of stored keys that were found damaged and are not served.
+    damaged_ranges,
     /// Mints refused because the lease was spent.
     lease_spent,
     /// Commands served to clients.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use kv_client::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::heard::Heard;
 use crate::cluster::wire::{BallotOp, BallotOut, BirthOp, BirthOut};
 use crate::error::RequestError;
 use crate::mutation::{Mutation, MutationOut};
@@ -38,8 +39,13 @@ pub struct Envelope {
     pub node: NodeId,
     /// The sender's live layouts, oldest first; at most `LAYOUTS_MAX`.
     pub layouts: Vec<LayoutName>,
-    /// The sender's hybrid time, for the skew check and for `highest time heard`.
+    /// The sender's hybrid time, for the skew check and for `highest time heard`; never above its
+    /// lease. This and the next two are 0 until the sender serves.
     pub time: u64,
+    /// The start of the sender's present life: higher at each start of one directory.
+    pub life: u64,
+    /// How far the sender's engine is durable.
+    pub position: u64,
     /// Milliseconds that the caller will still wait, counted on the caller's own clock.
     pub budget_ms: u32,
 }
@@ -87,6 +93,9 @@ pub enum Refusal {
         /// Encoded `Decided`s that the caller lacks, oldest first; at most `LAYOUTS_MAX`.
         decided: Vec<Bytes>,
     },
+    /// The peer has heard from a later life of the caller's directory: another process runs on a
+    /// copy of it, and the caller must stop.
+    Superseded,
     /// The peer has no layout yet.
     Loading,
     /// A queue at the peer is full.
@@ -190,6 +199,8 @@ pub enum PeerOp {
         /// A hybrid time.
         mark: u64,
     },
+    /// What did you hear from me last: answered by `Heard`. Asked before a directory serves again.
+    Heard,
     /// A gossip packet.
     Gossip(Bytes),
     /// A step of the cluster's birth.
@@ -249,6 +260,8 @@ pub enum PeerOut {
     Text(String),
     /// A hybrid time.
     Time(u64),
+    /// What was heard from the asker last; zeros for nothing.
+    Heard(Heard),
     /// Done, durably.
     Done,
     /// The answer to a birth step.

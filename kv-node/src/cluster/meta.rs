@@ -92,6 +92,19 @@ impl MetaStore {
         self.fs.rename(&temporary, &self.dir.join(name))?;
         self.fs.sync_dir(&self.dir)
     }
+
+    /// Forgets a fact, durably; one that was never stored is forgotten already.
+    ///
+    /// # Errors
+    /// The fact or nothing will be found, it is not known which.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        let _one = self.writing.lock();
+        if self.fs.list(&self.dir)?.iter().any(|file| file == name) {
+            self.fs.remove(&self.dir.join(name))?;
+            self.fs.sync_dir(&self.dir)?;
+        }
+        Ok(())
+    }
 }
 
 fn frame(fact: &[u8]) -> Vec<u8> {

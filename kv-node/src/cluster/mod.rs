@@ -3,8 +3,10 @@
 pub mod birth;
 pub mod campaign;
 pub mod commit;
+pub mod confirm;
 pub mod decree;
 pub mod dots;
+pub mod heard;
 pub mod membership;
 pub mod meta;
 pub mod record;

@@ -66,6 +66,8 @@ pub struct View {
     pub unreachable: BTreeSet<NodeId>,
     /// Members of live layouts that are down for requests. Made anew with every view.
     down: Vec<NodeId>,
+    /// Whether the others refuse this node's directory: then it answers nobody any more.
+    pub refused: bool,
 }
 
 /// Lives as long as anybody holds a view with one newest layout.
@@ -84,6 +86,7 @@ impl View {
             under: Arc::new(Under),
             unreachable: BTreeSet::new(),
             down: Vec::new(),
+            refused: false,
         }
     }
 
@@ -91,6 +94,13 @@ impl View {
     #[inline]
     pub fn epoch(&self) -> u64 {
         self.layouts.as_ref().map_or(0, |layouts| layouts.newest().epoch())
+    }
+
+    /// Whether this node holds a partition in some live layout.
+    pub fn holds(&self, partition: kv_ring::Partition) -> bool {
+        self.layouts.as_ref().is_some_and(|layouts| {
+            layouts.write_sets(partition).any(|owners| owners.contains(&self.me))
+        })
     }
 
     /// Whether a node was removed for good.

@@ -253,6 +253,9 @@ section! {
         query_bytes_max: u32 = 16 << 20,
         /// Bytes of answers waiting for a client that does not read, at most; then it is closed.
         output_bytes_max: usize = 64 << 20,
+        /// Bytes of such answers of all clients together, at most; then those that add to it are
+        /// closed.
+        outputs_bytes_max: usize = 256 << 20,
         /// Milliseconds after which a silent connection is closed; 0 is never.
         idle_ms_max: u64 = 0,
     }

@@ -204,6 +204,9 @@ impl Coordinator {
     /// `Loading` while the node has no layout, `Removed` when it belongs to the cluster no more.
     pub(crate) fn scope(&self) -> Result<Scope, RequestError> {
         let view = self.parts.view.now();
+        if view.refused {
+            return Err(RequestError::Stopping);
+        }
         if view.is_removed(view.me) {
             return Err(RequestError::Removed);
         }

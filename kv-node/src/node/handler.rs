@@ -15,6 +15,7 @@ use kv_quorum::{Actor, Dot, HybridTime};
 use super::Inner;
 use super::layouts::newest_in;
 use crate::cluster::decree::Decided;
+use crate::cluster::heard::Noted;
 use crate::cluster::record::LevelSetting;
 use crate::cluster::view::View;
 use crate::cluster::wire::{BallotOp, BallotOut};
@@ -70,13 +71,16 @@ impl Inner {
     /// The envelope of what this node sends.
     pub(super) fn envelope(&self, budget_ms: u32) -> Envelope {
         let view = self.view.now();
+        let dots = self.dots();
         Envelope {
             version: PROTOCOL_VERSION,
             capabilities: 0,
             cluster: view.record.as_ref().map(|record| record.id),
             node: view.me,
             layouts: view.layout_names(),
-            time: self.dots().map_or(0, |dots| dots.time(self.clock.wall_ms()).to_bits()),
+            time: dots.map_or(0, |dots| dots.told_time(self.clock.wall_ms())),
+            life: dots.map_or(0, |dots| dots.life()),
+            position: dots.map_or(0, |_| self.life.position()),
             budget_ms,
         }
     }
@@ -108,6 +112,12 @@ impl Inner {
         }
         if view.is_removed(envelope.node) {
             return Some(Refusal::Removed);
+        }
+        if view.refused {
+            return Some(Refusal::Stopping);
+        }
+        if self.hear(envelope.node, envelope) == Noted::Superseded {
+            return Some(Refusal::Superseded);
         }
         if !request.ops.iter().any(needs_layout) {
             return None;
@@ -207,6 +217,10 @@ impl Inner {
             PeerOp::Ballot(BallotOp::Learn { decided, .. }) => {
                 PeerOut::Ballot(self.learn(&decided).await)
             }
+            PeerOp::Heard => PeerOut::Heard(self.life.heard_from(from)),
+            PeerOp::Ballot(_) if !self.is_confirmed() => PeerOut::Ballot(BallotOut::MayNotVote(
+                "a majority has not confirmed this directory yet".into(),
+            )),
             PeerOp::Ballot(op) => {
                 let node = Arc::clone(self);
                 self.blocking(move || PeerOut::Ballot(node.acceptor.answer(op))).await
@@ -269,7 +283,14 @@ impl Inner {
                     rows_max: (rows_max as usize).min(65_536),
                     bytes_max: (bytes_max as usize).min(PAGE_BYTES_MAX),
                 };
+                let standings = serving.replica.standings();
+                let place = KeyRef::parse(&page.from);
                 let page = if keys_only {
+                    // A page for a reader, for whom what a newcomer lacks would be "not there".
+                    if place.is_none_or(|at| !standings.is_complete(standings.of(at.slot))) {
+                        let why = "a newcomer in the partition";
+                        return PeerOut::Failed(OpFailure::Refused(why.into()));
+                    }
                     serving.replica.page_of_skeletons(page).await
                 } else {
                     // A newcomer asks: what callers who knew fewer layouts brought must be there.
@@ -319,7 +340,10 @@ impl Inner {
 
 /// Whether an operation is about data, and so about who holds it.
 fn needs_layout(op: &PeerOp) -> bool {
-    !matches!(op, PeerOp::Gossip(_) | PeerOp::Birth(_) | PeerOp::Ballot(_) | PeerOp::Time)
+    !matches!(
+        op,
+        PeerOp::Gossip(_) | PeerOp::Birth(_) | PeerOp::Ballot(_) | PeerOp::Time | PeerOp::Heard
+    )
 }
 
 /// Whether the asked node must know what the caller knows: for data, and for a vote.

@@ -11,8 +11,12 @@
 
 mod change;
 mod config;
+mod damage;
 mod handler;
 mod layouts;
+mod life;
+#[cfg(test)]
+mod loss_tests;
 mod open;
 #[cfg(test)]
 mod tests;
@@ -51,6 +55,7 @@ use crate::plug::transport::Transport;
 use crate::replica::Replica;
 use crate::rpc::peer::Peers;
 use crate::worker::Workers;
+use life::Life;
 use told::Told;
 
 /// A running node.
@@ -96,6 +101,8 @@ pub(crate) struct Inner {
     refill_from_ms: AtomicU64,
     /// A fetch that an answer caused is under way.
     catching_up: AtomicBool,
+    /// What is known of this node's life and of the others'.
+    life: Life,
 }
 
 impl std::fmt::Debug for Node {
@@ -121,10 +128,8 @@ impl Node {
             Arc::new(Told { node: Arc::downgrade(&inner), me: inner.view.now().me }),
         ));
         assert!(inner.peers.set(peers).is_ok(), "the peers are set once");
-        if inner.state.has_record() {
-            inner.begin_serving().await?;
-            inner.forget_if_volatile();
-            inner.refuse_removed();
+        if inner.is_alone() {
+            inner.take_up().await?;
         }
         inner.transport.serve(Arc::new(handler::Handler(Arc::clone(&inner)))).await?;
         let workers = Workers::new(Arc::clone(&inner.clock), Arc::clone(&inner.exec));
@@ -185,6 +190,18 @@ impl Node {
         self.inner.serving().is_some() && !view.is_removed(view.me)
     }
 
+    /// Whether a majority of the members knows this node's directory for its last one: before that
+    /// it neither serves nor votes.
+    pub fn is_confirmed(&self) -> bool {
+        self.inner.is_confirmed()
+    }
+
+    /// Returns when the other members refuse this node for good, and says why: its directory is an
+    /// old copy, or runs twice.
+    pub async fn refused(&self) -> String {
+        self.inner.refused().await
+    }
+
     /// Stops: says goodbye, stops answering, makes everything durable.
     ///
     /// # Errors
@@ -199,7 +216,12 @@ impl Node {
         if let Some(peers) = inner.peers.get() {
             peers.stop();
         }
-        inner.engine.close().await.map_err(io::Error::other)
+        inner.engine.close().await.map_err(io::Error::other)?;
+        if inner.serving().is_none() {
+            return Ok(());
+        }
+        let node = Arc::clone(inner);
+        inner.blocking(move || node.end_run()).await
     }
 
     /// Drops everything at once, as a crash would: nothing is said, nothing is made durable.
@@ -236,5 +258,11 @@ impl Inner {
         let (give, take) = tokio::sync::oneshot::channel();
         self.exec.blocking(Box::new(move || drop(give.send(work())))).await;
         take.await.expect("blocking work gives its result before it returns")
+    }
+
+    /// Whether there is a record, and nobody else in its layout.
+    fn is_alone(&self) -> bool {
+        let view = self.view.now();
+        view.layouts.as_ref().is_some_and(|layouts| layouts.newest().members() == [view.me])
     }
 }

@@ -386,10 +386,16 @@ async fn a_forgetful_engine_is_filled_before_it_counts_for_reads() {
     world.nodes[2].take().expect("it runs").crash().await;
     let disk = world.disks[2].clone();
     let back = world.start(2, 3, disk).await;
-    assert!(
-        !back.inner.serving().expect("a record").replica.standings().all_complete(),
-        "it lost everything"
-    );
+    assert!(!back.is_ready(), "the others have to know it first");
+    for _ in 0..100 {
+        if back.is_confirmed() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let standings =
+        |node: &Node| node.inner.serving().expect("a record").replica.standings().all_complete();
+    assert!(!standings(&back), "it lost everything");
     world.nodes[2] = Some(back);
     for _ in 0..200 {
         if world.node(2).inner.serving().expect("a record").replica.standings().all_complete() {

@@ -12,7 +12,7 @@ use crate::wire::{CallFailure, Envelope, PROTOCOL_VERSION, Refusal};
 
 impl Inner {
     /// Notes how far a peer's clock is, and whether this node is now too far from a majority.
-    fn note_time(&self, from: NodeId, envelope: &Envelope) {
+    pub(super) fn note_time(&self, from: NodeId, envelope: &Envelope) {
         if envelope.time == 0 {
             return;
         }
@@ -53,6 +53,8 @@ impl PeerEvents for Told {
                 node: self.me,
                 layouts: Vec::new(),
                 time: 0,
+                life: 0,
+                position: 0,
                 budget_ms,
             },
         }
@@ -60,8 +62,11 @@ impl PeerEvents for Told {
 
     fn answered(&self, from: NodeId, envelope: &Envelope, refusal: Option<&Refusal>, _us: u64) {
         if let Some(node) = self.node.upgrade() {
-            node.note_time(from, envelope);
+            node.hear(from, envelope);
             node.note_layouts(from, envelope, refusal);
+            if refusal == Some(&Refusal::Superseded) {
+                node.superseded(from);
+            }
         }
         if let Some(refusal) = refusal {
             tracing::debug!(%from, ?refusal, "a call was refused");

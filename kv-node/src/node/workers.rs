@@ -12,7 +12,9 @@ use kv_quorum::HybridTime;
 use parking_lot::Mutex;
 
 use super::Inner;
+use super::damage::DamageLoop;
 use super::layouts::LayoutLoop;
+use super::life::KeepLoop;
 use crate::cluster::birth::BirthStep;
 use crate::cluster::dots::LEASE_MS;
 use crate::cluster::membership::Packet;
@@ -47,6 +49,9 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     workers.start(Arc::new(LayoutLoop(Arc::clone(inner))));
     workers.start(Arc::new(LeaseLoop(Arc::clone(inner))));
     workers.start(Arc::new(FlushLoop(Arc::clone(inner))));
+    workers.start(Arc::new(DamageLoop::new(Arc::clone(inner))));
+    let heard_at_ms = AtomicU64::new(0);
+    workers.start(Arc::new(KeepLoop { inner: Arc::clone(inner), heard_at_ms }));
     workers.start(Arc::new(RefillLoop(Arc::clone(inner))));
     let done = AtomicBool::new(false);
     let rest_ms = AtomicU64::new(COUNT_REST_MS_MIN);
@@ -55,7 +60,7 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
 
 impl Inner {
     /// One operation to one address, which need not be a known member's.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         to: &PeerAddress,
         op: PeerOp,
@@ -75,8 +80,11 @@ impl Inner {
     ) -> Result<(NodeId, Result<Vec<PeerOut>, Refusal>), CallFailure> {
         let request = PeerRequest { envelope: self.envelope(budget_ms), ops: vec![op] };
         let reply = self.transport.call(to, request).await?;
-        if matches!(reply.outs, Err(Refusal::Removed)) {
-            self.note_removed();
+        self.hear(reply.envelope.node, &reply.envelope);
+        match reply.outs {
+            Err(Refusal::Superseded) => self.superseded(reply.envelope.node),
+            Err(Refusal::Removed) => self.note_removed(),
+            _ => {}
         }
         Ok((reply.envelope.node, reply.outs))
     }
@@ -99,6 +107,7 @@ impl Inner {
 
 /// Lets membership do what is due, delivers its packets, and tells senders where peers are.
 pub(super) fn gossip_once(inner: &Arc<Inner>) -> u64 {
+    inner.life.set_position(inner.engine.status(None).0.position);
     let now_ms = inner.clock.steady_ms();
     let (packets, next_ms) = inner.membership.poll(now_ms);
     for packet in packets {
@@ -219,14 +228,19 @@ impl Worker for BirthLoop {
         let node = Arc::clone(&self.inner);
         match self.inner.blocking(move || node.birth.step()).await {
             Ok(BirthStep::Born) => {
-                *self.status.lock() = "belongs to a cluster";
-                match self.inner.begin_serving().await {
-                    Ok(()) => {
+                *self.status.lock() = "asking others whether this directory is its node's last";
+                match self.inner.take_up().await {
+                    Ok(true) => {
+                        *self.status.lock() = match self.inner.refusal() {
+                            None => "belongs to a cluster",
+                            Some(_) => "refused by the others: its directory is not the last",
+                        };
                         let flushed = self.flushed.load(Ordering::Relaxed);
                         self.inner.take_flush(HybridTime::from_bits(flushed)).await;
                         self.inner.refuse_removed();
                         return None;
                     }
+                    Ok(false) => {}
                     Err(error) => tracing::error!(%error, "can't begin to serve"),
                 }
             }

@@ -19,13 +19,14 @@ mod update;
 pub(crate) mod update_tests;
 mod upkeep;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use kv_quorum::HybridTime;
-use kv_ring::PartitionCount;
+use kv_ring::{Partition, PartitionCount};
 use parking_lot::Mutex;
 
 pub use counts::LiveCounts;
@@ -40,6 +41,9 @@ use crate::plug::storage::{Resident, StorageEngine, StorageError, Ticket};
 
 /// The name of the flush mark among the directory's facts.
 const FLUSH_FACT: &str = "flushed";
+
+/// Damaged records that wait to be taken for lost at most; more are met again.
+const DAMAGED_RECORDS_MAX: usize = 1_024;
 
 /// This node's copies.
 pub struct Replica {
@@ -58,6 +62,8 @@ pub struct Replica {
     /// Rows that this flush mark made dead are removed.
     removed_below: AtomicU64,
     flushing: Mutex<()>,
+    /// Keys whose stored record is not one, not yet taken for lost.
+    damaged_records: Mutex<BTreeSet<Bytes>>,
 }
 
 impl std::fmt::Debug for Replica {
@@ -71,7 +77,8 @@ impl Replica {
     /// disk.
     ///
     /// # Errors
-    /// The mark is there and can't be read: what was flushed would come back.
+    /// The mark is there and can't be read: what was flushed would come back. Or what is lost can't
+    /// be read.
     pub fn open(
         engine: Arc<dyn StorageEngine>,
         meta: Arc<MetaStore>,
@@ -86,15 +93,16 @@ impl Replica {
         let volatile = engine.status(None).0.volatile;
         Ok(Self {
             engine,
+            standings: Standings::open(partitions, Arc::clone(&meta))?,
             meta,
             stripes: update::Stripes::new(),
             counts: LiveCounts::new(volatile),
-            standings: Standings::complete(partitions),
             exchanged: ExchangeLog::default(),
             volatile,
             flushed: AtomicU64::new(flushed),
             removed_below: AtomicU64::new(0),
             flushing: Mutex::new(()),
+            damaged_records: Mutex::default(),
         })
     }
 
@@ -103,6 +111,44 @@ impl Replica {
     #[inline]
     pub fn standings(&self) -> &Standings {
         &self.standings
+    }
+
+    /// This replica lost something of these partitions, durably: it is a newcomer there, what it
+    /// exchanged before counts for nothing, and what it mints from now on is under new tenures.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// The loss counts, but a restart may have forgotten it; call again.
+    pub fn lose(&self, partitions: &[Partition], dots: &DotSource) -> io::Result<()> {
+        for partition in partitions {
+            self.standings.lost(*partition);
+            self.exchanged.forget(*partition);
+        }
+        self.standings.store()?;
+        dots.begin_tenures(partitions)
+    }
+
+    /// What a stored record that can't be read is worth: nothing, once its partition is known to
+    /// have lost something; else it stays as it is and whoever needs it gets an error. The loss is
+    /// reported either way.
+    pub(crate) fn damaged_record<'a>(
+        &self,
+        key: &[u8],
+        stored: Option<&'a [u8]>,
+    ) -> Option<&'a [u8]> {
+        if !self.standings.is_complete_for(key) {
+            return None;
+        }
+        let mut records = self.damaged_records.lock();
+        if records.len() < DAMAGED_RECORDS_MAX {
+            records.insert(Bytes::copy_from_slice(key));
+        }
+        stored
+    }
+
+    /// Storage keys of records that were found damaged since the last call.
+    pub fn take_damaged_records(&self) -> Vec<Bytes> {
+        std::mem::take(&mut *self.damaged_records.lock()).into_iter().collect()
     }
 
     /// What was exchanged with whom, and when.

@@ -124,7 +124,11 @@ impl Replica {
                     return;
                 };
                 let complete = self.standings.is_complete_for(key);
-                let same = have.is_some() && *have == fingerprint(digest_key, record);
+                let print = have.and_then(|_| fingerprint(digest_key, record));
+                if have.is_some() && print.is_none() {
+                    self.damaged_record(key, record);
+                }
+                let same = have.is_some() && *have == print;
                 *slot = if same {
                     PeerOut::Same { complete }
                 } else {
@@ -224,9 +228,10 @@ fn told(complete: bool, stored: Option<&[u8]>, uncovered: &[Dot]) -> PeerOut {
 
 fn op_failure(error: &StorageError) -> OpFailure {
     match error {
-        StorageError::Full(_) | StorageError::Busy(_) | StorageError::Closed => {
-            OpFailure::Storage(error.to_string())
-        }
+        StorageError::Full(_)
+        | StorageError::DiskFull
+        | StorageError::Busy(_)
+        | StorageError::Closed => OpFailure::Storage(error.to_string()),
         _ => OpFailure::Unknown(error.to_string()),
     }
 }

@@ -9,6 +9,7 @@
 //! A key that stands twice in a batch is decided twice, the second time over what the first wrote.
 
 use bytes::Bytes;
+use kv_quorum::Kind;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Replica;
@@ -278,7 +279,11 @@ impl PassWriter<'_> {
         decide: &mut Decide<'_>,
     ) {
         let stored = stored.and_then(|stored| self.replica.alive(stored));
-        let was = stored.is_some_and(is_live);
+        let (stored, was) = match stored.map(kv_quorum::peek) {
+            None => (None, false),
+            Some(Ok(peek)) => (stored, peek.is_some_and(|peek| peek.kind != Kind::Tombstone)),
+            Some(Err(_)) => (self.replica.damaged_record(key, stored), false),
+        };
         let mut now = false;
         let verdict = self.batch.put_with(key, |out| {
             let start = out.len();
@@ -316,7 +321,7 @@ impl PassWriter<'_> {
 pub(super) fn is_live(record: &[u8]) -> bool {
     matches!(
         kv_quorum::peek(record),
-        Ok(Some(peek)) if peek.kind != kv_quorum::Kind::Tombstone
+        Ok(Some(peek)) if peek.kind != Kind::Tombstone
     )
 }
 

@@ -172,6 +172,21 @@ fn alerts(node: &Node) -> Vec<String> {
     {
         alerts.push("this node's clock is too far from a majority's: it mints nothing".into());
     }
+    let damaged = node.figures().damaged_ranges.value();
+    if damaged > 0 {
+        let open = node.engine().damaged().len();
+        alerts.push(format!(
+            "{damaged} ranges of stored keys were found damaged since the start, {open} of them \
+             can't be filled from others: look at this node's disk"
+        ));
+    }
+    let lost = coordinator_newcomers(node);
+    if lost > 0 {
+        alerts.push(format!(
+            "{lost} partitions lost something and are being filled from others: until then this \
+             node's copies of them do not count for reads"
+        ));
+    }
     let forgot = node.figures().amnesia_alarms.value();
     if forgot > 0 {
         alerts.push(format!(
@@ -180,6 +195,11 @@ fn alerts(node: &Node) -> Vec<String> {
         ));
     }
     alerts
+}
+
+fn coordinator_newcomers(node: &Node) -> usize {
+    node.coordinator()
+        .map_or(0, |coordinator| coordinator.parts().replica.standings().newcomers().len())
 }
 
 fn nodes(node: &Node, served: &Served) -> Vec<NodeInfo> {

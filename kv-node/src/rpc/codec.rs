@@ -82,6 +82,7 @@ pub fn op_bytes(op: &PeerOp) -> usize {
             | PeerOp::Ballot(BallotOp::Prepare { .. })
             | PeerOp::Count
             | PeerOp::Time
+            | PeerOp::Heard
             | PeerOp::Flush { .. } => 0,
         }
 }
@@ -150,6 +151,7 @@ fn out_bytes(out: &PeerOut) -> usize {
             | PeerOut::Count(_)
             | PeerOut::Holds(_)
             | PeerOut::Time(_)
+            | PeerOut::Heard(_)
             | PeerOut::Done
             | PeerOut::Failed(OpFailure::Malformed) => 0,
         }
@@ -181,6 +183,8 @@ mod tests {
             node: NodeId(u64::MAX),
             layouts: vec![LayoutName { epoch: u64::MAX, digest: u64::MAX }; 8],
             time: u64::MAX,
+            life: u64::MAX,
+            position: u64::MAX,
             budget_ms: u32::MAX,
         }
     }
@@ -237,6 +241,7 @@ mod tests {
             PeerOp::Explain { key: key.clone() },
             PeerOp::Holds { key, dot: (u64::MAX, u64::MAX, u64::MAX), stamp: u64::MAX },
             PeerOp::Time,
+            PeerOp::Heard,
             PeerOp::Flush { keyspace: u32::MAX, mark: u64::MAX },
             PeerOp::Gossip(bytes(1_400)),
             PeerOp::Birth(BirthOp::Hello { me: newborn() }),

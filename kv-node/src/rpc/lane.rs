@@ -35,6 +35,7 @@ impl LaneKind {
             | PeerOp::Holds { .. }
             | PeerOp::Explain { .. } => Self::Work,
             PeerOp::Time
+            | PeerOp::Heard
             | PeerOp::Flush { .. }
             | PeerOp::Gossip(_)
             | PeerOp::Birth(_)

@@ -29,6 +29,8 @@ fn envelope(node: NodeId, budget_ms: u32) -> Envelope {
         node,
         layouts: Vec::new(),
         time: 0,
+        life: 0,
+        position: 0,
         budget_ms,
     }
 }

@@ -142,6 +142,9 @@ impl Coordinator {
                     _ => None,
                 };
                 *slot = fingerprint(scope.record.digest_key, record);
+                if slot.is_none() {
+                    self.parts.replica.damaged_record(key, record);
+                }
             }
             job.step(*item, |tracker| {
                 // What peers answer with "the same" is this copy, whose fingerprint they get.

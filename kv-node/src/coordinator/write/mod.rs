@@ -258,6 +258,7 @@ pub(super) fn decode(stored: Option<&[u8]>) -> Result<kv_quorum::Record<Bytes>, 
 pub(super) fn storage_error(error: StorageError) -> RequestError {
     match error {
         StorageError::Full(what) => RequestError::Full(what),
+        StorageError::DiskFull => RequestError::DiskFull,
         StorageError::Busy(what) => RequestError::Busy(what),
         other => RequestError::Storage(other.to_string()),
     }

@@ -11,6 +11,7 @@
 //! ```
 
 mod bad;
+mod slow;
 mod tables;
 mod waiting;
 
