@@ -31,7 +31,7 @@ impl Latency {
     pub fn record(&mut self, us: u64) {
         // An eighth of each new one, as TCP smooths its round trips.
         let next = |mean: u64| mean - mean / 8 + us.min(1 << 60) / 8;
-        self.mean_us = Some(self.mean_us.map_or(us.min(1 << 60), next));
+        self.mean_us = Some(self.mean_us.map_or_else(|| us.min(1 << 60), next));
         if self.held >= u32::from(self.samples_max) {
             self.held = 0;
             for bucket in &mut self.buckets {
