@@ -127,13 +127,17 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
 
 /// Why the node should get no clients now, if it should not.
 pub(crate) fn unready(node: &Node) -> Option<String> {
+    let view = node.view().now();
+    if view.is_removed(view.me) {
+        return Some("this node was replaced, and is removed from its cluster for good".into());
+    }
     if !node.is_ready() {
         return Some("no layout yet: the cluster is not born, or this node is not in it".into());
     }
     if let Some(poisoned) = node.engine().status(None).0.poisoned {
         return Some(format!("the storage engine takes no more writes: {poisoned}"));
     }
-    let (up, members) = members_up(&node.view().now());
+    let (up, members) = members_up(&view);
     (up * 2 <= members).then(|| format!("{up} of {members} members of the layout are up"))
 }
 
@@ -196,8 +200,9 @@ fn metrics_page(source: &HttpSource) -> String {
     );
     page.gauge("members", "Members of the newest layout.", members as u64);
     page.gauge("members_up", "Members of the newest layout that are up.", up as u64);
-    let epoch = view.layouts.as_ref().map_or(0, |layouts| layouts.newest().epoch());
-    page.gauge("layout_epoch", "Epoch of the newest layout.", epoch);
+    page.gauge("layout_epoch", "Epoch of the newest layout.", view.epoch());
+    let live = view.layouts.as_ref().map_or(0, |layouts| layouts.live().len());
+    page.gauge("layouts_live", "Live layouts: more than one during a transition.", live as u64);
     engine_figures(&page, node);
     if let Some(transport) = &source.transport {
         transport_figures(&page, transport);

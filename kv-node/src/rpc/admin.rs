@@ -194,6 +194,21 @@ fn alerts(node: &Node) -> Vec<String> {
              directory was restored or lost something"
         ));
     }
+    let view = node.view().now();
+    if view.layouts.as_ref().is_some_and(|layouts| layouts.in_transition()) {
+        let stuck = node
+            .progress()
+            .into_iter()
+            .filter(|at| !at.waits_for.is_empty() && !view.is_up(at.node));
+        alerts.extend(stuck.map(|at| {
+            format!(
+                "epoch {} can't be finished without {}: {}",
+                view.epoch(),
+                at.node,
+                at.waits_for
+            )
+        }));
+    }
     alerts
 }
 
