@@ -10,6 +10,7 @@ use kv_client::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::wire::{BallotOp, BallotOut, BirthOp, BirthOut};
+use crate::coordinator::exchange::wire::{ExchangeOp, ExchangeOut};
 use crate::error::RequestError;
 use crate::mutation::{Mutation, MutationOut};
 
@@ -205,6 +206,8 @@ pub enum PeerOp {
         /// The stamp that its register has at least, if it is still live.
         stamp: u64,
     },
+    /// A step of an exchange between replicas.
+    Exchange(ExchangeOp),
 }
 
 /// The answer to one operation.
@@ -257,6 +260,8 @@ pub enum PeerOut {
     Ballot(BallotOut),
     /// Whether the write is held.
     Holds(bool),
+    /// The answer to a step of an exchange.
+    Exchange(ExchangeOut),
     /// This operation failed here; the others of the call did not.
     Failed(OpFailure),
 }
