@@ -86,8 +86,8 @@ impl DigestKey {
         Self { secret }
     }
 
-    /// The digest of an entry whose fields the caller has framed itself, in a buffer of its own: for
-    /// where a digest is made with every write. O(bytes), nothing allocated.
+    /// The digest of an entry whose fields the caller has framed itself, in a buffer of its own:
+    /// for where a digest is made with every write. O(bytes), nothing allocated.
     #[inline]
     pub fn digest(&self, framed: &[u8]) -> Digest {
         let value = XxHash3_128::oneshot_with_secret(&self.secret, framed)
