@@ -208,6 +208,7 @@ fn metrics_page(source: &HttpSource) -> String {
         transport_figures(&page, transport);
     }
     peer_figures(&page, node);
+    exchange_figures(&page, node);
     if let Some(bytes) = resident_bytes() {
         page.gauge("resident_memory_bytes", "Memory of the process.", bytes);
     }
@@ -278,6 +279,23 @@ fn peer_figures(page: &Page, node: &Node) {
         "Operations in them.",
         statuses.values().map(|status| status.ops).sum(),
     );
+}
+
+fn exchange_figures(page: &Page, node: &Node) {
+    let Some(coordinator) = node.coordinator() else { return };
+    let counts = coordinator.parts().replica.trees().counts();
+    page.gauge("aae_trees_built", "Hash trees that are whole.", counts.built as u64);
+    page.gauge("aae_trees_building", "Hash trees in the making.", counts.building as u64);
+    let filling = coordinator.parts().replica.standings().newcomers().len() as u64;
+    page.gauge("partitions_filling", "Partitions to be filled after a loss.", filling);
+    let now_ms = coordinator.parts().clock.steady_ms();
+    for (peer, of) in coordinator.exchanges() {
+        if let Some(ended_ms) = of.ended_ms {
+            let about = "Seconds since the last exchange with a peer ended.";
+            let age_s = now_ms.saturating_sub(ended_ms) / 1_000;
+            page.peer_gauge("aae_exchange_age_seconds", peer, about, age_s);
+        }
+    }
 }
 
 /// Memory of this process that is in RAM, where the system says.

@@ -76,6 +76,22 @@ figures! {
     peer_refused,
     /// Records that a scan could not read.
     damaged_records,
+    /// Exchanges with a peer that ended with all differences mended.
+    aae_exchanges,
+    /// Exchanges that did not end.
+    aae_exchanges_failed,
+    /// Leaves that differed and were looked into.
+    aae_leaves_differing,
+    /// Rows read to be listed in exchanges, for this node and for peers.
+    aae_rows_listed,
+    /// Keys mended by exchanges that this node began, here, at the peer or at both.
+    aae_keys_mended,
+    /// Bytes of operations that exchanges sent.
+    aae_bytes_sent,
+    /// Bytes of answers that exchanges received.
+    aae_bytes_received,
+    /// Partitions filled after a loss.
+    partitions_filled,
     /// Replies that waited for a sync of what they show.
     reads_awaiting_sync,
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::heard::Heard;
 use crate::cluster::wire::{BallotOp, BallotOut, BirthOp, BirthOut};
+use crate::coordinator::exchange::wire::{ExchangeOp, ExchangeOut};
 use crate::error::RequestError;
 use crate::mutation::{Mutation, MutationOut};
 
@@ -216,6 +217,8 @@ pub enum PeerOp {
         /// The stamp that its register has at least, if it is still live.
         stamp: u64,
     },
+    /// A step of an exchange between replicas.
+    Exchange(ExchangeOp),
 }
 
 /// The answer to one operation.
@@ -270,6 +273,8 @@ pub enum PeerOut {
     Ballot(BallotOut),
     /// Whether the write is held.
     Holds(bool),
+    /// The answer to a step of an exchange.
+    Exchange(ExchangeOut),
     /// This operation failed here; the others of the call did not.
     Failed(OpFailure),
 }

@@ -74,6 +74,8 @@ pub struct Config {
     pub request: RequestConfig,
     /// Pace of membership.
     pub membership: MembershipConfig,
+    /// Anti-entropy.
+    pub aae: AaeConfig,
     /// Logs.
     pub log: LogConfig,
 }
@@ -92,6 +94,7 @@ impl Default for Config {
             compat: CompatConfig::default(),
             request: RequestConfig::default(),
             membership: MembershipConfig::default(),
+            aae: AaeConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -126,6 +129,7 @@ pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("compat", CompatConfig::KEYS),
     ("request", RequestConfig::KEYS),
     ("membership", MembershipConfig::KEYS),
+    ("aae", AaeConfig::KEYS),
     ("log", LogConfig::KEYS),
 ];
 
@@ -289,6 +293,21 @@ section! {
     MembershipConfig {
         /// `local` for nodes of one machine, `lan` for a data centre, `auto` by where rpc listens.
         preset: Preset = Preset::Auto,
+    }
+}
+
+section! {
+    /// Anti-entropy: replicas are compared all the time, and what differs is mended.
+    AaeConfig {
+        /// Bytes a second that comparing and mending send and receive, at most; 0 is no limit.
+        bytes_per_second: u64 = 8 << 20,
+        /// The same for filling a node that lost something.
+        fill_bytes_per_second: u64 = 64 << 20,
+        /// Bytes of hash trees, at most: with 1,024 partitions and the default, 256 leaves each.
+        /// Best the same on all nodes.
+        tree_bytes_max: u64 = 4 << 20,
+        /// Milliseconds of rest between two exchanges of this node.
+        rest_ms: u64 = 1_000,
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod api;
 mod decide;
+pub mod exchange;
 mod explain;
 mod flush;
 mod follow;
@@ -39,6 +40,7 @@ use kv_client::NodeId;
 use kv_quorum::Limits;
 use kv_ring::History;
 
+use exchange::{AntiEntropyConfig, ExchangeBook, LatencyWindow, Part};
 pub use explain::{Explained, ReplicaSays};
 pub use read::SiblingValue;
 pub(crate) use read::fingerprint;
@@ -84,6 +86,8 @@ pub struct Parts {
     pub timing: Timing,
     /// Whether this node's clock is too far from a majority's: then it mints nothing.
     pub skewed: Arc<AtomicBool>,
+    /// Anti-entropy.
+    pub antientropy: AntiEntropyConfig,
 }
 
 /// Bounds in time of a request.
@@ -123,6 +127,12 @@ pub struct Coordinator {
     limits: Limits,
     /// Decision locks, for keyspaces in which one node decides.
     deciding: Box<[tokio::sync::Mutex<()>]>,
+    /// How exchanges went.
+    exchanges: ExchangeBook,
+    /// The part of its rate that the background may use now.
+    pub(crate) background: Part,
+    /// How long batches took.
+    pub(crate) latency: LatencyWindow,
 }
 
 impl std::fmt::Debug for Coordinator {
@@ -141,6 +151,8 @@ pub(crate) struct Scope {
     pub(crate) down: Vec<NodeId>,
     pub(crate) began_ms: u64,
     pub(crate) deadline_ms: u64,
+    /// When the batch began, on the steady clock.
+    pub(crate) began_us: u64,
     /// Whether this node may mint.
     pub(crate) mints: bool,
 }
@@ -185,6 +197,9 @@ impl Coordinator {
             plans: Plans::default(),
             limits: Limits::default(),
             deciding: (0..DECISION_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
+            exchanges: ExchangeBook::default(),
+            background: Part::default(),
+            latency: LatencyWindow::default(),
         }
     }
 
@@ -217,10 +232,11 @@ impl Coordinator {
             return Err(RequestError::Loading);
         };
         let down = view.down().to_vec();
-        let began_ms = self.parts.clock.steady_ms();
+        let began_us = self.parts.clock.steady_us();
+        let began_ms = began_us / 1_000;
         let deadline_ms = began_ms + self.parts.timing.request_ms_max;
         let mints = !self.parts.skewed.load(Ordering::Acquire);
-        Ok(Scope { view, record, layouts, keyspace, down, began_ms, deadline_ms, mints })
+        Ok(Scope { view, record, layouts, keyspace, down, began_ms, deadline_ms, began_us, mints })
     }
 
     /// `scope` for a caller that waits until then at most.
@@ -268,6 +284,12 @@ impl Coordinator {
         let bytes = (key.len() + value_bytes) as u64;
         let bytes_max = u64::from(scope.record.pair_bytes_max);
         if bytes > bytes_max { Err(RequestError::TooLarge { bytes, bytes_max }) } else { Ok(()) }
+    }
+
+    /// A batch of requests is answered: its latency is what the background steps back for.
+    #[inline]
+    fn took(&self, began_us: u64) {
+        self.latency.record(self.parts.clock.steady_us().saturating_sub(began_us));
     }
 
     async fn sleep_until(&self, steady_ms: u64) {

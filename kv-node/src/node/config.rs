@@ -7,6 +7,7 @@ use kv_lsm::fs::Fs;
 
 use crate::cluster::birth::BirthPlan;
 use crate::coordinator::Timing;
+use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::plug::clock::Clock;
 use crate::plug::exec::Exec;
 use crate::plug::rng::Rng;
@@ -39,6 +40,8 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// Bounds of the senders to peers.
     pub peers: PeersConfig,
+    /// Anti-entropy.
+    pub antientropy: AntiEntropyConfig,
     /// How far apart sound clocks may be.
     pub clock_skew_ms_max: u64,
 }

@@ -230,7 +230,7 @@ impl Inner {
                     self.dots().map_or(HybridTime::ZERO, |dots| dots.time(self.clock.wall_ms()));
                 PeerOut::Time(time.to_bits())
             }
-            other => self.answer_data(other).await,
+            other => self.answer_data(from, other).await,
         }
     }
 
@@ -245,7 +245,7 @@ impl Inner {
         }
     }
 
-    async fn answer_data(self: &Arc<Self>, op: PeerOp) -> PeerOut {
+    async fn answer_data(self: &Arc<Self>, from: NodeId, op: PeerOp) -> PeerOut {
         let Some(serving) = self.serving() else { return loading() };
         match op {
             PeerOp::Forward { operation, key, mutation, write, read } => {
@@ -276,9 +276,9 @@ impl Inner {
                     Err(error) => PeerOut::Failed(OpFailure::Unknown(error.to_string())),
                 }
             }
-            PeerOp::Scan { from, to, rows_max, bytes_max, keys_only } => {
+            PeerOp::Scan { from: first, to, rows_max, bytes_max, keys_only } => {
                 let page = PageRequest {
-                    from,
+                    from: first,
                     to,
                     rows_max: (rows_max as usize).min(65_536),
                     bytes_max: (bytes_max as usize).min(PAGE_BYTES_MAX),
@@ -313,6 +313,7 @@ impl Inner {
                 let (_, found) = serving.replica.engine().status(Some(&key));
                 PeerOut::Text(found.unwrap_or_default())
             }
+            PeerOp::Exchange(op) => serving.coordinator.answer_exchange(from, op).await,
             PeerOp::Flush { mark, .. } => self.take_flush(HybridTime::from_bits(mark)).await,
             _ => PeerOut::Failed(OpFailure::Malformed),
         }

@@ -9,6 +9,7 @@
 //! process if it likes, and talks to its `Coordinator` or puts a front door before it. The binary
 //! does the same with the operating system's parts.
 
+mod antientropy;
 mod change;
 mod config;
 mod damage;
@@ -45,6 +46,7 @@ use crate::cluster::membership::Membership;
 use crate::cluster::meta::MetaStore;
 use crate::cluster::state::ClusterState;
 use crate::cluster::view::{Liveness, SharedView};
+use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::coordinator::{Coordinator, Timing};
 use crate::metrics::Figures;
 use crate::plug::clock::Clock;
@@ -88,6 +90,7 @@ pub(crate) struct Inner {
     rng: Arc<dyn Rng>,
     exec: Arc<dyn Exec>,
     timing: Timing,
+    antientropy: AntiEntropyConfig,
     clock_skew_ms_max: u64,
     /// How far each member's clock is from this one's, in ms, as its last answer told.
     offsets: Mutex<BTreeMap<NodeId, i64>>,

@@ -19,7 +19,7 @@ use crate::cluster::view::{Liveness, Member, SharedView, View};
 use crate::cluster::wire::Newborn;
 use crate::coordinator::{Coordinator, Parts};
 use crate::metrics::Figures;
-use crate::replica::Replica;
+use crate::replica::{Replica, TreeSettings};
 use crate::rpc::PeerSender;
 
 impl Inner {
@@ -80,6 +80,7 @@ impl Inner {
             rng: Arc::clone(&parts.rng),
             exec: Arc::clone(&parts.exec),
             timing: config.timing,
+            antientropy: config.antientropy,
             clock_skew_ms_max: config.clock_skew_ms_max,
             offsets: Mutex::default(),
             skewed: Arc::default(),
@@ -105,8 +106,12 @@ impl Inner {
                 let meta = Arc::clone(node.state.meta());
                 let partitions = PartitionCount::new(count as u32)
                     .map_err(|error| io::Error::other(error.to_string()))?;
+                let trees = TreeSettings {
+                    digest_key: view.record.as_ref().map_or(0, |record| record.digest_key),
+                    tree_bytes_max: node.antientropy.tree_bytes_max,
+                };
                 let replica =
-                    Replica::open(Arc::clone(&node.engine), Arc::clone(&meta), partitions)?;
+                    Replica::open(Arc::clone(&node.engine), Arc::clone(&meta), partitions, trees)?;
                 for partition in node.state.beginning() {
                     replica.standings().lost(partition);
                 }
@@ -148,6 +153,7 @@ impl Inner {
             figures: Arc::clone(&self.figures),
             timing: self.timing,
             skewed: Arc::clone(&self.skewed),
+            antientropy: self.antientropy,
         });
         let partitions = layouts.newest().partitions();
         let serving = Serving { coordinator: Arc::new(coordinator), replica, dots, partitions };

@@ -1,5 +1,6 @@
 //! Three production nodes in one process, over the in-process transport, with paused time.
 
+mod antientropy;
 mod damaged;
 mod replace;
 mod wait;
@@ -15,6 +16,7 @@ use super::{Node, NodeConfig, NodeParts};
 use crate::RequestError;
 use crate::cluster::birth::BirthPlan;
 use crate::cluster::record::{KeyspaceSettings, LevelSetting, Rmw};
+use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::coordinator::{Levels, ScanCursor, SetItem};
 use crate::keys::KeyRef;
 use crate::mutation::{Answer, ExpiryRule, Mutation, MutationOut, Promise};
@@ -31,14 +33,21 @@ struct World {
     nodes: Vec<Option<Node>>,
     disks: Vec<MemFs>,
     rmw: Rmw,
+    sloppy: bool,
+    antientropy: AntiEntropyConfig,
 }
 
 impl World {
     async fn of(count: usize, rmw: Rmw) -> Self {
+        Self::with(count, rmw, true, AntiEntropyConfig::default()).await
+    }
+
+    async fn with(count: usize, rmw: Rmw, sloppy: bool, antientropy: AntiEntropyConfig) -> Self {
         let clock = Arc::new(TokioClock::new(1_700_000_000_000));
         let exec: Arc<dyn Exec> = Arc::new(InlineExec);
         let network = InProcNetwork::new(Arc::clone(&clock) as Arc<dyn Clock>, exec, 1);
-        let mut world = Self { network, clock, nodes: Vec::new(), disks: Vec::new(), rmw };
+        let (nodes, disks) = (Vec::new(), Vec::new());
+        let mut world = Self { network, clock, nodes, disks, rmw, sloppy, antientropy };
         for place in 0..count {
             let disk = MemFs::new();
             world.disks.push(disk.clone());
@@ -67,12 +76,18 @@ impl World {
             birth: BirthPlan {
                 name: "test".into(),
                 partitions: 64,
-                keyspace: KeyspaceSettings { n: 3, rmw: self.rmw, ..KeyspaceSettings::default() },
+                keyspace: KeyspaceSettings {
+                    n: 3,
+                    rmw: self.rmw,
+                    sloppy: self.sloppy,
+                    ..KeyspaceSettings::default()
+                },
                 pair_bytes_max: 10 * 1_024,
             },
             gossip: kv_gossip::Config::local(),
             timing: crate::coordinator::Timing::default(),
             peers: PeersConfig::default(),
+            antientropy: self.antientropy,
             clock_skew_ms_max: 60_000,
         };
         let parts = NodeParts {
@@ -230,7 +245,9 @@ async fn siblings_deletes_and_expiry() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cut_replica_is_mended_when_read() {
-    let world = World::of(3, Rmw::Refuse).await;
+    // Anti-entropy would find it first.
+    let still = AntiEntropyConfig { runs: false, ..AntiEntropyConfig::default() };
+    let world = World::with(3, Rmw::Refuse, true, still).await;
     world.set(0, "k", "old").await.expect("a quorum");
     for other in ["n0", "n1"] {
         world.network.set_cut("n2", other, true);

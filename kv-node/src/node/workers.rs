@@ -36,9 +36,6 @@ const GOSSIP_REST_MS_MAX: u64 = 100;
 /// make the loop run hot.
 const GOSSIP_REST_MS_MIN: u64 = 5;
 
-/// Rest between two looks at what is to be filled.
-const REFILL_REST_MS: u64 = 500;
-
 pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     workers.start(Arc::new(GossipLoop(Arc::clone(inner))));
     workers.start(Arc::new(BirthLoop {
@@ -52,7 +49,7 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     workers.start(Arc::new(DamageLoop::new(Arc::clone(inner))));
     let heard_at_ms = AtomicU64::new(0);
     workers.start(Arc::new(KeepLoop { inner: Arc::clone(inner), heard_at_ms }));
-    workers.start(Arc::new(RefillLoop(Arc::clone(inner))));
+    super::antientropy::start(workers, inner);
     let done = AtomicBool::new(false);
     let rest_ms = AtomicU64::new(COUNT_REST_MS_MIN);
     workers.start(Arc::new(CountLoop { inner: Arc::clone(inner), done, rest_ms }));
@@ -303,40 +300,6 @@ impl Worker for FlushLoop {
             }
         }
         Some(Duration::from_millis(500))
-    }
-}
-
-/// Fills a replica from the others where it is a newcomer: its engine forgot everything, or a
-/// layout gave it partitions. It begins when every operation that may have counted this replica before it
-/// forgot has ended: a write that is acknowledged with its help after a source was read would be
-/// missed.
-struct RefillLoop(Arc<Inner>);
-
-#[async_trait]
-impl Worker for RefillLoop {
-    fn name(&self) -> &'static str {
-        "refill"
-    }
-
-    fn status(&self) -> String {
-        match self.0.unfilled(&self.0.view.now()) {
-            0 => "complete".into(),
-            partitions => format!("asking others for what {partitions} partitions lack here"),
-        }
-    }
-
-    async fn step(&self) -> Option<Duration> {
-        let Some(serving) = self.0.serving() else {
-            return Some(Duration::from_millis(HELLO_MS));
-        };
-        let early = self.0.clock.steady_ms() < self.0.refill_from_ms.load(Ordering::Relaxed);
-        if !early
-            && !serving.replica.standings().all_complete()
-            && let Err(error) = serving.coordinator.refill().await
-        {
-            tracing::debug!(%error, "not complete yet");
-        }
-        Some(Duration::from_millis(REFILL_REST_MS))
     }
 }
 

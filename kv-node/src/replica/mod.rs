@@ -14,6 +14,7 @@ mod counts;
 mod exchanged;
 mod serve;
 mod standing;
+mod trees;
 mod update;
 #[cfg(test)]
 pub(crate) mod update_tests;
@@ -33,6 +34,7 @@ pub use counts::LiveCounts;
 pub use exchanged::ExchangeLog;
 pub use serve::Join;
 pub use standing::{Newcomer, Standings};
+pub use trees::{TREE_BYTES_MAX_DEFAULT, TreeCounts, TreeSettings, Trees};
 pub use update::{Update, Verdict};
 
 use crate::cluster::dots::DotSource;
@@ -55,6 +57,8 @@ pub struct Replica {
     standings: Standings,
     /// What was exchanged with whom, and when.
     exchanged: ExchangeLog,
+    /// A hash tree over the rows of each partition held.
+    trees: Trees,
     /// Whether the engine keeps nothing over a restart: all is in memory and as durable as it gets.
     volatile: bool,
     /// Everything minted at or below it is dead: the flush mark of keyspace 0.
@@ -83,6 +87,7 @@ impl Replica {
         engine: Arc<dyn StorageEngine>,
         meta: Arc<MetaStore>,
         partitions: PartitionCount,
+        trees: TreeSettings,
     ) -> io::Result<Self> {
         let flushed = match meta.load(FLUSH_FACT)? {
             None => 0,
@@ -98,6 +103,7 @@ impl Replica {
             stripes: update::Stripes::new(),
             counts: LiveCounts::new(volatile),
             exchanged: ExchangeLog::default(),
+            trees: Trees::new(partitions, trees),
             volatile,
             flushed: AtomicU64::new(flushed),
             removed_below: AtomicU64::new(0),
@@ -154,6 +160,11 @@ impl Replica {
     /// What was exchanged with whom, and when.
     pub fn exchanged(&self) -> &ExchangeLog {
         &self.exchanged
+    }
+
+    /// The hash trees over what is stored.
+    pub fn trees(&self) -> &Trees {
+        &self.trees
     }
 
     /// Whether every read is served from memory and nothing waits for a sync.

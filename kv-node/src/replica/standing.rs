@@ -189,6 +189,11 @@ impl Standings {
         }
     }
 
+    /// The number of the partition's last loss; 0 if there was none.
+    pub fn losses(&self, partition: Partition) -> u64 {
+        self.at(partition).map_or(0, |standing| standing.losses.load(Ordering::Acquire))
+    }
+
     /// What is to be filled in a partition, if anything is.
     pub fn newcomer(&self, partition: Partition) -> Option<Newcomer> {
         let standing = self.at(partition)?;

@@ -9,11 +9,12 @@
 //! A key that stands twice in a batch is decided twice, the second time over what the first wrote.
 
 use bytes::Bytes;
-use kv_quorum::Kind;
+use kv_quorum::EncodedRecord;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Replica;
 use super::counts::Moved;
+use super::trees::TreeChange;
 use crate::keys::KeyRef;
 use crate::plug::storage::{FrozenBatch, Resident, StorageError, Ticket, WriteBatch};
 
@@ -170,6 +171,7 @@ impl Replica {
             left: Vec::new(),
             touched: Vec::with_capacity(keys.len()),
             moved: Vec::new(),
+            changes: Vec::new(),
         };
         self.engine.visit_resident(keys, &mut |at, resident| {
             let Some(key) = keys.get(at) else { return };
@@ -194,10 +196,12 @@ impl Replica {
                 (None, Resident::NeedsIo, _) => writer.left.push((place, stripe)),
             }
         })?;
-        let PassWriter { batch, places, mut ticket, left, touched, moved, .. } = writer;
+        let PassWriter { batch, places, mut ticket, left, touched, moved, changes, .. } = writer;
         let batch = batch.freeze();
         if !batch.is_empty() {
-            ticket = ticket.max(self.append(&batch, &moved)?);
+            let appended = self.append(&batch, &moved)?;
+            ticket = ticket.max(appended);
+            self.trees.changed(&changes, appended);
             for stripe in touched {
                 if let Some(guard) = locked.get_mut(stripe) {
                     **guard += 1;
@@ -256,7 +260,7 @@ impl Update {
 }
 
 /// Collects what a pass decides.
-struct PassWriter<'r> {
+struct PassWriter<'r, 'k> {
     replica: &'r Replica,
     batch: WriteBatch,
     places: Vec<u32>,
@@ -267,33 +271,27 @@ struct PassWriter<'r> {
     touched: Vec<usize>,
     /// Keys that come to life or die.
     moved: Vec<Moved>,
+    /// What the trees are told once it is appended.
+    changes: Vec<TreeChange<'k>>,
 }
 
-impl PassWriter<'_> {
+impl<'k> PassWriter<'_, 'k> {
     #[inline]
     fn decide(
         &mut self,
-        key: &[u8],
+        key: &'k [u8],
         (place, stripe): (u32, usize),
         stored: Option<&[u8]>,
         decide: &mut Decide<'_>,
     ) {
-        let stored = stored.and_then(|stored| self.replica.alive(stored));
-        let (stored, was) = match stored.map(kv_quorum::peek) {
-            None => (None, false),
-            Some(Ok(peek)) => (stored, peek.is_some_and(|peek| peek.kind != Kind::Tombstone)),
-            Some(Err(_)) => (self.replica.damaged_record(key, stored), false),
-        };
-        let mut now = false;
-        let verdict = self.batch.put_with(key, |out| {
-            let start = out.len();
-            let verdict = decide(place as usize, stored, out);
-            now = out.get(start..).is_some_and(is_live);
-            verdict
-        });
+        let before = stored.map(EncodedRecord::parse);
+        let mut alive = stored.and_then(|stored| self.replica.alive(stored));
+        if matches!(before, Some(Err(_))) {
+            alive = self.replica.damaged_record(key, alive);
+        }
+        let verdict = self.batch.put_with(key, |out| decide(place as usize, alive, out));
         if verdict != Verdict::Write {
             self.batch.pop();
-            now = false;
         }
         match verdict {
             Verdict::Keep => return,
@@ -302,6 +300,13 @@ impl PassWriter<'_> {
         }
         self.places.push(place);
         self.touched.push(stripe);
+        // Each is checked once, for the count and for the tree.
+        let parse = |bytes| EncodedRecord::parse(bytes).ok();
+        let before = before.and_then(Result::ok);
+        let after = self.batch.value(self.batch.len() - 1).and_then(parse);
+        self.changes.extend(self.replica.trees.change(key, before, after));
+        let was = alive.is_some() && before.is_some_and(has_value);
+        let now = after.is_some_and(has_value);
         if was != now
             && let Some(key) = KeyRef::parse(key)
         {
@@ -319,10 +324,11 @@ impl PassWriter<'_> {
 
 /// Whether a record's winner is a value: it is then counted as a key.
 pub(super) fn is_live(record: &[u8]) -> bool {
-    matches!(
-        kv_quorum::peek(record),
-        Ok(Some(peek)) if peek.kind != Kind::Tombstone
-    )
+    EncodedRecord::parse(record).is_ok_and(has_value)
+}
+
+fn has_value(record: EncodedRecord<'_>) -> bool {
+    record.peek().is_some_and(|peek| peek.kind != kv_quorum::Kind::Tombstone)
 }
 
 /// The stripes of a batch, ascending and each once, and where each key's is.

@@ -95,7 +95,8 @@ fn replica(engine: &Arc<HalfEngine>) -> Replica {
     let meta = MetaStore::open(Arc::new(MemFs::new()), std::path::Path::new("/m")).expect("a disk");
     let partitions = PartitionCount::new(64).expect("a power of two");
     let engine = Arc::clone(engine) as Arc<dyn StorageEngine>;
-    Replica::open(engine, Arc::new(meta), partitions).expect("nothing was flushed")
+    let trees = TreeSettings { digest_key: 1, tree_bytes_max: 1 << 16 };
+    Replica::open(engine, Arc::new(meta), partitions, trees).expect("nothing was flushed")
 }
 
 fn record(time: u64) -> Vec<u8> {

@@ -1,5 +1,5 @@
-//! The service for operators: what this node is, whom it sees, where keys live; and changes of the
-//! layout.
+//! The service for operators: what this node is, whom it sees, where keys live; changes of the
+//! layout, and repairs.
 //!
 //! Everything comes from one view of the cluster, so that an answer agrees with itself; what other
 //! nodes believe may differ, and is asked of them.
@@ -11,12 +11,13 @@ use bytes::Bytes;
 use kv_client::NodeId;
 use kv_client::service::AdminService;
 use kv_client::wire::{
-    Endpoints, Explanation, LayoutName, LayoutsView, Location, NodeInfo, NodeState, NodeStatus,
-    ReplicaAnswer, RingView, ServiceError,
+    AaeView, Endpoints, Explanation, LayoutName, LayoutsView, Location, NodeInfo, NodeState,
+    NodeStatus, RepairOut, ReplicaAnswer, RingView, ServiceError,
 };
 use kv_ring::{Layout, Partition};
 use tarpc::context::Context;
 
+use super::admin_aae;
 use super::doors::{Lobby, Served};
 use crate::cluster::view::{Liveness, View};
 use crate::coordinator::{Coordinator, Explained};
@@ -90,6 +91,23 @@ impl AdminService for AdminServer {
             }
             _ => ServiceError::Refused(error.to_string()),
         })
+    }
+
+    async fn aae(self, _: Context) -> Result<AaeView, ServiceError> {
+        let (node, _) = self.0.node()?;
+        let coordinator = node.coordinator().ok_or_else(no_layout)?;
+        Ok(admin_aae::view(&node, &coordinator))
+    }
+
+    async fn repair(
+        self,
+        _: Context,
+        partition: u16,
+        key: Option<Bytes>,
+    ) -> Result<RepairOut, ServiceError> {
+        let (node, _) = self.0.node()?;
+        let coordinator = node.coordinator().ok_or_else(no_layout)?;
+        admin_aae::repair(coordinator, partition, key).await
     }
 }
 

@@ -9,6 +9,7 @@ use kv_client::codec::{CodecError, decode, encode};
 use kv_client::wire::Bounded;
 
 use crate::cluster::wire::{BallotOp, BallotOut, BirthOp, BirthOut};
+use crate::coordinator::exchange::wire::{ExchangeOp, ExchangeOut};
 use crate::mutation::{Mutation, Promise};
 use crate::wire::{
     CALL_OPS_MAX, Envelope, OpFailure, PeerOp, PeerOut, PeerReply, PeerRequest, Refusal,
@@ -78,6 +79,7 @@ pub fn op_bytes(op: &PeerOp) -> usize {
             PeerOp::Ballot(
                 BallotOp::Accept { decree: bytes, .. } | BallotOp::Learn { decided: bytes, .. },
             ) => bytes.len(),
+            PeerOp::Exchange(op) => exchange_bytes(op),
             PeerOp::Birth(BirthOp::Fetch)
             | PeerOp::Ballot(BallotOp::Prepare { .. })
             | PeerOp::Count
@@ -89,6 +91,16 @@ pub fn op_bytes(op: &PeerOp) -> usize {
 
 fn list_bytes(list: &[Bytes]) -> usize {
     list.iter().map(|bytes| 10 + bytes.len()).sum()
+}
+
+fn exchange_bytes(op: &ExchangeOp) -> usize {
+    match op {
+        ExchangeOp::Roots { request, .. } | ExchangeOp::Partition { request, .. } => request.len(),
+        ExchangeOp::List { from, to, .. } => from.len() + to.len(),
+        ExchangeOp::Ended { except, .. } => 3 * except.len(),
+        ExchangeOp::Repair { key, .. } => key.len(),
+        ExchangeOp::Doubt { .. } => 0,
+    }
 }
 
 fn mutation_bytes(mutation: &Mutation) -> usize {
@@ -118,6 +130,11 @@ fn out_bytes(out: &PeerOut) -> usize {
                 rows.iter().map(|(key, row)| 20 + key.len() + row.len()).sum()
             }
             PeerOut::Text(text) => text.len(),
+            PeerOut::Exchange(ExchangeOut::Compared { answer, .. }) => answer.len(),
+            PeerOut::Exchange(ExchangeOut::Listed { rows, until, .. }) => {
+                until.len() + rows.iter().map(|(key, _)| 20 + key.len()).sum::<usize>()
+            }
+            PeerOut::Exchange(_) => 0,
             PeerOut::Forwarded(answer) => match answer {
                 Ok(crate::mutation::MutationOut::Written { holders, context, answer, .. }) => {
                     10 * holders.len() + context.len() + answer_bytes(answer)

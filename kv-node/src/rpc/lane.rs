@@ -33,7 +33,8 @@ impl LaneKind {
             | PeerOp::Scan { .. }
             | PeerOp::Count
             | PeerOp::Holds { .. }
-            | PeerOp::Explain { .. } => Self::Work,
+            | PeerOp::Explain { .. }
+            | PeerOp::Exchange(_) => Self::Work,
             PeerOp::Time
             | PeerOp::Heard
             | PeerOp::Flush { .. }

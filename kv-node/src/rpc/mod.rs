@@ -6,6 +6,7 @@
 
 mod accept;
 mod admin;
+mod admin_aae;
 mod blind;
 mod client;
 pub mod codec;

@@ -12,7 +12,7 @@
 //!
 //! ```text
 //! data     Apply Read                             waits for the peer's disk at most
-//! work     Forward Scan Count Explain             may wait for other peers, or long
+//! work     Forward Scan Count Explain Exchange    may wait for other peers, or long
 //! control  Gossip Birth Ballot Time Flush         small, must not wait behind either
 //! ```
 //!

@@ -17,6 +17,7 @@ use super::MainParts;
 use crate::cluster::meta::MetaStore;
 use crate::config::{Checked, Config, EngineKind};
 use crate::coordinator::Timing;
+use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::http::{self, HttpConfig, HttpSource};
 use crate::node::{Node, NodeConfig, NodeParts};
 use crate::plug::discovery::{Discovery, FileSeeds, StaticSeeds};
@@ -165,7 +166,18 @@ fn node_config(
             hedge_ms: config.request.hedge_ms,
         },
         peers: PeersConfig { link_down_ms: config.request.link_down_ms, ..PeersConfig::default() },
+        antientropy: antientropy(config),
         clock_skew_ms_max: CLOCK_SKEW_MS_MAX,
+    }
+}
+
+fn antientropy(config: &Config) -> AntiEntropyConfig {
+    AntiEntropyConfig {
+        tree_bytes_max: config.aae.tree_bytes_max,
+        bytes_per_second: config.aae.bytes_per_second,
+        fill_bytes_per_second: config.aae.fill_bytes_per_second,
+        rest_ms: config.aae.rest_ms,
+        ..AntiEntropyConfig::default()
     }
 }
 

@@ -89,7 +89,9 @@ impl Coordinator {
                 self.read_alone(&slices, show).await;
             }
             Ok((scope, wanted)) => {
+                let began_us = scope.began_us;
                 let outcomes = self.read_as_layouts_change(scope, keys, &slices, wanted).await;
+                self.took(began_us);
                 for (place, outcome) in outcomes.into_iter().enumerate() {
                     match outcome {
                         Ok(record) => show(place, Ok(record.as_deref())),

@@ -93,6 +93,7 @@ impl Coordinator {
             trail.add(place, away.followed(&scope));
             set_answer(&mut answers, place, away.outcome.map(drop));
         }
+        self.took(scope.began_us);
         let unknown = || Err(RequestError::Storage("the write was lost track of".into()));
         (answers.into_iter().map(|answer| answer.unwrap_or_else(unknown)).collect(), trail)
     }

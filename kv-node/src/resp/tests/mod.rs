@@ -69,6 +69,7 @@ impl Net {
             gossip: kv_gossip::Config::local(),
             timing: crate::coordinator::Timing::default(),
             peers: PeersConfig::default(),
+            antientropy: crate::coordinator::exchange::AntiEntropyConfig::default(),
             clock_skew_ms_max: 60_000,
         };
         let parts = NodeParts {
