@@ -15,7 +15,8 @@ use crate::handshake::Role;
 use crate::pool::{Kind, Pool, Stub};
 use crate::service::AdminServiceClient;
 use crate::wire::{
-    AaeView, Explanation, LayoutsView, Location, NodeInfo, NodeStatus, RepairOut, RingView,
+    AaeView, Explanation, HintsView, LayoutsView, Location, NodeInfo, NodeStatus, RepairOut,
+    RingView,
 };
 
 /// An operator's client. Cheap to clone; clones share connections.
@@ -93,6 +94,16 @@ impl Admin {
                 let key = key.clone();
                 async move { stub.explain(context, key).await }
             })
+            .await
+    }
+
+    /// What every node that answers keeps for others that are down.
+    ///
+    /// # Errors
+    /// No node answered in time, or it has no layout.
+    pub async fn hints(&self) -> Result<HintsView> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| async move { stub.hints(context).await })
             .await
     }
 }

@@ -89,6 +89,7 @@ fn config(name: &str) -> NodeConfig {
         timing: Timing::default(),
         peers: PeersConfig::default(),
         antientropy: kv_node::coordinator::exchange::AntiEntropyConfig::default(),
+        hints: kv_node::replica::HintConfig::default(),
         clock_skew_ms_max: 60_000,
     }
 }

@@ -43,6 +43,7 @@ With --json a verb prints one object (errors stay text on stderr):
   aae      {trees_built, trees_building, leaves, rate_per_mille, filling,
             peers: [{node, begins, exchanges, age_ms, found, mended, bytes, last_bytes, failure}]}
   repair   {partitions, replicas, leaves, found, mended, bytes, failed: [{partition, why}]}
+  hints    {hints: [{on, for, keys, bytes, age_ms, state}], hint_bytes_max, silent}
 A dot is {ms, counter, node, tenure}; ids, tenures, digests and contexts are hexadecimal text.
 Keys and values are text; with --hex, or where they are not UTF-8, key_hex and value_hex stand
 in their place. A value is null where a delete stands beside concurrent writes.";
@@ -165,6 +166,8 @@ enum Verb {
     Aae(verbs::aae::Aae),
     /// Compares the replicas of all partitions, of one, or of one key now, and mends them.
     Repair(verbs::repair::Repair),
+    /// Shows what nodes keep for others that are down.
+    Hints(verbs::hints::Hints),
 }
 
 /// Runs the `kv` command. `arguments` are those of a process, its name first.
@@ -212,6 +215,7 @@ impl Kv {
             Verb::Cluster(verb) => verb.run(connect, output).await,
             Verb::Aae(verb) => verb.run(connect, output).await,
             Verb::Repair(verb) => verb.run(connect, output).await,
+            Verb::Hints(verb) => verb.run(connect, output).await,
         }
     }
 }

@@ -110,6 +110,8 @@ async fn operators_verbs_answer_in_both_forms() {
     assert!(shell.prints(&["repair", "3"]).await.contains("1 partition compared"));
     let (exit, text) = shell.run(&["repair", "99"]).await.expect("asked");
     assert!(exit == Exit::Error && text.contains("there is no partition 99"), "{text}");
+    assert_eq!(shell.prints(&["hints"]).await, "no hints, at most 512.0 MiB on a node\n");
+    assert_eq!(shell.json(&["hints"]).await["hints"].as_array().map(Vec::len), Some(0));
     let why = shell.json(&["explain", "foo"]).await;
     assert_eq!(
         (&why["slot"], &why["answers"][0]["versions"][0]["bytes"]),

@@ -7,8 +7,8 @@ use tarpc::context::Context;
 use super::Service;
 use crate::service::AdminService;
 use crate::wire::{
-    AaeView, Endpoints, Explanation, LayoutName, LayoutProgress, LayoutsView, Location, NodeInfo,
-    NodeStatus, RepairOut, ReplicaAnswer, RingView, ServiceError, VersionName,
+    AaeView, Endpoints, Explanation, HintsView, LayoutName, LayoutProgress, LayoutsView, Location,
+    NodeInfo, NodeStatus, RepairOut, ReplicaAnswer, RingView, ServiceError, VersionName,
 };
 use crate::{ClusterId, NodeId};
 
@@ -92,6 +92,10 @@ impl AdminService for Desk {
             return Err(ServiceError::Refused(format!("there is no partition {partition}")));
         }
         Ok(RepairOut::default())
+    }
+
+    async fn hints(self, _: Context) -> Result<HintsView, ServiceError> {
+        Ok(HintsView { hint_bytes_max: 512 << 20, ..HintsView::default() })
     }
 }
 

@@ -11,8 +11,8 @@ mod client;
 
 pub use aae::{AaePeer, AaeView, RepairOut};
 pub use admin::{
-    Endpoints, Explanation, LayoutName, LayoutProgress, LayoutsView, Location, NodeInfo, NodeState,
-    NodeStatus, ReplicaAnswer, RingView, VersionName,
+    Endpoints, Explanation, HintQueue, HintState, HintsView, LayoutName, LayoutProgress,
+    LayoutsView, Location, NodeInfo, NodeState, NodeStatus, ReplicaAnswer, RingView, VersionName,
 };
 pub use bounded::Bounded;
 pub use client::{

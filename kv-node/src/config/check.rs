@@ -85,6 +85,11 @@ impl Config {
             "request.link_down_ms",
             "at least 20, and below request.deadline_ms",
         )?;
+        rule(
+            self.handoff.replay_bytes_per_s >= 1_024,
+            "handoff.replay_bytes_per_s",
+            "at least 1024",
+        )?;
         rule(self.resp.clients_max >= 1, "resp.clients_max", "at least 1")?;
         tracing_subscriber::EnvFilter::try_new(&self.log.level)
             .map_err(|error| ConfigError::Rule { key: "log.level", why: error.to_string() })?;

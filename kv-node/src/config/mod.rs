@@ -24,7 +24,8 @@ pub use load::{Flags, load};
 pub use secret::SecretText;
 pub use settings::{
     AaeConfig, AnnounceAs, AnnounceConfig, ClusterConfig, CompatConfig, Config, ConfigSet,
-    EngineKind, KeyspaceConfig, ListenConfig, LogConfig, LogFormat, MembershipConfig, Preset,
+    EngineKind, HandoffConfig, KeyspaceConfig, ListenConfig, LogConfig, LogFormat,
+    MembershipConfig, Preset,
     RequestConfig, RespConfig, StorageConfig, WholeKeyspace,
 };
 

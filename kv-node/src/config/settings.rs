@@ -72,6 +72,8 @@ pub struct Config {
     pub compat: CompatConfig,
     /// Bounds in time of a request.
     pub request: RequestConfig,
+    /// What is kept for replicas that are down.
+    pub handoff: HandoffConfig,
     /// Pace of membership.
     pub membership: MembershipConfig,
     /// Anti-entropy.
@@ -93,6 +95,7 @@ impl Default for Config {
             resp: RespConfig::default(),
             compat: CompatConfig::default(),
             request: RequestConfig::default(),
+            handoff: HandoffConfig::default(),
             membership: MembershipConfig::default(),
             aae: AaeConfig::default(),
             log: LogConfig::default(),
@@ -128,6 +131,7 @@ pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("resp", RespConfig::KEYS),
     ("compat", CompatConfig::KEYS),
     ("request", RequestConfig::KEYS),
+    ("handoff", HandoffConfig::KEYS),
     ("membership", MembershipConfig::KEYS),
     ("aae", AaeConfig::KEYS),
     ("log", LogConfig::KEYS),
@@ -197,7 +201,8 @@ section! {
         write: LevelSetting = LevelSetting::Quorum,
         /// Concurrent writes are kept as `siblings`, or the last one wins: `lww`.
         mode: Mode = Mode::Siblings,
-        /// Whether other nodes stand in for replicas that are down.
+        /// Whether other nodes stand in for replicas that are down. Meanwhile reads may miss
+        /// writes whatever `read` and `write` are; without it such requests are refused.
         sloppy: bool = true,
         /// Commands that need one decision maker, such as INCR: `refuse` or `best-effort`.
         rmw: Rmw = Rmw::Refuse,
@@ -285,6 +290,17 @@ section! {
         /// Milliseconds that a peer may leave a call unanswered, with nothing heard from it, until
         /// requests count it as down. Under `deadline_ms`.
         link_down_ms: u64 = LINK_DOWN_MS_DEFAULT,
+    }
+}
+
+section! {
+    /// Hints: what this node keeps for replicas that are down, where `keyspace.sloppy` is on.
+    HandoffConfig {
+        /// Bytes of hints kept here, at most. A full log refuses, and who refuses does not count;
+        /// hints beyond the copies that a write waits for have half of it.
+        hint_bytes_max: u64 = 512 << 20,
+        /// Bytes of hints delivered in a second, at most.
+        replay_bytes_per_s: u64 = 16 << 20,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::plug::exec::Exec;
 use crate::plug::rng::Rng;
 use crate::plug::storage::StorageEngine;
 use crate::plug::transport::{PeerAddress, Transport};
+use crate::replica::HintConfig;
 use crate::rpc::peer::PeersConfig;
 
 /// What an operator decides about a node.
@@ -42,6 +43,8 @@ pub struct NodeConfig {
     pub peers: PeersConfig,
     /// Anti-entropy.
     pub antientropy: AntiEntropyConfig,
+    /// Bounds of what it keeps for others that are down.
+    pub hints: HintConfig,
     /// How far apart sound clocks may be.
     pub clock_skew_ms_max: u64,
 }

@@ -14,6 +14,9 @@ mod change;
 mod config;
 mod damage;
 mod handler;
+mod handoff;
+#[cfg(test)]
+mod handoff_tests;
 mod layouts;
 mod life;
 #[cfg(test)]
@@ -54,7 +57,7 @@ use crate::plug::exec::Exec;
 use crate::plug::rng::Rng;
 use crate::plug::storage::StorageEngine;
 use crate::plug::transport::Transport;
-use crate::replica::Replica;
+use crate::replica::{HintConfig, Replica};
 use crate::rpc::peer::Peers;
 use crate::worker::Workers;
 use life::Life;
@@ -91,6 +94,7 @@ pub(crate) struct Inner {
     exec: Arc<dyn Exec>,
     timing: Timing,
     antientropy: AntiEntropyConfig,
+    hints: HintConfig,
     clock_skew_ms_max: u64,
     /// How far each member's clock is from this one's, in ms, as its last answer told.
     offsets: Mutex<BTreeMap<NodeId, i64>>,

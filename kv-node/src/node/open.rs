@@ -81,6 +81,7 @@ impl Inner {
             exec: Arc::clone(&parts.exec),
             timing: config.timing,
             antientropy: config.antientropy,
+            hints: config.hints,
             clock_skew_ms_max: config.clock_skew_ms_max,
             offsets: Mutex::default(),
             skewed: Arc::default(),
@@ -110,8 +111,9 @@ impl Inner {
                     digest_key: view.record.as_ref().map_or(0, |record| record.digest_key),
                     tree_bytes_max: node.antientropy.tree_bytes_max,
                 };
-                let replica =
-                    Replica::open(Arc::clone(&node.engine), Arc::clone(&meta), partitions, trees)?;
+                let engine = Arc::clone(&node.engine);
+                let hints = node.hints;
+                let replica = Replica::open(engine, Arc::clone(&meta), partitions, trees, hints)?;
                 for partition in node.state.beginning() {
                     replica.standings().lost(partition);
                 }
@@ -136,6 +138,10 @@ impl Inner {
                 Ok::<_, io::Error>((Arc::new(dots), Arc::new(replica)))
             })
             .await?;
+        // Few are counted at once, so that a node that held none takes hints from its first moment.
+        if let Err(error) = replica.count_hints(1).await {
+            tracing::warn!(%error, "the hints can't be counted yet");
+        }
         let Some(peers) = self.peers.get() else {
             return Err(io::Error::other("the peers are not set yet"));
         };

@@ -88,6 +88,7 @@ impl World {
             timing: crate::coordinator::Timing::default(),
             peers: PeersConfig::default(),
             antientropy: self.antientropy,
+            hints: crate::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
         };
         let parts = NodeParts {

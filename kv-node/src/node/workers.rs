@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::Inner;
 use super::damage::DamageLoop;
+use super::handoff::HandoffLoop;
 use super::layouts::LayoutLoop;
 use super::life::KeepLoop;
 use crate::cluster::birth::BirthStep;
@@ -50,6 +51,7 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     let heard_at_ms = AtomicU64::new(0);
     workers.start(Arc::new(KeepLoop { inner: Arc::clone(inner), heard_at_ms }));
     super::antientropy::start(workers, inner);
+    workers.start(Arc::new(HandoffLoop::new(Arc::clone(inner))));
     let done = AtomicBool::new(false);
     let rest_ms = AtomicU64::new(COUNT_REST_MS_MIN);
     workers.start(Arc::new(CountLoop { inner: Arc::clone(inner), done, rest_ms }));

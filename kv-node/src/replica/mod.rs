@@ -12,6 +12,8 @@
 
 mod counts;
 mod exchanged;
+mod hints;
+mod rows;
 mod serve;
 mod standing;
 mod trees;
@@ -32,6 +34,9 @@ use parking_lot::Mutex;
 
 pub use counts::LiveCounts;
 pub use exchanged::ExchangeLog;
+pub(crate) use hints::{FULL, UNCOUNTED, after};
+pub use hints::{Hint, HintConfig, HintLog, LateHint, Queued};
+pub use rows::{DecideRows, RowChange};
 pub use serve::Join;
 pub use standing::{Newcomer, Standings};
 pub use trees::{TREE_BYTES_MAX_DEFAULT, TreeCounts, TreeSettings, Trees};
@@ -59,6 +64,8 @@ pub struct Replica {
     exchanged: ExchangeLog,
     /// A hash tree over the rows of each partition held.
     trees: Trees,
+    /// What is kept here for replicas that are down.
+    hints: HintLog,
     /// Whether the engine keeps nothing over a restart: all is in memory and as durable as it gets.
     volatile: bool,
     /// Everything minted at or below it is dead: the flush mark of keyspace 0.
@@ -88,6 +95,7 @@ impl Replica {
         meta: Arc<MetaStore>,
         partitions: PartitionCount,
         trees: TreeSettings,
+        hints: HintConfig,
     ) -> io::Result<Self> {
         let flushed = match meta.load(FLUSH_FACT)? {
             None => 0,
@@ -104,6 +112,7 @@ impl Replica {
             counts: LiveCounts::new(volatile),
             exchanged: ExchangeLog::default(),
             trees: Trees::new(partitions, trees),
+            hints: HintLog::new(hints, volatile),
             volatile,
             flushed: AtomicU64::new(flushed),
             removed_below: AtomicU64::new(0),
@@ -165,6 +174,12 @@ impl Replica {
     /// The hash trees over what is stored.
     pub fn trees(&self) -> &Trees {
         &self.trees
+    }
+
+    /// What is kept here for replicas that are down.
+    #[inline]
+    pub fn hints(&self) -> &HintLog {
+        &self.hints
     }
 
     /// Whether every read is served from memory and nothing waits for a sync.

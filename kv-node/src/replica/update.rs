@@ -14,15 +14,16 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::Replica;
 use super::counts::Moved;
+use super::hints::{HintMove, span_of};
 use super::trees::TreeChange;
-use crate::keys::KeyRef;
+use crate::keys::{HINT_PREFIX_BYTES, KeyRef, parse_hint};
 use crate::plug::storage::{FrozenBatch, Resident, StorageError, Ticket, WriteBatch};
 
 /// Stripes; a power of two. A batch of 64 keys among so many rarely meets another's.
 const STRIPES: usize = 4_096;
 
 /// Disk reads that may be overtaken by other writers before an update gives up.
-const OVERTAKEN_MAX: usize = 32;
+pub(super) const OVERTAKEN_MAX: usize = 32;
 
 /// The key locks.
 pub(super) struct Stripes(Box<[Mutex<u64>]>);
@@ -30,6 +31,11 @@ pub(super) struct Stripes(Box<[Mutex<u64>]>);
 impl Stripes {
     pub(super) fn new() -> Self {
         Self((0..STRIPES).map(|_| Mutex::new(0)).collect())
+    }
+
+    /// The lock of a row's key.
+    pub(super) fn of(&self, row: &[u8]) -> Option<MutexGuard<'_, u64>> {
+        self.0.get(stripe_of(row)).map(Mutex::lock)
     }
 }
 
@@ -172,6 +178,7 @@ impl Replica {
             touched: Vec::with_capacity(keys.len()),
             moved: Vec::new(),
             changes: Vec::new(),
+            hinted: Vec::new(),
         };
         self.engine.visit_resident(keys, &mut |at, resident| {
             let Some(key) = keys.get(at) else { return };
@@ -196,10 +203,12 @@ impl Replica {
                 (None, Resident::NeedsIo, _) => writer.left.push((place, stripe)),
             }
         })?;
-        let PassWriter { batch, places, mut ticket, left, touched, moved, changes, .. } = writer;
+        let PassWriter {
+            batch, places, mut ticket, left, touched, moved, changes, hinted, ..
+        } = writer;
         let batch = batch.freeze();
         if !batch.is_empty() {
-            let appended = self.append(&batch, &moved)?;
+            let appended = self.append(&batch, &moved, &hinted)?;
             ticket = ticket.max(appended);
             self.trees.changed(&changes, appended);
             for stripe in touched {
@@ -215,8 +224,14 @@ impl Replica {
     }
 
     /// Appends, and counts the keys that come to life or die by it. They are counted first: a count
-    /// that ends in between then has what it could not see in the engine yet.
-    fn append(&self, batch: &FrozenBatch, moved: &[Moved]) -> Result<Ticket, StorageError> {
+    /// that ends in between then has what it could not see in the engine yet. Hints are counted
+    /// after it.
+    pub(super) fn append(
+        &self,
+        batch: &FrozenBatch,
+        moved: &[Moved],
+        hinted: &[HintMove],
+    ) -> Result<Ticket, StorageError> {
         for moved in moved {
             self.counts.moved(*moved);
         }
@@ -225,6 +240,8 @@ impl Replica {
             for moved in moved.iter().rev() {
                 self.counts.moved(moved.back());
             }
+        } else if !hinted.is_empty() {
+            self.hints.moved(hinted);
         }
         appended
     }
@@ -260,33 +277,37 @@ impl Update {
 }
 
 /// Collects what a pass decides.
-struct PassWriter<'r, 'k> {
-    replica: &'r Replica,
-    batch: WriteBatch,
-    places: Vec<u32>,
-    ticket: Ticket,
+pub(super) struct PassWriter<'r, 'k> {
+    pub(super) replica: &'r Replica,
+    pub(super) batch: WriteBatch,
+    pub(super) places: Vec<u32>,
+    pub(super) ticket: Ticket,
     /// Places that need the disk, with the stripe of each.
-    left: Vec<(u32, usize)>,
+    pub(super) left: Vec<(u32, usize)>,
     /// The stripe of each row.
-    touched: Vec<usize>,
+    pub(super) touched: Vec<usize>,
     /// Keys that come to life or die.
-    moved: Vec<Moved>,
+    pub(super) moved: Vec<Moved>,
+    /// Hints that come, change or go.
+    pub(super) hinted: Vec<HintMove>,
     /// What the trees are told once it is appended.
-    changes: Vec<TreeChange<'k>>,
+    pub(super) changes: Vec<TreeChange<'k>>,
 }
 
 impl<'k> PassWriter<'_, 'k> {
     #[inline]
-    fn decide(
+    pub(super) fn decide(
         &mut self,
         key: &'k [u8],
         (place, stripe): (u32, usize),
         stored: Option<&[u8]>,
         decide: &mut Decide<'_>,
     ) {
+        let hint = parse_hint(key);
+        let stored_bytes = stored.map(<[u8]>::len);
         let before = stored.map(EncodedRecord::parse);
         let mut alive = stored.and_then(|stored| self.replica.alive(stored));
-        if matches!(before, Some(Err(_))) {
+        if matches!(before, Some(Err(_))) && hint.is_none() {
             alive = self.replica.damaged_record(key, alive);
         }
         let verdict = self.batch.put_with(key, |out| decide(place as usize, alive, out));
@@ -300,6 +321,13 @@ impl<'k> PassWriter<'_, 'k> {
         }
         self.places.push(place);
         self.touched.push(stripe);
+        if let Some((target, _)) = hint {
+            let record = self.batch.value(self.batch.len() - 1);
+            let bytes = |record: usize| key.len() + record;
+            let now = record.map(|record| (bytes(record.len()), span_of(record)));
+            self.hinted.push(HintMove { target, was: stored_bytes.map(bytes), now });
+            return;
+        }
         // Each is checked once, for the count and for the tree.
         let parse = |bytes| EncodedRecord::parse(bytes).ok();
         let before = before.and_then(Result::ok);
@@ -370,8 +398,13 @@ impl LockOrder {
     }
 }
 
+/// A hint shares its key's lock.
 #[inline]
-fn stripe_of(key: &[u8]) -> usize {
+fn stripe_of(row: &[u8]) -> usize {
+    let key = match parse_hint(row) {
+        Some(_) => row.get(HINT_PREFIX_BYTES..).unwrap_or_default(),
+        None => row,
+    };
     match key {
         // The token's low bits: uniform, and other bits than those that choose a slot's rows.
         [_, _, _, _, _, _, _, _, _, _, _, _, high, low, ..] => {

@@ -87,6 +87,7 @@ async fn house_of(exec: Arc<dyn Exec>, engine: Arc<dyn StorageEngine>, secret: &
         timing: Timing::default(),
         peers: PeersConfig::default(),
         antientropy: crate::coordinator::exchange::AntiEntropyConfig::default(),
+        hints: crate::replica::HintConfig::default(),
         clock_skew_ms_max: 60_000,
     };
     let parts = NodeParts {

@@ -28,13 +28,15 @@ impl LaneKind {
 
     pub(super) fn of(op: &PeerOp) -> Self {
         match op {
-            PeerOp::Apply { .. } | PeerOp::Read { .. } => Self::Data,
+            PeerOp::Apply { .. } | PeerOp::Read { .. } | PeerOp::Hint { .. } => Self::Data,
             PeerOp::Forward { .. }
             | PeerOp::Scan { .. }
             | PeerOp::Count
             | PeerOp::Holds { .. }
             | PeerOp::Explain { .. }
-            | PeerOp::Exchange(_) => Self::Work,
+            | PeerOp::Exchange(_)
+            | PeerOp::HintsAbout { .. }
+            | PeerOp::HintsHeld => Self::Work,
             PeerOp::Time
             | PeerOp::Heard
             | PeerOp::Flush { .. }

@@ -25,7 +25,7 @@ use crate::plug::exec::{Exec, TokioExec};
 use crate::plug::lsm::LsmEngine;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::storage::StorageEngine;
-use crate::replica::Standings;
+use crate::replica::{HintConfig, Standings};
 use crate::resp::server::{self, RespDoor};
 use crate::rpc::doors::{AdminDoor, ClientDoor, Lobby};
 use crate::rpc::peer::PeersConfig;
@@ -167,6 +167,10 @@ fn node_config(
         },
         peers: PeersConfig { link_down_ms: config.request.link_down_ms, ..PeersConfig::default() },
         antientropy: antientropy(config),
+        hints: HintConfig {
+            hint_bytes_max: config.handoff.hint_bytes_max,
+            replay_bytes_per_s: config.handoff.replay_bytes_per_s,
+        },
         clock_skew_ms_max: CLOCK_SKEW_MS_MAX,
     }
 }

@@ -272,6 +272,7 @@ impl World {
             timing: Timing { request_ms_max: 1_000, ..Timing::default() },
             peers: PeersConfig::default(),
             antientropy: kv_node::coordinator::exchange::AntiEntropyConfig::default(),
+            hints: kv_node::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
         }
     }

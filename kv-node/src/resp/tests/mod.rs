@@ -70,6 +70,7 @@ impl Net {
             timing: crate::coordinator::Timing::default(),
             peers: PeersConfig::default(),
             antientropy: crate::coordinator::exchange::AntiEntropyConfig::default(),
+            hints: crate::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
         };
         let parts = NodeParts {
