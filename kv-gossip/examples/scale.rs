@@ -9,7 +9,14 @@
 //! Three phases: nothing happens for M minutes; every member publishes a fact of 64 bytes anew in
 //! each second for T seconds; D members die, one after another. Ends with 1 if somebody who lives
 //! was declared down, or a death was not known everywhere.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in a test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "it is a program that measures, over what the tests use"
+)]
 
 #[path = "../tests/net/mod.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]

@@ -43,6 +43,7 @@ const HEDGES_SAVED_FIRST: i64 = 64;
 
 /// What requests look at of one peer. Times are of the node's steady clock; 0 is "none".
 #[derive(Debug, Default)]
+#[expect(clippy::struct_field_names, reason = "each is a time, in its unit")]
 pub(crate) struct Gauge {
     waiting_since_us: AtomicU64,
     mean_us: AtomicU64,
@@ -101,7 +102,9 @@ impl Learnt {
     /// How surprising the silence is, in hundredths of phi; 0 while nothing is asked.
     pub(crate) fn phi_hundredths(&self, waiting: bool, now_us: u64) -> u32 {
         let phi = if waiting { self.phi.suspicion(Millis::new(now_us / 1_000)) } else { 0.0 };
-        (phi * 100.0).min(1e9) as u32
+        #[expect(clippy::cast_sign_loss, reason = "clamped to what is not negative")]
+        let hundredths = (phi * 100.0).clamp(0.0, 1e9) as u32;
+        hundredths
     }
 }
 

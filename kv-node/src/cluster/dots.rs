@@ -279,7 +279,9 @@ impl DotSource {
         if partitions.is_empty() {
             return Ok(());
         }
-        partitions.iter().for_each(|partition| self.end_tenure(*partition));
+        for partition in partitions {
+            self.end_tenure(*partition);
+        }
         let _one = self.renewing.lock();
         self.begin(partitions)
     }

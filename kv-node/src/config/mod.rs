@@ -25,8 +25,7 @@ pub use secret::SecretText;
 pub use settings::{
     AaeConfig, AnnounceAs, AnnounceConfig, ClusterConfig, CompatConfig, Config, ConfigSet,
     EngineKind, HandoffConfig, KeyspaceConfig, ListenConfig, LogConfig, LogFormat,
-    MembershipConfig, Preset,
-    RequestConfig, RespConfig, StorageConfig, WholeKeyspace,
+    MembershipConfig, Preset, RequestConfig, RespConfig, StorageConfig, WholeKeyspace,
 };
 
 /// Why a configuration can't be used. Nothing was started.

@@ -143,8 +143,8 @@ impl Inner {
 
     /// Takes this node out for good: it answers no one any more.
     pub(super) fn refuse(&self, why: String) {
-        if self.life.refused.set(why.clone()).is_ok() {
-            tracing::error!("{why}");
+        tracing::error!("{why}");
+        if self.life.refused.set(why).is_ok() {
             self.view.publish(|view| view.refused = true);
             self.life.told.notify_waiters();
         }

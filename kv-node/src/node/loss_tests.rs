@@ -24,7 +24,6 @@ use crate::plug::exec::{Exec, InlineExec};
 use crate::plug::inproc::InProcNetwork;
 use crate::plug::lsm::{LsmDurability, LsmEngine};
 use crate::plug::rng::SeededRng;
-use crate::plug::storage::StorageEngine;
 use crate::rpc::peer::PeersConfig;
 
 const NODES: usize = 3;
@@ -108,6 +107,8 @@ impl World {
             gossip: kv_gossip::Config::local(),
             timing: Timing { request_ms_max: 1_000, ..Timing::default() },
             peers: PeersConfig::default(),
+            antientropy: crate::coordinator::exchange::AntiEntropyConfig::default(),
+            hints: crate::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
         };
         let parts = NodeParts {

@@ -203,9 +203,8 @@ impl Replica {
                 (None, Resident::NeedsIo, _) => writer.left.push((place, stripe)),
             }
         })?;
-        let PassWriter {
-            batch, places, mut ticket, left, touched, moved, changes, hinted, ..
-        } = writer;
+        let PassWriter { batch, places, mut ticket, left, touched, moved, changes, hinted, .. } =
+            writer;
         let batch = batch.freeze();
         if !batch.is_empty() {
             let appended = self.append(&batch, &moved, &hinted)?;

@@ -13,7 +13,9 @@ use super::*;
 use crate::cluster::meta::MetaStore;
 use crate::keys::KeyRef;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
-use crate::plug::storage::{EngineStatus, FrozenBatch, Page, PageRequest, Resident, Row, Ticket};
+use crate::plug::storage::{
+    DamagedRange, EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row, Ticket,
+};
 use crate::replica::HintConfig;
 
 /// Keys whose last byte is `d` are on disk.
@@ -39,6 +41,14 @@ impl HalfEngine {
             scans_to_fail: AtomicU64::default(),
         })
     }
+}
+
+impl Quarantine for HalfEngine {
+    fn damaged(&self) -> Vec<DamagedRange> {
+        Vec::new()
+    }
+
+    fn give_up(&self, _range: &DamagedRange) {}
 }
 
 #[async_trait]

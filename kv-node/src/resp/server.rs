@@ -347,7 +347,7 @@ pub(super) async fn converse(
 }
 
 /// Answers bytes that are no request, and closes.
-fn refuse_framing(session: &mut Session, output: &mut Output, error: ProtocolError) {
+fn refuse_framing(session: &mut Session, output: &mut Output<'_>, error: ProtocolError) {
     if !session.closing {
         Reply::new(&mut output.bytes, Protocol::Resp2).error(error);
     }

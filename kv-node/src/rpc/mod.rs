@@ -54,7 +54,7 @@ impl PeerFailure {
     /// is not serving. One that is slow, full or unable is up, and nobody stands in for it.
     pub fn means_down(&self) -> bool {
         match self {
-            Self::NotConnected => true,
+            Self::NotConnected | Self::Silent => true,
             Self::Call(failure) => !matches!(failure, CallFailure::TimedOut),
             Self::Refused(refusal) => matches!(refusal, Refusal::Stopping | Refusal::Loading),
             Self::QueueFull | Self::Op(_) | Self::Confused => false,

@@ -44,10 +44,14 @@ pub(super) async fn watch(shared: Arc<Shared>, peers: Arc<Table>) {
             }
         }
         // Requests that begin now are to know before those on their way look for others.
-        changed.into_iter().for_each(|node| shared.events.reach_changed(node));
+        for node in changed {
+            shared.events.reach_changed(node);
+        }
         for (watched, link, lanes) in todo {
             if watched.went_silent {
-                lanes.iter().for_each(|lane| lane.stall());
+                for lane in &lanes {
+                    lane.stall();
+                }
             }
             if watched.probe {
                 let deadline_ms = now_us / 1_000 + shared.config.link_down_ms.div_ceil(2);

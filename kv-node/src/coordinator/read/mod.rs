@@ -222,7 +222,9 @@ impl Coordinator {
         slow: &[NodeId],
     ) -> Result<(Tracker, Vec<NodeId>), RequestError> {
         let mut tracker = Tracker::new(table.of(partition)?);
-        slow.iter().for_each(|node| tracker.avoid(*node));
+        for node in slow {
+            tracker.avoid(*node);
+        }
         for node in &scope.down {
             if let ReadStep::Done(outcome) = tracker.on_failure(*node) {
                 return Err(outcome_of(outcome).err().unwrap_or(RequestError::Stopping));

@@ -31,7 +31,9 @@ fn meta(fs: &MemFs) -> Arc<MetaStore> {
 fn replica(engine: Arc<dyn StorageEngine>, hint_bytes_max: u64) -> Replica {
     let partitions = PartitionCount::new(16).expect("a power of two");
     let config = HintConfig { hint_bytes_max, ..HintConfig::default() };
-    Replica::open(engine, meta(&MemFs::new()), partitions, config).expect("an empty directory")
+    let trees = crate::replica::TreeSettings { digest_key: 1, tree_bytes_max: 1 << 16 };
+    Replica::open(engine, meta(&MemFs::new()), partitions, trees, config)
+        .expect("an empty directory")
 }
 
 fn in_memory(hint_bytes_max: u64) -> Replica {

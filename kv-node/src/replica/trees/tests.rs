@@ -17,7 +17,9 @@ use crate::cluster::meta::MetaStore;
 use crate::keys::KeyRef;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::rng::{Rng, SeededRng};
-use crate::plug::storage::{EngineStatus, FrozenBatch, Resident, Row, StorageEngine, Ticket};
+use crate::plug::storage::{
+    DamagedRange, EngineStatus, FrozenBatch, Quarantine, Resident, Row, StorageEngine, Ticket,
+};
 use crate::replica::Verdict;
 
 /// An engine that lets somebody write just before and just after each page is read.
@@ -35,6 +37,14 @@ impl Nosy {
             *self.write.lock() = Some(write);
         }
     }
+}
+
+impl Quarantine for Nosy {
+    fn damaged(&self) -> Vec<DamagedRange> {
+        Vec::new()
+    }
+
+    fn give_up(&self, _range: &DamagedRange) {}
 }
 
 #[async_trait]
@@ -81,7 +91,8 @@ fn replica(engine: Arc<dyn StorageEngine>) -> Replica {
     let meta = MetaStore::open(Arc::new(MemFs::new()), std::path::Path::new("/meta"));
     let settings = TreeSettings { digest_key: 7, tree_bytes_max: 4_096 };
     let partitions = PartitionCount::new(PARTITIONS).expect("a power of two");
-    Replica::open(engine, Arc::new(meta.expect("an empty disk")), partitions, settings)
+    let meta = Arc::new(meta.expect("an empty disk"));
+    Replica::open(engine, meta, partitions, settings, crate::replica::HintConfig::default())
         .expect("an empty directory")
 }
 
