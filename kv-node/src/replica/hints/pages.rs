@@ -65,7 +65,10 @@ impl Replica {
 
     async fn hint_rows_from(&self, from: Bytes, to: Bytes) -> Result<Rows, StorageError> {
         let page = PageRequest { from, to, rows_max: PAGE_ROWS_MAX, bytes_max: PAGE_BYTES_MAX };
-        self.page(page).await
+        // With those that a flush made dead: they are counted, and are to be removed.
+        let page = self.engine.scan(page).await?;
+        self.durable(page.ticket).await?;
+        Ok((page.rows, page.end))
     }
 
     /// Removes hints that their target holds durably now, and those that a flush made dead, unless
