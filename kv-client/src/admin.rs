@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::handshake::Role;
 use crate::pool::{Kind, Pool, Stub};
 use crate::service::AdminServiceClient;
-use crate::wire::{Explanation, LayoutsView, Location, NodeInfo, NodeStatus, RingView};
+use crate::wire::{Explanation, HintsView, LayoutsView, Location, NodeInfo, NodeStatus, RingView};
 
 /// An operator's client. Cheap to clone; clones share connections.
 #[derive(Clone)]
@@ -91,6 +91,16 @@ impl Admin {
                 let key = key.clone();
                 async move { stub.explain(context, key).await }
             })
+            .await
+    }
+
+    /// What every node that answers keeps for others that are down.
+    ///
+    /// # Errors
+    /// No node answered in time, or it has no layout.
+    pub async fn hints(&self) -> Result<HintsView> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| async move { stub.hints(context).await })
             .await
     }
 }

@@ -20,8 +20,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::NodeId;
 use crate::codec::{FRAME_BYTES_MAX_DEFAULT, framed};
 use crate::wire::{
-    BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, Coverage, Explanation, LayoutsView, Location,
-    NodeInfo, NodeStatus, ReadOptions, ReadOut, RingView, ServiceError, WriteOptions, WriteOut,
+    BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, Coverage, Explanation, HintsView, LayoutsView,
+    Location, NodeInfo, NodeStatus, ReadOptions, ReadOut, RingView, ServiceError, WriteOptions,
+    WriteOut,
 };
 
 /// Reads and writes. Any node takes any request.
@@ -76,6 +77,9 @@ pub trait AdminService {
     /// Gives all that `old` holds to `new`, an empty node; `old` is refused for good. Answers the
     /// epoch in which it is so.
     async fn replace(old: NodeId, new: NodeId) -> Result<u64, ServiceError>;
+
+    /// What every node that answers keeps for others that are down.
+    async fn hints() -> Result<HintsView, ServiceError>;
 }
 
 /// Bounds of one served connection.

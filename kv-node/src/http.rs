@@ -203,6 +203,7 @@ fn metrics_page(source: &HttpSource) -> String {
         transport_figures(&page, transport);
     }
     peer_figures(&page, node);
+    hint_figures(&page, node);
     if let Some(bytes) = resident_bytes() {
         page.gauge("resident_memory_bytes", "Memory of the process.", bytes);
     }
@@ -265,6 +266,21 @@ fn peer_figures(page: &Page, node: &Node) {
         "Operations in them.",
         statuses.values().map(|status| status.ops).sum(),
     );
+}
+
+fn hint_figures(page: &Page, node: &Node) {
+    let Some(coordinator) = node.coordinator() else { return };
+    let hints = coordinator.parts().replica.hints();
+    page.gauge("hint_bytes", "Bytes of hints kept for other nodes.", hints.bytes());
+    page.gauge("hint_bytes_max", "Bytes of hints kept at most.", hints.bytes_max());
+    for queue in coordinator.hints_held() {
+        let about = "Keys of which hints wait for the peer.";
+        page.peer_gauge("hint_queued_keys", queue.target, about, queue.keys);
+        let about = "Bytes of hints that wait for the peer.";
+        page.peer_gauge("hint_queued_bytes", queue.target, about, queue.bytes);
+        let about = "Milliseconds since the write with which the peer's queue of hints began.";
+        page.peer_gauge("hint_queued_age_ms", queue.target, about, queue.age_ms);
+    }
 }
 
 /// Memory of this process that is in RAM, where the system says.

@@ -3,8 +3,13 @@
 //! A storage key is `keyspace (u32) | slot (u16) | token (u64) | key`, big-endian, so that a slot,
 //! a partition and a Merkle leaf are each one contiguous range: handoff, repair and SCAN are range
 //! reads. An element suffix for later types is reserved by the record's kind, not by the key.
+//!
+//! Hints lie in the same engine above every keyspace: `HINTS (u32) | target (u64) | storage key`,
+//! so that they share its log's commits and one target's are one range. Nothing that reads a
+//! partition or a keyspace reaches them.
 
 use bytes::Bytes;
+use kv_client::NodeId;
 use kv_ring::{Slot, Token};
 
 /// The number of a keyspace. All that exists at first is `default`.
@@ -12,6 +17,12 @@ pub type Keyspace = u32;
 
 /// Keyspace 0.
 pub const DEFAULT_KEYSPACE: Keyspace = 0;
+
+/// The number under which hints are kept; no keyspace has it.
+pub const HINTS: Keyspace = Keyspace::MAX;
+
+/// Bytes of a hint's row key before the storage key.
+pub const HINT_PREFIX_BYTES: usize = 12;
 
 /// Bytes of a storage key before the client's key.
 pub const PREFIX_BYTES: usize = 14;
@@ -80,4 +91,49 @@ pub fn position(keyspace: Keyspace, slot: u16, token: u64) -> Bytes {
 /// The end of a slot's range, exclusive. Slot 16383's end is below the next keyspace's first key.
 pub fn slot_end(keyspace: Keyspace, slot: u16) -> Bytes {
     position(keyspace, slot.saturating_add(1), 0)
+}
+
+/// The row of a hint for `target` about a storage key.
+pub fn hint_row(target: NodeId, storage_key: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(HINT_PREFIX_BYTES + storage_key.len());
+    out.extend_from_slice(&HINTS.to_be_bytes());
+    out.extend_from_slice(&target.0.to_be_bytes());
+    out.extend_from_slice(storage_key);
+    Bytes::from(out)
+}
+
+/// Whose hint a row is, and about which storage key; `None` for any other row.
+#[inline]
+pub fn parse_hint(row: &[u8]) -> Option<(NodeId, &[u8])> {
+    let (keyspace, rest) = row.split_first_chunk::<4>()?;
+    if u32::from_be_bytes(*keyspace) != HINTS {
+        return None;
+    }
+    let (target, storage_key) = rest.split_first_chunk::<8>()?;
+    Some((NodeId(u64::from_be_bytes(*target)), storage_key))
+}
+
+/// The first row of a target's hints, and their end, exclusive (empty means none).
+pub fn hint_range(target: NodeId) -> (Bytes, Bytes) {
+    let end = target.0.checked_add(1).map_or_else(Bytes::new, |next| hint_row(NodeId(next), b""));
+    (hint_row(target, b""), end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_lie_above_every_keyspace_and_by_target() {
+        let key = KeyRef::place(DEFAULT_KEYSPACE, b"user:42").to_storage();
+        assert_eq!(parse_hint(&key), None);
+        let row = hint_row(NodeId(7), &key);
+        assert_eq!(parse_hint(&row), Some((NodeId(7), &key[..])));
+        let (from, to) = hint_range(NodeId(7));
+        assert!(from <= row && row < to);
+        assert!(hint_row(NodeId(6), &[0xff; 40]) < from && hint_row(NodeId(8), b"") >= to);
+        assert!(slot_end(DEFAULT_KEYSPACE, 16_383) < hint_range(NodeId(0)).0);
+        let (from, to) = hint_range(NodeId(u64::MAX));
+        assert!(to.is_empty() && from <= hint_row(NodeId(u64::MAX), &key));
+    }
 }

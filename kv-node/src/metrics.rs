@@ -44,6 +44,18 @@ figures! {
     read_repairs,
     /// Reads that asked one replica more because the first were slow.
     hedged_reads,
+    /// Writes acknowledged only by counting fallbacks: for them R + W > N promises nothing.
+    sloppy_writes,
+    /// Reads answered only by counting fallbacks: they may miss acknowledged writes.
+    sloppy_reads,
+    /// Hints put into this node's log, the same key again included.
+    hints_written,
+    /// Hints that their target holds durably now.
+    hints_delivered,
+    /// Hints refused, mostly because the log is full: they counted for nothing.
+    hints_refused,
+    /// Hints beyond W that found no room: anti-entropy mends what they were for.
+    hints_dropped,
     /// Writes that ended INDETERMINATE.
     indeterminate,
     /// Writes refused with NOREPLICAS.

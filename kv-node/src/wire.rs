@@ -6,6 +6,7 @@
 //! vector never goes without the live values that it covers.
 
 use bytes::Bytes;
+use kv_client::wire::HintQueue;
 use kv_client::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
 
@@ -205,6 +206,24 @@ pub enum PeerOp {
         /// The stamp that its register has at least, if it is still live.
         stamp: u64,
     },
+    /// Keep a whole record for a replica that is down; answered as `Apply` is, when it is durable.
+    Hint {
+        /// For whom.
+        target: NodeId,
+        /// The storage key.
+        key: Bytes,
+        /// The encoded record.
+        record: Bytes,
+        /// Whether it counts towards W: then it is never dropped for size or age.
+        counted: bool,
+    },
+    /// The hints that the asked node holds about a key.
+    HintsAbout {
+        /// The storage key.
+        key: Bytes,
+    },
+    /// What hints the asked node holds, by target.
+    HintsHeld,
 }
 
 /// The answer to one operation.
@@ -259,6 +278,10 @@ pub enum PeerOut {
     Holds(bool),
     /// This operation failed here; the others of the call did not.
     Failed(OpFailure),
+    /// Hints about a key: for whom, and the encoded record.
+    HintsAbout(Vec<(NodeId, Bytes)>),
+    /// Hints by target.
+    HintsHeld(Vec<HintQueue>),
 }
 
 /// Why one operation failed at a peer.

@@ -150,6 +150,8 @@ pub(crate) struct Standing {
     /// Called, or told that they will be.
     pub(crate) contacted: u64,
     pub(crate) failed: u64,
+    /// Of those that failed, the primaries that are up all the same: nobody stands in for them.
+    refused: u64,
     /// (fallback, primary), in the order of choosing.
     stand_ins: Vec<(u8, u8)>,
 }
@@ -168,6 +170,23 @@ impl Standing {
     pub(crate) fn stands_for(&self, index: usize) -> Option<usize> {
         let found = self.stand_ins.iter().find(|pair| usize::from(pair.0) == index);
         found.map(|pair| usize::from(pair.1))
+    }
+
+    /// Marks the node at `index` as failed though it is up: it refused, or is only slow. Nobody
+    /// stands in for a primary that is up; for a fallback that is of no use, the next one does.
+    pub(crate) fn refuse<N: Copy + Ord>(&mut self, plan: &Plan<N>, index: usize) -> Option<usize> {
+        if index >= plan.primaries {
+            return self.fail(plan, index);
+        }
+        self.failed |= 1 << index;
+        self.refused |= 1 << index;
+        None
+    }
+
+    /// Primaries that are down and for whom nobody answers or was asked to.
+    pub(crate) fn unserved<N: Copy + Ord>(&self, plan: &Plan<N>, answered: u64) -> u64 {
+        let served = self.places(plan, answered | self.stand_ins());
+        plan.primary_mask() & self.failed & !self.refused & !served
     }
 
     /// Marks the node at `index` as failed and chooses who stands in, if the plan is sloppy and

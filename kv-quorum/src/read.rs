@@ -150,6 +150,13 @@ where
         &self.plan
     }
 
+    /// The primary for which `node` answers, if it stands in for one: a repair of `node` is a hint
+    /// for it.
+    pub fn hint_for(&self, node: N) -> Option<N> {
+        let index = self.plan.index_of(node)?;
+        self.standing.stands_for(index).and_then(|primary| self.plan.node(primary))
+    }
+
     /// To be called when the failures known so far have been told: names as many as are needed,
     /// in the plan's order (put the local node first), or says that R is out of reach.
     pub fn begin(&mut self) -> ReadStep<N, B> {
@@ -189,11 +196,11 @@ where
             ReadBody::Absent => None,
             ReadBody::Same => match &self.offered {
                 Some(offered) => offered.record.clone(),
-                None => return self.on_failure(node),
+                None => return self.on_refusal(node),
             },
         };
         let Ok(()) = self.take(index, Answer { record, mark }) else {
-            return self.on_failure(node);
+            return self.on_refusal(node);
         };
         let bit = 1 << index;
         self.heard |= bit;
@@ -217,9 +224,22 @@ where
         if self.done { ReadStep::Wait } else { self.decide() }
     }
 
-    /// `node` is down, refused, or cannot be reached, when asked or when repaired: somebody else
-    /// is asked in its place. Before [`begin`](Self::begin) it tells what membership knows.
+    /// `node` is down or cannot be reached, when asked or when repaired: somebody else is asked in
+    /// its place. Before [`begin`](Self::begin) it tells what membership knows.
     pub fn on_failure(&mut self, node: N) -> ReadStep<N, B> {
+        self.failed(node, Standing::fail)
+    }
+
+    /// `node` could not do it and is up: another primary is asked, but nobody stands in for it.
+    pub fn on_refusal(&mut self, node: N) -> ReadStep<N, B> {
+        self.failed(node, Standing::refuse)
+    }
+
+    fn failed(
+        &mut self,
+        node: N,
+        fail: fn(&mut Standing, &Plan<N>, usize) -> Option<usize>,
+    ) -> ReadStep<N, B> {
         let Some(index) = self.plan.index_of(node) else { return ReadStep::Wait };
         let bit = 1 << index;
         let waiting_for_repair = self.repairing & bit != 0;
@@ -230,7 +250,7 @@ where
         self.repairing &= !bit;
         self.replied &= !bit;
         let begun = self.standing.contacted != 0;
-        self.standing.fail(&self.plan, index);
+        fail(&mut self.standing, &self.plan, index);
         if begun { self.decide() } else { ReadStep::Wait }
     }
 

@@ -172,6 +172,12 @@ impl<N: Copy + Ord> WriteTracker<N> {
         self.standing.stands_for(index).and_then(|primary| self.plan.node(primary))
     }
 
+    /// Primaries that are down and for whom nobody holds or was asked to hold a hint: whoever
+    /// likes may keep one beyond W.
+    pub fn unserved(&self) -> Vec<N> {
+        self.plan.named(self.standing.unserved(&self.plan, self.acked))
+    }
+
     /// To be called just before minting, when the failures known so far have been told: names
     /// all who are to get the write, or says that W is out of reach and nothing must be minted.
     pub fn begin(&mut self) -> WriteStep<N> {
@@ -226,15 +232,29 @@ impl<N: Copy + Ord> WriteTracker<N> {
         self.decide()
     }
 
-    /// `node` is down, refused, or cannot be reached: it will not answer in this round. Before
-    /// [`begin`](Self::begin) it tells what membership knows. A failure of a call of an earlier
-    /// round is not to be reported.
+    /// `node` is down or cannot be reached: it will not answer in this round, and somebody stands
+    /// in for it where the plan is sloppy. Before [`begin`](Self::begin) it tells what membership
+    /// knows. A failure of a call of an earlier round is not to be reported.
     pub fn on_failure(&mut self, node: N) -> WriteStep<N> {
+        self.failed(node, Standing::fail)
+    }
+
+    /// `node` could not do it, or did not in time, and is up: nobody stands in for a primary, the
+    /// next one does for a fallback.
+    pub fn on_refusal(&mut self, node: N) -> WriteStep<N> {
+        self.failed(node, Standing::refuse)
+    }
+
+    fn failed(
+        &mut self,
+        node: N,
+        fail: fn(&mut Standing, &Plan<N>, usize) -> Option<usize>,
+    ) -> WriteStep<N> {
         let Some(index) = self.plan.index_of(node) else { return WriteStep::Wait };
         if (self.acked | self.standing.failed) >> index & 1 == 1 {
             return WriteStep::Wait;
         }
-        let stand_in = self.standing.fail(&self.plan, index);
+        let stand_in = fail(&mut self.standing, &self.plan, index);
         match self.phase {
             Phase::Planning if !self.is_possible() => return self.no_replicas(),
             Phase::Reminting | Phase::Round if !self.is_possible() => return self.indeterminate(),

@@ -40,6 +40,7 @@ With --json a verb prints one object (errors stay text on stderr):
             members: [{node, seen, finished, waits_for}]}
   cluster replace  {epoch, old, new}
   ring     {epoch, digest, copies, nodes, partitions: [[index into nodes, ...], ...]}
+  hints    {hints: [{on, for, keys, bytes, age_ms, state}], hint_bytes_max, silent}
 A dot is {ms, counter, node, tenure}; ids, tenures, digests and contexts are hexadecimal text.
 Keys and values are text; with --hex, or where they are not UTF-8, key_hex and value_hex stand
 in their place. A value is null where a delete stands beside concurrent writes.";
@@ -151,6 +152,8 @@ enum Verb {
     Cluster(verbs::cluster::Cluster),
     /// Shows who owns how much, or each partition's owners.
     Ring(verbs::ring::Ring),
+    /// Shows what nodes keep for others that are down.
+    Hints(verbs::hints::Hints),
 }
 
 /// Runs the `kv` command. `arguments` are those of a process, its name first.
@@ -196,6 +199,7 @@ impl Kv {
             Verb::Nodes(verb) => verb.run(connect, output).await,
             Verb::Ring(verb) => verb.run(connect, output).await,
             Verb::Cluster(verb) => verb.run(connect, output).await,
+            Verb::Hints(verb) => verb.run(connect, output).await,
         }
     }
 }

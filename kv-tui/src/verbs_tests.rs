@@ -103,6 +103,8 @@ async fn operators_verbs_answer_in_both_forms() {
     assert!(shell.prints(&["nodes"]).await.contains("16 (16 first)"));
     assert_eq!(shell.json(&["ring"]).await["partitions"].as_array().map(Vec::len), Some(16));
     assert_eq!(shell.prints(&["ring", "--partitions"]).await.lines().count(), 18);
+    assert_eq!(shell.prints(&["hints"]).await, "no hints, at most 512.0 MiB on a node\n");
+    assert_eq!(shell.json(&["hints"]).await["hints"].as_array().map(Vec::len), Some(0));
     let why = shell.json(&["explain", "foo"]).await;
     assert_eq!(
         (&why["slot"], &why["answers"][0]["versions"][0]["bytes"]),

@@ -7,7 +7,7 @@ use tarpc::context::Context;
 use super::Service;
 use crate::service::AdminService;
 use crate::wire::{
-    Endpoints, Explanation, LayoutName, LayoutProgress, LayoutsView, Location, NodeInfo,
+    Endpoints, Explanation, HintsView, LayoutName, LayoutProgress, LayoutsView, Location, NodeInfo,
     NodeStatus, ReplicaAnswer, RingView, ServiceError, VersionName,
 };
 use crate::{ClusterId, NodeId};
@@ -76,6 +76,10 @@ impl AdminService for Desk {
 
     async fn replace(self, _: Context, old: NodeId, _new: NodeId) -> Result<u64, ServiceError> {
         Err(ServiceError::Refused(format!("{old} can't be replaced: it is the only node there is")))
+    }
+
+    async fn hints(self, _: Context) -> Result<HintsView, ServiceError> {
+        Ok(HintsView { hint_bytes_max: 512 << 20, ..HintsView::default() })
     }
 }
 

@@ -204,6 +204,47 @@ pub struct Explanation {
     pub notes: Vec<String>,
 }
 
+/// Where the hints for a node stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum HintState {
+    /// Their target is down.
+    #[default]
+    Waiting,
+    /// They are being delivered.
+    Replaying,
+    /// The target did not take the last ones; they are tried again.
+    BackedOff,
+}
+
+/// The hints that one node holds for another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HintQueue {
+    /// Who holds them.
+    pub on: NodeId,
+    /// For whom.
+    pub target: NodeId,
+    /// Keys.
+    pub keys: u64,
+    /// Bytes of their rows.
+    pub bytes: u64,
+    /// Milliseconds since the write with which the queue began.
+    pub age_ms: u64,
+    /// Where they stand.
+    pub state: HintState,
+}
+
+/// The hints of the cluster, as far as its nodes answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HintsView {
+    /// Every queue, by holder and target.
+    pub queues: Vec<HintQueue>,
+    /// Bytes that the asked node holds at most; a full log refuses.
+    pub hint_bytes_max: u64,
+    /// Members that did not say what they hold.
+    pub silent: Vec<NodeId>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,8 +9,8 @@ mod bounded;
 mod client;
 
 pub use admin::{
-    Endpoints, Explanation, LayoutName, LayoutProgress, LayoutsView, Location, NodeInfo, NodeState,
-    NodeStatus, ReplicaAnswer, RingView, VersionName,
+    Endpoints, Explanation, HintQueue, HintState, HintsView, LayoutName, LayoutProgress,
+    LayoutsView, Location, NodeInfo, NodeState, NodeStatus, ReplicaAnswer, RingView, VersionName,
 };
 pub use bounded::Bounded;
 pub use client::{

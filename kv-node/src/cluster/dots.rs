@@ -3,8 +3,10 @@
 //! A dot is (node, tenure, hybrid time). Coverage says "all dots of this actor up to t", which is
 //! only true of an actor that still holds all its own dots; so a new tenure begins at every start,
 //! and for one partition whenever this node may have lost something of it or is shown a dot of its
-//! own tenure that it doesn't cover (riak_kv #679 is what happens otherwise). Tenures and the lease
-//! are fsynced before they are used.
+//! own tenure that it doesn't cover (riak_kv #679 is what happens otherwise). A fallback that has
+//! dropped a delivered hint lets go of dots that it minted: it notes so before it drops, and begins
+//! a new tenure before it mints there again. Tenures and the lease are fsynced before they are
+//! used.
 //!
 //! Who finds out that a tenure is over holds a key's lock and must not wait for a disk: it ends the
 //! tenure, and from then on nothing is minted in the partition until `resume`, called where one may
@@ -56,10 +58,19 @@ pub struct DotSource {
     lease: AtomicU64,
     /// The tenure of each partition.
     tenures: Box<[AtomicU64]>,
+    /// What this node let go of in each partition, that it may have minted.
+    let_go: Box<[LetGo]>,
     meta: Arc<MetaStore>,
     rng: Arc<dyn Rng>,
     renewing: Mutex<()>,
     clock_skew_ms_max: u64,
+}
+
+/// How often something was let go of, and for how much of that the present tenure is new.
+#[derive(Debug, Default)]
+struct LetGo {
+    times: AtomicU64,
+    settled: AtomicU64,
 }
 
 impl std::fmt::Debug for DotSource {
@@ -94,6 +105,7 @@ impl DotSource {
             last: AtomicU64::new(spent),
             lease: AtomicU64::new(spent),
             tenures: (0..partitions).map(|_| AtomicU64::new(tenure)).collect(),
+            let_go: (0..partitions).map(|_| LetGo::default()).collect(),
             meta,
             rng,
             renewing: Mutex::new(()),
@@ -206,6 +218,22 @@ impl DotSource {
         Ok(())
     }
 
+    /// A delivered hint of the partition is about to be dropped, with dots that this node may have
+    /// minted: as a fallback it mints there under a new tenure only.
+    pub fn let_go(&self, partition: Partition) {
+        if let Some(let_go) = self.let_go.get(usize::from(partition.index())) {
+            let_go.times.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether a new tenure is due before this node mints in the partition as a fallback. To be
+    /// asked under the key's lock.
+    pub fn needs_tenure(&self, partition: Partition) -> bool {
+        self.let_go.get(usize::from(partition.index())).is_some_and(|let_go| {
+            let_go.times.load(Ordering::Acquire) != let_go.settled.load(Ordering::Acquire)
+        })
+    }
+
     /// Begins a new tenure of one partition. Blocks on the disk.
     ///
     /// # Errors
@@ -233,10 +261,16 @@ impl DotSource {
             .iter()
             .map(|partition| (usize::from(partition.index()), new_tenure(&*self.rng)))
             .collect();
+        // Counted before there are new tenures: what is let go of later may be of either.
+        let times: Vec<u64> = begun
+            .keys()
+            .map(|place| self.let_go.get(*place).map_or(0, |it| it.times.load(Ordering::Acquire)))
+            .collect();
         self.store_tenures(&begun)?;
-        for (place, tenure) in begun {
-            if let Some(slot) = self.tenures.get(place) {
+        for ((place, tenure), times) in begun.into_iter().zip(times) {
+            if let (Some(slot), Some(let_go)) = (self.tenures.get(place), self.let_go.get(place)) {
                 slot.store(tenure, Ordering::Release);
+                let_go.settled.store(times, Ordering::Release);
             }
         }
         Ok(())
@@ -255,4 +289,32 @@ impl DotSource {
 
 fn new_tenure(rng: &dyn Rng) -> u64 {
     rng.next_u64().max(NO_TENURE + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use kv_lsm::fs::MemFs;
+
+    use super::*;
+    use crate::plug::rng::SeededRng;
+
+    #[test]
+    fn what_was_let_go_of_asks_for_a_new_tenure_of_that_partition_only() {
+        let meta = MetaStore::open(Arc::new(MemFs::new()), Path::new("/meta")).expect("a disk");
+        let rng = Arc::new(SeededRng::new(1));
+        let dots = DotSource::open(NodeId(9), 4, Arc::new(meta), rng, 1_000, 60_000);
+        let dots = dots.expect("an empty directory");
+        let (one, other) = (Partition::new(1), Partition::new(2));
+        let before = dots.actor(one);
+        dots.let_go(one);
+        dots.let_go(one);
+        assert!(dots.needs_tenure(one) && !dots.needs_tenure(other));
+        dots.begin_tenure(one).expect("a disk");
+        assert!(!dots.needs_tenure(one) && dots.actor(one) != before);
+        assert_eq!(dots.actor(other), before, "all begin under one at the start");
+        dots.let_go(one);
+        assert!(dots.needs_tenure(one));
+    }
 }

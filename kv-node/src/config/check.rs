@@ -80,6 +80,11 @@ impl Config {
         let bind_source = self.cluster.bind_source.as_deref().map(parse_ip).transpose()?;
         rule(self.threads >= 1 && self.threads <= 256, "threads", "from 1 to 256")?;
         rule(self.request.deadline_ms >= 10, "request.deadline_ms", "at least 10")?;
+        rule(
+            self.handoff.replay_bytes_per_s >= 1_024,
+            "handoff.replay_bytes_per_s",
+            "at least 1024",
+        )?;
         rule(self.resp.clients_max >= 1, "resp.clients_max", "at least 1")?;
         tracing_subscriber::EnvFilter::try_new(&self.log.level)
             .map_err(|error| ConfigError::Rule { key: "log.level", why: error.to_string() })?;

@@ -24,8 +24,8 @@ pub use load::{Flags, load};
 pub use secret::SecretText;
 pub use settings::{
     AnnounceAs, AnnounceConfig, ClusterConfig, CompatConfig, Config, ConfigSet, EngineKind,
-    KeyspaceConfig, ListenConfig, LogConfig, LogFormat, MembershipConfig, Preset, RequestConfig,
-    RespConfig, StorageConfig, WholeKeyspace,
+    HandoffConfig, KeyspaceConfig, ListenConfig, LogConfig, LogFormat, MembershipConfig, Preset,
+    RequestConfig, RespConfig, StorageConfig, WholeKeyspace,
 };
 
 /// Why a configuration can't be used. Nothing was started.

@@ -71,6 +71,8 @@ pub struct Config {
     pub compat: CompatConfig,
     /// Bounds in time of a request.
     pub request: RequestConfig,
+    /// What is kept for replicas that are down.
+    pub handoff: HandoffConfig,
     /// Pace of membership.
     pub membership: MembershipConfig,
     /// Logs.
@@ -90,6 +92,7 @@ impl Default for Config {
             resp: RespConfig::default(),
             compat: CompatConfig::default(),
             request: RequestConfig::default(),
+            handoff: HandoffConfig::default(),
             membership: MembershipConfig::default(),
             log: LogConfig::default(),
         }
@@ -124,6 +127,7 @@ pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("resp", RespConfig::KEYS),
     ("compat", CompatConfig::KEYS),
     ("request", RequestConfig::KEYS),
+    ("handoff", HandoffConfig::KEYS),
     ("membership", MembershipConfig::KEYS),
     ("log", LogConfig::KEYS),
 ];
@@ -192,7 +196,8 @@ section! {
         write: LevelSetting = LevelSetting::Quorum,
         /// Concurrent writes are kept as `siblings`, or the last one wins: `lww`.
         mode: Mode = Mode::Siblings,
-        /// Whether other nodes stand in for replicas that are down.
+        /// Whether other nodes stand in for replicas that are down. Meanwhile reads may miss
+        /// writes whatever `read` and `write` are; without it such requests are refused.
         sloppy: bool = true,
         /// Commands that need one decision maker, such as INCR: `refuse` or `best-effort`.
         rmw: Rmw = Rmw::Refuse,
@@ -273,6 +278,17 @@ section! {
         deadline_ms: u64 = 5_000,
         /// Milliseconds without enough answers after which a read asks one replica more.
         hedge_ms: u64 = 50,
+    }
+}
+
+section! {
+    /// Hints: what this node keeps for replicas that are down, where `keyspace.sloppy` is on.
+    HandoffConfig {
+        /// Bytes of hints kept here, at most. A full log refuses, and who refuses does not count;
+        /// hints beyond the copies that a write waits for have half of it.
+        hint_bytes_max: u64 = 512 << 20,
+        /// Bytes of hints delivered in a second, at most.
+        replay_bytes_per_s: u64 = 16 << 20,
     }
 }
 

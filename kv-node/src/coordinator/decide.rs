@@ -9,11 +9,12 @@ use bytes::Bytes;
 use kv_quorum::{Context, Dot, Draft, HybridTime, Record, Room};
 use kv_ring::Partition;
 
-use super::write::{Minted, NoMint, WriteJob, decode};
+use super::write::{Begin, Minted, NoMint, WriteJob, decode};
 use super::{Coordinator, Levels, Scope, resolve};
 use crate::error::RequestError;
 use crate::keys::KeyRef;
 use crate::mutation::{Answer, MutationOut};
+use crate::plug::storage::Ticket;
 use crate::replica::Verdict;
 
 /// What a decision under the key's lock made of the record.
@@ -26,7 +27,7 @@ pub(super) enum Decided {
     Unchanged,
 }
 
-type Decision<'d> = dyn FnMut(Record<Bytes>) -> Result<Decided, NoMint> + Send + 'd;
+pub(super) type Decision<'d> = dyn FnMut(Record<Bytes>) -> Result<Decided, NoMint> + Send + 'd;
 
 /// One write in execution.
 pub(super) struct Act<'a> {
@@ -51,6 +52,16 @@ struct Written {
     holders: Vec<kv_client::NodeId>,
     dot: Dot,
     stamp: HybridTime,
+}
+
+impl Decided {
+    /// The new record, if there is one.
+    pub(super) fn record(&self) -> Option<&Record<Bytes>> {
+        match self {
+            Self::Minted(record, _) | Self::Stamped(record, _) => Some(record),
+            Self::Unchanged => None,
+        }
+    }
 }
 
 impl Done {
@@ -143,20 +154,20 @@ impl Coordinator {
     ) -> Result<Done, RequestError> {
         let scope = act.scope;
         let partition = scope.partition(act.key);
+        if !scope.holds(partition) {
+            return self.decide_standing_in(act, blind, decision).await;
+        }
         let wanted = resolve(act.levels.write, scope.keyspace.write, scope.keyspace.n)?;
-        let tracker = self.begin_write(scope, partition, wanted, blind)?;
+        let begin = Begin { blind, stands_in: false };
+        let (tracker, to) = self.begin_write(scope, partition, wanted, begin)?;
         let storage_key = act.key.to_storage();
         let mut decided = Decided::Unchanged;
         let batch = self
             .mint_batch(&[&storage_key], &|_| partition, &mut |_, stored, out| {
                 decided = decision(decode(stored)?)?;
-                match &decided {
-                    Decided::Minted(record, _) | Decided::Stamped(record, _) => {
-                        record.encode_into(out);
-                        Ok(Verdict::Write)
-                    }
-                    Decided::Unchanged => Ok(Verdict::Keep),
-                }
+                let Some(record) = decided.record() else { return Ok(Verdict::Keep) };
+                record.encode_into(out);
+                Ok(Verdict::Write)
             })
             .await;
         if let Some(error) = batch.failure(0) {
@@ -165,16 +176,29 @@ impl Coordinator {
         let Some(bytes) = batch.records.into_iter().next().flatten() else {
             return Ok(Done::default());
         };
+        self.parts.figures.replica_applies.one();
+        let item =
+            Minted { key: storage_key, record: bytes, partition, tracker, to, stands_in: false };
+        self.follow_through(act, blind, item, decided, batch.ticket).await
+    }
+
+    /// Brings what was decided and appended here to W copies.
+    pub(super) async fn follow_through(
+        &self,
+        act: &Act<'_>,
+        blind: bool,
+        item: Minted,
+        decided: Decided,
+        ticket: Ticket,
+    ) -> Result<Done, RequestError> {
         let (record, minted, stamp) = match decided {
             Decided::Minted(record, dot) => (record, Some(dot), HybridTime::ZERO),
             Decided::Stamped(record, stamp) => (record, None, stamp),
             Decided::Unchanged => return Ok(Done::default()),
         };
-        self.parts.figures.replica_applies.one();
-        let job =
-            WriteJob::new(vec![Minted { key: storage_key, record: bytes, partition, tracker }]);
+        let job = WriteJob::new(vec![item], &self.parts);
         let job = act.job.get_or_init(|| job);
-        let ends = self.replicate(scope, job, batch.ticket, true).await;
+        let ends = self.replicate(act.scope, job, ticket).await;
         ends.into_iter().next().unwrap_or(Err(RequestError::Stopping))?;
         // A blind write may have been minted once more; what its job holds is the last.
         let last = if blind { job.dot(0) } else { None };

@@ -1,14 +1,21 @@
-//! KV.EXPLAIN: where a key lives and what each replica answers, in words.
+//! KV.EXPLAIN: where a key lives, what each replica answers, who stands in and which hints there
+//! are, in words.
 
+use bytes::Bytes;
 use futures::future::join_all;
 use kv_client::NodeId;
 use kv_client::wire::{DotName, VersionName};
-use kv_quorum::Record;
+use kv_quorum::{Record, WriteTracker};
+use kv_ring::Partition;
 
+use super::plans::Purpose;
 use super::{Coordinator, Scope, resolve};
 use crate::error::RequestError;
 use crate::keys::KeyRef;
 use crate::wire::{PeerOp, PeerOut};
+
+/// Fallbacks that are named and asked at most.
+const FALLBACKS_SHOWN: usize = 8;
 
 /// What one replica says of a key.
 #[derive(Clone, Debug)]
@@ -25,6 +32,17 @@ pub struct ReplicaSays {
     pub found: String,
     /// Microseconds until its answer.
     pub us: u64,
+}
+
+/// A hint about a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HintSays {
+    /// Who holds it.
+    pub on: NodeId,
+    /// For whom.
+    pub target: NodeId,
+    /// Its live dots as (node, time).
+    pub versions: Vec<(NodeId, u64)>,
 }
 
 /// Everything about a key's place.
@@ -46,6 +64,31 @@ pub struct Explained {
     pub fallbacks: Vec<NodeId>,
     /// What each primary says.
     pub replicas: Vec<ReplicaSays>,
+    /// Whether fallbacks count.
+    pub sloppy: bool,
+    /// Who would stand in for whom now: (fallback, primary).
+    pub stand_ins: Vec<(NodeId, NodeId)>,
+    /// Hints about the key on the nodes that were asked: primaries and the first fallbacks.
+    pub hints: Vec<HintSays>,
+}
+
+impl Explained {
+    /// What a read is sure to see.
+    pub fn promise(&self) -> String {
+        let (n, r, w) = self.quorum;
+        if self.sloppy {
+            return format!(
+                "fallbacks count: while a primary is down R + W > N promises nothing, and a read \
+                 may miss acknowledged writes (R={r} W={w} N={n})"
+            );
+        }
+        if u16::from(r) + u16::from(w) > u16::from(n) {
+            return format!(
+                "only primaries count: a read meets every acknowledged write, {r} + {w} > {n}"
+            );
+        }
+        format!("only primaries count: a read may miss acknowledged writes, {r} + {w} <= {n}")
+    }
 }
 
 impl Coordinator {
@@ -59,22 +102,71 @@ impl Coordinator {
         let preference = scope.layouts.newest().preference(partition);
         let primaries = preference.primaries().to_vec();
         let n = scope.keyspace.n;
+        let write = resolve(None, scope.keyspace.write, n)?;
+        let fallbacks: Vec<NodeId> = preference.fallbacks().take(FALLBACKS_SHOWN).collect();
+        let holders: Vec<NodeId> = primaries.iter().chain(&fallbacks).copied().collect();
         let asked = primaries.iter().map(|node| self.ask_one(&scope, *node, key));
-        let replicas = join_all(asked).await;
+        let hints = self.hints_about(&scope, &holders, key);
+        let (replicas, hints) = futures::join!(join_all(asked), hints);
         Ok(Explained {
             slot: key.slot.index(),
             partition: partition.index(),
             token: key.token.value(),
             epoch: scope.layouts.newest().epoch(),
-            quorum: (
-                n,
-                resolve(None, scope.keyspace.read, n)?,
-                resolve(None, scope.keyspace.write, n)?,
-            ),
+            quorum: (n, resolve(None, scope.keyspace.read, n)?, write),
             primaries,
-            fallbacks: preference.fallbacks().take(8).collect(),
+            fallbacks,
             replicas,
+            sloppy: scope.keyspace.sloppy,
+            stand_ins: self.stand_ins_now(&scope, partition, write)?,
+            hints,
         })
+    }
+
+    /// Who would stand in for whom in a write of the partition.
+    fn stand_ins_now(
+        &self,
+        scope: &Scope,
+        partition: Partition,
+        write: u8,
+    ) -> Result<Vec<(NodeId, NodeId)>, RequestError> {
+        let (me, sloppy) = (scope.view.me, scope.keyspace.sloppy);
+        let table = self.plans.table(me, Purpose::Write, write, sloppy, &scope.layouts);
+        let mut tracker = WriteTracker::new(table.of(partition)?);
+        for node in &scope.down {
+            // What it comes to is not asked here.
+            let _step = tracker.on_failure(*node);
+        }
+        let fallbacks = tracker.plan().fallbacks().iter();
+        Ok(fallbacks
+            .filter(|node| !scope.down.contains(*node))
+            .filter_map(|node| Some((*node, tracker.hint_for(*node)?)))
+            .collect())
+    }
+
+    /// The hints about a key that some nodes hold.
+    async fn hints_about(&self, scope: &Scope, nodes: &[NodeId], key: KeyRef<'_>) -> Vec<HintSays> {
+        let storage_key = key.to_storage();
+        let mut found = Vec::new();
+        let mut note = |on: NodeId, hints: Vec<(NodeId, Bytes)>| {
+            found.extend(hints.into_iter().map(|(target, record)| {
+                let named = |name: VersionName| (name.dot.node, name.dot.time);
+                let versions = versions(Some(&record)).into_iter().map(named).collect();
+                HintSays { on, target, versions }
+            }));
+        };
+        note(scope.view.me, self.hints_about_here(&storage_key).await.unwrap_or_default());
+        let others = |node: &&NodeId| **node != scope.view.me && !scope.down.contains(*node);
+        let asked: Vec<NodeId> = nodes.iter().filter(others).copied().collect();
+        let ask = |node: &NodeId| (*node, PeerOp::HintsAbout { key: storage_key.clone() });
+        let soon = self.parts.clock.steady_ms() + 1_000;
+        let answers = self.gather(soon.min(scope.deadline_ms), asked.iter().map(ask).collect());
+        for (node, answer) in asked.iter().zip(answers.await) {
+            if let Some(Ok(PeerOut::HintsAbout(hints))) = answer {
+                note(*node, hints);
+            }
+        }
+        found
     }
 
     async fn ask_one(&self, scope: &Scope, node: NodeId, key: KeyRef<'_>) -> ReplicaSays {

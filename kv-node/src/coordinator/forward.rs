@@ -1,13 +1,16 @@
 //! Forwarding: a write that arrives at a node which may not mint it goes to one that may.
 //!
 //! It is tried elsewhere only if it was certainly never acted on; otherwise its outcome is unknown
-//! and said to be. The operation id makes a second attempt recognisable as the same write.
+//! and said to be. The operation id makes a second attempt recognisable as the same write. A
+//! fallback is turned to only when every primary is down: one that is slow or full is not stood in
+//! for.
 
 use bytes::Bytes;
 use kv_client::NodeId;
 
 use super::write::SetItem;
 use super::{Coordinator, Levels, Scope, resolve};
+use crate::cluster::record::LevelSetting;
 use crate::error::RequestError;
 use crate::keys::KeyRef;
 use crate::mutation::{Mutation, MutationOut};
@@ -19,8 +22,10 @@ struct Forwarded {
     operation: u64,
     key: Bytes,
     mutation: Mutation,
-    /// Candidates not tried yet, the best one last.
-    candidates: Vec<NodeId>,
+    /// Primaries not tried yet, the best one last.
+    primaries: Vec<NodeId>,
+    /// Fallbacks not tried yet, the best one last; this node may be one.
+    stand_ins: Vec<NodeId>,
     /// Who was asked last.
     minter: Option<NodeId>,
     outcome: Option<Result<MutationOut, RequestError>>,
@@ -86,7 +91,8 @@ impl Coordinator {
                 operation: self.parts.rng.next_u64(),
                 key: key.to_storage(),
                 mutation,
-                candidates: Self::candidates(scope, key),
+                primaries: Self::candidates(scope, key),
+                stand_ins: Self::stand_in_candidates(scope, key),
                 minter: None,
                 outcome: None,
             })
@@ -99,7 +105,8 @@ impl Coordinator {
             {
                 for write in &mut forwarded {
                     if let Some(key) = KeyRef::parse(&write.key) {
-                        write.candidates = Self::candidates(&next, key);
+                        write.primaries = Self::candidates(&next, key);
+                        write.stand_ins = Self::stand_in_candidates(&next, key);
                     }
                 }
                 newer = Some(next);
@@ -128,6 +135,18 @@ impl Coordinator {
         nodes
     }
 
+    /// Who may mint a key's writes when none of those can be reached, the first choice last.
+    fn stand_in_candidates(scope: &Scope, key: KeyRef<'_>) -> Vec<NodeId> {
+        let partition = scope.partition(key);
+        let decided = scope.keyspace.rmw == crate::cluster::record::Rmw::BestEffort;
+        if decided && scope.decider(partition).is_some() {
+            return Vec::new();
+        }
+        let mut nodes: Vec<NodeId> = scope.stand_ins(partition).take(STAND_INS_MAX).collect();
+        nodes.reverse();
+        nodes
+    }
+
     /// Tries the next candidate of each; says whether one refused because it knows newer layouts.
     async fn forward_once(
         &self,
@@ -137,18 +156,24 @@ impl Coordinator {
         read: u8,
     ) -> bool {
         let mut open: Vec<(usize, NodeId)> = Vec::new();
+        let mut own: Vec<usize> = Vec::new();
         for (place, item) in forwarded.iter_mut().enumerate() {
             if item.outcome.is_some() {
                 continue;
             }
-            if let Some(node) = item.candidates.pop() {
-                item.minter = Some(node);
-                open.push((place, node));
-            } else {
-                self.parts.figures.no_replicas.one();
-                let down = scope.down.clone();
-                item.outcome = Some(Err(RequestError::NoReplicas { wanted: write, down }));
+            item.minter = item.primaries.pop().or_else(|| item.stand_ins.pop());
+            match item.minter {
+                Some(node) if node == scope.view.me => own.push(place),
+                Some(node) => open.push((place, node)),
+                None => {
+                    self.parts.figures.no_replicas.one();
+                    let down = scope.down.clone();
+                    item.outcome = Some(Err(RequestError::NoReplicas { wanted: write, down }));
+                }
             }
+        }
+        for place in own {
+            self.forward_to_self(scope, forwarded, place, write, read).await;
         }
         if open.is_empty() {
             return false;
@@ -172,10 +197,47 @@ impl Coordinator {
         for ((place, node), result) in open.into_iter().zip(results) {
             let Some(item) = forwarded.get_mut(place) else { continue };
             stale |= matches!(&result, Some(Err(failure)) if failure.is_stale());
+            let slow = matches!(&result, Some(Err(failure)) if !failure.means_down());
+            let primary = scope.layouts.newest().owners(partition_of(scope, &item.key));
+            if slow && primary.contains(&node) {
+                item.stand_ins.clear();
+            }
             item.outcome = outcome_of(node, result, write);
         }
         stale
     }
+
+    /// This node is the first live fallback, and no primary could be reached.
+    async fn forward_to_self(
+        &self,
+        scope: &Scope,
+        forwarded: &mut [Forwarded],
+        place: usize,
+        write: u8,
+        read: u8,
+    ) {
+        let Some(item) = forwarded.get_mut(place) else { return };
+        let Some(key) = KeyRef::parse(&item.key) else { return };
+        let levels = Levels {
+            read: Some(LevelSetting::Copies(read)),
+            write: Some(LevelSetting::Copies(write)),
+            until_ms: None,
+        };
+        let (mutation, operation) = (item.mutation.clone(), item.operation);
+        let (out, _) = self.mutate_here(scope, key, mutation, levels, Some(operation)).await;
+        item.outcome = match out {
+            // Its hint log is full: nothing was written.
+            Err(RequestError::Busy(_)) if !item.stand_ins.is_empty() => None,
+            out => Some(out),
+        };
+    }
+}
+
+/// Fallbacks that a write is tried at, at most.
+const STAND_INS_MAX: usize = 8;
+
+fn partition_of(scope: &Scope, storage_key: &[u8]) -> kv_ring::Partition {
+    KeyRef::parse(storage_key).map_or(kv_ring::Partition::new(0), |key| scope.partition(key))
 }
 
 /// What an answer means; `None` to try the next candidate.

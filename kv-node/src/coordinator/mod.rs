@@ -19,6 +19,7 @@ mod flush;
 mod follow;
 mod forward;
 mod gather;
+mod handoff;
 mod local;
 mod look;
 mod mutate;
@@ -39,7 +40,7 @@ use kv_client::NodeId;
 use kv_quorum::Limits;
 use kv_ring::History;
 
-pub use explain::{Explained, ReplicaSays};
+pub use explain::{Explained, HintSays, ReplicaSays};
 pub use read::SiblingValue;
 pub(crate) use read::fingerprint;
 pub use scan::{ScanCursor, ScanPage};
@@ -117,6 +118,8 @@ pub struct Coordinator {
     parts: Parts,
     plans: Plans,
     limits: Limits,
+    /// How the replay of hints stands.
+    handoff: handoff::Handoff,
     /// Decision locks, for keyspaces in which one node decides.
     deciding: Box<[tokio::sync::Mutex<()>]>,
 }
@@ -156,18 +159,55 @@ impl Scope {
         primaries.iter().copied().find(|node| !self.down.contains(node))
     }
 
-    /// Who should mint a write of the partition: this node if it may.
+    /// Who should mint a write of the partition: this node if it may. Where no primary is up and
+    /// fallbacks count, the first of them that is.
     pub(crate) fn minter(&self, partition: kv_ring::Partition) -> Option<NodeId> {
         if !self.mints {
             let primaries = self.layouts.newest().owners(partition);
             let other = |node: &NodeId| *node != self.view.me && !self.down.contains(node);
-            return primaries.iter().copied().find(other);
+            let primary = primaries.iter().copied().find(other);
+            return primary.or_else(|| self.stand_ins(partition).next());
         }
         if self.keyspace.rmw == Rmw::Refuse && self.holds(partition) {
             return Some(self.view.me);
         }
-        self.decider(partition)
+        self.decider(partition).or_else(|| self.stand_ins(partition).next())
     }
+
+    /// Where a write of the partition is minted, as this node sees it.
+    #[inline]
+    pub(crate) fn mints_at(&self, partition: kv_ring::Partition) -> MintsAt {
+        if self.minter(partition) != Some(self.view.me) {
+            MintsAt::Elsewhere
+        } else if self.holds(partition) {
+            MintsAt::Here
+        } else {
+            MintsAt::StandingIn
+        }
+    }
+
+    /// Who may mint in a primary's place, in order: live fallbacks, where they count.
+    pub(crate) fn stand_ins(
+        &self,
+        partition: kv_ring::Partition,
+    ) -> impl Iterator<Item = NodeId> + '_ {
+        let may =
+            |node: &NodeId| !self.down.contains(node) && (self.mints || *node != self.view.me);
+        let sloppy = self.keyspace.sloppy;
+        let fallbacks = sloppy.then(|| self.layouts.newest().preference(partition).fallbacks());
+        fallbacks.into_iter().flatten().filter(may)
+    }
+}
+
+/// Where a write is minted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MintsAt {
+    /// By this node, a replica of the key.
+    Here,
+    /// By this node, in a primary's place.
+    StandingIn,
+    /// By another node.
+    Elsewhere,
 }
 
 impl Coordinator {
@@ -177,6 +217,7 @@ impl Coordinator {
             parts,
             plans: Plans::default(),
             limits: Limits::default(),
+            handoff: handoff::Handoff::default(),
             deciding: (0..DECISION_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
         }
     }

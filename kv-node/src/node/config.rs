@@ -12,6 +12,7 @@ use crate::plug::exec::Exec;
 use crate::plug::rng::Rng;
 use crate::plug::storage::StorageEngine;
 use crate::plug::transport::{PeerAddress, Transport};
+use crate::replica::HintConfig;
 use crate::rpc::peer::PeersConfig;
 
 /// What an operator decides about a node.
@@ -39,6 +40,8 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// Bounds of the senders to peers.
     pub peers: PeersConfig,
+    /// Bounds of what it keeps for others that are down.
+    pub hints: HintConfig,
     /// How far apart sound clocks may be.
     pub clock_skew_ms_max: u64,
 }

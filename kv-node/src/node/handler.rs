@@ -18,11 +18,13 @@ use crate::cluster::decree::Decided;
 use crate::cluster::record::LevelSetting;
 use crate::cluster::view::View;
 use crate::cluster::wire::{BallotOp, BallotOut};
-use crate::coordinator::Levels;
+use crate::coordinator::{Coordinator, Levels};
+use crate::error::RequestError;
 use crate::keys::KeyRef;
+use crate::mutation::Mutation;
 use crate::plug::storage::PageRequest;
 use crate::plug::transport::PeerHandler;
-use crate::replica::Join;
+use crate::replica::{Hint, Join};
 use crate::wire::{
     CALL_OPS_MAX, Envelope, LAYOUTS_MAX, OpFailure, PROTOCOL_VERSION, PeerOp, PeerOut, PeerReply,
     PeerRequest, Refusal,
@@ -61,7 +63,10 @@ impl PeerHandler for Handler {
 #[derive(Default)]
 struct Sorted {
     joins: (Vec<usize>, Vec<Join>),
+    hints: (Vec<usize>, Vec<Hint>),
     reads: (Vec<usize>, Vec<(Bytes, Option<u128>)>),
+    /// Reads as a fallback, joined with hints.
+    hinted: (Vec<usize>, Vec<(Bytes, Option<u128>)>),
     others: Vec<(usize, PeerOp)>,
 }
 
@@ -126,15 +131,25 @@ impl Inner {
     async fn answer(self: &Arc<Self>, from: NodeId, ops: Vec<PeerOp>) -> Vec<PeerOut> {
         let count = ops.len();
         let mut sorted = Sorted::default();
+        let hints = self.serving().filter(|serving| serving.replica.hints().may_have_some());
+        let stands_in =
+            |key: &[u8]| hints.as_ref().is_some_and(|serving| !serving.coordinator.holds_key(key));
         for (place, op) in ops.into_iter().enumerate() {
             match op {
                 PeerOp::Apply { key, record } => {
                     sorted.joins.0.push(place);
                     sorted.joins.1.push(Join { key, record });
                 }
+                PeerOp::Hint { target, key, record, counted } => {
+                    sorted.hints.0.push(place);
+                    sorted.hints.1.push(Hint { target, key, record, counted });
+                }
                 PeerOp::Read { key, have } => {
-                    sorted.reads.0.push(place);
-                    sorted.reads.1.push((key, have));
+                    let hinted = stands_in(&key);
+                    let (places, reads) =
+                        if hinted { &mut sorted.hinted } else { &mut sorted.reads };
+                    places.push(place);
+                    reads.push((key, have));
                 }
                 other => sorted.others.push((place, other)),
             }
@@ -145,9 +160,15 @@ impl Inner {
             let joined = self.apply(&sorted.joins.1).await;
             place_all(&mut outs, &sorted.joins.0, joined);
         }
-        if !sorted.reads.1.is_empty() {
-            let read = self.look_up(&sorted.reads.1).await;
-            place_all(&mut outs, &sorted.reads.0, read);
+        if !sorted.hints.1.is_empty() {
+            let kept = self.keep_hints(&sorted.hints.1).await;
+            place_all(&mut outs, &sorted.hints.0, kept);
+        }
+        for ((places, reads), hinted) in [(&sorted.reads, false), (&sorted.hinted, true)] {
+            if !reads.is_empty() {
+                let read = self.look_up(reads, hinted).await;
+                place_all(&mut outs, places, read);
+            }
         }
         if !sorted.others.is_empty() {
             let (places, others): (Vec<_>, Vec<_>) = sorted.others.into_iter().unzip();
@@ -182,12 +203,23 @@ impl Inner {
         outs
     }
 
-    async fn look_up(&self, reads: &[(Bytes, Option<u128>)]) -> Vec<PeerOut> {
+    async fn keep_hints(&self, hints: &[Hint]) -> Vec<PeerOut> {
+        let Some(serving) = self.serving() else {
+            return hints.iter().map(|_| loading()).collect();
+        };
+        let outs = serving.coordinator.keep_hints(hints).await;
+        let kept = outs.iter().filter(|out| matches!(out, PeerOut::Applied { .. })).count() as u64;
+        self.figures.hints_written.add(kept);
+        self.figures.hints_refused.add(hints.len() as u64 - kept);
+        outs
+    }
+
+    async fn look_up(&self, reads: &[(Bytes, Option<u128>)], hinted: bool) -> Vec<PeerOut> {
         let (Some(serving), Some(record)) = (self.serving(), self.view.now().record.clone()) else {
             return reads.iter().map(|_| loading()).collect();
         };
         self.figures.replica_reads.add(reads.len() as u64);
-        serving.replica.look_up(record.digest_key, reads).await
+        serving.replica.look_up(record.digest_key, reads, hinted).await
     }
 
     async fn answer_one(self: &Arc<Self>, from: NodeId, op: PeerOp) -> PeerOut {
@@ -234,25 +266,12 @@ impl Inner {
         let Some(serving) = self.serving() else { return loading() };
         match op {
             PeerOp::Forward { operation, key, mutation, write, read } => {
-                let Some(place) = KeyRef::parse(&key) else {
-                    return PeerOut::Failed(OpFailure::Malformed);
-                };
                 let levels = Levels {
                     read: Some(LevelSetting::Copies(read)),
                     write: Some(LevelSetting::Copies(write)),
                     until_ms: None,
                 };
-                let coordinator = &serving.coordinator;
-                let scope = match coordinator.scope() {
-                    Ok(scope) => scope,
-                    Err(error) => return PeerOut::Forwarded(Err(error)),
-                };
-                if !scope.holds(scope.partition(place)) {
-                    return PeerOut::Failed(OpFailure::Refused("not a replica of the key".into()));
-                }
-                let (done, _) =
-                    coordinator.mutate_here(&scope, place, mutation, levels, Some(operation)).await;
-                PeerOut::Forwarded(done)
+                mint(&serving.coordinator, operation, &key, mutation, levels).await
             }
             PeerOp::Holds { key, dot: (time, node, tenure), stamp } => {
                 let dot = Dot::new(Actor::new(node, tenure), HybridTime::from_bits(time));
@@ -291,6 +310,11 @@ impl Inner {
                 let (_, found) = serving.replica.engine().status(Some(&key));
                 PeerOut::Text(found.unwrap_or_default())
             }
+            PeerOp::HintsAbout { key } => match serving.coordinator.hints_about_here(&key).await {
+                Ok(hints) => PeerOut::HintsAbout(hints),
+                Err(error) => PeerOut::Failed(OpFailure::Storage(error.to_string())),
+            },
+            PeerOp::HintsHeld => PeerOut::HintsHeld(serving.coordinator.hints_held()),
             PeerOp::Flush { mark, .. } => self.take_flush(HybridTime::from_bits(mark)).await,
             _ => PeerOut::Failed(OpFailure::Malformed),
         }
@@ -331,6 +355,32 @@ fn place_all(outs: &mut [PeerOut], places: &[usize], answers: Vec<PeerOut>) {
         if let Some(slot) = outs.get_mut(*place) {
             *slot = answer;
         }
+    }
+}
+
+/// Coordinates a write that was forwarded here: as a replica of the key, or in a primary's place.
+async fn mint(
+    coordinator: &Coordinator,
+    operation: u64,
+    key: &[u8],
+    mutation: Mutation,
+    levels: Levels,
+) -> PeerOut {
+    let Some(place) = KeyRef::parse(key) else { return PeerOut::Failed(OpFailure::Malformed) };
+    let scope = match coordinator.scope() {
+        Ok(scope) => scope,
+        Err(error) => return PeerOut::Forwarded(Err(error)),
+    };
+    let partition = scope.partition(place);
+    let holds = scope.holds(partition);
+    if !holds && !scope.stand_ins(partition).any(|node| node == scope.view.me) {
+        return PeerOut::Failed(OpFailure::Refused("not a replica of the key".into()));
+    }
+    let (out, _) = coordinator.mutate_here(&scope, place, mutation, levels, Some(operation)).await;
+    match out {
+        // Its hint log is full, say: nothing was written, and another may have room.
+        Err(RequestError::Busy(why)) if !holds => PeerOut::Failed(OpFailure::Refused(why)),
+        out => PeerOut::Forwarded(out),
     }
 }
 

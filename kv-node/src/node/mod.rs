@@ -12,6 +12,9 @@
 mod change;
 mod config;
 mod handler;
+mod handoff;
+#[cfg(test)]
+mod handoff_tests;
 mod layouts;
 mod open;
 #[cfg(test)]
@@ -48,7 +51,7 @@ use crate::plug::exec::Exec;
 use crate::plug::rng::Rng;
 use crate::plug::storage::StorageEngine;
 use crate::plug::transport::Transport;
-use crate::replica::Replica;
+use crate::replica::{HintConfig, Replica};
 use crate::rpc::peer::Peers;
 use crate::worker::Workers;
 use told::Told;
@@ -83,6 +86,7 @@ pub(crate) struct Inner {
     rng: Arc<dyn Rng>,
     exec: Arc<dyn Exec>,
     timing: Timing,
+    hints: HintConfig,
     clock_skew_ms_max: u64,
     /// How far each member's clock is from this one's, in ms, as its last answer told.
     offsets: Mutex<BTreeMap<NodeId, i64>>,

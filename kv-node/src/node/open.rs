@@ -78,6 +78,7 @@ impl Inner {
             rng: Arc::clone(&parts.rng),
             exec: Arc::clone(&parts.exec),
             timing: config.timing,
+            hints: config.hints,
             clock_skew_ms_max: config.clock_skew_ms_max,
             offsets: Mutex::default(),
             skewed: Arc::default(),
@@ -109,13 +110,18 @@ impl Inner {
                 )?;
                 let partitions = PartitionCount::new(count as u32)
                     .map_err(|error| io::Error::other(error.to_string()))?;
-                let replica = Replica::open(Arc::clone(&node.engine), meta, partitions)?;
+                let engine = Arc::clone(&node.engine);
+                let replica = Replica::open(engine, meta, partitions, node.hints)?;
                 for partition in node.state.beginning() {
                     replica.standings().lost(partition);
                 }
                 Ok::<_, io::Error>((Arc::new(dots), Arc::new(replica)))
             })
             .await?;
+        // Few are counted at once, so that a node that held none takes hints from its first moment.
+        if let Err(error) = replica.count_hints(1).await {
+            tracing::warn!(%error, "the hints can't be counted yet");
+        }
         let Some(peers) = self.peers.get() else {
             return Err(io::Error::other("the peers are not set yet"));
         };

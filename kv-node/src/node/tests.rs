@@ -73,6 +73,7 @@ impl World {
             gossip: kv_gossip::Config::local(),
             timing: crate::coordinator::Timing::default(),
             peers: PeersConfig::default(),
+            hints: crate::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
         };
         let parts = NodeParts {

@@ -11,6 +11,7 @@ use kv_quorum::HybridTime;
 use parking_lot::Mutex;
 
 use super::Inner;
+use super::handoff::HandoffLoop;
 use super::layouts::LayoutLoop;
 use crate::cluster::birth::BirthStep;
 use crate::cluster::dots::LEASE_MS;
@@ -45,6 +46,7 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     workers.start(Arc::new(LeaseLoop(Arc::clone(inner))));
     workers.start(Arc::new(FlushLoop(Arc::clone(inner))));
     workers.start(Arc::new(RefillLoop(Arc::clone(inner))));
+    workers.start(Arc::new(HandoffLoop::new(Arc::clone(inner))));
     let done = AtomicBool::new(false);
     let rest_ms = AtomicU64::new(COUNT_REST_MS_MIN);
     workers.start(Arc::new(CountLoop { inner: Arc::clone(inner), done, rest_ms }));

@@ -12,6 +12,8 @@
 
 mod counts;
 mod exchanged;
+mod hints;
+mod rows;
 mod serve;
 mod standing;
 mod update;
@@ -30,6 +32,9 @@ use parking_lot::Mutex;
 
 pub use counts::LiveCounts;
 pub use exchanged::ExchangeLog;
+pub(crate) use hints::{FULL, UNCOUNTED, after};
+pub use hints::{Hint, HintConfig, HintLog, LateHint, Queued};
+pub use rows::{DecideRows, RowChange};
 pub use serve::Join;
 pub use standing::{Newcomer, Standings};
 pub use update::{Update, Verdict};
@@ -51,6 +56,8 @@ pub struct Replica {
     standings: Standings,
     /// What was exchanged with whom, and when.
     exchanged: ExchangeLog,
+    /// What is kept here for replicas that are down.
+    hints: HintLog,
     /// Whether the engine keeps nothing over a restart: all is in memory and as durable as it gets.
     volatile: bool,
     /// Everything minted at or below it is dead: the flush mark of keyspace 0.
@@ -76,6 +83,7 @@ impl Replica {
         engine: Arc<dyn StorageEngine>,
         meta: Arc<MetaStore>,
         partitions: PartitionCount,
+        hints: HintConfig,
     ) -> io::Result<Self> {
         let flushed = match meta.load(FLUSH_FACT)? {
             None => 0,
@@ -91,6 +99,7 @@ impl Replica {
             counts: LiveCounts::new(volatile),
             standings: Standings::complete(partitions),
             exchanged: ExchangeLog::default(),
+            hints: HintLog::new(hints, volatile),
             volatile,
             flushed: AtomicU64::new(flushed),
             removed_below: AtomicU64::new(0),
@@ -108,6 +117,12 @@ impl Replica {
     /// What was exchanged with whom, and when.
     pub fn exchanged(&self) -> &ExchangeLog {
         &self.exchanged
+    }
+
+    /// What is kept here for replicas that are down.
+    #[inline]
+    pub fn hints(&self) -> &HintLog {
+        &self.hints
     }
 
     /// Whether every read is served from memory and nothing waits for a sync.

@@ -4,7 +4,7 @@
 //! look. An answer goes out only when what it tells is durable.
 
 use bytes::Bytes;
-use kv_quorum::{Actor, Dot, HybridTime, JoinOutcome, Record};
+use kv_quorum::{Actor, Context, Dot, HybridTime, JoinOutcome, Record};
 
 use super::{Replica, Verdict};
 use crate::coordinator::fingerprint;
@@ -83,7 +83,9 @@ impl Replica {
                 let (verdict, uncovered) = Self::join(stored, incoming, out);
                 if !uncovered.is_empty() {
                     let complete = self.standings.is_complete_for(&join.key);
-                    *slot = told(complete, stored, &uncovered);
+                    let coverage = stored.and_then(|stored| Record::decode(stored).ok());
+                    let coverage = coverage.map_or_else(Context::new, |it| it.coverage().clone());
+                    *slot = told(complete, &coverage, &uncovered);
                 }
                 verdict
             })
@@ -109,30 +111,38 @@ impl Replica {
         outs
     }
 
-    /// Reads records for a peer: a fingerprint that is the same is answered by `Same`.
-    pub async fn look_up(&self, digest_key: u64, reads: &[(Bytes, Option<u128>)]) -> Vec<PeerOut> {
+    /// Reads records for a peer: a fingerprint that is the same is answered by `Same`. `hinted`
+    /// joins in the hints about the keys, as a fallback does.
+    pub async fn look_up(
+        &self,
+        digest_key: u64,
+        reads: &[(Bytes, Option<u128>)],
+        hinted: bool,
+    ) -> Vec<PeerOut> {
         let mut outs: Vec<PeerOut> = Vec::with_capacity(reads.len());
         outs.extend(reads.iter().map(|(key, _)| PeerOut::Record {
             complete: self.standings.is_complete_for(key),
             record: Bytes::new(),
         }));
         let keys: Vec<&[u8]> = reads.iter().map(|(key, _)| &key[..]).collect();
-        let read = self
-            .read(&keys, &mut |place, record| {
-                let (Some((key, have)), Some(slot)) = (reads.get(place), outs.get_mut(place))
-                else {
-                    return;
-                };
-                let complete = self.standings.is_complete_for(key);
-                let same = have.is_some() && *have == fingerprint(digest_key, record);
-                *slot = if same {
-                    PeerOut::Same { complete }
-                } else {
-                    let record = record.map_or_else(Bytes::new, Bytes::copy_from_slice);
-                    PeerOut::Record { complete, record }
-                };
-            })
-            .await;
+        let mut show = |place: usize, record: Option<&[u8]>| {
+            let (Some((key, have)), Some(slot)) = (reads.get(place), outs.get_mut(place)) else {
+                return;
+            };
+            let complete = self.standings.is_complete_for(key);
+            let same = have.is_some() && *have == fingerprint(digest_key, record);
+            *slot = if same {
+                PeerOut::Same { complete }
+            } else {
+                let record = record.map_or_else(Bytes::new, Bytes::copy_from_slice);
+                PeerOut::Record { complete, record }
+            };
+        };
+        let read = if hinted {
+            self.read_hinted(&keys, &mut show).await
+        } else {
+            self.read(&keys, &mut show).await
+        };
         let durable = match read {
             Ok(ticket) => self.durable(ticket).await,
             Err(error) => Err(error),
@@ -205,16 +215,14 @@ impl Replica {
 }
 
 /// Whether an incoming record covers dots of this node's own tenure that the stored one doesn't.
-fn forgot(stored: Option<&[u8]>, incoming: &[u8], own: Actor) -> bool {
+pub(super) fn forgot(stored: Option<&[u8]>, incoming: &[u8], own: Actor) -> bool {
     let claimed = kv_quorum::covered_until(incoming, own);
     let held = stored.map_or(Ok(HybridTime::ZERO), |stored| kv_quorum::covered_until(stored, own));
     matches!((claimed, held), (Ok(claimed), Ok(held)) if claimed > held)
 }
 
-fn told(complete: bool, stored: Option<&[u8]>, uncovered: &[Dot]) -> PeerOut {
-    let coverage = stored
-        .and_then(|stored| Record::decode(stored).ok())
-        .map_or_else(Bytes::new, |record| Bytes::from(record.coverage().to_bytes()));
+pub(super) fn told(complete: bool, coverage: &Context, uncovered: &[Dot]) -> PeerOut {
+    let coverage = Bytes::from(coverage.to_bytes());
     let uncovered = uncovered
         .iter()
         .map(|dot| (dot.actor.node, dot.actor.tenure, dot.time.to_bits()))
@@ -222,7 +230,7 @@ fn told(complete: bool, stored: Option<&[u8]>, uncovered: &[Dot]) -> PeerOut {
     PeerOut::Applied { complete, uncovered, coverage }
 }
 
-fn op_failure(error: &StorageError) -> OpFailure {
+pub(super) fn op_failure(error: &StorageError) -> OpFailure {
     match error {
         StorageError::Full(_) | StorageError::Busy(_) | StorageError::Closed => {
             OpFailure::Storage(error.to_string())

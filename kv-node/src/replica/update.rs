@@ -13,14 +13,15 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::Replica;
 use super::counts::Moved;
-use crate::keys::KeyRef;
+use super::hints::{HintMove, span_of};
+use crate::keys::{HINT_PREFIX_BYTES, KeyRef, parse_hint};
 use crate::plug::storage::{FrozenBatch, Resident, StorageError, Ticket, WriteBatch};
 
 /// Stripes; a power of two. A batch of 64 keys among so many rarely meets another's.
 const STRIPES: usize = 4_096;
 
 /// Disk reads that may be overtaken by other writers before an update gives up.
-const OVERTAKEN_MAX: usize = 32;
+pub(super) const OVERTAKEN_MAX: usize = 32;
 
 /// The key locks.
 pub(super) struct Stripes(Box<[Mutex<u64>]>);
@@ -28,6 +29,11 @@ pub(super) struct Stripes(Box<[Mutex<u64>]>);
 impl Stripes {
     pub(super) fn new() -> Self {
         Self((0..STRIPES).map(|_| Mutex::new(0)).collect())
+    }
+
+    /// The lock of a row's key.
+    pub(super) fn of(&self, row: &[u8]) -> Option<MutexGuard<'_, u64>> {
+        self.0.get(stripe_of(row)).map(Mutex::lock)
     }
 }
 
@@ -169,6 +175,7 @@ impl Replica {
             left: Vec::new(),
             touched: Vec::with_capacity(keys.len()),
             moved: Vec::new(),
+            hinted: Vec::new(),
         };
         self.engine.visit_resident(keys, &mut |at, resident| {
             let Some(key) = keys.get(at) else { return };
@@ -193,10 +200,10 @@ impl Replica {
                 (None, Resident::NeedsIo, _) => writer.left.push((place, stripe)),
             }
         })?;
-        let PassWriter { batch, places, mut ticket, left, touched, moved, .. } = writer;
+        let PassWriter { batch, places, mut ticket, left, touched, moved, hinted, .. } = writer;
         let batch = batch.freeze();
         if !batch.is_empty() {
-            ticket = ticket.max(self.append(&batch, &moved)?);
+            ticket = ticket.max(self.append(&batch, &moved, &hinted)?);
             for stripe in touched {
                 if let Some(guard) = locked.get_mut(stripe) {
                     **guard += 1;
@@ -210,8 +217,14 @@ impl Replica {
     }
 
     /// Appends, and counts the keys that come to life or die by it. They are counted first: a count
-    /// that ends in between then has what it could not see in the engine yet.
-    fn append(&self, batch: &FrozenBatch, moved: &[Moved]) -> Result<Ticket, StorageError> {
+    /// that ends in between then has what it could not see in the engine yet. Hints are counted
+    /// after it.
+    pub(super) fn append(
+        &self,
+        batch: &FrozenBatch,
+        moved: &[Moved],
+        hinted: &[HintMove],
+    ) -> Result<Ticket, StorageError> {
         for moved in moved {
             self.counts.moved(*moved);
         }
@@ -220,6 +233,8 @@ impl Replica {
             for moved in moved.iter().rev() {
                 self.counts.moved(moved.back());
             }
+        } else if !hinted.is_empty() {
+            self.hints.moved(hinted);
         }
         appended
     }
@@ -255,28 +270,31 @@ impl Update {
 }
 
 /// Collects what a pass decides.
-struct PassWriter<'r> {
-    replica: &'r Replica,
-    batch: WriteBatch,
-    places: Vec<u32>,
-    ticket: Ticket,
+pub(super) struct PassWriter<'r> {
+    pub(super) replica: &'r Replica,
+    pub(super) batch: WriteBatch,
+    pub(super) places: Vec<u32>,
+    pub(super) ticket: Ticket,
     /// Places that need the disk, with the stripe of each.
-    left: Vec<(u32, usize)>,
+    pub(super) left: Vec<(u32, usize)>,
     /// The stripe of each row.
-    touched: Vec<usize>,
+    pub(super) touched: Vec<usize>,
     /// Keys that come to life or die.
-    moved: Vec<Moved>,
+    pub(super) moved: Vec<Moved>,
+    /// Hints that come, change or go.
+    pub(super) hinted: Vec<HintMove>,
 }
 
 impl PassWriter<'_> {
     #[inline]
-    fn decide(
+    pub(super) fn decide(
         &mut self,
         key: &[u8],
         (place, stripe): (u32, usize),
         stored: Option<&[u8]>,
         decide: &mut Decide<'_>,
     ) {
+        let stored_bytes = stored.map(<[u8]>::len);
         let stored = stored.and_then(|stored| self.replica.alive(stored));
         let was = stored.is_some_and(is_live);
         let mut now = false;
@@ -297,6 +315,13 @@ impl PassWriter<'_> {
         }
         self.places.push(place);
         self.touched.push(stripe);
+        if let Some((target, _)) = parse_hint(key) {
+            let record = self.batch.value(self.batch.len() - 1);
+            let bytes = |record: usize| key.len() + record;
+            let now = record.map(|record| (bytes(record.len()), span_of(record)));
+            self.hinted.push(HintMove { target, was: stored_bytes.map(bytes), now });
+            return;
+        }
         if was != now
             && let Some(key) = KeyRef::parse(key)
         {
@@ -359,8 +384,13 @@ impl LockOrder {
     }
 }
 
+/// A hint shares its key's lock.
 #[inline]
-fn stripe_of(key: &[u8]) -> usize {
+fn stripe_of(row: &[u8]) -> usize {
+    let key = match parse_hint(row) {
+        Some(_) => row.get(HINT_PREFIX_BYTES..).unwrap_or_default(),
+        None => row,
+    };
     match key {
         // The token's low bits: uniform, and other bits than those that choose a slot's rows.
         [_, _, _, _, _, _, _, _, _, _, _, _, high, low, ..] => {

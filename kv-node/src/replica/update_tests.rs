@@ -14,6 +14,7 @@ use crate::cluster::meta::MetaStore;
 use crate::keys::KeyRef;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::storage::{EngineStatus, FrozenBatch, Page, PageRequest, Resident, Row, Ticket};
+use crate::replica::HintConfig;
 
 /// Keys whose last byte is `d` are on disk.
 pub(crate) struct HalfEngine {
@@ -95,7 +96,8 @@ fn replica(engine: &Arc<HalfEngine>) -> Replica {
     let meta = MetaStore::open(Arc::new(MemFs::new()), std::path::Path::new("/m")).expect("a disk");
     let partitions = PartitionCount::new(64).expect("a power of two");
     let engine = Arc::clone(engine) as Arc<dyn StorageEngine>;
-    Replica::open(engine, Arc::new(meta), partitions).expect("nothing was flushed")
+    Replica::open(engine, Arc::new(meta), partitions, HintConfig::default())
+        .expect("nothing was flushed")
 }
 
 fn record(time: u64) -> Vec<u8> {

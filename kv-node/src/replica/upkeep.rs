@@ -56,15 +56,17 @@ impl Replica {
         Err(StorageError::Busy("too many keys came and went while they were counted".into()))
     }
 
-    /// Removes rows that the flush mark made dead. Once for each mark.
+    /// Removes rows and hints that the flush mark made dead. Once for each mark, and not before
+    /// hints are counted.
     ///
     /// # Errors
     /// Some rows are still there; they stay dead all the same.
     pub async fn remove_flushed(&self) -> Result<(), StorageError> {
         let mark = self.flushed().to_bits();
-        if self.removed_below.load(Ordering::Acquire) >= mark {
+        if self.removed_below.load(Ordering::Acquire) >= mark || !self.hints.is_counted() {
             return Ok(());
         }
+        self.remove_flushed_hints().await?;
         for slot in 0..SLOTS {
             let mut dead: Vec<Bytes> = Vec::new();
             self.each_row(slot, &mut |key, record| {

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use kv_client::NodeId;
 use kv_client::service::AdminService;
 use kv_client::wire::{
-    Endpoints, Explanation, LayoutName, LayoutsView, Location, NodeInfo, NodeState, NodeStatus,
-    ReplicaAnswer, RingView, ServiceError,
+    Endpoints, Explanation, HintsView, LayoutName, LayoutsView, Location, NodeInfo, NodeState,
+    NodeStatus, ReplicaAnswer, RingView, ServiceError,
 };
 use kv_ring::{Layout, Partition};
 use tarpc::context::Context;
@@ -91,6 +91,12 @@ impl AdminService for AdminServer {
             _ => ServiceError::Refused(error.to_string()),
         })
     }
+
+    async fn hints(self, _: Context) -> Result<HintsView, ServiceError> {
+        let (node, _) = self.0.node()?;
+        let coordinator = node.coordinator().ok_or_else(no_layout)?;
+        Ok(coordinator.hints_everywhere().await?)
+    }
 }
 
 fn layout_names(view: &View) -> Vec<LayoutName> {
@@ -109,7 +115,14 @@ pub(super) async fn explain(
 
 fn explanation(key: Bytes, explained: Explained) -> Explanation {
     let (n, r, w) = explained.quorum;
-    let mut notes = vec![format!("N={n} R={r} W={w}, layout {}", explained.epoch)];
+    let mut notes =
+        vec![format!("N={n} R={r} W={w}, layout {}", explained.epoch), explained.promise()];
+    let stands_in = |(fallback, primary)| format!("{fallback} stands in for {primary}");
+    notes.extend(explained.stand_ins.iter().copied().map(stands_in));
+    for hint in &explained.hints {
+        let versions = hint.versions.len();
+        notes.push(format!("{} holds a hint for {}: {versions} versions", hint.on, hint.target));
+    }
     let mut replicas = Vec::with_capacity(explained.replicas.len());
     for says in explained.replicas {
         if !says.up {

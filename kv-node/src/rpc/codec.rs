@@ -64,10 +64,13 @@ const FIXED_BYTES: usize = 64;
 pub fn op_bytes(op: &PeerOp) -> usize {
     FIXED_BYTES
         + match op {
-            PeerOp::Apply { key, record } => key.len() + record.len(),
-            PeerOp::Read { key, .. } | PeerOp::Explain { key } | PeerOp::Holds { key, .. } => {
-                key.len()
+            PeerOp::Apply { key, record } | PeerOp::Hint { key, record, .. } => {
+                key.len() + record.len()
             }
+            PeerOp::Read { key, .. }
+            | PeerOp::Explain { key }
+            | PeerOp::Holds { key, .. }
+            | PeerOp::HintsAbout { key } => key.len(),
             PeerOp::Forward { key, mutation, .. } => key.len() + mutation_bytes(mutation),
             PeerOp::Scan { from, to, .. } => from.len() + to.len(),
             PeerOp::Gossip(packet) => packet.len(),
@@ -82,6 +85,7 @@ pub fn op_bytes(op: &PeerOp) -> usize {
             | PeerOp::Ballot(BallotOp::Prepare { .. })
             | PeerOp::Count
             | PeerOp::Time
+            | PeerOp::HintsHeld
             | PeerOp::Flush { .. } => 0,
         }
 }
@@ -117,6 +121,8 @@ fn out_bytes(out: &PeerOut) -> usize {
                 rows.iter().map(|(key, row)| 20 + key.len() + row.len()).sum()
             }
             PeerOut::Text(text) => text.len(),
+            PeerOut::HintsAbout(hints) => hints.iter().map(|(_, record)| 20 + record.len()).sum(),
+            PeerOut::HintsHeld(queues) => 64 * queues.len(),
             PeerOut::Forwarded(answer) => match answer {
                 Ok(crate::mutation::MutationOut::Written { holders, context, answer, .. }) => {
                     10 * holders.len() + context.len() + answer_bytes(answer)
@@ -164,6 +170,7 @@ fn answer_bytes(answer: &crate::mutation::Answer) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use kv_client::wire::{HintQueue, HintState};
     use kv_client::{ClusterId, NodeId};
 
     use super::*;
@@ -245,6 +252,14 @@ mod tests {
             PeerOp::Ballot(BallotOp::Prepare { epoch: u64::MAX, ballot }),
             PeerOp::Ballot(BallotOp::Accept { epoch: u64::MAX, ballot, decree: bytes(5_000) }),
             PeerOp::Ballot(BallotOp::Learn { epoch: u64::MAX, decided: bytes(5_000) }),
+            PeerOp::Hint {
+                target: NodeId(u64::MAX),
+                key: bytes(300),
+                record: bytes(20_000),
+                counted: true,
+            },
+            PeerOp::HintsAbout { key: bytes(300) },
+            PeerOp::HintsHeld,
         ]
     }
 
@@ -268,6 +283,14 @@ mod tests {
     #[test]
     fn an_answer_never_needs_more_than_its_weight() {
         let answer = Answer::Value(Some(bytes(900)));
+        let queue = HintQueue {
+            on: NodeId(u64::MAX),
+            target: NodeId(u64::MAX),
+            keys: u64::MAX,
+            bytes: u64::MAX,
+            age_ms: u64::MAX,
+            state: HintState::BackedOff,
+        };
         let outs = vec![
             PeerOut::Applied {
                 complete: true,
@@ -289,6 +312,8 @@ mod tests {
             }),
             PeerOut::Ballot(BallotOut::MayNotVote("because".to_owned())),
             PeerOut::Failed(OpFailure::Storage("disk".repeat(50))),
+            PeerOut::HintsAbout(vec![(NodeId(u64::MAX), bytes(700)); 30]),
+            PeerOut::HintsHeld(vec![queue; 30]),
         ];
         for out in outs {
             let needs = encode(&out, LIMIT).expect("it fits").len();

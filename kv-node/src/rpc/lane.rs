@@ -28,12 +28,14 @@ impl LaneKind {
 
     pub(super) fn of(op: &PeerOp) -> Self {
         match op {
-            PeerOp::Apply { .. } | PeerOp::Read { .. } => Self::Data,
+            PeerOp::Apply { .. } | PeerOp::Read { .. } | PeerOp::Hint { .. } => Self::Data,
             PeerOp::Forward { .. }
             | PeerOp::Scan { .. }
             | PeerOp::Count
             | PeerOp::Holds { .. }
-            | PeerOp::Explain { .. } => Self::Work,
+            | PeerOp::Explain { .. }
+            | PeerOp::HintsAbout { .. }
+            | PeerOp::HintsHeld => Self::Work,
             PeerOp::Time
             | PeerOp::Flush { .. }
             | PeerOp::Gossip(_)

@@ -46,6 +46,17 @@ impl PeerFailure {
         matches!(self, Self::Refused(Refusal::StaleLayout { .. }))
     }
 
+    /// Whether the peer counts as down by this: it refuses connections, its process is gone or it
+    /// is not serving. One that is slow, full or unable is up, and nobody stands in for it.
+    pub fn means_down(&self) -> bool {
+        match self {
+            Self::NotConnected => true,
+            Self::Call(failure) => !matches!(failure, CallFailure::TimedOut),
+            Self::Refused(refusal) => matches!(refusal, Refusal::Stopping | Refusal::Loading),
+            Self::QueueFull | Self::Op(_) | Self::Confused => false,
+        }
+    }
+
     /// Whether the peer certainly did not act.
     pub fn without_effect(&self) -> bool {
         match self {

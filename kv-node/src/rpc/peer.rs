@@ -11,8 +11,8 @@
 //! three lanes with bounds of their own:
 //!
 //! ```text
-//! data     Apply Read                             waits for the peer's disk at most
-//! work     Forward Scan Count Explain             may wait for other peers, or long
+//! data     Apply Read Hint                        waits for the peer's disk at most
+//! work     Forward Scan Count Explain Hints...    may wait for other peers, or long
 //! control  Gossip Birth Ballot Time Flush         small, must not wait behind either
 //! ```
 //!

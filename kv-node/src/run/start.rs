@@ -23,6 +23,7 @@ use crate::plug::exec::{Exec, TokioExec};
 use crate::plug::lsm::LsmEngine;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::storage::StorageEngine;
+use crate::replica::HintConfig;
 use crate::resp::server::{self, RespDoor};
 use crate::rpc::doors::{AdminDoor, ClientDoor, Lobby};
 use crate::rpc::peer::PeersConfig;
@@ -158,6 +159,10 @@ fn node_config(
             hedge_ms: config.request.hedge_ms,
         },
         peers: PeersConfig::default(),
+        hints: HintConfig {
+            hint_bytes_max: config.handoff.hint_bytes_max,
+            replay_bytes_per_s: config.handoff.replay_bytes_per_s,
+        },
         clock_skew_ms_max: CLOCK_SKEW_MS_MAX,
     }
 }

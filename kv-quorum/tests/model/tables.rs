@@ -173,6 +173,8 @@ fn writes() {
         ["reminted"] => show_write(tracker.reminted()),
         ["deadline"] => show_write(tracker.on_deadline()),
         ["fail", name] => show_write(tracker.on_failure(node(name))),
+        ["refuse", name] => show_write(tracker.on_refusal(node(name))),
+        ["unserved"] => list(&tracker.unserved()),
         ["hint", name] => tracker.hint_for(node(name)).map_or_else(|| "none".into(), String::from),
         ["ok", name, how @ ..] => {
             let mut reply = WriteReply::plain(tracker.round());
@@ -228,6 +230,8 @@ fn reads() {
         ["deadline"] => show_read(tracker.on_deadline()),
         ["hedge"] => tracker.hedge().map_or_else(|| "nobody".to_owned(), String::from),
         ["fail", name] => show_read(tracker.on_failure(node(name))),
+        ["refuse", name] => show_read(tracker.on_refusal(node(name))),
+        ["hint", name] => tracker.hint_for(node(name)).map_or_else(|| "none".into(), String::from),
         ["repaired", name, round] => {
             show_read(tracker.on_repaired(node(name), round.parse().expect("a round")))
         }

@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod del;
 pub(crate) mod explain;
 pub(crate) mod get;
+pub(crate) mod hints;
 pub(crate) mod nodes;
 pub(crate) mod put;
 pub(crate) mod ring;

@@ -271,6 +271,7 @@ impl World {
             gossip: kv_gossip::Config::local(),
             timing: Timing { request_ms_max: 1_000, ..Timing::default() },
             peers: PeersConfig::default(),
+            hints: kv_node::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
         }
     }

@@ -13,8 +13,9 @@ use crate::coordinator::write::storage_error;
 use crate::coordinator::{Coordinator, Scope};
 use crate::error::RequestError;
 use crate::plug::storage::Ticket;
+use crate::replica::Hint;
 use crate::rpc::Pending;
-use crate::wire::PeerOp;
+use crate::wire::{PeerOp, PeerOut};
 
 impl Coordinator {
     pub(super) async fn drive_reads(
@@ -90,7 +91,7 @@ impl Coordinator {
         wait
     }
 
-    /// Gives the trackers of `own` this node's copies, and notes their fingerprints.
+    /// Gives the trackers of `own` this node's copies (or hints), and notes their fingerprints.
     async fn read_own(
         &self,
         scope: &Scope,
@@ -110,21 +111,24 @@ impl Coordinator {
         };
         let slices: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
         let mut bodies: Vec<ReadBody<Bytes>> = vec![ReadBody::Absent; own.len()];
-        let read = self
-            .parts
-            .replica
-            .read(&slices, &mut |place, record| {
-                if let (Some(body), Some(record)) = (bodies.get_mut(place), record) {
-                    *body = ReadBody::Record(Bytes::copy_from_slice(record));
-                }
-            })
-            .await;
+        let mut show = |place: usize, record: Option<&[u8]>| {
+            if let (Some(body), Some(record)) = (bodies.get_mut(place), record) {
+                *body = ReadBody::Record(Bytes::copy_from_slice(record));
+            }
+        };
+        // A key that this node is no replica of is in its hints.
+        let replica = &self.parts.replica;
+        let read = if replica.hints().may_have_some() && job.stands_in(own, scope.view.me) {
+            replica.read_hinted(&slices, &mut show).await
+        } else {
+            replica.read(&slices, &mut show).await
+        };
         self.parts.figures.replica_reads.add(own.len() as u64);
         let standings = self.parts.replica.standings();
         for ((item, body), key) in own.iter().zip(bodies).zip(&keys) {
             let complete = standings.is_complete_for(key);
             if read.is_err() {
-                job.step(*item, |tracker| tracker.on_failure(scope.view.me));
+                job.step(*item, |tracker| tracker.on_refusal(scope.view.me));
                 continue;
             }
             if let Some(slot) = have.get_mut(*item) {
@@ -209,27 +213,45 @@ impl Coordinator {
         record: &Bytes,
     ) {
         self.parts.figures.read_repairs.add(nodes.len() as u64);
-        let key = {
-            let inner = job.inner.lock();
-            inner.items.get(item).map(|item| item.key.clone()).unwrap_or_default()
-        };
         let me = scope.view.me;
-        for node in nodes.iter().filter(|node| **node != me) {
+        let (key, targets) = {
+            let inner = job.inner.lock();
+            let Some(item) = inner.items.get(item) else { return };
+            let target = |node: &NodeId| item.tracker.hint_for(*node);
+            (item.key.clone(), nodes.iter().map(target).collect::<Vec<_>>())
+        };
+        let asked = nodes.iter().zip(&targets);
+        for (node, target) in asked.clone().filter(|(node, _)| **node != me) {
+            let (key, record) = (key.clone(), record.clone());
+            let op = match *target {
+                Some(target) => PeerOp::Hint { target, key, record, counted: true },
+                None => PeerOp::Apply { key, record },
+            };
             let pending = Pending {
-                op: PeerOp::Apply { key: key.clone(), record: record.clone() },
+                op,
                 slot: item as u32 | round << ROUND_SHIFT | REPAIR,
                 to: Arc::<ReadJob>::clone(job),
                 deadline_ms: scope.deadline_ms,
             };
             self.parts.peers.submit(*node, vec![pending]);
         }
-        if nodes.contains(&me) {
-            let joined = self.join_here(&key, record).await;
-            job.step(item, |tracker| match joined {
-                Ok(()) => tracker.on_repaired(me, round),
-                Err(_) => tracker.on_failure(me),
+        if let Some((_, target)) = asked.clone().find(|(node, _)| **node == me) {
+            let joined = match *target {
+                Some(target) => self.hint_here(target, &key, record).await,
+                None => self.join_here(&key, record).await.is_ok(),
+            };
+            job.step(item, |tracker| {
+                if joined { tracker.on_repaired(me, round) } else { tracker.on_refusal(me) }
             });
         }
+    }
+
+    /// Joins a record into this node's hints for `target`, durably. Says whether it is there.
+    async fn hint_here(&self, target: NodeId, key: &Bytes, record: &Bytes) -> bool {
+        let (key, record) = (key.clone(), record.clone());
+        let hint = Hint { target, key, record, counted: true };
+        let outs = self.keep_hints(&[hint]).await;
+        outs.iter().all(|out| matches!(out, PeerOut::Applied { .. }))
     }
 
     /// Joins a record into this node's copy, durably.

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::{Outcome, Tracker};
 use crate::error::RequestError;
-use crate::rpc::{Completion, PeerFailure};
+use crate::rpc::{Completion, PeerFailure, PeerResult};
 use crate::wire::PeerOut;
 
 /// A batch of reads in flight.
@@ -27,6 +27,8 @@ pub(super) struct Inner {
     open: usize,
     /// Calls that trackers asked for and that are still to be sent.
     todo: Vec<Todo>,
+    /// Items that were answered only by counting fallbacks.
+    pub(super) sloppy: u64,
 }
 
 pub(super) struct Item {
@@ -52,7 +54,7 @@ impl ReadJob {
         let items =
             items.into_iter().map(|(key, tracker)| Item { key, tracker, outcome: None }).collect();
         Arc::new(Self {
-            inner: Mutex::new(Inner { items, open, todo: Vec::new() }),
+            inner: Mutex::new(Inner { items, open, todo: Vec::new(), sloppy: 0 }),
             wake: Notify::new(),
             stale: AtomicBool::new(false),
         })
@@ -73,7 +75,9 @@ impl ReadJob {
                 inner.todo.push(Todo::Repair { item, nodes, record, round });
             }
             ReadStep::Done(outcome) => {
+                let sloppy = matches!(outcome, ReadOutcome::Value { sloppy: true, .. });
                 at.outcome = Some(outcome_of(outcome));
+                inner.sloppy += u64::from(sloppy);
                 inner.open -= 1;
                 if inner.open > 0 {
                     return;
@@ -82,6 +86,13 @@ impl ReadJob {
         }
         drop(inner);
         self.wake.notify_one();
+    }
+
+    /// Whether this node answers one of these items in a primary's place.
+    pub(super) fn stands_in(&self, items: &[usize], me: NodeId) -> bool {
+        let inner = self.inner.lock();
+        let mut asked = items.iter().filter_map(|item| inner.items.get(*item));
+        asked.any(|item| item.tracker.hint_for(me).is_some())
     }
 
     pub(super) fn take_todo(&self) -> Vec<Todo> {
@@ -128,7 +139,7 @@ impl Completion for ReadJob {
             let round = (slot & !REPAIR) >> ROUND_SHIFT;
             self.step(item, |tracker| match result {
                 Ok(PeerOut::Applied { .. }) => tracker.on_repaired(from, round),
-                _ => tracker.on_failure(from),
+                result => failed(tracker, from, &result),
             });
             return;
         }
@@ -143,8 +154,16 @@ impl Completion for ReadJob {
             Ok(PeerOut::Record { complete, record }) => {
                 tracker.on_reply(from, reply(complete, ReadBody::Record(record)))
             }
-            _ => tracker.on_failure(from),
+            result => failed(tracker, from, &result),
         });
+    }
+}
+
+/// No answer, or none of use: somebody stands in for a node that is down, not for one that is up.
+fn failed(tracker: &mut Tracker, from: NodeId, result: &PeerResult) -> ReadStep<NodeId, Bytes> {
+    match result {
+        Err(failure) if failure.means_down() => tracker.on_failure(from),
+        _ => tracker.on_refusal(from),
     }
 }
 

@@ -184,7 +184,8 @@ impl Coordinator {
         slices: &[&[u8]],
         wanted: u8,
     ) -> (Vec<Outcome>, bool) {
-        let table = self.plans.table(scope.view.me, Purpose::Read, wanted, false, &scope.layouts);
+        let sloppy = scope.keyspace.sloppy;
+        let table = self.plans.table(scope.view.me, Purpose::Read, wanted, sloppy, &scope.layouts);
         let mut refused: Vec<Option<RequestError>> = vec![None; keys.len()];
         let mut items = Vec::with_capacity(keys.len());
         let mut places = Vec::with_capacity(keys.len());
@@ -245,6 +246,7 @@ impl Coordinator {
                 *slot = item.outcome.take().unwrap_or_else(lost);
             }
         }
+        self.parts.figures.sloppy_reads.add(inner.sloppy);
         let failed = |outcome: &&Outcome| matches!(outcome, Err(RequestError::Unavailable { .. }));
         self.parts.figures.unavailable.add(outcomes.iter().filter(failed).count() as u64);
         outcomes

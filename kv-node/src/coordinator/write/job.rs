@@ -16,8 +16,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Ended;
+use crate::coordinator::Parts;
 use crate::error::RequestError;
-use crate::replica::Standings;
+use crate::metrics::Figures;
+use crate::replica::{Replica, Standings};
 use crate::rpc::{Completion, PeerFailure};
 use crate::wire::PeerOut;
 
@@ -27,6 +29,10 @@ pub(in crate::coordinator) struct Minted {
     pub(in crate::coordinator) record: Bytes,
     pub(in crate::coordinator) partition: Partition,
     pub(in crate::coordinator) tracker: WriteTracker<NodeId>,
+    /// Who is to get it, as the tracker named them when it began.
+    pub(in crate::coordinator) to: Vec<NodeId>,
+    /// Whether this node minted it in the place of a primary, and keeps it as hints.
+    pub(in crate::coordinator) stands_in: bool,
 }
 
 /// A batch of minted writes in flight.
@@ -35,6 +41,19 @@ pub(crate) struct WriteJob {
     pub(super) wake: Notify,
     /// Bytes of the records, about: what keeping the job costs.
     bytes: usize,
+    pub(super) replica: Arc<Replica>,
+    pub(super) figures: Arc<Figures>,
+}
+
+/// What a job's driver is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Wait for answers.
+    Wait,
+    /// Send what the trackers named.
+    Send,
+    /// Mint again, or answer the client.
+    Settled,
 }
 
 pub(super) struct Inner {
@@ -47,13 +66,17 @@ pub(super) struct Inner {
     plans: u8,
     /// A replica refused: it knows newer layouts.
     stale: bool,
+    /// Sends that trackers asked for.
+    pub(super) contacts: Vec<(usize, Vec<NodeId>)>,
+    /// Items that were acknowledged only by counting fallbacks.
+    pub(super) sloppy: u64,
 }
 
 pub(super) struct Item {
     pub(super) minted: Minted,
     pub(super) ended: Option<Ended>,
     /// Who holds it durably, this node excepted, primaries only.
-    holders: Vec<NodeId>,
+    pub(super) holders: Vec<NodeId>,
 }
 
 /// The slot of an answer: the item, and above it the round and the plan that it belongs to.
@@ -71,7 +94,8 @@ impl WriteJob {
         let mut everywhere = true;
         for item in &inner.items {
             least = least.min(item.holders.len());
-            everywhere &= item.holders.len() + 1 >= item.minted.tracker.plan().primaries().len();
+            let own = usize::from(!item.minted.stands_in);
+            everywhere &= item.holders.len() + own >= item.minted.tracker.plan().primaries().len();
         }
         (least, everywhere)
     }
@@ -81,23 +105,25 @@ impl WriteJob {
         self.wake.notified().await;
     }
 
-    fn step(&self, inner: &mut Inner, item: usize, step: WriteStep<NodeId>) -> Vec<NodeId> {
-        let Some(at) = inner.items.get_mut(item) else { return Vec::new() };
+    fn step(&self, inner: &mut Inner, item: usize, step: WriteStep<NodeId>) {
+        let Some(at) = inner.items.get_mut(item) else { return };
         match step {
-            WriteStep::Wait => Vec::new(),
-            WriteStep::Contact(nodes) => nodes,
+            WriteStep::Wait => {}
+            WriteStep::Contact(nodes) => {
+                inner.contacts.push((item, nodes));
+                self.wake.notify_one();
+            }
             WriteStep::Remint(coverage) => {
                 inner.remints.push((item, coverage));
                 self.wake.notify_one();
-                Vec::new()
             }
             WriteStep::Done(outcome) => {
+                inner.sloppy += u64::from(outcome == WriteOutcome::Acknowledged { sloppy: true });
                 at.ended = Some(ended(outcome));
                 inner.open -= 1;
                 if inner.open == 0 {
                     self.wake.notify_one();
                 }
-                Vec::new()
             }
         }
     }
@@ -132,14 +158,23 @@ impl Completion for WriteJob {
         let Some(at) = inner.items.get_mut(item) else { return };
         let step = match result {
             Ok(PeerOut::Applied { complete, uncovered, coverage }) => {
-                if round == at.minted.tracker.round() && !at.holders.contains(&from) {
+                let tracker = &mut at.minted.tracker;
+                if round == tracker.round()
+                    && !at.holders.contains(&from)
+                    && tracker.hint_for(from).is_none()
+                {
                     at.holders.push(from);
                 }
-                at.minted.tracker.on_reply(from, reply(round, complete, &uncovered, &coverage))
+                tracker.on_reply(from, reply(round, complete, &uncovered, &coverage))
             }
             // A failure of an earlier round says nothing about this one.
             _ if round != at.minted.tracker.round() => WriteStep::Wait,
-            _ => at.minted.tracker.on_failure(from),
+            Err(failure) if at.ended.is_some() => {
+                self.fail_late(at, from, &failure);
+                WriteStep::Wait
+            }
+            Err(failure) if failure.means_down() => at.minted.tracker.on_failure(from),
+            _ => at.minted.tracker.on_refusal(from),
         };
         let late = at.ended.is_some();
         self.step(&mut inner, item, step);
@@ -163,17 +198,29 @@ fn reply(round: u8, complete: bool, uncovered: &[(u64, u64, u64)], coverage: &[u
 
 impl WriteJob {
     /// A job of minted writes whose trackers have begun.
-    pub(in crate::coordinator) fn new(minted: Vec<Minted>) -> Arc<Self> {
+    pub(in crate::coordinator) fn new(minted: Vec<Minted>, parts: &Parts) -> Arc<Self> {
         let open = minted.len();
         let bytes = minted.iter().map(|minted| minted.key.len() + minted.record.len()).sum();
-        let items = minted
-            .into_iter()
-            .map(|minted| Item { minted, ended: None, holders: Vec::new() })
-            .collect();
+        let mut contacts = Vec::with_capacity(open);
+        let mut items = Vec::with_capacity(open);
+        for (at, mut minted) in minted.into_iter().enumerate() {
+            contacts.push((at, std::mem::take(&mut minted.to)));
+            items.push(Item { minted, ended: None, holders: Vec::new() });
+        }
         Arc::new(Self {
-            inner: Mutex::new(Inner { items, open, remints: Vec::new(), plans: 0, stale: false }),
+            inner: Mutex::new(Inner {
+                items,
+                open,
+                remints: Vec::new(),
+                plans: 0,
+                stale: false,
+                contacts,
+                sloppy: 0,
+            }),
             wake: Notify::new(),
             bytes,
+            replica: Arc::clone(&parts.replica),
+            figures: Arc::clone(&parts.figures),
         })
     }
 
@@ -199,7 +246,7 @@ impl WriteJob {
     /// to be on W of each of the layouts that are live now. Says whether that may be done.
     pub(super) fn plan_again(
         &self,
-        mut again: impl FnMut(&Minted) -> Result<WriteTracker<NodeId>, RequestError>,
+        mut again: impl FnMut(&Minted) -> Result<(WriteTracker<NodeId>, Vec<NodeId>), RequestError>,
     ) -> bool {
         let mut inner = self.inner.lock();
         if inner.plans >= PLANS_MAX {
@@ -208,18 +255,21 @@ impl WriteJob {
         inner.plans += 1;
         inner.stale = false;
         inner.remints.clear();
+        let mut contacts = Vec::with_capacity(inner.items.len());
         let mut open = 0;
-        for item in &mut inner.items {
+        for (at, item) in inner.items.iter_mut().enumerate() {
             item.holders.clear();
             item.ended = match again(&item.minted) {
-                Ok(tracker) => {
+                Ok((tracker, to)) => {
                     item.minted.tracker = tracker;
+                    contacts.push((at, to));
                     open += 1;
                     None
                 }
                 Err(error) => Some(Err(error)),
             };
         }
+        inner.contacts = contacts;
         inner.open = open;
         true
     }
@@ -229,9 +279,17 @@ impl WriteJob {
         at as u32 | u32::from(inner.plans * ROUNDS + round) << ROUND_SHIFT
     }
 
-    pub(super) fn settled(&self) -> bool {
+    pub(super) fn next(&self) -> Next {
         let inner = self.inner.lock();
-        inner.open == 0 || !inner.remints.is_empty()
+        if inner.open == 0 {
+            Next::Settled
+        } else if !inner.contacts.is_empty() {
+            Next::Send
+        } else if !inner.remints.is_empty() {
+            Next::Settled
+        } else {
+            Next::Wait
+        }
     }
 
     /// The local copies of a round are durable, or will never be known to be.
@@ -254,7 +312,7 @@ impl WriteJob {
                 let plain = WriteReply::plain(tracker.round());
                 tracker.on_reply(me, WriteReply { complete, ..plain })
             } else {
-                tracker.on_failure(me)
+                tracker.on_refusal(me)
             };
             self.step(&mut inner, at, step);
         }

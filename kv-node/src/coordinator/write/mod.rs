@@ -10,6 +10,8 @@
 mod job;
 mod mint;
 mod replicate;
+mod sends;
+mod stand_in;
 
 use std::sync::Arc;
 
@@ -22,9 +24,9 @@ use kv_ring::Partition;
 pub(super) use job::{Minted, WriteJob, dot_of};
 pub(super) use mint::NoMint;
 
-use super::follow::Trail;
+use super::follow::{Followed, Trail};
 use super::plans::Purpose;
-use super::{Coordinator, Levels, Scope, resolve};
+use super::{Coordinator, Levels, MintsAt, Scope, resolve};
 use crate::cluster::record::Rmw;
 use crate::error::RequestError;
 use crate::keys::KeyRef;
@@ -74,21 +76,28 @@ impl Coordinator {
         }
         let mut answers: Vec<Option<Ended>> = vec![None; items.len()];
         let mut here = Vec::with_capacity(items.len());
-        let mut elsewhere = Vec::new();
+        let (mut standing_in, mut elsewhere) = (Vec::new(), Vec::new());
         for (place, item) in items.iter().enumerate() {
             let partition = scope.partition(item.key);
             if let Err(error) = Self::check_size(&scope, item.key.key, item.value.len()) {
                 set_answer(&mut answers, place, Err(error));
-            } else if scope.minter(partition) == Some(scope.view.me) {
-                here.push((place, partition));
             } else {
-                elsewhere.push(place);
+                match scope.mints_at(partition) {
+                    MintsAt::Here => here.push((place, partition)),
+                    MintsAt::StandingIn => standing_in.push(place),
+                    MintsAt::Elsewhere => elsewhere.push(place),
+                }
             }
         }
         let local = self.set_here(&scope, items, &here, wanted, &mut answers);
         let away = self.forward_sets(&scope, items, &elsewhere, levels);
-        let (here, forwarded) = futures::join!(local, away);
+        let standing = self.set_standing_in(&scope, items, &standing_in, levels);
+        let (here, stood_in, forwarded) = futures::join!(local, standing, away);
         let mut trail = Trail::here(here);
+        for (place, (end, job)) in standing_in.into_iter().zip(stood_in) {
+            trail.add(place, job.map(Followed::Here));
+            set_answer(&mut answers, place, end);
+        }
         for (place, away) in elsewhere.into_iter().zip(forwarded) {
             trail.add(place, away.followed(&scope));
             set_answer(&mut answers, place, away.outcome.map(drop));
@@ -125,12 +134,14 @@ impl Coordinator {
         let mut minting = Vec::with_capacity(here.len());
         for (place, partition) in here {
             let Some(item) = items.get(*place) else { continue };
-            match self.begin_write(scope, *partition, wanted, true) {
-                Ok(tracker) => minting.push(Minting {
+            let begin = Begin { blind: true, stands_in: false };
+            match self.begin_write(scope, *partition, wanted, begin) {
+                Ok((tracker, to)) => minting.push(Minting {
                     place: *place,
                     key: item.key.to_storage(),
                     partition: *partition,
                     tracker,
+                    to,
                     draft: draft_of(item.value, item.expiry, self.parts.dots.time(self.now_ms())),
                 }),
                 Err(error) => set_answer(answers, *place, Err(error)),
@@ -140,14 +151,14 @@ impl Coordinator {
             return None;
         }
         let (places, job, ticket) = self.mint_blind(minting, answers).await?;
-        let ends = self.replicate(scope, &job, ticket, true).await;
+        let ends = self.replicate(scope, &job, ticket).await;
         for (place, end) in places.iter().zip(ends) {
             set_answer(answers, *place, end);
         }
         Some((places, job))
     }
 
-    /// A tracker that has begun, or why nothing may be minted.
+    /// A tracker that has begun and those it named, or why nothing may be minted.
     ///
     /// # Errors
     /// `NoReplicas` and `Level`: nothing was written.
@@ -156,23 +167,33 @@ impl Coordinator {
         scope: &Scope,
         partition: Partition,
         wanted: u8,
-        blind: bool,
-    ) -> Result<WriteTracker<NodeId>, RequestError> {
-        let table = self.plans.table(scope.view.me, Purpose::Write, wanted, false, &scope.layouts);
+        begin: Begin,
+    ) -> Result<(WriteTracker<NodeId>, Vec<NodeId>), RequestError> {
+        let sloppy = scope.keyspace.sloppy;
+        let table = self.plans.table(scope.view.me, Purpose::Write, wanted, sloppy, &scope.layouts);
         let plan = table.of(partition)?;
-        let mut tracker = if blind { WriteTracker::blind(plan) } else { WriteTracker::new(plan) };
+        let mut tracker =
+            if begin.blind { WriteTracker::blind(plan) } else { WriteTracker::new(plan) };
         let mut early = None;
         for node in &scope.down {
             if let WriteStep::Done(outcome) = tracker.on_failure(*node) {
                 early = Some(outcome);
             }
         }
+        if begin.stands_in && early.is_none() {
+            early = Self::take_place(scope, partition, &mut tracker);
+        }
+        let mut to = Vec::new();
         let refused = early.or_else(|| match tracker.begin() {
             WriteStep::Done(outcome) => Some(outcome),
+            WriteStep::Contact(nodes) => {
+                to = nodes;
+                None
+            }
             _ => None,
         });
         match refused {
-            None => Ok(tracker),
+            None => Ok((tracker, to)),
             Some(WriteOutcome::NoReplicas { missing }) => {
                 self.parts.figures.no_replicas.one();
                 Err(RequestError::NoReplicas { wanted, down: missing })
@@ -207,16 +228,25 @@ impl Coordinator {
         let mut minted = Vec::with_capacity(minting.len());
         for (item, record) in minting.into_iter().zip(done.records) {
             let Some(record) = record else { continue };
-            let Minting { key, partition, tracker, .. } = item;
+            let Minting { key, partition, tracker, to, .. } = item;
             places.push(item.place);
-            minted.push(Minted { key, record, partition, tracker });
+            minted.push(Minted { key, record, partition, tracker, to, stands_in: false });
         }
         if minted.is_empty() {
             return None;
         }
         self.parts.figures.replica_applies.add(minted.len() as u64);
-        Some((places, WriteJob::new(minted), done.ticket))
+        Some((places, WriteJob::new(minted, &self.parts), done.ticket))
     }
+}
+
+/// How a write begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Begin {
+    /// Whether it overwrites blindly.
+    pub(super) blind: bool,
+    /// Whether this node mints it in the place of a primary.
+    pub(super) stands_in: bool,
 }
 
 struct Minting<'a> {
@@ -224,6 +254,7 @@ struct Minting<'a> {
     key: Bytes,
     partition: Partition,
     tracker: WriteTracker<NodeId>,
+    to: Vec<NodeId>,
     draft: Draft<&'a [u8]>,
 }
 

@@ -4,18 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_quorum::{Context, Draft, WriteTracker};
+use kv_quorum::{Context, Dot, Draft, Record, WriteTracker};
 use kv_ring::Partition;
 
-use super::job::{Minted, WriteJob, lost};
-use super::{Ended, NoMint, decode};
-use crate::coordinator::gather::ByNode;
+use super::job::{Minted, Next, WriteJob, lost};
+use super::{Begin, Ended, NoMint, decode};
 use crate::coordinator::{Coordinator, Scope};
 use crate::error::RequestError;
 use crate::plug::storage::Ticket;
 use crate::replica::Verdict;
-use crate::rpc::Pending;
-use crate::wire::PeerOp;
 
 impl Coordinator {
     /// Brings a job's records to W copies. One end for each item, in order.
@@ -29,9 +26,8 @@ impl Coordinator {
         scope: &Scope,
         job: &Arc<WriteJob>,
         ticket: Ticket,
-        held_here: bool,
     ) -> Vec<Ended> {
-        let mut ticket = self.drive(scope, job, ticket, held_here).await;
+        let mut ticket = self.drive(scope, job, ticket).await;
         let mut epoch = scope.view.epoch();
         let mut next = self.newer_scope(scope, job.is_stale()).await;
         while let Some(scope) = next {
@@ -39,9 +35,11 @@ impl Coordinator {
                 break;
             }
             epoch = scope.view.epoch();
-            ticket = self.drive(&scope, job, ticket, held_here).await;
+            ticket = self.drive(&scope, job, ticket).await;
             next = self.newer_scope(&scope, job.is_stale()).await;
         }
+        self.parts.figures.sloppy_writes.add(job.sloppy());
+        self.keep_unserved(job).await;
         let mut ends = job.ends();
         if self.parts.view.now().epoch() > epoch {
             // No time is left to bring it there.
@@ -52,30 +50,24 @@ impl Coordinator {
         ends
     }
 
-    /// A tracker for a minted write under newer layouts.
+    /// A tracker for a minted write under newer layouts, and whom it names.
     fn plan_again(
         &self,
         scope: &Scope,
         minted: &Minted,
-    ) -> Result<WriteTracker<NodeId>, RequestError> {
+    ) -> Result<(WriteTracker<NodeId>, Vec<NodeId>), RequestError> {
         let before = &minted.tracker;
         let wanted = before.plan().sets().next().map_or(1, |set| set.required as u8);
+        let begin = Begin { blind: before.is_blind(), stands_in: minted.stands_in };
         // It is minted: that W can't be had now does not say that nothing was written.
-        self.begin_write(scope, minted.partition, wanted, before.is_blind()).map_err(|_| {
+        self.begin_write(scope, minted.partition, wanted, begin).map_err(|_| {
             RequestError::Indeterminate { reached: 0, wanted, silent: scope.down.clone() }
         })
     }
 
     /// Sends a job's records, waits for its own sync beside that, mints again where asked, until
     /// every item has ended. Answers what the last mints wait for.
-    async fn drive(
-        &self,
-        scope: &Scope,
-        job: &Arc<WriteJob>,
-        ticket: Ticket,
-        held_here: bool,
-    ) -> Ticket {
-        self.send_all(scope, job, None);
+    async fn drive(&self, scope: &Scope, job: &Arc<WriteJob>, ticket: Ticket) -> Ticket {
         let me = scope.view.me;
         let mut round = (ticket, None::<Vec<usize>>);
         let deadline = self.sleep_until(scope.deadline_ms);
@@ -84,10 +76,16 @@ impl Coordinator {
             {
                 let sync = self.parts.replica.durable(round.0);
                 tokio::pin!(sync);
-                let mut synced = !held_here;
+                let mut synced = false;
                 loop {
-                    if job.settled() {
-                        break;
+                    match job.next() {
+                        Next::Settled => break,
+                        Next::Send => {
+                            let sends = job.take_sends(me, scope.deadline_ms);
+                            sends.submit(&*self.parts.peers);
+                            continue;
+                        }
+                        Next::Wait => {}
                     }
                     tokio::select! {
                         biased;
@@ -107,6 +105,8 @@ impl Coordinator {
             }
             round = self.remint(scope, job, again).await;
         }
+        // Who stands in for a primary that was found out after W was reached.
+        job.take_sends(me, scope.deadline_ms).submit(&*self.parts.peers);
         round.0.max(ticket)
     }
 
@@ -118,6 +118,11 @@ impl Coordinator {
         again: Vec<(usize, Context)>,
     ) -> (Ticket, Option<Vec<usize>>) {
         self.parts.figures.second_mints.add(again.len() as u64);
+        if let [(item, coverage)] = &again[..]
+            && let Some(tracker) = job.standing_in(*item)
+        {
+            return self.remint_standing_in(scope, job, &tracker, coverage).await;
+        }
         let drafts: Vec<_> = again.iter().map(|(item, _)| job.draft(*item)).collect();
         let keys: Vec<Bytes> = drafts.iter().map(|(key, ..)| key.clone()).collect();
         let slices: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
@@ -137,7 +142,6 @@ impl Coordinator {
         let items: Vec<usize> = again.iter().map(|(item, _)| *item).collect();
         self.parts.figures.replica_applies.add(items.len() as u64);
         job.reminted(&items, done.records);
-        self.send_all(scope, job, Some(&items));
         (done.ticket, Some(items))
     }
 
@@ -150,45 +154,36 @@ impl Coordinator {
         draft: &Draft<Bytes>,
         out: &mut Vec<u8>,
     ) -> Result<Verdict, NoMint> {
-        let mut record = decode(stored)?;
+        let record = decode(stored)?;
+        self.mint_again(partition, now_ms, record, coverage, draft)?.0.encode_into(out);
+        Ok(Verdict::Write)
+    }
+
+    /// Mints a draft over a record and all the coverage that was answered.
+    pub(super) fn mint_again(
+        &self,
+        partition: Partition,
+        now_ms: u64,
+        mut record: Record<Bytes>,
+        coverage: &Context,
+        draft: &Draft<Bytes>,
+    ) -> Result<(Record<Bytes>, Dot), NoMint> {
         let seen = record.coverage().vector().latest().max(coverage.vector().latest());
         let dot = self.mint_dot(partition, now_ms, seen)?;
         match record.mint_over(dot, coverage, draft.clone()) {
-            Ok(()) => {
-                record.encode_into(out);
-                Ok(Verdict::Write)
-            }
+            Ok(()) => Ok((record, dot)),
             Err(error) => Err(self.not_minted(partition, &error)),
         }
     }
 
-    /// Sends the records of all items, or of some, to their replicas, this node excepted.
-    fn send_all(&self, scope: &Scope, job: &Arc<WriteJob>, only: Option<&[usize]>) {
-        let mut by_node = ByNode::default();
-        {
-            let inner = job.inner.lock();
-            for (at, item) in inner.items.iter().enumerate() {
-                if only.is_some_and(|only| !only.contains(&at)) || item.ended.is_some() {
-                    continue;
-                }
-                let slot = WriteJob::slot(&inner, at, item.minted.tracker.round());
-                for node in item.minted.tracker.plan().primaries() {
-                    if *node == scope.view.me || scope.down.contains(node) {
-                        continue;
-                    }
-                    let pending = Pending {
-                        op: PeerOp::Apply {
-                            key: item.minted.key.clone(),
-                            record: item.minted.record.clone(),
-                        },
-                        slot,
-                        to: Arc::<WriteJob>::clone(job),
-                        deadline_ms: scope.deadline_ms,
-                    };
-                    by_node.add(*node, pending);
-                }
-            }
+    /// Keeps hints beyond W for primaries that are down and for whom nobody else holds one.
+    async fn keep_unserved(&self, job: &Arc<WriteJob>) {
+        let hints = job.unserved();
+        if hints.is_empty() {
+            return;
         }
-        by_node.submit(&*self.parts.peers);
+        let dropped = self.parts.replica.keep_beyond(&hints).await as u64;
+        self.parts.figures.hints_written.add(hints.len() as u64 - dropped);
+        self.parts.figures.hints_dropped.add(dropped);
     }
 }

@@ -119,7 +119,7 @@ fn level_name(level: Option<LevelSetting>) -> String {
 
 fn explain(reply: &mut Reply<'_>, explained: &Explained) {
     let (n, r, w) = explained.quorum;
-    reply.map(9);
+    reply.map(12);
     for (name, number) in [
         ("slot", u64::from(explained.slot)),
         ("partition", u64::from(explained.partition)),
@@ -140,6 +140,37 @@ fn explain(reply: &mut Reply<'_>, explained: &Explained) {
     reply.text("replicas");
     reply.array(explained.replicas.len());
     explained.replicas.iter().for_each(|says| replica(reply, says));
+    reply.text("promise");
+    reply.text(&explained.promise());
+    reply.text("stand_ins");
+    reply.array(explained.stand_ins.len());
+    for (fallback, primary) in &explained.stand_ins {
+        reply.map(2);
+        reply.text("node");
+        reply.text(&fallback.to_string());
+        reply.text("for");
+        reply.text(&primary.to_string());
+    }
+    reply.text("hints");
+    reply.array(explained.hints.len());
+    for hint in &explained.hints {
+        reply.map(3);
+        reply.text("on");
+        reply.text(&hint.on.to_string());
+        reply.text("for");
+        reply.text(&hint.target.to_string());
+        reply.text("versions");
+        versions(reply, &hint.versions);
+    }
+}
+
+fn versions(reply: &mut Reply<'_>, versions: &[(kv_client::NodeId, u64)]) {
+    reply.array(versions.len());
+    for (node, time) in versions {
+        reply.array(2);
+        reply.text(&node.to_string());
+        reply.text(&format!("{time:016x}"));
+    }
 }
 
 fn replica(reply: &mut Reply<'_>, says: &ReplicaSays) {
@@ -150,14 +181,7 @@ fn replica(reply: &mut Reply<'_>, says: &ReplicaSays) {
     reply.boolean(says.up);
     reply.text("versions");
     match &says.versions {
-        Ok(versions) => {
-            reply.array(versions.len());
-            for (node, time) in versions {
-                reply.array(2);
-                reply.text(&node.to_string());
-                reply.text(&format!("{time:016x}"));
-            }
-        }
+        Ok(named) => versions(reply, named),
         Err(why) => reply.text(why),
     }
     reply.text("found");

@@ -68,6 +68,7 @@ impl Net {
             gossip: kv_gossip::Config::local(),
             timing: crate::coordinator::Timing::default(),
             peers: PeersConfig::default(),
+            hints: crate::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
         };
         let parts = NodeParts {
