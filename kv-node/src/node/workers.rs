@@ -275,10 +275,10 @@ impl Worker for FlushLoop {
     }
 }
 
-/// Fills a replica from the others where it is a newcomer: its engine forgot everything, or a layout
-/// gave it partitions. It begins when every operation that may have counted this replica before it
-/// forgot has ended: a write that is acknowledged with its help after a source was read would be
-/// missed.
+/// Fills a replica from the others where it is a newcomer: its engine forgot everything, or a
+/// layout gave it partitions. It begins when every operation that may have counted this replica
+/// before it forgot has ended: a write that is acknowledged with its help after a source was read
+/// would be missed.
 struct RefillLoop(Arc<Inner>);
 
 #[async_trait]

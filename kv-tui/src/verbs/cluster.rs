@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(object["stable"], false);
         assert_eq!(object["members"][0]["waits_for"], "");
         assert_eq!(object["members"][1]["finished"], 7);
-        let still = LayoutsView { live: vec![LayoutName::default()], ..moving() };
+        let still = LayoutsView { live: vec![LayoutName { epoch: 2, digest: 2 }], ..moving() };
         assert!(is_stable(&still));
     }
 }
