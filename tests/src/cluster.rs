@@ -8,7 +8,6 @@
 mod client;
 mod explained;
 mod links;
-mod pause;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};

@@ -53,7 +53,7 @@ impl Fault {
             Self::OneWay(from, to) => links.cut_one_way(from, to),
             Self::Ring => links.ring(),
             Self::Kill(node) => cluster.kill(&[node]),
-            Self::Stop(node) => cluster.pause(node),
+            Self::Stop(node) => cluster.pause(node, true),
         }
         .expect("the system obeys");
     }
@@ -61,7 +61,7 @@ impl Fault {
     fn end(self, cluster: &mut Cluster, links: &Links) {
         match self {
             Self::Kill(node) => cluster.start(node),
-            Self::Stop(node) => cluster.resume(node),
+            Self::Stop(node) => cluster.pause(node, false),
             Self::Split(_) | Self::OneWay(..) | Self::Ring => links.heal(),
         }
         .expect("the system obeys");

@@ -195,9 +195,8 @@ impl World {
 
     /// How many of the keys this node itself holds.
     async fn held(&self, place: usize) -> usize {
-        let keys: Vec<Bytes> = (0..KEYS)
-            .map(|n| Bytes::from(KeyRef::place(0, key(n).as_bytes()).to_storage()))
-            .collect();
+        let keys: Vec<Bytes> =
+            (0..KEYS).map(|n| KeyRef::place(0, key(n).as_bytes()).to_storage()).collect();
         let rows = self.node(place).engine().read(&keys).await.expect("a sound disk");
         rows.iter().filter(|row| row.is_some()).count()
     }

@@ -62,7 +62,7 @@ fn bucket_of(us: u64) -> usize {
 
 fn upper_us(bucket: usize) -> u64 {
     let power = (bucket / 2) as u32;
-    if bucket % 2 == 0 { (3 << power) / 2 } else { 2 << power }
+    if bucket.is_multiple_of(2) { (3 << power) / 2 } else { 2 << power }
 }
 
 /// Which part of its rate a background task uses.

@@ -165,7 +165,7 @@ async fn a_layout_does_not_retire_while_a_member_has_not_heard_of_it() {
     world.crash(1).await;
     let fresh = world.id(new);
     assert_eq!(world.node(0).replace(dead, fresh).await, Ok(2));
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let live = world.node(0).view().now().layouts.as_ref().map(|layouts| layouts.live().len());
     assert_eq!(live, Some(2), "node 1 may be about to write under epoch 1");
     let back = world.start(1, 5, world.disks[1].clone()).await;

@@ -78,7 +78,7 @@ async fn live_of(replica: &Replica, name: &str) -> Vec<Dot> {
     let show = &mut |_, found: Option<&[u8]>| {
         let found = found.map(kv_quorum::Record::decode);
         let found = found.map(|record| record.expect("our own bytes"));
-        dots.extend(found.iter().flat_map(|record| record.live()).map(|version| version.dot));
+        dots.extend(found.iter().flat_map(kv_quorum::Record::live).map(|version| version.dot));
     };
     replica.read_hinted(&[&key(name)], show).await.expect("counted");
     dots.sort_unstable();
