@@ -28,6 +28,7 @@ use parking_lot::Mutex;
 
 use super::meta::MetaStore;
 use crate::plug::rng::Rng;
+use crate::teeth::{Bug, planted};
 
 /// How far ahead of the wall clock the lease reaches.
 pub const LEASE_MS: u64 = 10_000;
@@ -89,11 +90,19 @@ impl DotSource {
             })?,
         };
         let tenure = new_tenure(&*rng);
+        let mut tenures: Box<[AtomicU64]> =
+            (0..partitions).map(|_| AtomicU64::new(tenure)).collect();
+        if planted(Bug::KeepTenure)
+            && let Some(fact) = meta.load(TENURE_FACT)?
+        {
+            let words = fact.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
+            tenures = words.map(AtomicU64::new).collect();
+        }
         let source = Self {
             node,
             last: AtomicU64::new(spent),
             lease: AtomicU64::new(spent),
-            tenures: (0..partitions).map(|_| AtomicU64::new(tenure)).collect(),
+            tenures,
             meta,
             rng,
             renewing: Mutex::new(()),
