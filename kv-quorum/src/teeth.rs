@@ -25,8 +25,6 @@ pub enum Bug {
     RefuseJoinAtLimit,
     /// A blind write whose answers show what it did not cover is acknowledged all the same.
     NoSecondMint,
-    /// Answers to the first mint count for the second.
-    CountOldRound,
     /// A read whose replies differ is answered at once, and mended afterwards.
     TailRepairOnly,
     /// A replica that lost what it had acknowledged counts for R.

@@ -202,8 +202,7 @@ impl<N: Copy + Ord> WriteTracker<N> {
     pub fn on_reply(&mut self, node: N, reply: WriteReply) -> WriteStep<N> {
         let Some(index) = self.plan.index_of(node) else { return WriteStep::Wait };
         let bit = 1 << index;
-        let old = reply.round != self.round && !planted(Bug::CountOldRound);
-        if old || self.acked & bit != 0 {
+        if reply.round != self.round || self.acked & bit != 0 {
             return WriteStep::Wait;
         }
         if matches!(self.phase, Phase::Planning | Phase::Reminting) {

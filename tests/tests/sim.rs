@@ -114,6 +114,7 @@ fn cuts(worlds: std::ops::Range<u64>, rounds: usize, planted: Planted) -> Cuts {
         copies: LevelSetting::Quorum,
         sloppy: false,
         lsm,
+        sync_ms: 0,
         memory: false,
     };
     let mut all = Cuts::default();

@@ -96,7 +96,22 @@ impl Scenario {
                 },
                 ..swarm
             },
-            Self::Flush => Options { mix: Mix::drawn(&random).with_flush(1), ..swarm },
+            // A flush needs every member: cuts of links would leave few that succeed.
+            Self::Flush => Options {
+                mix: Mix::drawn(&random).with_flush(2),
+                faults: Faults {
+                    power: PowerFaults {
+                        cut_one: 2,
+                        cut_all: 2,
+                        kill: 2,
+                        down_ms_max: 1_000,
+                        ..PowerFaults::default()
+                    },
+                    ..Faults::none()
+                },
+                work_ms: 12_000,
+                ..swarm
+            },
             Self::TwoDisks => Options {
                 faults: Faults {
                     power: PowerFaults {
@@ -136,6 +151,7 @@ fn swarm(random: &Random) -> Options {
             copies: LevelSetting::Quorum,
             sloppy: false,
             lsm,
+            sync_ms: if random.percent(40) { random.between(1, 8) } else { 0 },
             memory: false,
         },
         clients: random.between(3, 7) as usize,

@@ -53,7 +53,6 @@ pub fn teeth() -> Vec<Tooth> {
         tooth("prune lww inside the join", swarm, quorum(QuorumBug::PruneInJoin)),
         tooth("refuse a join at the sibling limit", swarm, quorum(QuorumBug::RefuseJoinAtLimit)),
         tooth("skip the second mint", swarm, quorum(QuorumBug::NoSecondMint)),
-        tooth("count answers of the first round", swarm, quorum(QuorumBug::CountOldRound)),
         tooth("tail repair only", swarm, quorum(QuorumBug::TailRepairOnly)),
         tooth(
             "count a replica with amnesia for R",

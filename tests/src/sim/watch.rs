@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -86,6 +87,8 @@ pub struct WatchedEngine<E> {
     pub inner: E,
     /// Where mints are noted.
     pub mints: Arc<Mints>,
+    /// How long a sync takes, in milliseconds: what is appended is at risk meanwhile.
+    pub sync_ms: u64,
 }
 
 impl<E> std::fmt::Debug for WatchedEngine<E> {
@@ -114,6 +117,9 @@ impl<E: StorageEngine> StorageEngine for WatchedEngine<E> {
     }
 
     async fn durable(&self, ticket: Ticket) -> Result<(), StorageError> {
+        if self.sync_ms > 0 && !ticket.is_durable() {
+            tokio::time::sleep(Duration::from_millis(self.sync_ms)).await;
+        }
         self.inner.durable(ticket).await
     }
 

@@ -39,6 +39,8 @@ const MEETING_MS_MAX: u64 = 60_000;
 const HOUSEKEEPING_MS: u64 = 10;
 /// Where a node's engine lives on its disk; beside it is what the node must not forget.
 pub const ENGINE_DIR: &str = "/data/lsm";
+/// The directories in which the engine has files: tables, and the log.
+pub const ENGINE_DIRS: [&str; 2] = [ENGINE_DIR, "/data/lsm/log"];
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ pub struct WorldConfig {
     pub sloppy: bool,
     /// The engines.
     pub lsm: kv_lsm::Config,
+    /// How long a sync takes, in milliseconds.
+    pub sync_ms: u64,
     /// Engines in memory instead, which forget everything with their process.
     pub memory: bool,
 }
@@ -346,10 +350,10 @@ impl World {
         exec: &Arc<LifeExec>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<dyn StorageEngine>, kv_lsm::Error> {
-        let mints = Arc::clone(&self.mints);
+        let (mints, sync_ms) = (Arc::clone(&self.mints), self.config.sync_ms);
         if self.config.memory {
             let inner = MemoryEngine::new(MemoryConfig::default());
-            return Ok(Arc::new(WatchedEngine { inner, mints }));
+            return Ok(Arc::new(WatchedEngine { inner, mints, sync_ms: 0 }));
         }
         let inner = LsmEngine::open(
             Arc::clone(fs),
@@ -364,7 +368,7 @@ impl World {
                 clock.sleep(Duration::from_millis(HOUSEKEEPING_MS)).await;
             }
         }));
-        Ok(Arc::new(WatchedEngine { inner, mints }))
+        Ok(Arc::new(WatchedEngine { inner, mints, sync_ms }))
     }
 
     /// Whether every node runs and has everything that it ever acknowledged, as far as it knows.

@@ -2,13 +2,14 @@
 //! whatever their nodes' clocks say.
 //!
 //! ```text
-//! stale   a read shows a value although a SET or DEL that began after that value was surely there
-//!         had been acknowledged, or shown, before the read began
+//! stale   a read shows a value although a SET or DEL that began after that value's write was
+//!         acknowledged had itself been acknowledged, or shown, before the read began
 //! gone    a read shows nil although an acknowledged or shown value can't have been deleted
 //! ```
-//! A value is surely there when its write was acknowledged or any read showed it (the write-back of
-//! the first read makes the second one see it). So reads never go back, in one session or between
-//! two. A write that was never answered may take effect at any time until somebody sees it.
+//! So reads never go back, in one session or between two: what one read showed, the write-back of
+//! that read makes the next one see. A write that was not answered yet may take effect at any time,
+//! and once more after a read showed it: a SET that mints a second time does, over what was written
+//! meanwhile.
 //!
 //! This is what R + W > N, W > N/2 and R > N/2 promise over primaries; with fallbacks counted
 //! nobody promises it.
@@ -90,13 +91,21 @@ impl<'h> KeyHistory<'h> {
 
     /// Why this read must not show this value, if it must not.
     fn stale(&self, read: &Op, value: &str) -> Option<String> {
-        let (_, there) = self.sets.iter().find(|(set, _)| set.written() == Some(value))?;
+        // Some nodes may have flushed the newer value, and this one not yet the older.
+        let half = |kill: &&Op| {
+            kill.action == Action::Flush && !kill.is_acknowledged() && kill.began < read.ended
+        };
+        if self.kills.iter().copied().any(|kill| half(&kill)) {
+            return None;
+        }
+        let (set, _) = self.sets.iter().find(|(set, _)| set.written() == Some(value))?;
+        let there = if set.is_acknowledged() { set.ended } else { u64::MAX };
         let newer = self.sets.iter().find(|(set, known)| {
-            set.written() != Some(value) && set.began > *there && *known < read.began
+            set.written() != Some(value) && set.began > there && *known < read.began
         });
         let killed = || {
             let over = |kill: &&&Op| {
-                kill.is_acknowledged() && kill.began > *there && kill.ended < read.began
+                kill.is_acknowledged() && kill.began > there && kill.ended < read.began
             };
             self.kills.iter().find(over).copied()
         };

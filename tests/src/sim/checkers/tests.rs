@@ -127,12 +127,8 @@ fn a_contested_key_is_one_register_whoever_writes() {
     assert_eq!(unanswered().shows("c", Some("2")).shows("c", Some("3")).found(), [] as [&str; 0]);
     let back = unanswered().shows("c", Some("3")).shows("c", Some("2"));
     assert_eq!(back.found(), ["register"], "what was shown is there");
-    let again = set(unanswered().shows("c", Some("3")), 1, "4", Outcome::Acknowledged);
-    assert_eq!(
-        again.shows("c", Some("3")).found(),
-        ["register"],
-        "and is overwritten by a later one"
-    );
+    let gone = unanswered().shows("c", Some("3")).shows("c", None);
+    assert_eq!(gone.found(), ["register"], "and nobody deleted it");
     let nothing = two().op(1, "c", Action::Delete, Outcome::Nothing);
     assert_eq!(nothing.shows("c", Some("2")).found(), ["register"], "DEL reads too");
 }

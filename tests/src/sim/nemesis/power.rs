@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use kv_lsm::fs::MemFs;
+use kv_lsm::fs::{Fs, MemFs};
 
 use super::{Destroy, Faults, choose, rest};
 use crate::sim::disk::{Fails, Trouble};
 use crate::sim::random::Random;
-use crate::sim::world::{ENGINE_DIR, World};
+use crate::sim::world::{ENGINE_DIRS, World};
 
 /// A cut falls on one of so many changes of files after it was drawn.
 const CUT_CHANGES_MAX: u64 = 60;
@@ -163,20 +163,17 @@ async fn destroy(
     let victims: Vec<usize> = (0..count).map(|step| (first + step) % world.nodes()).collect();
     world.note(format!("{how:?} of {victims:?}"));
     power_cut(world, &victims, random.below(CUT_CHANGES_MAX), random.next()).await;
-    for victim in &victims {
-        let empty = MemFs::new();
-        let left = match how {
-            Destroy::Suffix => backups.get(*victim).unwrap_or(&empty),
-            Destroy::Rows { .. } => {
-                kv_lsm::fs::Fs::create_dir(&empty, Path::new(ENGINE_DIR))
-                    .map_err(|error| error.to_string())?;
-                &empty
-            }
-        };
-        world
-            .power
-            .put_back_dir(*victim, left, Path::new(ENGINE_DIR))
-            .map_err(|error| format!("disk {victim}: {error}"))?;
+    let empty = MemFs::new();
+    for dir in ENGINE_DIRS {
+        Fs::create_dir(&empty, Path::new(dir)).map_err(|error| error.to_string())?;
+        for victim in &victims {
+            let left = match how {
+                Destroy::Suffix => backups.get(*victim).unwrap_or(&empty),
+                Destroy::Rows { .. } => &empty,
+            };
+            let put_back = world.power.put_back_dir(*victim, left, Path::new(dir));
+            put_back.map_err(|error| format!("disk {victim}: {error}"))?;
+        }
     }
     restart(world, random, &victims, down_ms_max).await
 }
