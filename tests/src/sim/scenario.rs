@@ -17,6 +17,8 @@ use super::world::WorldConfig;
 pub enum Scenario {
     /// Everything, each seed its own mix.
     Swarm,
+    /// A node loses its disk and is replaced by itself with another identity.
+    ForgetWiped,
     /// A replica loses the end of its log and does not know it.
     ForgetSuffix,
     /// Engines in memory: a replica that restarts has forgotten everything, and knows it.
@@ -28,8 +30,9 @@ pub enum Scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 5] = [
+pub const SCENARIOS: [Scenario; 6] = [
     Scenario::Swarm,
+    Scenario::ForgetWiped,
     Scenario::ForgetSuffix,
     Scenario::ForgetMemory,
     Scenario::Flush,
@@ -42,6 +45,7 @@ impl Scenario {
     pub fn name(self) -> &'static str {
         match self {
             Self::Swarm => "swarm",
+            Self::ForgetWiped => "forget-wiped",
             Self::ForgetSuffix => "forget-suffix",
             Self::ForgetMemory => "forget-memory",
             Self::Flush => "flush",
@@ -68,6 +72,21 @@ impl Scenario {
         let swarm = swarm(&random);
         match self {
             Self::Swarm => swarm,
+            Self::ForgetWiped => Options {
+                faults: Faults {
+                    power: PowerFaults {
+                        cut_one: 1,
+                        kill: 1,
+                        destroy: Some(Destroy::Wipe),
+                        down_ms_max: 1_500,
+                        ..PowerFaults::default()
+                    },
+                    links: LinkMix { isolate: 1, link: 2, delay: 1, ..LinkMix::default() },
+                    ..Faults::none()
+                },
+                work_ms: 20_000,
+                ..swarm
+            },
             Self::ForgetSuffix => Options {
                 faults: Faults {
                     power: PowerFaults {

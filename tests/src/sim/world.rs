@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use kv_client::NodeId;
 use kv_lsm::fs::Fs;
 use kv_node::cluster::birth::BirthPlan;
 use kv_node::cluster::record::{KeyspaceSettings, LevelSetting};
@@ -35,6 +36,10 @@ use super::watch::{Mints, WatchedEngine};
 pub const EPOCH_MS: u64 = 1_700_000_000_000;
 /// How long the nodes may take to find each other.
 const MEETING_MS_MAX: u64 = 60_000;
+/// How long it may take to replace a node, faults of the network included.
+const REPLACING_MS_MAX: u64 = 120_000;
+/// Rest between two tries to replace a node.
+const REPLACING_REST_MS: u64 = 200;
 /// The housekeeper's rest.
 const HOUSEKEEPING_MS: u64 = 10;
 /// Where a node's engine lives on its disk; beside it is what the node must not forget.
@@ -106,7 +111,7 @@ struct Place {
 }
 
 struct Running {
-    node: Node,
+    node: Arc<Node>,
     exec: Arc<LifeExec>,
     life: watch::Sender<bool>,
 }
@@ -339,7 +344,7 @@ impl World {
             .await
             .map_err(|error| unable("the node", &error))?;
         let (life, _) = watch::channel(false);
-        *at.running.lock() = Some(Running { node, exec, life });
+        *at.running.lock() = Some(Running { node: Arc::new(node), exec, life });
         Ok(())
     }
 
@@ -420,8 +425,42 @@ impl World {
         if let Some(Running { node, exec, life }) = running {
             life.send_replace(true);
             exec.kill();
+            let node = Arc::into_inner(node).expect("nobody holds a node that falls");
             node.crash().await;
         }
+    }
+
+    /// The identity of a node that runs: that of its disk.
+    #[must_use]
+    pub fn id(&self, place: usize) -> Option<NodeId> {
+        self.with_node(place, Node::id)
+    }
+
+    /// Has the node that runs at a place on an empty disk replace the one that had its disk there
+    /// before. Nothing may end a node meanwhile.
+    ///
+    /// # Errors
+    /// Nobody could do it in two minutes.
+    pub async fn replace(&self, place: usize, old: NodeId) -> Result<(), String> {
+        let until_us = self.now_us() + REPLACING_MS_MAX * 1_000;
+        let mut told = String::new();
+        while self.now_us() < until_us {
+            for other in (0..self.nodes()).filter(|other| *other != place) {
+                let helper = self.places.get(other).and_then(|at| {
+                    at.running.lock().as_ref().map(|running| Arc::clone(&running.node))
+                });
+                let (Some(helper), Some(new)) = (helper, self.id(place)) else { continue };
+                match helper.replace(old, new).await {
+                    Ok(epoch) => {
+                        self.note(format!("node {place} is replaced in layout {epoch}"));
+                        return Ok(());
+                    }
+                    Err(error) => told = error.to_string(),
+                }
+            }
+            self.clock.sleep(Duration::from_millis(REPLACING_REST_MS)).await;
+        }
+        Err(format!("node {place} could not be replaced: {told}"))
     }
 
     /// Ends a node as kill -9 does: what it wrote to the system is safe, synced or not.

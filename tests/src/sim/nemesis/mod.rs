@@ -62,6 +62,8 @@ pub enum Destroy {
         /// How many nodes.
         nodes: usize,
     },
+    /// A whole disk is lost: its node starts anew under another identity, and replaces the old one.
+    Wipe,
     /// The rows of a node are put back to what they were some time before: the end of its log is
     /// lost, and what the node must not forget stays.
     Suffix,

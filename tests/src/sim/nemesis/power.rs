@@ -158,18 +158,24 @@ async fn destroy(
     let first = random.below(world.nodes() as u64) as usize;
     let count = match how {
         Destroy::Rows { nodes } => nodes,
-        Destroy::Suffix => 1,
+        Destroy::Wipe | Destroy::Suffix => 1,
     };
     let victims: Vec<usize> = (0..count).map(|step| (first + step) % world.nodes()).collect();
     world.note(format!("{how:?} of {victims:?}"));
+    let old = world.id(first);
     power_cut(world, &victims, random.below(CUT_CHANGES_MAX), random.next()).await;
+    if let (Destroy::Wipe, Some(old)) = (how, old) {
+        world.power.lose(first);
+        restart(world, random, &victims, down_ms_max).await?;
+        return world.replace(first, old).await;
+    }
     let empty = MemFs::new();
     for dir in ENGINE_DIRS {
         Fs::create_dir(&empty, Path::new(dir)).map_err(|error| error.to_string())?;
         for victim in &victims {
             let left = match how {
                 Destroy::Suffix => backups.get(*victim).unwrap_or(&empty),
-                Destroy::Rows { .. } => &empty,
+                Destroy::Rows { .. } | Destroy::Wipe => &empty,
             };
             let put_back = world.power.put_back_dir(*victim, left, Path::new(dir));
             put_back.map_err(|error| format!("disk {victim}: {error}"))?;
