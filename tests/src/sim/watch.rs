@@ -64,6 +64,14 @@ impl Mints {
         }
     }
 
+    /// How many dots of `value` were minted in a key: two where a blind write minted once more.
+    #[must_use]
+    pub fn dots_of(&self, key: &str, value: &str) -> usize {
+        let keys = self.0.lock();
+        let own = |mint: &&Mint| mint.value.as_deref() == Some(value);
+        keys.get(key).map_or(0, |at| at.mints.iter().filter(own).count())
+    }
+
     /// The values that the mints of `value` replaced in a key: covered, and not live beside it.
     #[must_use]
     pub fn replaced_by(&self, key: &str, value: &str) -> Vec<String> {
@@ -162,5 +170,6 @@ mod tests {
         record.mint_blind(dot(1, 2), Draft::string(&b"c|"[..])).expect("new");
         mints.note(&key, &record.to_bytes());
         assert_eq!(mints.replaced_by("m:1", "c"), ["a", "b"]);
+        assert_eq!((mints.dots_of("m:1", "c"), mints.dots_of("m:1", "d")), (1, 0));
     }
 }

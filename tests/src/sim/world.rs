@@ -72,7 +72,8 @@ impl WorldConfig {
     #[must_use]
     pub fn engine() -> kv_lsm::Config {
         kv_lsm::Config {
-            value_bytes_max: 12 << 10,
+            // A record of many small siblings fits; a pair is at most 10 KiB.
+            value_bytes_max: 24 << 10,
             batch_bytes_max: 32 << 10,
             log_buffer_bytes_max: 16 << 10,
             log_segment_bytes: 64 << 10,

@@ -5,10 +5,13 @@ use bytes::Bytes;
 use super::{CONTESTED_KEYS, Client, Kind, SHARED_KEYS, ask, distinct_key, own_key};
 use super::{all_shown, shown, stored};
 use crate::sim::history::{Action, EVERY_KEY, Outcome};
+use crate::sim::watch::WATCHED;
 use crate::sim::world::{Door, World};
 
 /// An end that no run reaches, in milliseconds from now.
 const FAR_MS: u64 = 1_000_000_000;
+/// A sibling is so long, at most: a record with many must fit the small engines.
+const SIBLING_BYTES_MAX: u64 = 128;
 
 impl Client {
     pub(super) async fn act(&mut self, world: &World, kind: Kind) {
@@ -58,13 +61,15 @@ impl Client {
         format!("e:{}:{}", self.id, self.expiring)
     }
 
-    fn bytes(&self, value: &str) -> Bytes {
-        stored(value, self.random.below(self.mix.value_bytes_max + 1))
+    fn bytes(&self, key: &str, value: &str) -> Bytes {
+        let shared = key.starts_with(WATCHED);
+        let bytes_max = if shared { SIBLING_BYTES_MAX } else { self.mix.value_bytes_max };
+        stored(value, self.random.below(bytes_max + 1))
     }
 
     async fn set(&self, world: &World, key: &str) {
         let (value, name) = (self.value(), key.as_bytes());
-        let bytes = self.bytes(&value);
+        let bytes = self.bytes(key, &value);
         let set = async |door: &Door| door.coordinator.set(name, &bytes).await;
         self.write(world, key, Action::Set(value), set).await;
     }
@@ -118,10 +123,10 @@ impl Client {
             Some(seen) if !blind => seen.clone(),
             _ => (None, Vec::new()),
         };
-        let value = self.value();
-        let bytes = self.bytes(&value);
-        let Some((node, mut door)) = self.door(world) else { return };
         let key = format!("m:{n}");
+        let value = self.value();
+        let bytes = self.bytes(&key, &value);
+        let Some((node, mut door)) = self.door(world) else { return };
         let action = Action::Put { value: value.clone(), seen: seen.clone() };
         let begun = self.begin(world, node, &key, action);
         let answer =
@@ -155,7 +160,7 @@ impl Client {
         let key = self.expiring_key();
         let until_ms = world.true_ms() + self.random.between(100, self.mix.ttl_ms_max);
         let (value, name) = (self.value(), key.as_bytes());
-        let bytes = self.bytes(&value);
+        let bytes = self.bytes(&key, &value);
         let set = async |door: &Door| door.coordinator.set_until(name, &bytes, until_ms).await;
         self.write(world, &key, Action::SetUntil { value, until_ms }, set).await;
     }
