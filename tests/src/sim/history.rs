@@ -137,12 +137,6 @@ impl Op {
         let read = matches!(self.action, Action::Get | Action::Siblings);
         !read && !matches!(self.outcome, Outcome::Failed(_) | Outcome::Nothing)
     }
-
-    /// Whether it can't have taken effect on what began at place `began`: it was over by then.
-    #[must_use]
-    pub fn is_before(&self, began: u64) -> bool {
-        self.ended < began
-    }
 }
 
 /// The history of a run.
