@@ -102,6 +102,8 @@ pub enum Planted {
     None,
     /// Tickets are reported durable before the sync.
     DurableBeforeSync,
+    /// A sync of the log that failed counts as done.
+    FailedSyncIsDone,
 }
 
 impl Default for Config {

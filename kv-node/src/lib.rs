@@ -16,6 +16,11 @@ pub mod replica;
 pub mod resp;
 pub mod rpc;
 mod run;
+#[cfg(feature = "__planted")]
+#[doc(hidden)]
+pub mod teeth;
+#[cfg(not(feature = "__planted"))]
+mod teeth;
 pub mod wire;
 pub mod worker;
 

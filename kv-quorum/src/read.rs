@@ -15,6 +15,7 @@ use crate::codec::same_versions;
 use crate::error::Error;
 use crate::mark::Mark;
 use crate::plan::{Plan, Standing};
+use crate::teeth::{Bug, planted};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -222,7 +223,8 @@ where
         self.heard |= bit;
         self.standing.contacted |= bit;
         self.standing.failed &= !bit;
-        if complete || bit & self.plan.primary_mask() == 0 {
+        let counts = complete || bit & self.plan.primary_mask() == 0;
+        if counts || planted(Bug::AmnesiacCounts) {
             self.replied |= bit;
         }
         if self.done { ReadStep::Wait } else { self.decide() }
@@ -333,7 +335,9 @@ where
     }
 
     fn decide(&mut self) -> ReadStep<N, B> {
-        if self.standing.shortfall(&self.plan, self.replied).is_some() {
+        if let Some((have, required)) = self.standing.shortfall(&self.plan, self.replied)
+            && !(planted(Bug::AnswerBelowR) && have + 1 >= required)
+        {
             return self.contact_wanted();
         }
         let Some(joined) = self.joined_record().cloned() else {
@@ -341,7 +345,8 @@ where
             return self.value(record, self.replied);
         };
         let holding = self.replied & self.holding;
-        if self.standing.shortfall(&self.plan, holding).is_none() {
+        let held = self.standing.shortfall(&self.plan, holding).is_none();
+        if held || planted(Bug::TailRepairOnly) {
             return self.value(Some(joined), holding);
         }
         let lacking = self.replied & !self.holding & !self.repairing;

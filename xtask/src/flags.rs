@@ -11,7 +11,7 @@ use crate::bench;
 use crate::cluster::{self, Durability, Engine};
 use crate::error::{Error, Result};
 use crate::gate;
-use crate::sim::{self, Seeds};
+use crate::sim::{self, Plan, Runs, Seeds};
 
 pub(crate) const HELP: &str = "\
 cargo xtask VERB
@@ -21,8 +21,11 @@ cargo xtask VERB
                           --fix folds comments that are too wide
   arrows                  which crate uses which, and whether it may
   package [LEAF]          each leaf packed, built, tested and run outside the workspace
-  sim --seed N | --seeds A..B
-                          the simulation on one seed or a range
+  sim --seed N | --seeds A..B | --minutes M
+             [--scenario swarm] [--keep-going]
+                          the simulation on one seed, a range, or for so long; a failing seed
+                          leaves its trace in target/sim/
+  sim --teeth [NAME]      bugs are planted, one at a time, and must be caught
 
   cluster up [-n 3] [--base-port 7000] [--engine lsm|memory] [--durability sync|periodic|os]
              [--set KEY=VALUE ...]
@@ -63,7 +66,7 @@ pub(crate) enum Verb {
     Tidy { fix: bool },
     Arrows,
     Package { leaf: Option<String> },
-    Sim(Seeds),
+    Sim(Plan),
     Cluster { name: String, verb: cluster::Verb },
     Bench { what: bench::What, options: bench::Options },
     ReleaseGate(gate::Options),
@@ -125,22 +128,38 @@ fn parse_package(parser: &mut Parser) -> Result<Verb> {
 }
 
 fn parse_sim(parser: &mut Parser) -> Result<Verb> {
-    let mut seeds = None;
+    const OPTIONS: &[&str] =
+        &["--seed", "--seeds", "--scenario", "--minutes", "--keep-going", "--teeth"];
+    let mut runs = Runs::default();
+    let mut teeth = None;
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
-            Arg::Long("seed") => seeds = Some(Seeds::One(number(parser)?)),
+            Arg::Long("seed") => runs.seeds = Some(Seeds::One(number(parser)?)),
             Arg::Long("seeds") => {
                 let range = text(parser)?;
                 let parsed = sim::parse_range(&range);
-                seeds = Some(parsed.ok_or_else(|| {
+                runs.seeds = Some(parsed.ok_or_else(|| {
                     Error::Usage(format!("`{range}` is no range of seeds; write --seeds 1..101"))
                 })?);
             }
-            other => return asked_for_help(other, &["--seed", "--seeds"]),
+            Arg::Long("scenario") => runs.scenario = Some(text(parser)?),
+            Arg::Long("minutes") => runs.minutes = Some(number(parser)?),
+            Arg::Long("keep-going") => runs.keep_going = true,
+            Arg::Long("teeth") => teeth = Some(None),
+            Arg::Value(name) if teeth == Some(None) => {
+                teeth = Some(Some(name.string().map_err(usage)?));
+            }
+            other => return asked_for_help(other, OPTIONS),
         }
     }
-    let needed = || Error::Usage("sim needs --seed N or --seeds A..B".into());
-    seeds.map(Verb::Sim).ok_or_else(needed)
+    match teeth {
+        Some(name) if runs == Runs::default() => Ok(Verb::Sim(Plan::Teeth(name))),
+        Some(_) => Err(Error::Usage("--teeth chooses its seeds itself".into())),
+        None if runs.seeds.is_some() || runs.minutes.is_some() => Ok(Verb::Sim(Plan::Seeds(runs))),
+        None => {
+            Err(Error::Usage("sim needs --seed N, --seeds A..B, --minutes M or --teeth".into()))
+        }
+    }
 }
 
 fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
@@ -394,7 +413,13 @@ mod tests {
         assert_eq!(parse_line("ci").unwrap(), Verb::Ci { full: false });
         assert_eq!(parse_line("tidy --fix").unwrap(), Verb::Tidy { fix: true });
         assert_eq!(parse_line("ci --full").unwrap(), Verb::Ci { full: true });
-        assert_eq!(parse_line("sim --seed 7").unwrap(), Verb::Sim(Seeds::One(7)));
+        let one = Runs { seeds: Some(Seeds::One(7)), ..Runs::default() };
+        assert_eq!(parse_line("sim --seed 7").unwrap(), Verb::Sim(Plan::Seeds(one)));
+        let flush = Runs { scenario: Some("flush".into()), ..Runs::range(0, 9) };
+        let line = "sim --seeds 0..9 --scenario flush";
+        assert_eq!(parse_line(line).unwrap(), Verb::Sim(Plan::Seeds(flush)));
+        let teeth = Plan::Teeth(Some("fsync".into()));
+        assert_eq!(parse_line("sim --teeth fsync").unwrap(), Verb::Sim(teeth));
         assert_eq!(
             parse_line("package kv-lsm").unwrap(),
             Verb::Package { leaf: Some("kv-lsm".into()) }
@@ -444,6 +469,7 @@ mod tests {
             "cluster up --name ../x",
             "sim",
             "sim --seeds 9..1",
+            "sim --teeth --seed 3",
             "bench",
             "bench redis --rounds 0",
             "tidy now",

@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 
 use super::meta::MetaStore;
 use crate::plug::rng::Rng;
+use crate::teeth::{Bug, planted};
 
 /// How far ahead of the wall clock the lease reaches.
 pub const LEASE_MS: u64 = 10_000;
@@ -100,6 +101,14 @@ impl DotSource {
     ) -> io::Result<Self> {
         let spent = Self::stored_lease(&meta)?;
         let tenure = new_tenure(&*rng);
+        let mut tenures: Box<[AtomicU64]> =
+            (0..partitions).map(|_| AtomicU64::new(tenure)).collect();
+        if planted(Bug::KeepTenure)
+            && let Some(fact) = meta.load(TENURE_FACT)?
+        {
+            let words = fact.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
+            tenures = words.map(AtomicU64::new).collect();
+        }
         let above = HybridTime::next(HybridTime::from_bits(spent), wall_ms);
         // Two copies of one directory that start in the same millisecond get two lives.
         let life = above.to_bits() + (rng.next_u64() & LIFE_SPREAD);
@@ -108,7 +117,7 @@ impl DotSource {
             last: AtomicU64::new(life),
             lease: AtomicU64::new(life),
             life,
-            tenures: (0..partitions).map(|_| AtomicU64::new(tenure)).collect(),
+            tenures,
             let_go: (0..partitions).map(|_| LetGo::default()).collect(),
             meta,
             rng,

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use kv_lsm::fs::{Fs, OpenMode};
 use parking_lot::Mutex;
 
+use crate::teeth::{Bug, planted};
+
 /// "KVMETA" and the format version.
 const MAGIC: [u8; 8] = *b"KVMETA\0\x01";
 
@@ -87,7 +89,9 @@ impl MetaStore {
         }
         let file = self.fs.open(&temporary, OpenMode::CreateNew)?;
         file.write_at(0, &frame(fact))?;
-        file.sync_data()?;
+        if !planted(Bug::MetaNotSynced) {
+            file.sync_data()?;
+        }
         drop(file);
         self.fs.rename(&temporary, &self.dir.join(name))?;
         self.fs.sync_dir(&self.dir)

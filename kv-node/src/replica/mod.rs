@@ -45,6 +45,7 @@ pub use update::{Update, Verdict};
 use crate::cluster::dots::DotSource;
 use crate::cluster::meta::MetaStore;
 use crate::plug::storage::{Resident, StorageEngine, StorageError, Ticket};
+use crate::teeth::{Bug, planted};
 
 /// The name of the flush mark among the directory's facts.
 const FLUSH_FACT: &str = "flushed";
@@ -98,6 +99,7 @@ impl Replica {
         hints: HintConfig,
     ) -> io::Result<Self> {
         let flushed = match meta.load(FLUSH_FACT)? {
+            Some(_) if planted(Bug::ForgetFlush) => 0,
             None => 0,
             Some(fact) => fact.as_slice().try_into().map(u64::from_le_bytes).map_err(|_| {
                 io::Error::new(io::ErrorKind::InvalidData, "the flush mark is not eight bytes")
