@@ -54,7 +54,7 @@ async fn differences(world: &World) -> Result<Vec<Violation>, String> {
             .collect()
     };
     let flushed = (0..world.nodes())
-        .filter_map(|place| world.with_node(place, |node| node.coordinator())?)
+        .filter_map(|place| world.with_node(place, kv_node::node::Node::coordinator)?)
         .map(|coordinator| coordinator.parts().replica.flushed())
         .max()
         .unwrap_or(HybridTime::ZERO);

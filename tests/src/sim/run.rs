@@ -114,7 +114,8 @@ async fn play(
     }
     if options.forgets {
         // What was forgotten and never exchanged again is mended by the reads that find it.
-        audit(world, &Mutex::default(), &keys_of(history.lock().ops()), true).await;
+        let keys = keys_of(history.lock().ops());
+        audit(world, &Mutex::default(), &keys, true).await;
     }
     let keys = keys_of(history.lock().ops());
     audit(world, &history, &keys, false).await;

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kv_node::keys::KeyRef;
 use kv_node::plug::storage::{
-    EngineStatus, FrozenBatch, Page, PageRequest, Resident, Row, StorageEngine, StorageError,
-    Ticket,
+    DamagedRange, EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row,
+    StorageEngine, StorageError, Ticket,
 };
 use kv_quorum::{Context, Dot, Record};
 use parking_lot::Mutex;
@@ -102,6 +102,16 @@ pub struct WatchedEngine<E> {
 impl<E> std::fmt::Debug for WatchedEngine<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WatchedEngine").finish_non_exhaustive()
+    }
+}
+
+impl<E: StorageEngine> Quarantine for WatchedEngine<E> {
+    fn damaged(&self) -> Vec<DamagedRange> {
+        self.inner.damaged()
+    }
+
+    fn give_up(&self, range: &DamagedRange) {
+        self.inner.give_up(range);
     }
 }
 

@@ -73,6 +73,7 @@ fn judge(read: &Op, shown: Option<&str>, set: &Op, ops: &[&Op], rules: &Rules) -
 }
 
 /// The end that an operation sets (`None` within: none at all), if it sets one.
+#[expect(clippy::option_option, reason = "no write at all, one for ever, one that ends")]
 fn end_of(op: &Op) -> Option<Option<u64>> {
     match op.action {
         Action::SetUntil { until_ms, .. } => Some(Some(until_ms)),
