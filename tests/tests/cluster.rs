@@ -205,7 +205,7 @@ fn all_nodes_killed_at_once_lose_nothing() {
 
 /// Reads through nodes 0 and 1 by several clients for a while: what 99 of 100 took at most.
 fn p99_of_reads(cluster: &Cluster, keys: usize, long: Duration) -> Duration {
-    let ports = cluster.ports();
+    let ports = cluster.addresses();
     let took: Vec<Vec<Duration>> = thread::scope(|scope| {
         let readers: Vec<_> = (0..8)
             .map(|id| {
@@ -240,7 +240,7 @@ fn a_stopped_replica_is_hardly_noticed_by_reads_through_the_others() {
     }
     let cluster = cluster();
     let history = Mutex::new(History::default());
-    let mut writer = Client::new(0, cluster.ports(), &history);
+    let mut writer = Client::new(0, cluster.addresses(), &history);
     let keys = 200;
     for key in 0..keys {
         assert!(writer.set(0, &format!("r:{key}"), "value"), "{:?}", writer.errors);

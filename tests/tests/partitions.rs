@@ -26,7 +26,7 @@ const NODES: usize = 5;
 /// A node's deadline for a request, its default: what is in flight at a fault ends by then.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// All replicas of every key agree so soon after healing.
-const CONVERGED: Duration = Duration::from_secs(60);
+const CONVERGED: Duration = Duration::from_mins(1);
 /// Keys that are compared between their replicas, at most.
 const COMPARED_KEYS_MAX: usize = 1_000;
 const BATCH: usize = 100;
