@@ -11,15 +11,15 @@
 //! ```
 //!
 //! After pass 1 the climber holds the join of all that the others held at or below `F` when the
-//! floors were seen, and no more can come: whoever minted it holds it, or its hint is delivered, and
-//! the climber has exchanged with them all. In pass 2 each of the others is brought to that join.
-//! So at the end a dot at or below `F` that is live anywhere is live everywhere, and one that a
-//! replica does not hold live is dead: what [`Mark`] says. A copy that arrives later, of a call that
-//! nobody waits for any more, is judged by the mark or by the coverage that it was mended to.
+//! floors were seen, and no more can come: whoever minted it holds it, or its hint is delivered,
+//! and the climber has exchanged with them all. In pass 2 each of the others is brought to that
+//! join. So at the end a dot at or below `F` that is live anywhere is live everywhere, and one that
+//! a replica does not hold live is dead: what [`Mark`] says. A copy that arrives later, of a call
+//! that nobody waits for any more, is judged by the mark or by the coverage that it was mended to.
 //!
-//! This holds only for replicas that forgot nothing between the beginning and their taking the mark.
-//! Whoever runs a climb keeps what it takes to find that out (`W`, a witness taken at the beginning),
-//! and a replica that restarted or lost something meanwhile refuses the mark.
+//! This holds only for replicas that forgot nothing between the beginning and their taking the
+//! mark. Whoever runs a climb keeps what it takes to find that out (`W`, a witness taken at the
+//! beginning), and a replica that restarted or lost something meanwhile refuses the mark.
 //!
 //! Stamps are of one clock of the climber that never goes back: exchanges are noted with the stamp
 //! of their beginning.

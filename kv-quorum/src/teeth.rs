@@ -1,8 +1,8 @@
 //! Planted bugs: mistakes that the simulation must be seen to catch, or it would prove nothing.
 //!
-//! They exist in a build with the feature `__planted` only, where one of them at a time is chosen at run
-//! time; every other build compiles them out. A place asks `planted(Bug::X)` and then does what a
-//! tired programmer might have written there.
+//! They exist in a build with the feature `__planted` only, where one of them at a time is chosen
+//! at run time; every other build compiles them out. A place asks `planted(Bug::X)` and then does
+//! what a tired programmer might have written there.
 
 /// The mistakes that this crate can make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

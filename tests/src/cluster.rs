@@ -158,8 +158,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Stops a node's process with SIGSTOP, or lets it go on: meanwhile it holds its connections and
-    /// answers nothing.
+    /// Stops a node's process with SIGSTOP, or lets it go on: meanwhile it holds its connections
+    /// and answers nothing.
     ///
     /// # Errors
     /// The node does not run, or the system refuses.

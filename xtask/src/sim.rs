@@ -1,8 +1,8 @@
 //! `cargo xtask sim`: runs the simulation of kv-tests on one seed or a range of seeds.
 //!
 //! A failure names its seed, and the same seed gives the same run. The simulator itself is
-//! kv-tests' `sim` binary; it is built with assertions and optimised. `--teeth` builds it once more,
-//! with bugs that can be planted (no other build has them), and hunts them.
+//! kv-tests' `sim` binary; it is built with assertions and optimised. `--teeth` builds it once
+//! more, with bugs that can be planted (no other build has them), and hunts them.
 
 use crate::cmd;
 use crate::error::{Error, Result};

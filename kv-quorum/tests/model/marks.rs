@@ -3,8 +3,9 @@
 //!
 //! The truth is kept as sets, as in `siblings.rs`: for each dot what its writer had been shown, and
 //! how many replicas have acknowledged it. No read of R may show what an acknowledged write had
-//! been shown (a deleted key that comes back), nor lack an acknowledged value that no write had been
-//! shown (a live value that was dropped), nor show a value below a delete that nobody overwrote.
+//! been shown (a deleted key that comes back), nor lack an acknowledged value that no write had
+//! been shown (a live value that was dropped), nor show a value below a delete that nobody
+//! overwrote.
 //!
 //! One assumption is made of the network, as the node's settings do: a call that is under way for
 //! longer than the floors lie behind the clocks reaches only replicas that have the mark.

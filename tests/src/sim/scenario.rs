@@ -1,8 +1,8 @@
 //! Named scenarios: each a way to draw a run's options from a seed.
 //!
 //! `swarm` draws everything. The others aim at one way in which stores of this kind have lost data
-//! or brought it back (riak_kv #679 above all), and `two-disks` is the control: it destroys more than
-//! is promised to survive, and must be seen to lose.
+//! or brought it back (riak_kv #679 above all), and `two-disks` is the control: it destroys more
+//! than is promised to survive, and must be seen to lose.
 
 use kv_node::cluster::record::LevelSetting;
 

@@ -1,8 +1,8 @@
 //! Teeth: bugs that are planted in the production code, one at a time, and must be caught.
 //!
-//! Only in a build with the feature `planted`. Each bug is met by the scenario that fits it, from seed 0
-//! on; the first seed in which any checker finds anything has caught it. Bugs of one crate stand in
-//! that crate and know nothing of the others'.
+//! Only in a build with the feature `planted`. Each bug is met by the scenario that fits it, from
+//! seed 0 on; the first seed in which any checker finds anything has caught it. Bugs of one crate
+//! stand in that crate and know nothing of the others'.
 
 use super::run::{Options, run};
 use super::scenario::Scenario;

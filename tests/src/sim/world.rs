@@ -500,13 +500,21 @@ impl World {
     /// Returns when every node that runs sees all others.
     async fn met(&self) -> Result<(), String> {
         let deadline_us = self.now_us() + MEETING_MS_MAX * 1_000;
-        let sees_all = |place| self.with_node(place, Node::sees_all) == Some(true);
-        while !(0..self.nodes()).all(sees_all) {
+        // A replica that lost something counts for reads when it is filled; a peer that refused is
+        // asked again after a while.
+        let is_whole = |node: &Node| {
+            let filled = |node: &Coordinator| node.parts().replica.standings().all_complete();
+            let reaches_all = node.view().now().down().is_empty();
+            node.sees_all() && reaches_all && node.coordinator().is_some_and(|node| filled(&node))
+        };
+        while !(0..self.nodes()).all(|place| self.with_node(place, is_whole) == Some(true)) {
             if self.panics() > 0 {
                 return Err("a node's task panicked".into());
             }
             if self.now_us() > deadline_us {
-                return Err("the nodes do not see each other after a minute".into());
+                return Err(
+                    "the nodes do not see each other, or are not filled, after a minute".into()
+                );
             }
             self.clock.sleep(Duration::from_millis(20)).await;
         }

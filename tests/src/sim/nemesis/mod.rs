@@ -1,9 +1,9 @@
 //! Faults: what is done to the world while clients work, as one struct of options.
 //!
 //! Four hands work side by side, each with a rest between two faults: one on the nodes' power and
-//! disks, one on the network, one that pauses nodes, one that turns their clocks. A seed draws which
-//! faults there are and how often (swarm testing, Groce et al. 2012): runs that leave most faults
-//! out reach states that runs with all of them never do.
+//! disks, one on the network, one that pauses nodes, one that turns their clocks. A seed draws
+//! which faults there are and how often (swarm testing, Groce et al. 2012): runs that leave most
+//! faults out reach states that runs with all of them never do.
 //!
 //! Invariant: at most one disk is destroyed in a run, and all others are as their nodes left them
 //! or lose only what was not synced.
