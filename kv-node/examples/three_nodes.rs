@@ -90,5 +90,6 @@ fn config(name: &str) -> NodeConfig {
         peers: PeersConfig::default(),
         hints: kv_node::replica::HintConfig::default(),
         clock_skew_ms_max: 60_000,
+        floors: kv_node::cluster::floors::FloorTiming::default(),
     }
 }

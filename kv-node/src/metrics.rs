@@ -72,6 +72,12 @@ figures! {
     amnesia_alarms,
     /// Mints refused because the lease was spent.
     lease_spent,
+    /// Marks that this node proved for its partitions.
+    marks_raised,
+    /// Rows that went because a mark covered all that they held.
+    collected_rows,
+    /// Rows that a mark, or the end of a value, made shorter.
+    shortened_rows,
     /// Commands served to clients.
     commands,
     /// Client connections accepted.

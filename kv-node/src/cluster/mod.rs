@@ -5,6 +5,7 @@ pub mod campaign;
 pub mod commit;
 pub mod decree;
 pub mod dots;
+pub mod floors;
 pub mod membership;
 pub mod meta;
 pub mod record;

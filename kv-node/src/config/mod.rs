@@ -23,9 +23,9 @@ pub use check::Checked;
 pub use load::{Flags, load};
 pub use secret::SecretText;
 pub use settings::{
-    AnnounceAs, AnnounceConfig, ClusterConfig, CompatConfig, Config, ConfigSet, EngineKind,
-    HandoffConfig, KeyspaceConfig, ListenConfig, LogConfig, LogFormat, MembershipConfig, Preset,
-    RequestConfig, RespConfig, StorageConfig, WholeKeyspace,
+    AnnounceAs, AnnounceConfig, ClusterConfig, CollectionConfig, CompatConfig, Config, ConfigSet,
+    EngineKind, HandoffConfig, KeyspaceConfig, ListenConfig, LogConfig, LogFormat,
+    MembershipConfig, Preset, RequestConfig, RespConfig, StorageConfig, WholeKeyspace,
 };
 
 /// Why a configuration can't be used. Nothing was started.

@@ -75,6 +75,8 @@ pub struct Config {
     pub handoff: HandoffConfig,
     /// Pace of membership.
     pub membership: MembershipConfig,
+    /// When deletes are forgotten.
+    pub collection: CollectionConfig,
     /// Logs.
     pub log: LogConfig,
 }
@@ -94,6 +96,7 @@ impl Default for Config {
             request: RequestConfig::default(),
             handoff: HandoffConfig::default(),
             membership: MembershipConfig::default(),
+            collection: CollectionConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -129,6 +132,7 @@ pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("request", RequestConfig::KEYS),
     ("handoff", HandoffConfig::KEYS),
     ("membership", MembershipConfig::KEYS),
+    ("collection", CollectionConfig::KEYS),
     ("log", LogConfig::KEYS),
 ];
 
@@ -297,6 +301,19 @@ section! {
     MembershipConfig {
         /// `local` for nodes of one machine, `lan` for a data centre, `auto` by where rpc listens.
         preset: Preset = Preset::Auto,
+    }
+}
+
+section! {
+    /// When deletes are forgotten.
+    CollectionConfig {
+        /// Milliseconds that a node's floor lies behind its clock: so long at least a delete is
+        /// kept, and then until every replica is known to have it. More than twice what clocks may differ, and
+        /// than a request may take.
+        floor_lag_ms: u64 = 180_000,
+        /// Milliseconds after which a member whose floor does not move is an alarm: as long as it
+        /// stays away nothing deleted is forgotten anywhere.
+        floor_alarm_ms: u64 = 900_000,
     }
 }
 

@@ -22,6 +22,7 @@ mod gather;
 mod handoff;
 mod local;
 mod look;
+mod marks;
 mod mutate;
 mod plans;
 mod promise;
@@ -41,6 +42,7 @@ use kv_quorum::Limits;
 use kv_ring::History;
 
 pub use explain::{Explained, HintSays, ReplicaSays};
+pub(crate) use marks::Climbs;
 pub use read::SiblingValue;
 pub(crate) use read::fingerprint;
 pub use scan::{ScanCursor, ScanPage};

@@ -6,15 +6,21 @@
 //! that acknowledged a write meets one of those. Records are read in pages of a partition and
 //! joined, so what is written meanwhile is kept.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kv_client::NodeId;
+use kv_quorum::{HybridTime, Mark};
 use kv_ring::Partition;
 
 use super::write::storage_error;
 use super::{Coordinator, Scope, resolve};
 use crate::error::RequestError;
 use crate::keys::{DEFAULT_KEYSPACE, position, slot_end};
-use crate::replica::{Replica, Verdict};
+use crate::plug::exec::blocking;
+use crate::plug::storage::PageRequest;
+use crate::replica::Verdict;
 use crate::wire::{PeerOp, PeerOut};
 
 /// Rows of one page.
@@ -37,18 +43,37 @@ impl Coordinator {
                 continue;
             }
             match self.refill_partition(&scope, newcomer.partition).await {
-                Ok(()) => standings.mended(newcomer),
+                Ok(mark) => {
+                    self.take_mark_of_sources(newcomer.partition, mark).await?;
+                    standings.mended(newcomer);
+                }
                 Err(error) => short = Err(error),
             }
         }
         short
     }
 
+    async fn take_mark_of_sources(
+        &self,
+        partition: Partition,
+        mark: Mark,
+    ) -> Result<(), RequestError> {
+        let (replica, marks) = (Arc::clone(&self.parts.replica), [(partition, mark)]);
+        match blocking(&*self.parts.exec, move || replica.marks().replace(&marks)).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(RequestError::Storage(format!("a mark: {error}"))),
+            None => Err(RequestError::Storage("a mark was not stored".into())),
+        }
+    }
+
+    /// Answers the highest mark of those that it was filled from: what they hold below theirs is
+    /// all that there is.
     async fn refill_partition(
         &self,
         scope: &Scope,
         partition: Partition,
-    ) -> Result<(), RequestError> {
+    ) -> Result<Mark, RequestError> {
+        let mut highest = Mark::NONE;
         let n = scope.keyspace.n;
         let write = resolve(None, scope.keyspace.write, n)?;
         for owners in scope.layouts.write_sets(partition) {
@@ -61,7 +86,8 @@ impl Coordinator {
                 if finished == needed {
                     break;
                 }
-                if self.copy_range(scope, partition, *source).await.is_ok() {
+                if let Ok(mark) = self.copy_range(scope, partition, *source).await {
+                    highest = highest.max(mark);
                     finished += 1;
                 }
             }
@@ -73,16 +99,18 @@ impl Coordinator {
                 });
             }
         }
-        Ok(())
+        Ok(highest)
     }
 
-    /// Joins in everything that `source` has of a partition.
+    /// Joins in everything that `source` has of a partition; answers its mark, as it was before
+    /// the first page was read.
     async fn copy_range(
         &self,
         scope: &Scope,
         partition: Partition,
         source: NodeId,
-    ) -> Result<(), RequestError> {
+    ) -> Result<Mark, RequestError> {
+        let mut lowest: Option<Mark> = None;
         let slots = scope.layouts.newest().partitions().slots(partition);
         let mut from = position(DEFAULT_KEYSPACE, *slots.start(), 0);
         let to = slot_end(DEFAULT_KEYSPACE, *slots.end());
@@ -96,23 +124,68 @@ impl Coordinator {
             };
             let deadline = self.parts.clock.steady_ms() + self.parts.timing.request_ms_max;
             let mut answers = self.gather(deadline, vec![(source, page)]).await;
-            let Some(Some(Ok(PeerOut::Page { rows, end }))) = answers.pop() else {
+            let Some(Some(Ok(PeerOut::Page { rows, end, mark }))) = answers.pop() else {
                 return Err(RequestError::Unavailable {
                     reached: 0,
                     wanted: 1,
                     silent: vec![source],
                 });
             };
-            self.join_page(&rows).await?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
-            if end {
-                return Ok(());
+            let mark = Mark::at(HybridTime::from_bits(mark));
+            let until = lowest.map_or(mark, |lowest| lowest.min(mark));
+            lowest = Some(until);
+            let next = rows.last().filter(|_| !end);
+            let next = next.map(|(last, _)| Bytes::from([&last[..], &[0]].concat()));
+            self.join_page(&rows, mark).await?;
+            self.join_absences(&rows, from..next.clone().unwrap_or_else(|| to.clone()), mark)
+                .await?;
+            match next {
+                Some(next) => from = next,
+                None => return Ok(until),
             }
-            from = Bytes::from([&last[..], &[0]].concat());
         }
     }
 
-    async fn join_page(&self, rows: &[(Bytes, Bytes)]) -> Result<(), RequestError> {
+    /// What this replica has in a range and the source has not: below the source's mark it is dead.
+    /// A lost tail or block may have taken the deletes and left what they deleted.
+    async fn join_absences(
+        &self,
+        rows: &[(Bytes, Bytes)],
+        range: Range<Bytes>,
+        mark: Mark,
+    ) -> Result<(), RequestError> {
+        if mark == Mark::NONE {
+            return Ok(());
+        }
+        let (replica, mut from) = (&self.parts.replica, range.start);
+        loop {
+            let page = PageRequest {
+                from,
+                to: range.end.clone(),
+                rows_max: PAGE_ROWS_MAX as usize,
+                bytes_max: PAGE_BYTES_MAX as usize,
+            };
+            let (own, end) = replica.page(page).await.map_err(storage_error)?;
+            let absent =
+                |key: &&Bytes| rows.binary_search_by(|(theirs, _)| theirs.cmp(key)).is_err();
+            let keys = own.iter().map(|(key, _)| key).filter(absent);
+            let keys: Vec<&[u8]> = keys.map(|key| &key[..]).collect();
+            let update = replica
+                .update(&keys, &mut |place, stored, out| match keys.get(place) {
+                    Some(key) => replica.join_absence(key, stored, mark, out),
+                    None => Verdict::Keep,
+                })
+                .await
+                .map_err(storage_error)?;
+            replica.durable(update.ticket).await.map_err(storage_error)?;
+            match own.last().filter(|_| !end) {
+                Some((last, _)) => from = Bytes::from([&last[..], &[0]].concat()),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn join_page(&self, rows: &[(Bytes, Bytes)], mark: Mark) -> Result<(), RequestError> {
         // What can't be read was not copied: the source has not been exchanged with.
         for (key, record) in rows {
             if let Err(error) = kv_quorum::peek(record) {
@@ -124,11 +197,11 @@ impl Coordinator {
         let replica = &self.parts.replica;
         let update = replica
             .update(&keys, &mut |place, stored, out| {
-                let incoming = rows
-                    .get(place)
+                rows.get(place)
                     .filter(|(_, record)| !record.is_empty())
-                    .and_then(|(_, record)| replica.alive(record));
-                incoming.map_or(Verdict::Keep, |incoming| Replica::join(stored, incoming, out).0)
+                    .map_or(Verdict::Keep, |(key, record)| {
+                        replica.join(key, stored, record, mark, out).0
+                    })
             })
             .await
             .map_err(storage_error)?;

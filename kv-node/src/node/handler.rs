@@ -281,6 +281,8 @@ impl Inner {
                 }
             }
             PeerOp::Scan { from, to, rows_max, bytes_max, keys_only } => {
+                // Taken before the rows are read: it speaks for them and for later ones.
+                let mark = serving.replica.mark_for(&from).time().to_bits();
                 let page = PageRequest {
                     from,
                     to,
@@ -298,7 +300,7 @@ impl Inner {
                     serving.replica.page(page).await
                 };
                 match page {
-                    Ok((rows, end)) => PeerOut::Page { rows, end },
+                    Ok((rows, end)) => PeerOut::Page { rows, end, mark },
                     Err(error) => PeerOut::Failed(OpFailure::Storage(error.to_string())),
                 }
             }
@@ -315,6 +317,7 @@ impl Inner {
                 Err(error) => PeerOut::Failed(OpFailure::Storage(error.to_string())),
             },
             PeerOp::HintsHeld => PeerOut::HintsHeld(serving.coordinator.hints_held()),
+            PeerOp::Marks { witness, marks } => self.take_marks(witness, &marks).await,
             PeerOp::Flush { mark, .. } => self.take_flush(HybridTime::from_bits(mark)).await,
             _ => PeerOut::Failed(OpFailure::Malformed),
         }

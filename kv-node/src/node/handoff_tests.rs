@@ -77,6 +77,7 @@ impl Five {
             peers: PeersConfig::default(),
             hints: self.hints,
             clock_skew_ms_max: 60_000,
+            floors: crate::cluster::floors::FloorTiming::default(),
         };
         let fs = Arc::new(self.disks[place].clone());
         let lsm = kv_lsm::Config {

@@ -10,6 +10,7 @@
 //! does the same with the operating system's parts.
 
 mod change;
+mod collect;
 mod config;
 mod handler;
 mod handoff;
@@ -21,6 +22,8 @@ mod open;
 mod tests;
 mod told;
 mod workers;
+
+pub use collect::CollectionStatus;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -88,6 +91,7 @@ pub(crate) struct Inner {
     timing: Timing,
     hints: HintConfig,
     clock_skew_ms_max: u64,
+    collection: collect::Collection,
     /// How far each member's clock is from this one's, in ms, as its last answer told.
     offsets: Mutex<BTreeMap<NodeId, i64>>,
     /// Whether this node's clock is too far from a majority's to mint.
@@ -154,6 +158,11 @@ impl Node {
     /// The coordinator, once there is a layout.
     pub fn coordinator(&self) -> Option<Arc<Coordinator>> {
         self.inner.serving().map(|serving| Arc::clone(&serving.coordinator))
+    }
+
+    /// How old floors and marks are, and who holds them back.
+    pub fn collection(&self) -> CollectionStatus {
+        self.inner.collection_status()
     }
 
     /// The engine.

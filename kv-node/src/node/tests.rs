@@ -1,5 +1,6 @@
 //! Three production nodes in one process, over the in-process transport, with paused time.
 
+mod collect;
 mod damaged;
 mod replace;
 mod wait;
@@ -14,6 +15,7 @@ use kv_lsm::fs::MemFs;
 use super::{Node, NodeConfig, NodeParts};
 use crate::RequestError;
 use crate::cluster::birth::BirthPlan;
+use crate::cluster::floors::FloorTiming;
 use crate::cluster::record::{KeyspaceSettings, Rmw};
 use crate::coordinator::{Levels, ScanCursor, SetItem};
 use crate::keys::KeyRef;
@@ -31,14 +33,20 @@ struct World {
     nodes: Vec<Option<Node>>,
     disks: Vec<MemFs>,
     rmw: Rmw,
+    /// How far floors lie behind the clock.
+    lag_ms: u64,
 }
 
 impl World {
     async fn of(count: usize, rmw: Rmw) -> Self {
+        Self::with_lag(count, rmw, 180_000).await
+    }
+
+    async fn with_lag(count: usize, rmw: Rmw, lag_ms: u64) -> Self {
         let clock = Arc::new(TokioClock::new(1_700_000_000_000));
         let exec: Arc<dyn Exec> = Arc::new(InlineExec);
         let network = InProcNetwork::new(Arc::clone(&clock) as Arc<dyn Clock>, exec, 1);
-        let mut world = Self { network, clock, nodes: Vec::new(), disks: Vec::new(), rmw };
+        let mut world = Self { network, clock, nodes: Vec::new(), disks: Vec::new(), rmw, lag_ms };
         for place in 0..count {
             let disk = MemFs::new();
             world.disks.push(disk.clone());
@@ -75,6 +83,7 @@ impl World {
             peers: PeersConfig::default(),
             hints: crate::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
+            floors: FloorTiming::with_lag(self.lag_ms, 20_000),
         };
         let parts = NodeParts {
             fs: Arc::new(fs),

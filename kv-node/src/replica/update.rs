@@ -8,6 +8,8 @@
 //!
 //! A key that stands twice in a batch is decided twice, the second time over what the first wrote.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -229,6 +231,9 @@ impl Replica {
             self.counts.moved(*moved);
         }
         let appended = self.engine.append(batch);
+        if let Ok(ticket) = appended {
+            self.appended.fetch_max(ticket.0, Ordering::AcqRel);
+        }
         if appended.is_err() {
             for moved in moved.iter().rev() {
                 self.counts.moved(moved.back());
@@ -295,18 +300,21 @@ impl PassWriter<'_> {
         decide: &mut Decide<'_>,
     ) {
         let stored_bytes = stored.map(<[u8]>::len);
-        let stored = stored.and_then(|stored| self.replica.alive(stored));
+        let alive = stored.and_then(|stored| self.replica.alive(stored));
+        let stored = alive.as_deref();
         let was = stored.is_some_and(is_live);
         let mut now = false;
         let verdict = self.batch.put_with(key, |out| {
             let start = out.len();
             let verdict = decide(place as usize, stored, out);
-            now = out.get(start..).is_some_and(is_live);
+            if verdict == Verdict::Write {
+                let written = out.get(start..).unwrap_or_default();
+                now = self.replica.garbage.note(key, written);
+            }
             verdict
         });
         if verdict != Verdict::Write {
             self.batch.pop();
-            now = false;
         }
         match verdict {
             Verdict::Keep => return,

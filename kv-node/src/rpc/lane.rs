@@ -38,6 +38,7 @@ impl LaneKind {
             | PeerOp::HintsHeld => Self::Work,
             PeerOp::Time
             | PeerOp::Flush { .. }
+            | PeerOp::Marks { .. }
             | PeerOp::Gossip(_)
             | PeerOp::Birth(_)
             | PeerOp::Ballot(_) => Self::Control,

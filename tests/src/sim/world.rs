@@ -273,6 +273,7 @@ impl World {
             peers: PeersConfig::default(),
             hints: kv_node::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
+            floors: kv_node::cluster::floors::FloorTiming::default(),
         }
     }
 

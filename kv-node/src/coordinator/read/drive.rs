@@ -127,6 +127,7 @@ impl Coordinator {
         let standings = self.parts.replica.standings();
         for ((item, body), key) in own.iter().zip(bodies).zip(&keys) {
             let complete = standings.is_complete_for(key);
+            let mark = self.parts.replica.mark_for(key);
             if read.is_err() {
                 job.step(*item, |tracker| tracker.on_refusal(scope.view.me));
                 continue;
@@ -144,7 +145,7 @@ impl Coordinator {
                     ReadBody::Record(record) => Some(record.clone()),
                     _ => None,
                 });
-                tracker.on_reply(scope.view.me, ReadReply { complete, mark: Mark::NONE, body })
+                tracker.on_reply(scope.view.me, ReadReply { complete, mark, body })
             });
         }
         read.unwrap_or(Ticket::DURABLE)
@@ -260,7 +261,7 @@ impl Coordinator {
             .parts
             .replica
             .update(&[key], &mut |_, stored, out| {
-                self.parts.replica.join_alive(stored, record, out)
+                self.parts.replica.join(key, stored, record, Mark::NONE, out).0
             })
             .await
             .map_err(storage_error)?;
@@ -298,7 +299,7 @@ impl Coordinator {
                 for (key, record) in own {
                     let joined = replica
                         .update(&[&key], &mut |_, stored, out| {
-                            replica.join_alive(stored, &record, out)
+                            replica.join(&key, stored, &record, Mark::NONE, out).0
                         })
                         .await;
                     if let Err(error) = joined {

@@ -70,6 +70,7 @@ impl Net {
             peers: PeersConfig::default(),
             hints: crate::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
+            floors: crate::cluster::floors::FloorTiming::default(),
         };
         let parts = NodeParts {
             fs: Arc::new(MemFs::new()),
