@@ -308,8 +308,8 @@ section! {
     /// When deletes are forgotten.
     CollectionConfig {
         /// Milliseconds that a node's floor lies behind its clock: so long at least a delete is
-        /// kept, and then until every replica is known to have it. More than twice what clocks may differ, and
-        /// than a request may take.
+        /// kept, and then until every replica is known to have it. At least twice what clocks may
+        /// differ, and four times what a request may take.
         floor_lag_ms: u64 = 180_000,
         /// Milliseconds after which a member whose floor does not move is an alarm: as long as it
         /// stays away nothing deleted is forgotten anywhere.
