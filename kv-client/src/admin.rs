@@ -14,7 +14,10 @@ use crate::error::Result;
 use crate::handshake::Role;
 use crate::pool::{Kind, Pool, Stub};
 use crate::service::AdminServiceClient;
-use crate::wire::{Explanation, HintsView, LayoutsView, Location, NodeInfo, NodeStatus, RingView};
+use crate::wire::{
+    AaeView, Explanation, HintsView, LayoutsView, Location, NodeInfo, NodeStatus, RepairOut,
+    RingView,
+};
 
 /// An operator's client. Cheap to clone; clones share connections.
 #[derive(Clone)]
@@ -127,6 +130,29 @@ impl Admin {
                 Kind::Read,
                 |stub, context, _| async move { stub.replace(context, old, new).await },
             )
+            .await
+    }
+
+    /// How the answering node compares its copies with others'.
+    ///
+    /// # Errors
+    /// No node answered in time.
+    pub async fn aae(&self) -> Result<AaeView> {
+        self.pool.call(Kind::Read, |stub, context, _| async move { stub.aae(context).await }).await
+    }
+
+    /// Brings all replicas of a partition, or of one key of it, to the same. May take long: give
+    /// the client a deadline that fits the partition.
+    ///
+    /// # Errors
+    /// Not all replicas are the same for sure; what was mended is mended. After a passed deadline
+    /// the repair goes on.
+    pub async fn repair(&self, partition: u16, key: Option<Bytes>) -> Result<RepairOut> {
+        self.pool
+            .call(Kind::Write, |stub, context, _| {
+                let key = key.clone();
+                async move { stub.repair(context, partition, key).await }
+            })
             .await
     }
 }

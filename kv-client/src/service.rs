@@ -20,9 +20,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::NodeId;
 use crate::codec::{FRAME_BYTES_MAX_DEFAULT, framed};
 use crate::wire::{
-    BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, Coverage, Explanation, HintsView, LayoutsView,
-    Location, NodeInfo, NodeStatus, ReadOptions, ReadOut, RingView, ServiceError, WriteOptions,
-    WriteOut,
+    AaeView, BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, Coverage, Explanation, HintsView,
+    LayoutsView, Location, NodeInfo, NodeStatus, ReadOptions, ReadOut, RepairOut, RingView,
+    ServiceError, WriteOptions, WriteOut,
 };
 
 /// Reads and writes. Any node takes any request.
@@ -78,6 +78,11 @@ pub trait AdminService {
     /// epoch in which it is so.
     async fn replace(old: NodeId, new: NodeId) -> Result<u64, ServiceError>;
 
+    /// How the asked node compares its copies with others'.
+    async fn aae() -> Result<AaeView, ServiceError>;
+
+    /// Brings all replicas of a partition, or of one key of it, to the same.
+    async fn repair(partition: u16, key: Option<Bytes>) -> Result<RepairOut, ServiceError>;
     /// What every node that answers keeps for others that are down.
     async fn hints() -> Result<HintsView, ServiceError>;
 }

@@ -5,6 +5,7 @@
 
 use crate::Error;
 use crate::codec::{PACKET_BYTES_LIMIT, PACKET_BYTES_MIN, PACKET_OVERHEAD_BYTES_MAX};
+use crate::member::ACCUSERS_MAX;
 
 /// Settings of one member. All members of a cluster should agree on them; they may differ while
 /// they are being changed.
@@ -18,8 +19,10 @@ pub struct Config {
     /// How many others are asked to probe on our behalf. 0 turns indirect probes off.
     pub indirect_probes: usize,
     /// A suspicion lasts at least this many probe intervals, times log10 of the cluster's size.
-    /// Two less than this are the confirmations that shorten it. At least 1.
+    /// At least 1.
     pub suspicion_multiplier: u64,
+    /// So many members beside the first that confirm a suspicion cut it to that. At most 3.
+    pub suspicion_confirmations: usize,
     /// A suspicion that nobody confirms lasts this many times longer. At least 1.
     pub suspicion_max_multiplier: u64,
     /// How far a member that doubts itself stretches its own timeouts: up to this + 1 times.
@@ -87,7 +90,16 @@ impl Config {
             probe_interval_ms: 1_000,
             probe_timeout_ms: 500,
             indirect_probes: 3,
-            suspicion_multiplier: 4,
+            // About six periods for any size: a refutation has to reach everybody in that time, and
+            // what it takes grows slower than log10 does.
+            suspicion_multiplier: if members > 150 {
+                2
+            } else if members > 30 {
+                3
+            } else {
+                4
+            },
+            suspicion_confirmations: 2,
             suspicion_max_multiplier: 6,
             health_max: 8,
             gossip_interval_ms: 200,
@@ -120,6 +132,8 @@ impl Config {
             "probe_timeout_ms"
         } else if self.suspicion_multiplier == 0 {
             "suspicion_multiplier"
+        } else if self.suspicion_confirmations >= ACCUSERS_MAX {
+            "suspicion_confirmations"
         } else if self.suspicion_max_multiplier == 0 {
             "suspicion_max_multiplier"
         } else if self.gossip_interval_ms == 0 {

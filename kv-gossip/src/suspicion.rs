@@ -9,7 +9,7 @@
 //! suspicions of us) and stretches our own probe timeouts. Integer arithmetic: the same everywhere.
 
 use crate::config::Config;
-use crate::member::{ACCUSERS_MAX, Accusers};
+use crate::member::Accusers;
 use crate::time::Millis;
 
 /// A suspicion that we hold against one member.
@@ -57,7 +57,7 @@ pub(crate) fn timeout_ms(config: &Config, live_members: usize, confirmations: u6
         .saturating_mul(config.probe_interval_ms)
         .saturating_mul(size_log)
         / LOG_ONE;
-    let expected = config.suspicion_multiplier.saturating_sub(2).min(ACCUSERS_MAX as u64 - 1);
+    let expected = config.suspicion_confirmations as u64;
     // Too few others to confirm: nothing to wait for.
     if expected == 0 || (live_members as u64).saturating_sub(2) < expected {
         return min_ms;

@@ -190,6 +190,75 @@ fn a_broken_link_between_two_members_harms_nobody() {
 }
 
 #[test]
+fn indirect_probes_are_what_a_broken_link_is_forgiven_by() {
+    let suspicions = |indirect_probes: usize| {
+        let config = Config { indirect_probes, ..Config::lan(5) };
+        let mut net = Net::with_members(1, config, 5);
+        net.run_for(10_000);
+        net.cut.extend([(1, 2), (2, 1)]);
+        net.run_for(120_000);
+        net.count(|event| matches!(event, Event::Suspect(_)))
+    };
+    assert_eq!(suspicions(3), 0);
+    assert!(suspicions(0) > 20, "without them each probe over the link accuses");
+}
+
+/// Of twenty members three lose most of what they are sent: the healthy ones that anybody suspects
+/// or declares down in half an hour.
+fn harm_done_by_the_deaf(config: &Config) -> (usize, usize) {
+    let mut net = Net::with_members(1, config.clone(), 20);
+    net.run_for(20_000);
+    net.deaf.extend([(4, 700), (9, 700), (14, 700)]);
+    net.events.clear();
+    net.run_for(30 * 60 * 1_000);
+    let healthy = |id: u64| !net.deaf.contains_key(&id);
+    let suspected = net.count(|event| matches!(event, Event::Suspect(id) if healthy(*id)));
+    (suspected, net.count(|event| matches!(event, Event::Down(id) if healthy(*id))))
+}
+
+#[test]
+fn doubt_in_oneself_spares_the_healthy() {
+    let with = harm_done_by_the_deaf(&Config::lan(20));
+    let without = harm_done_by_the_deaf(&Config { health_max: 0, ..Config::lan(20) });
+    println!("healthy members (suspected, down): {with:?} with local health, {without:?} without");
+    assert!(with.0 * 3 < without.0, "{with:?} {without:?}");
+}
+
+#[test]
+fn a_suspicion_that_nobody_confirms_lasts_long_enough_to_be_refuted() {
+    let with = harm_done_by_the_deaf(&Config { health_max: 0, ..Config::lan(20) });
+    let short = Config { health_max: 0, suspicion_max_multiplier: 1, ..Config::lan(20) };
+    let without = harm_done_by_the_deaf(&short);
+    println!(
+        "healthy members (suspected, down): {with:?} with long suspicions, {without:?} without"
+    );
+    assert!(with.1 * 2 < without.1, "{with:?} {without:?}");
+}
+
+#[test]
+fn two_hundred_members_miss_the_dead_within_ten_periods_and_nobody_else() {
+    let mut net = Net::with_members(8, Config::lan(200), 200);
+    net.faults = LOSSY;
+    net.run_until(30_000, Net::all_see_all_up).expect("all see all");
+    net.run_for(120_000);
+    assert_eq!(net.count(|event| matches!(event, Event::Down(_))), 0);
+    let mut periods: Vec<u64> = Vec::new();
+    for id in [20, 60, 100, 140, 180] {
+        net.run_for(2_300);
+        net.kill(id);
+        let ms = net.run_until(60_000, |net| net.all_see(id, State::Down)).expect("all know");
+        periods.push(ms.div_ceil(1_000));
+    }
+    periods.sort_unstable();
+    println!("periods until a death is known everywhere: {periods:?}");
+    assert!(periods[2] <= 10, "{periods:?}");
+    assert_eq!(
+        net.count(|event| matches!(event, Event::Down(id) if net.machines.contains_key(id))),
+        0
+    );
+}
+
+#[test]
 fn a_death_that_others_confirm_is_no_reason_to_doubt_oneself() {
     let mut net = Net::with_members(16, Config::local(), 5);
     net.run_for(2_000);

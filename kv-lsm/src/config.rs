@@ -80,6 +80,10 @@ pub struct Config {
     pub level_fanout: u64,
     /// Size at which the manifest is written anew, in bytes.
     pub manifest_bytes_max: u64,
+    /// Opens a directory whose log is damaged in what had been synced, and passes over what can't
+    /// be read. What is missing is lost: only for an owner that has it elsewhere and has noted,
+    /// durably and before, that this copy is incomplete.
+    pub accept_log_damage: bool,
     /// What the owner knows to be dead or replaced, asked while tables are rewritten.
     pub compaction_filter: Option<Arc<dyn CompactionFilter>>,
     /// A planted bug, for tests that must catch it.
@@ -98,6 +102,8 @@ pub enum Planted {
     None,
     /// Tickets are reported durable before the sync.
     DurableBeforeSync,
+    /// A sync of the log that failed counts as done.
+    FailedSyncIsDone,
 }
 
 impl Default for Config {
@@ -124,6 +130,7 @@ impl Default for Config {
             level1_bytes: 256 << 20,
             level_fanout: 10,
             manifest_bytes_max: 4 << 20,
+            accept_log_damage: false,
             compaction_filter: None,
             #[cfg(any(test, feature = "__planted"))]
             planted: Planted::None,

@@ -25,6 +25,7 @@ use crate::metrics::Stats;
 use crate::recovery;
 use crate::shared::Shared;
 use crate::snapshot::{Iter, Snapshot};
+use crate::sstable::Damage;
 use crate::step::{self, StepOutcome};
 use crate::ticket::{OnDurable, Ticket};
 use crate::view::{Found, Resident};
@@ -46,7 +47,9 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Locked`], [`Error::Config`], [`Error::Io`], [`Error::UnknownFormat`], and
-    /// [`Error::Corrupt`] when something that had been synced is damaged. A torn tail is no error.
+    /// [`Error::Corrupt`] when the log or the manifest is damaged in what had been synced. A torn
+    /// tail is no error, and a damaged table only fails the reads of its keys: see
+    /// [`Engine::damage`].
     pub fn open(fs: Arc<dyn Fs>, dir: &Path, config: Config) -> Result<Self, Error> {
         config.check()?;
         let lock = recovery::claim_dir(&*fs, dir)?;
@@ -167,6 +170,29 @@ impl Engine {
     pub fn verify(&self) -> Result<u64, Error> {
         let view = self.shared().view();
         view.version.tables().map(|(_, table)| table.verify()).sum()
+    }
+
+    /// What of the tables is damaged, as far as reads and compactions have met it. Reads of these
+    /// keys fail, and compaction stops before them, until they are given up.
+    #[must_use]
+    pub fn damage(&self) -> Vec<Damage> {
+        self.shared().view().version.damage()
+    }
+
+    /// Takes the rows that `damage` may have held for lost: it reads as empty from now on, so an
+    /// older version of a key may come to light, and compaction drops it. Whoever calls this must
+    /// have made sure, durably, that nobody takes what is missing for deleted: after a restart
+    /// before that compaction the damage is met again.
+    pub fn give_up(&self, damage: &Damage) {
+        let shared = self.shared();
+        let view = shared.view();
+        for (_, table) in view.version.tables() {
+            if table.meta().file_id == damage.table {
+                table.give_up(damage);
+            }
+        }
+        shared.work.note_compaction(None);
+        shared.work.add();
     }
 
     /// What the engine has done and holds.

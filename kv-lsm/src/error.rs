@@ -61,6 +61,9 @@ pub enum Error {
         /// What was full: `log buffer`, `sealed memtables`, `level 0`.
         what: &'static str,
     },
+    /// The disk has no room. Nothing was written, reads go on, nothing durable is lost. Writes are
+    /// taken again by themselves when there is room.
+    DiskFull,
     /// Another engine, in this or another process, has the directory open. Nothing changed.
     Locked {
         /// The lock file.
@@ -79,6 +82,14 @@ impl Error {
     /// An [`Error::Io`] for `action` on `path`.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { action, path: path.to_path_buf(), source: Arc::new(source) }
+    }
+
+    /// Whether there was no room for something that can be written again from the start. A sync
+    /// that fails is never such a thing, nor is what comes after the manifest knows of it.
+    pub(crate) fn is_full(&self) -> bool {
+        let Self::Io { action, source, .. } = self else { return false };
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(*action, "create" | "write") && full.contains(&source.kind())
     }
 
     /// An [`Error::Corrupt`] at `offset` of `path`.
@@ -104,6 +115,7 @@ impl fmt::Display for Error {
                 write!(f, "a {what} of {bytes} bytes is above the limit of {bytes_max}")
             }
             Self::Busy { what } => write!(f, "{what} full: storage does not keep up"),
+            Self::DiskFull => f.write_str("the disk is full"),
             Self::Locked { path } => {
                 write!(f, "{} is held by another engine", path.display())
             }

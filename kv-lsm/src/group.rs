@@ -18,18 +18,23 @@ use crate::wal::writer::{Group, LogWriter};
 /// After so long without writes the log gets a mark that says what was synced.
 const MARK_AFTER: Duration = Duration::from_millis(200);
 
+/// After so long a full disk is asked again.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(200);
+
 impl Shared {
     /// Writes and syncs what gathered, or syncs what was written.
     pub(crate) fn step_log(&self) -> Result<StepOutcome, Error> {
         self.poison.check()?;
         let mut log = self.log.lock();
-        let taken = {
+        let taken = log.stuck.take().or_else(|| {
             let mut commit = self.commit.lock();
             (commit.group.ops > 0).then(|| commit.take(Vec::new()))
-        };
-        if let Some((mut group, need)) = taken {
-            self.write_group(&mut log, &mut group, need)?;
-            return Ok(StepOutcome::Logged);
+        });
+        if let Some((group, need)) = taken {
+            return match self.write_or_keep(&mut log, group, need)? {
+                Some(_) => Ok(StepOutcome::Logged),
+                None => Ok(StepOutcome::Idle),
+            };
         }
         if log.is_unsynced() {
             self.sync_log(&mut log)?;
@@ -42,6 +47,9 @@ impl Shared {
     pub(crate) fn drain_log(&self) -> Result<(), Error> {
         while self.step_log()? != StepOutcome::Idle {}
         let mut log = self.log.lock();
+        if log.stuck.is_some() {
+            return Err(Error::DiskFull);
+        }
         let next_seq = self.commit.lock().last_seq() + 1;
         let marked = log.mark(next_seq).and_then(|_| log.sync());
         marked.map_err(|e| self.fail(&e.to_string()))
@@ -53,12 +61,26 @@ impl Shared {
         let mut sync_due = None;
         let mut log = self.log.lock();
         loop {
-            let woken = self.await_group(&mut spare, sync_due, &log);
+            let woken = match log.stuck.take() {
+                Some((group, need)) => {
+                    if !self.await_space() {
+                        log.stuck = Some((group, need));
+                        return;
+                    }
+                    Woken::Group(group, need)
+                }
+                None => self.await_group(&mut spare, sync_due, &log),
+            };
             let done = match woken {
-                Woken::Group(mut group, need) => {
+                Woken::Group(group, need) => {
                     self.room.notify_all();
-                    let done = self.write_group(&mut log, &mut group, need);
-                    spare = group.frame;
+                    let done = match self.write_or_keep(&mut log, group, need) {
+                        Ok(frame) => {
+                            spare = frame.unwrap_or_default();
+                            Ok(())
+                        }
+                        Err(error) => Err(error),
+                    };
                     sync_due = next_sync(&log, sync_due, need);
                     // Groups that come without a pause must not put the sync off.
                     if done.is_ok() && sync_due.is_some_and(|due| due <= Instant::now()) {
@@ -117,9 +139,46 @@ impl Shared {
         }
     }
 
+    /// Rests before the disk is asked for room again; false when the engine closes or has failed.
+    fn await_space(&self) -> bool {
+        let mut commit = self.commit.lock();
+        if !commit.closed {
+            self.log_wake.wait_for(&mut commit, RETRY_AFTER);
+        }
+        !commit.closed && self.poison.check().is_ok()
+    }
+
+    /// Writes a group and gives its memory back; or keeps it, as long as the disk has no room for
+    /// a new segment. Nothing of it was written then, and its tickets wait.
+    fn write_or_keep(
+        &self,
+        log: &mut LogWriter,
+        mut group: Group,
+        need: Need,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let rotated = match log.prepare(&group) {
+            Ok(rotated) => rotated,
+            Err(e) if e.is_full() => {
+                self.full.set_log(true);
+                log.stuck = Some((group, need));
+                return Ok(None);
+            }
+            Err(e) => return Err(self.fail(&e.to_string())),
+        };
+        self.full.set_log(false);
+        self.write_group(log, &mut group, need, rotated)?;
+        Ok(Some(group.frame))
+    }
+
     /// One write, one sync if a batch needs it, then the tickets.
-    fn write_group(&self, log: &mut LogWriter, group: &mut Group, need: Need) -> Result<(), Error> {
-        let result = log.write(group).and_then(|rotated| {
+    fn write_group(
+        &self,
+        log: &mut LogWriter,
+        group: &mut Group,
+        need: Need,
+        rotated: bool,
+    ) -> Result<(), Error> {
+        let result = log.write(group).and_then(|_| {
             if rotated {
                 // A spare is wanted, and perhaps the end of the oldest segment.
                 self.work.add();
@@ -131,7 +190,10 @@ impl Shared {
             self.counters.log_bytes_written.add(group.frame.len() as u64);
             if need.sync && !self.reports_early() {
                 self.counters.log_syncs.add(1);
-                log.sync()?;
+                match log.sync() {
+                    Err(_) if self.trusts_failed_syncs() => {}
+                    synced => synced?,
+                }
             }
             Ok(())
         });
@@ -155,9 +217,22 @@ impl Shared {
         self.config.planted == crate::config::Planted::DurableBeforeSync
     }
 
-    #[cfg(not(any(test, feature = "__planted")))]
-    #[expect(clippy::unused_self, reason = "the twin that plants the bug reads the configuration")]
+    /// Whether the bug is planted that takes a failed sync for done.
+    #[cfg(any(test, feature = "__planted"))]
+    fn trusts_failed_syncs(&self) -> bool {
+        self.config.planted == crate::config::Planted::FailedSyncIsDone
+    }
+}
+
+/// What is not planted in a build that can't plant it.
+#[cfg(not(any(test, feature = "__planted")))]
+#[expect(clippy::unused_self, reason = "the twins that plant the bugs read the configuration")]
+impl Shared {
     fn reports_early(&self) -> bool {
+        false
+    }
+
+    fn trusts_failed_syncs(&self) -> bool {
         false
     }
 }

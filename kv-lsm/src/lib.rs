@@ -78,7 +78,7 @@ pub use error::Error;
 pub use explain::{Explanation, MemtableHit, Probe, TableProbe};
 pub use metrics::Stats;
 pub use snapshot::{Iter, Snapshot};
-pub use sstable::{BlockedBloom, Bloom, Filter, FilterPolicy};
+pub use sstable::{BlockedBloom, Bloom, Damage, Filter, FilterPolicy};
 pub use step::StepOutcome;
 pub use ticket::{OnDurable, Ticket};
 pub use view::{Found, Resident};

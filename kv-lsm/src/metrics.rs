@@ -46,11 +46,20 @@ pub struct Stats {
     pub snapshots: usize,
     /// Callbacks that wait for a ticket.
     pub waiting: usize,
+    /// How often damage of the log was passed over when the directory was opened: see
+    /// [`Config::accept_log_damage`](crate::Config::accept_log_damage).
+    pub log_damage: u64,
+    /// Whether writes are refused because the disk has no room.
+    pub disk_full: bool,
+    /// Damaged parts of tables that are not given up: see
+    /// [`Engine::damage`](crate::Engine::damage).
+    pub damaged: usize,
     /// Why writes have stopped, if they have.
     pub poisoned: Option<String>,
     /// Why the last compaction failed, if it did. After damage in a table compaction stops until
-    /// the directory is opened anew; reads of the damaged part fail, everything else goes on until
-    /// level 0 is full. After a read error it is tried again after the next flush.
+    /// it is given up or the directory is opened anew; reads of the damaged part fail, everything
+    /// else goes on until level 0 is full. After a read error, or on a full disk, it is tried again
+    /// after the next flush.
     pub compaction_stopped: Option<String>,
 }
 

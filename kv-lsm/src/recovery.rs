@@ -45,6 +45,8 @@ pub(crate) struct Recovered {
     pub(crate) ids: Arc<AtomicU64>,
     /// Sequence of the last operation; it is synced.
     pub(crate) last_seq: u64,
+    /// How often damage of the log was passed over.
+    pub(crate) log_damage: u64,
 }
 
 /// Creates the directories and takes the lock.
@@ -83,12 +85,13 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
     segments.retire(found.flushed_seq)?;
     let mut replay = Replay {
         config,
-        version: open_tables(&found.version, &opener)?,
+        version: found.version.open(&opener)?,
         opener: &opener,
         manifest,
         ids: &ids,
         table: Arc::new(Memtable::default()),
         last_seq: found.flushed_seq,
+        log_damage: 0,
     };
     let live = segments.live();
     replay.run(&live, &dir.join(LOG_DIR))?;
@@ -96,7 +99,7 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
         // Before a segment loses its name the manifest must know that its number is used up.
         replay.use_up_ids()?;
     }
-    let Replay { version, manifest, last_seq, .. } = replay;
+    let Replay { version, manifest, last_seq, log_damage, .. } = replay;
     segments.retire_all()?;
     // Only now: had anything been damaged, they might have been worth something.
     for path in orphans {
@@ -110,6 +113,7 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
         opener,
         ids,
         last_seq,
+        log_damage,
     })
 }
 
@@ -128,16 +132,6 @@ fn find_orphans(
     Ok((orphans.into_iter().map(|(_, path)| path).collect(), end))
 }
 
-/// Opens the tables that the manifest names. One that is missing is damage.
-fn open_tables(version: &Version<TableMeta>, opener: &Opener) -> Result<Version, Error> {
-    version.open(opener).map_err(|e| match e {
-        Error::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            Error::corrupt(&path, 0, "missing, and the manifest names it")
-        }
-        other => other,
-    })
-}
-
 /// The replay of a log.
 struct Replay<'a> {
     config: &'a Config,
@@ -148,21 +142,26 @@ struct Replay<'a> {
     /// What is replayed and not yet flushed.
     table: Arc<Memtable>,
     last_seq: u64,
+    /// How often damage was passed over.
+    log_damage: u64,
 }
 
 impl Replay<'_> {
     fn run(&mut self, live: &[Segment], log_dir: &Path) -> Result<(), Error> {
         if live.first().is_some_and(|first| first.first_seq > self.last_seq + 1) {
-            return Err(Error::corrupt(log_dir, 0, "the oldest log segment is missing"));
+            self.accept(Error::corrupt(log_dir, 0, "the oldest log segment is missing"))?;
         }
         for (n, segment) in live.iter().enumerate() {
             let end_seq = live.get(n + 1).map(|next| next.first_seq);
             let scan = reader::scan(&*self.opener.fs, segment, end_seq)?;
+            if let Some(damage) = scan.damage {
+                self.accept(damage)?;
+            }
             for frame in &scan.frames {
-                self.insert(frame).map_err(|frame::BadOp| {
+                if let Err(frame::BadOp) = self.insert(frame) {
                     let what = "a frame's operations do not parse";
-                    Error::corrupt(&segment.path, frame.offset, what)
-                })?;
+                    self.accept(Error::corrupt(&segment.path, frame.offset, what))?;
+                }
                 if self.table.bytes() >= self.config.memtable_bytes_max {
                     self.flush()?;
                 }
@@ -170,6 +169,16 @@ impl Replay<'_> {
             self.last_seq = self.last_seq.max(scan.next_seq - 1);
         }
         self.flush()
+    }
+
+    /// Damage in what had been synced: an error, unless the owner has said that it may be passed
+    /// over.
+    fn accept(&mut self, damage: Error) -> Result<(), Error> {
+        if !self.config.accept_log_damage {
+            return Err(damage);
+        }
+        self.log_damage += 1;
+        Ok(())
     }
 
     /// Inserts what of a frame is not flushed yet: a memtable may have ended inside a frame.

@@ -25,7 +25,7 @@ use crate::version::{LEVELS, Manifest, Opener};
 use crate::view::View;
 use crate::wal::recycle::Segments;
 use crate::wal::writer::LogWriter;
-use crate::work::Work;
+use crate::work::{Full, Work};
 
 /// Everything that the engine's threads share.
 #[derive(Debug)]
@@ -52,6 +52,9 @@ pub(crate) struct Shared {
     /// Operations up to this sequence are in tables.
     pub(crate) flushed_seq: AtomicU64,
     pub(crate) work: Work,
+    pub(crate) full: Full,
+    /// How often damage of the log was passed over at the open.
+    pub(crate) log_damage: u64,
     /// Serializes inline steps.
     pub(crate) step: Mutex<()>,
     _lock: DirLock,
@@ -88,6 +91,8 @@ impl Shared {
             ids: state.ids,
             flushed_seq: AtomicU64::new(state.last_seq),
             work: Work::default(),
+            full: Full::default(),
+            log_damage: state.log_damage,
             snapshots: Arc::default(),
             poison: Poison::default(),
             counters: Counters::default(),
@@ -120,6 +125,9 @@ impl Shared {
             self.poison.check()?;
             if commit.closed {
                 return Err(Error::Closed);
+            }
+            if self.full.is_set() {
+                return Err(Error::DiskFull);
             }
             let Some(what) = self.what_is_full(&commit, payload_bytes) else { break };
             if deadline.is_none() {
@@ -231,6 +239,9 @@ impl Shared {
             stalls: counters.stalls.value(),
             snapshots: self.snapshots.count(),
             waiting: self.tickets.waiting(),
+            log_damage: self.log_damage,
+            disk_full: self.full.is_set(),
+            damaged: view.version.damage().len(),
             poisoned: self.poison.check().err().map(|e| e.to_string()),
         }
     }

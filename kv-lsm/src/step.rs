@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use crate::compaction;
 use crate::error::Error;
+use crate::group::RETRY_AFTER;
 use crate::memtable::Memtable;
 use crate::poison::PanicGuard;
 use crate::shared::Shared;
@@ -83,7 +84,12 @@ impl Shared {
                 Ok(false) => drop(self.segments.prepare()),
                 Err(_) => return,
             }
-            if !self.work.wait(&mut seen) {
+            let goes_on = if self.full.stops_flush() {
+                self.work.wait_for(&mut seen, RETRY_AFTER)
+            } else {
+                self.work.wait(&mut seen)
+            };
+            if !goes_on {
                 return;
             }
         }
@@ -113,8 +119,13 @@ impl Shared {
             .with_context(|context| compaction::flush(entries, flushed_seq, context))
             .and_then(|edit| self.install(edit, Some(&table)));
         match done {
-            Ok(()) => {}
+            Ok(()) => self.full.set_flush(false),
             Err(Error::Closed) => return Ok(false),
+            // The memtable and its log are as they were: tried again when there may be room.
+            Err(e) if e.is_full() => {
+                self.full.set_flush(true);
+                return Ok(false);
+            }
             Err(e) => return Err(self.fail(&e.to_string())),
         }
         self.flushed_seq.store(flushed_seq, Ordering::Relaxed);
@@ -137,6 +148,10 @@ impl Shared {
         let edit = match done {
             Ok(edit) => edit,
             Err(Error::Closed) => return Ok(false),
+            Err(e) if e.is_full() => {
+                self.work.note_compaction(Some(e));
+                return Ok(false);
+            }
             Err(e @ (Error::Corrupt { .. } | Error::Io { action: "read", .. })) => {
                 // Nothing was changed, and reads beside the damage are right: only this stops.
                 self.work.note_compaction(Some(e));
@@ -144,8 +159,16 @@ impl Shared {
             }
             Err(e) => return Err(self.fail(&e.to_string())),
         };
-        // From here on the manifest may know the edit: any failure is final.
-        self.install(edit, None).map_err(|e| self.fail(&e.to_string()))?;
+        // From here on the manifest may know the edit: any failure is final, but for a manifest
+        // that had no room for it.
+        match self.install(edit, None) {
+            Ok(()) => {}
+            Err(e) if e.is_full() => {
+                self.work.note_compaction(Some(e));
+                return Ok(false);
+            }
+            Err(e) => return Err(self.fail(&e.to_string())),
+        }
         self.work.note_compaction(None);
         self.counters.compactions.add(1);
         self.made_room();
@@ -171,7 +194,17 @@ impl Shared {
     fn install(&self, mut edit: Edit, flushed: Option<&Arc<Memtable>>) -> Result<(), Error> {
         let mut manifest = self.manifest.lock();
         edit.next_file_id = Some(self.ids.load(Ordering::Relaxed));
-        manifest.append(&edit)?;
+        if let Err(error) = manifest.append(&edit) {
+            if error.is_full() {
+                // It knows nothing of these tables, and a later try writes others.
+                for (_, meta) in &edit.added {
+                    if !edit.removed.iter().any(|(_, moved)| *moved == meta.file_id) {
+                        let _ = self.fs.remove(&table_path(&self.dir, meta.file_id));
+                    }
+                }
+            }
+            return Err(error);
+        }
         // The version changes only under the manifest's lock.
         let version = self.view().version.apply(&edit, |meta| self.opener.open(meta))?;
         let mut view = self.view.write();
@@ -186,7 +219,11 @@ impl Shared {
         for (_, file_id) in &edit.removed {
             if !edit.added.iter().any(|(_, meta)| meta.file_id == *file_id) {
                 let path = table_path(&self.dir, *file_id);
-                self.fs.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+                match self.fs.remove(&path) {
+                    // Given up because it was missing.
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                    done => done.map_err(|e| Error::io("remove", &path, e))?,
+                }
             }
         }
         Ok(())

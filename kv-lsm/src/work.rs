@@ -3,6 +3,7 @@
 //! Invariant: what was added before a thread looked for work is never slept over.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -21,6 +22,34 @@ struct WorkState {
     /// Rises whenever there may be something to do.
     added: u64,
     compaction_stopped: Option<Error>,
+}
+
+/// Whether the disk had no room, when it was asked last: for a log segment, for a table. Either
+/// stops appends; each is taken back by whoever set it, who goes on asking.
+#[derive(Debug, Default)]
+pub(crate) struct Full {
+    log: AtomicBool,
+    flush: AtomicBool,
+}
+
+impl Full {
+    pub(crate) fn is_set(&self) -> bool {
+        self.log.load(Ordering::Acquire) || self.flush.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_log(&self, full: bool) {
+        if self.log.load(Ordering::Relaxed) != full {
+            self.log.store(full, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn set_flush(&self, full: bool) {
+        self.flush.store(full, Ordering::Release);
+    }
+
+    pub(crate) fn stops_flush(&self) -> bool {
+        self.flush.load(Ordering::Acquire)
+    }
 }
 
 impl Work {
@@ -46,6 +75,16 @@ impl Work {
     /// How the last compaction went.
     pub(crate) fn note_compaction(&self, failed: Option<Error>) {
         self.state.lock().compaction_stopped = failed;
+    }
+
+    /// As [`Work::wait`], for so long at most.
+    pub(crate) fn wait_for(&self, seen: &mut u64, rest: Duration) -> bool {
+        let mut state = self.state.lock();
+        if state.added == *seen && !self.is_closing() {
+            self.wake.wait_for(&mut state, rest);
+        }
+        *seen = state.added;
+        !self.is_closing()
     }
 
     /// Sleeps until something was added after `seen`; false when the engine closes.

@@ -84,6 +84,23 @@ impl Leaves {
         &self.sums
     }
 
+    /// The same entries in fewer leaves: a leaf of the smaller shape holds what stands side by side
+    /// in this one. So two sides of different shapes compare in the smaller. O(leaves).
+    ///
+    /// # Errors
+    /// [`Error::OtherDepth`] for a deeper shape: what is summed up can't be told apart.
+    pub fn folded(&self, shape: Shape) -> Result<Self, Error> {
+        let (ours, theirs) = (self.shape.depth(), shape.depth());
+        let Some(levels) = ours.checked_sub(theirs) else {
+            return Err(Error::OtherDepth { ours, theirs });
+        };
+        let mut folded = Self::new(shape);
+        for (leaf, sums) in (0_u32..).zip(self.sums.chunks(1 << levels)) {
+            folded.set(leaf, sums.iter().fold(Digest::ZERO, |sum, entry| sum.plus(*entry)))?;
+        }
+        Ok(folded)
+    }
+
     /// Whether any leaf has changed since [`take_dirty`](Self::take_dirty).
     pub fn is_dirty(&self) -> bool {
         self.dirty.iter().any(|word| *word != 0)
@@ -126,6 +143,21 @@ mod tests {
         leaves.replace(7, Digest::new(1), Digest::new(1)).unwrap();
         leaves.set(7, Digest::ZERO).unwrap();
         assert!(!leaves.is_dirty());
+    }
+
+    #[test]
+    fn folded_leaves_hold_what_was_side_by_side() {
+        let (deep, flat) = (Shape::new(9).unwrap(), Shape::new(3).unwrap());
+        let (mut leaves, mut expected) = (Leaves::new(deep), Leaves::new(flat));
+        for entry in 1..2_000_u64 {
+            let position = entry.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let digest = Digest::new(u128::from(entry) << 90);
+            leaves.add(deep.leaf_of(position), digest).unwrap();
+            expected.add(flat.leaf_of(position), digest).unwrap();
+        }
+        assert_eq!(leaves.folded(flat).unwrap().sums(), expected.sums());
+        assert_eq!(leaves.folded(deep).unwrap().sums(), leaves.sums());
+        assert!(expected.folded(deep).is_err());
     }
 
     proptest! {

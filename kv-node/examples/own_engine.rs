@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kv_node::plug::contract;
 use kv_node::plug::storage::{
-    EngineStatus, FrozenBatch, Page, PageRequest, Resident, Row, StorageEngine, StorageError,
-    Ticket,
+    DamagedRange, EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row,
+    StorageEngine, StorageError, Ticket,
 };
 use parking_lot::Mutex;
 
@@ -21,6 +21,14 @@ impl SortedMap {
     fn with<T>(&self, work: impl FnOnce(&mut Rows) -> T) -> Result<T, StorageError> {
         self.0.lock().as_mut().map(work).ok_or(StorageError::Closed)
     }
+}
+
+impl Quarantine for SortedMap {
+    fn damaged(&self) -> Vec<DamagedRange> {
+        Vec::new()
+    }
+
+    fn give_up(&self, _range: &DamagedRange) {}
 }
 
 #[async_trait]

@@ -88,6 +88,7 @@ fn config(name: &str) -> NodeConfig {
         gossip: kv_gossip::Config::local(),
         timing: Timing::default(),
         peers: PeersConfig::default(),
+        antientropy: kv_node::coordinator::exchange::AntiEntropyConfig::default(),
         hints: kv_node::replica::HintConfig::default(),
         clock_skew_ms_max: 60_000,
         floors: kv_node::cluster::floors::FloorTiming::default(),

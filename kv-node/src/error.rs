@@ -72,6 +72,8 @@ pub enum RequestError {
     Stopping,
     /// This node was removed from its cluster for good; nothing was done.
     Removed,
+    /// The disk of the node that should mint has no room; nothing was written, reads go on.
+    DiskFull,
 }
 
 impl std::fmt::Display for RequestError {
@@ -130,6 +132,9 @@ impl std::fmt::Display for RequestError {
             ),
             Self::Stopping => write!(f, "ERR the node is stopping; nothing was written"),
             Self::Removed => write!(f, "ERR this node was removed from its cluster for good"),
+            Self::DiskFull => {
+                write!(f, "MISCONF the node's disk is full; nothing was written, reads go on")
+            }
         }
     }
 }

@@ -127,13 +127,17 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
 
 /// Why the node should get no clients now, if it should not.
 pub(crate) fn unready(node: &Node) -> Option<String> {
+    let view = node.view().now();
+    if view.is_removed(view.me) {
+        return Some("this node was replaced, and is removed from its cluster for good".into());
+    }
     if !node.is_ready() {
         return Some("no layout yet: the cluster is not born, or this node is not in it".into());
     }
     if let Some(poisoned) = node.engine().status(None).0.poisoned {
         return Some(format!("the storage engine takes no more writes: {poisoned}"));
     }
-    let (up, members) = members_up(&node.view().now());
+    let (up, members) = members_up(&view);
     (up * 2 <= members).then(|| format!("{up} of {members} members of the layout are up"))
 }
 
@@ -196,14 +200,16 @@ fn metrics_page(source: &HttpSource) -> String {
     );
     page.gauge("members", "Members of the newest layout.", members as u64);
     page.gauge("members_up", "Members of the newest layout that are up.", up as u64);
-    let epoch = view.layouts.as_ref().map_or(0, |layouts| layouts.newest().epoch());
-    page.gauge("layout_epoch", "Epoch of the newest layout.", epoch);
+    page.gauge("layout_epoch", "Epoch of the newest layout.", view.epoch());
+    let live = view.layouts.as_ref().map_or(0, |layouts| layouts.live().len());
+    page.gauge("layouts_live", "Live layouts: more than one during a transition.", live as u64);
     collection_figures(&page, node);
     engine_figures(&page, node);
     if let Some(transport) = &source.transport {
         transport_figures(&page, transport);
     }
     peer_figures(&page, node);
+    exchange_figures(&page, node);
     hint_figures(&page, node);
     if let Some(bytes) = resident_bytes() {
         page.gauge("resident_memory_bytes", "Memory of the process.", bytes);
@@ -264,6 +270,14 @@ fn peer_figures(page: &Page, node: &Node) {
         if let Some(us) = link.call_us {
             page.peer_gauge("peer_call_us", *peer, "Recent latency of calls, microseconds.", us);
         }
+        if let Some(us) = link.read_p95_us {
+            let about = "Microseconds that 95 of 100 recent calls with reads did not exceed.";
+            page.peer_gauge("peer_read_p95_us", *peer, about, us);
+        }
+        let about = "How surprising the peer's silence is, in hundredths of phi.";
+        page.peer_gauge("peer_phi_hundredths", *peer, about, u64::from(link.phi_hundredths));
+        let about = "1 while requests count the peer as down.";
+        page.peer_gauge("peer_down", *peer, about, u64::from(link.down));
         let about = "Milliseconds since a call was sent with nothing heard since.";
         page.peer_gauge("peer_unanswered_ms", *peer, about, link.unanswered_ms);
         let about = "Milliseconds until the peer is dialled again.";
@@ -283,6 +297,23 @@ fn peer_figures(page: &Page, node: &Node) {
         "Operations in them.",
         statuses.values().map(|status| status.ops).sum(),
     );
+}
+
+fn exchange_figures(page: &Page, node: &Node) {
+    let Some(coordinator) = node.coordinator() else { return };
+    let counts = coordinator.parts().replica.trees().counts();
+    page.gauge("aae_trees_built", "Hash trees that are whole.", counts.built as u64);
+    page.gauge("aae_trees_building", "Hash trees in the making.", counts.building as u64);
+    let filling = coordinator.parts().replica.standings().newcomers().len() as u64;
+    page.gauge("partitions_filling", "Partitions to be filled after a loss.", filling);
+    let now_ms = coordinator.parts().clock.steady_ms();
+    for (peer, of) in coordinator.exchanges() {
+        if let Some(ended_ms) = of.ended_ms {
+            let about = "Seconds since the last exchange with a peer ended.";
+            let age_s = now_ms.saturating_sub(ended_ms) / 1_000;
+            page.peer_gauge("aae_exchange_age_seconds", peer, about, age_s);
+        }
+    }
 }
 
 fn hint_figures(page: &Page, node: &Node) {

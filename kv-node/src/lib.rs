@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod config;
 pub mod coordinator;
+pub mod detect;
 pub mod error;
 pub mod http;
 pub mod keys;
@@ -15,6 +16,11 @@ pub mod replica;
 pub mod resp;
 pub mod rpc;
 mod run;
+#[cfg(feature = "__planted")]
+#[doc(hidden)]
+pub mod teeth;
+#[cfg(not(feature = "__planted"))]
+mod teeth;
 pub mod wire;
 pub mod worker;
 

@@ -44,6 +44,8 @@ figures! {
     read_repairs,
     /// Reads that asked one replica more because the first were slow.
     hedged_reads,
+    /// Reads that did not, because one in twenty had done so.
+    hedges_unpaid,
     /// Writes acknowledged only by counting fallbacks: for them R + W > N promises nothing.
     sloppy_writes,
     /// Reads answered only by counting fallbacks: they may miss acknowledged writes.
@@ -70,6 +72,8 @@ figures! {
     sibling_gets,
     /// Tenures begun because this node was shown a dot of its own that it does not hold.
     amnesia_alarms,
+    /// Ranges of stored keys that were found damaged and are not served.
+    damaged_ranges,
     /// Mints refused because the lease was spent.
     lease_spent,
     /// Marks that this node proved for its partitions.
@@ -90,6 +94,22 @@ figures! {
     peer_refused,
     /// Records that a scan could not read.
     damaged_records,
+    /// Exchanges with a peer that ended with all differences mended.
+    aae_exchanges,
+    /// Exchanges that did not end.
+    aae_exchanges_failed,
+    /// Leaves that differed and were looked into.
+    aae_leaves_differing,
+    /// Rows read to be listed in exchanges, for this node and for peers.
+    aae_rows_listed,
+    /// Keys mended by exchanges that this node began, here, at the peer or at both.
+    aae_keys_mended,
+    /// Bytes of operations that exchanges sent.
+    aae_bytes_sent,
+    /// Bytes of answers that exchanges received.
+    aae_bytes_received,
+    /// Partitions filled after a loss.
+    partitions_filled,
     /// Replies that waited for a sync of what they show.
     reads_awaiting_sync,
 }

@@ -10,7 +10,9 @@ use kv_client::wire::HintQueue;
 use kv_client::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::heard::Heard;
 use crate::cluster::wire::{BallotOp, BallotOut, BirthOp, BirthOut};
+use crate::coordinator::exchange::wire::{ExchangeOp, ExchangeOut};
 use crate::error::RequestError;
 use crate::mutation::{Mutation, MutationOut};
 
@@ -39,8 +41,13 @@ pub struct Envelope {
     pub node: NodeId,
     /// The sender's live layouts, oldest first; at most `LAYOUTS_MAX`.
     pub layouts: Vec<LayoutName>,
-    /// The sender's hybrid time, for the skew check and for `highest time heard`.
+    /// The sender's hybrid time, for the skew check and for `highest time heard`; never above its
+    /// lease. This and the next two are 0 until the sender serves.
     pub time: u64,
+    /// The start of the sender's present life: higher at each start of one directory.
+    pub life: u64,
+    /// How far the sender's engine is durable.
+    pub position: u64,
     /// Milliseconds that the caller will still wait, counted on the caller's own clock.
     pub budget_ms: u32,
 }
@@ -88,6 +95,9 @@ pub enum Refusal {
         /// Encoded `Decided`s that the caller lacks, oldest first; at most `LAYOUTS_MAX`.
         decided: Vec<Bytes>,
     },
+    /// The peer has heard from a later life of the caller's directory: another process runs on a
+    /// copy of it, and the caller must stop.
+    Superseded,
     /// The peer has no layout yet.
     Loading,
     /// A queue at the peer is full.
@@ -141,6 +151,9 @@ pub enum PeerOp {
         key: Bytes,
         /// The encoded record.
         record: Bytes,
+        /// The mark under which the sender holds it, a hybrid time: what it does not hold live at
+        /// or below that is dead. 0 where it does not say.
+        mark: u64,
     },
     /// Read a record; answered when what is shown is durable.
     Read {
@@ -191,6 +204,8 @@ pub enum PeerOp {
         /// A hybrid time.
         mark: u64,
     },
+    /// What did you hear from me last: answered by `Heard`. Asked before a directory serves again.
+    Heard,
     /// A gossip packet.
     Gossip(Bytes),
     /// Marks that are proven, for partitions of which the asked node is a replica: answered by
@@ -215,6 +230,8 @@ pub enum PeerOp {
         /// The stamp that its register has at least, if it is still live.
         stamp: u64,
     },
+    /// A step of an exchange between replicas.
+    Exchange(ExchangeOp),
     /// Keep a whole record for a replica that is down; answered as `Apply` is, when it is durable.
     Hint {
         /// For whom.
@@ -282,6 +299,8 @@ pub enum PeerOut {
     Text(String),
     /// A hybrid time.
     Time(u64),
+    /// What was heard from the asker last; zeros for nothing.
+    Heard(Heard),
     /// Done, durably.
     Done,
     /// The answer to a birth step.
@@ -290,6 +309,8 @@ pub enum PeerOut {
     Ballot(BallotOut),
     /// Whether the write is held.
     Holds(bool),
+    /// The answer to a step of an exchange.
+    Exchange(ExchangeOut),
     /// This operation failed here; the others of the call did not.
     Failed(OpFailure),
     /// Hints about a key: for whom, and the encoded record.

@@ -61,6 +61,11 @@ mod plan;
 mod read;
 mod record;
 mod resolver;
+#[cfg(feature = "__planted")]
+#[doc(hidden)]
+pub mod teeth;
+#[cfg(not(feature = "__planted"))]
+mod teeth;
 mod vector;
 mod version;
 mod write;

@@ -15,6 +15,7 @@ use crate::codec::same_versions;
 use crate::error::Error;
 use crate::mark::Mark;
 use crate::plan::{Plan, Standing};
+use crate::teeth::{Bug, planted};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -98,6 +99,8 @@ pub enum ReadOutcome<N, B> {
 pub struct ReadTracker<N, B> {
     plan: Arc<Plan<N>>,
     standing: Standing,
+    /// Those that are asked last.
+    avoided: u64,
     /// Complete replicas, and fallbacks, that answered.
     replied: u64,
     /// All that answered.
@@ -131,6 +134,7 @@ where
         Self {
             plan: plan.into(),
             standing: Standing::default(),
+            avoided: 0,
             replied: 0,
             heard: 0,
             offered: None,
@@ -148,6 +152,13 @@ where
     /// The plan.
     pub fn plan(&self) -> &Plan<N> {
         &self.plan
+    }
+
+    /// `node` is slow lately: it is asked only where the others are not enough.
+    pub fn avoid(&mut self, node: N) {
+        if let Some(index) = self.plan.index_of(node) {
+            self.avoided |= 1 << index;
+        }
     }
 
     /// The primary for which `node` answers, if it stands in for one: a repair of `node` is a hint
@@ -170,6 +181,11 @@ where
         self.offered = Some(Answer { record, mark: Mark::NONE });
     }
 
+    /// Whether [`hedge`](Self::hedge) would name somebody.
+    pub fn may_hedge(&self) -> bool {
+        !self.done && self.standing.alive(&self.plan) & !self.standing.contacted != 0
+    }
+
     /// One more to ask, because those asked are slow; `None` when all have been asked. What it
     /// answers counts like any other.
     pub fn hedge(&mut self) -> Option<N> {
@@ -177,7 +193,8 @@ where
         if free == 0 || self.done {
             return None;
         }
-        let index = free.trailing_zeros() as usize;
+        let preferred = free & !self.avoided;
+        let index = if preferred == 0 { free } else { preferred }.trailing_zeros() as usize;
         self.standing.contacted |= 1 << index;
         self.plan.node(index)
     }
@@ -206,7 +223,8 @@ where
         self.heard |= bit;
         self.standing.contacted |= bit;
         self.standing.failed &= !bit;
-        if complete || bit & self.plan.primary_mask() == 0 {
+        let counts = complete || bit & self.plan.primary_mask() == 0;
+        if counts || planted(Bug::AmnesiacCounts) {
             self.replied |= bit;
         }
         if self.done { ReadStep::Wait } else { self.decide() }
@@ -317,7 +335,9 @@ where
     }
 
     fn decide(&mut self) -> ReadStep<N, B> {
-        if self.standing.shortfall(&self.plan, self.replied).is_some() {
+        if let Some((have, required)) = self.standing.shortfall(&self.plan, self.replied)
+            && !(planted(Bug::AnswerBelowR) && have + 1 >= required)
+        {
             return self.contact_wanted();
         }
         let Some(joined) = self.joined_record().cloned() else {
@@ -325,7 +345,8 @@ where
             return self.value(record, self.replied);
         };
         let holding = self.replied & self.holding;
-        if self.standing.shortfall(&self.plan, holding).is_none() {
+        let held = self.standing.shortfall(&self.plan, holding).is_none();
+        if held || planted(Bug::TailRepairOnly) {
             return self.value(Some(joined), holding);
         }
         let lacking = self.replied & !self.holding & !self.repairing;
@@ -360,7 +381,9 @@ where
         while let Some(members) = self.standing.wanting(&self.plan, counted) {
             let free = alive & !self.standing.contacted & !chosen;
             let serves = |at: &usize| self.standing.places(&self.plan, 1 << at) & members != 0;
-            let Some(next) = crate::plan::Bits(free).find(serves) else { break };
+            let preferred = crate::plan::Bits(free & !self.avoided);
+            let avoided = crate::plan::Bits(free & self.avoided);
+            let Some(next) = preferred.chain(avoided).find(serves) else { break };
             chosen |= 1 << next;
             counted |= 1 << next;
         }

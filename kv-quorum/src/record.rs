@@ -20,6 +20,7 @@ use crate::dot::{Dot, HybridTime};
 use crate::error::Error;
 use crate::expiry::Expiry;
 use crate::limits::{Limits, Room};
+use crate::teeth::{Bug, planted};
 use crate::version::{Draft, Kind, Version};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -162,7 +163,7 @@ impl<V> Record<V> {
         for version in &self.live {
             let own =
                 version.dot == minted || (operation.is_some() && version.operation == operation);
-            if !own && !sent.covers(version.dot) {
+            if !own && !sent.covers(version.dot) && !planted(Bug::ContextOfRecord) {
                 context.except(version.dot);
             }
         }
@@ -248,6 +249,12 @@ impl<V: Clone + AsRef<[u8]>> Record<V> {
                 joined.changed = true;
                 live.push(new.clone());
             }
+        }
+        if planted(Bug::PruneInJoin) {
+            live.truncate(1);
+        }
+        if planted(Bug::IgnoreSiblings) && live.len() > 1 {
+            live.retain(|version| self.coverage.covers(version.dot));
         }
         self.live = live;
         joined.changed |= self.coverage.join(&other.coverage);

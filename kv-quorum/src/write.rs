@@ -21,6 +21,7 @@
 use crate::context::Context;
 use crate::dot::Dot;
 use crate::plan::{Bits, Plan, Standing};
+use crate::teeth::{Bug, planted};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -294,12 +295,18 @@ impl<N: Copy + Ord> WriteTracker<N> {
     }
 
     fn decide(&mut self) -> WriteStep<N> {
-        let enough = self.standing.shortfall(&self.plan, self.acked).is_none();
-        let weighty = !self.weighs() || self.standing.meets_quorums(&self.plan, self.weighed);
+        let mut enough = self.standing.shortfall(&self.plan, self.acked).is_none();
+        if planted(Bug::AckBelowW) {
+            let short = self.standing.shortfall(&self.plan, self.acked);
+            enough = short.is_none_or(|(have, required)| have + 1 >= required);
+        }
+        let weighty = planted(Bug::AckBelowW)
+            || !self.weighs()
+            || self.standing.meets_quorums(&self.plan, self.weighed);
         if !(enough && weighty) {
             return if self.is_possible() { WriteStep::Wait } else { self.indeterminate() };
         }
-        if self.weighs() && self.uncovered {
+        if self.weighs() && self.uncovered && !planted(Bug::NoSecondMint) {
             self.phase = Phase::Reminting;
             return WriteStep::Remint(core::mem::take(&mut self.coverage));
         }

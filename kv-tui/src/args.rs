@@ -40,6 +40,9 @@ With --json a verb prints one object (errors stay text on stderr):
             members: [{node, seen, finished, waits_for}]}
   cluster replace  {epoch, old, new}
   ring     {epoch, digest, copies, nodes, partitions: [[index into nodes, ...], ...]}
+  aae      {trees_built, trees_building, leaves, rate_per_mille, filling,
+            peers: [{node, begins, exchanges, age_ms, found, mended, bytes, last_bytes, failure}]}
+  repair   {partitions, replicas, leaves, found, mended, bytes, failed: [{partition, why}]}
   hints    {hints: [{on, for, keys, bytes, age_ms, state}], hint_bytes_max, silent}
 A dot is {ms, counter, node, tenure}; ids, tenures, digests and contexts are hexadecimal text.
 Keys and values are text; with --hex, or where they are not UTF-8, key_hex and value_hex stand
@@ -105,6 +108,13 @@ impl Connect {
         Ok(Admin::connect(&self.addresses, self.config()?).await?)
     }
 
+    /// An operator's client that waits at least so long for each answer.
+    pub(crate) async fn patient_admin(&self, deadline_ms: u32) -> Result<Admin, Error> {
+        let config = self.config()?;
+        let deadline_ms = config.deadline_ms.max(deadline_ms);
+        Ok(Admin::connect(&self.addresses, Config { deadline_ms, ..config }).await?)
+    }
+
     /// A program's client.
     pub(crate) async fn client(&self, read: Level, write: Level) -> Result<Client, Error> {
         Ok(Client::connect(&self.addresses, self.config()?).await?.at_levels(read, write))
@@ -152,6 +162,10 @@ enum Verb {
     Cluster(verbs::cluster::Cluster),
     /// Shows who owns how much, or each partition's owners.
     Ring(verbs::ring::Ring),
+    /// Shows how replicas are compared, and what was mended.
+    Aae(verbs::aae::Aae),
+    /// Compares the replicas of all partitions, of one, or of one key now, and mends them.
+    Repair(verbs::repair::Repair),
     /// Shows what nodes keep for others that are down.
     Hints(verbs::hints::Hints),
 }
@@ -199,6 +213,8 @@ impl Kv {
             Verb::Nodes(verb) => verb.run(connect, output).await,
             Verb::Ring(verb) => verb.run(connect, output).await,
             Verb::Cluster(verb) => verb.run(connect, output).await,
+            Verb::Aae(verb) => verb.run(connect, output).await,
+            Verb::Repair(verb) => verb.run(connect, output).await,
             Verb::Hints(verb) => verb.run(connect, output).await,
         }
     }

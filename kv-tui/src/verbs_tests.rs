@@ -103,6 +103,13 @@ async fn operators_verbs_answer_in_both_forms() {
     assert!(shell.prints(&["nodes"]).await.contains("16 (16 first)"));
     assert_eq!(shell.json(&["ring"]).await["partitions"].as_array().map(Vec::len), Some(16));
     assert_eq!(shell.prints(&["ring", "--partitions"]).await.lines().count(), 18);
+    assert!(shell.prints(&["aae"]).await.contains("0 trees built, 0 to build"));
+    assert_eq!(shell.json(&["aae"]).await["peers"].as_array().map(Vec::len), Some(0));
+    assert_eq!(shell.json(&["repair"]).await["partitions"], 16);
+    assert_eq!(shell.json(&["repair", "--key", "foo"]).await["partitions"], 1);
+    assert!(shell.prints(&["repair", "3"]).await.contains("1 partition compared"));
+    let (exit, text) = shell.run(&["repair", "99"]).await.expect("asked");
+    assert!(exit == Exit::Error && text.contains("there is no partition 99"), "{text}");
     assert_eq!(shell.prints(&["hints"]).await, "no hints, at most 512.0 MiB on a node\n");
     assert_eq!(shell.json(&["hints"]).await["hints"].as_array().map(Vec::len), Some(0));
     let why = shell.json(&["explain", "foo"]).await;

@@ -1,4 +1,4 @@
-"""Three nodes of our own for a test of clients: started, killed, their memory read.
+"""Nodes of our own, three unless said, for a test of clients: started, killed, their memory read.
 
 Everything lies in a temporary directory, and only processes that were started here are ended.
 """
@@ -14,10 +14,11 @@ import time
 
 
 class Cluster:
-    """Three nodes on 127.0.0.1: RESP at `base` + i, peers at `base` + 100 + i."""
+    """Nodes on 127.0.0.1: RESP at `base` + i, peers at `base` + 100 + i."""
 
     def __init__(self, binary, base, extra="", engine="lsm", keyspace="",
-                 password=None):
+                 password=None, nodes=3):
+        self.nodes = range(1, nodes + 1)
         self.binary, self.base, self.extra = os.path.abspath(binary), base, extra
         self.engine, self.keyspace, self.password = engine, keyspace, password
         self.secret = secrets.token_hex(16)
@@ -26,9 +27,9 @@ class Cluster:
 
     def __enter__(self):
         try:
-            for node in (1, 2, 3):
+            for node in self.nodes:
                 self.start(node)
-            for node in (1, 2, 3):
+            for node in self.nodes:
                 self.ready(node)
         except BaseException:
             self.__exit__()
@@ -46,13 +47,13 @@ class Cluster:
 
     @property
     def ports(self):
-        return [self.port(node) for node in (1, 2, 3)]
+        return [self.port(node) for node in self.nodes]
 
     def start(self, node, secret=None):
-        """Starts a node; one beyond the third is a stranger that knows the others' addresses."""
+        """Starts a node; one beyond the last is a stranger that knows the others' addresses."""
         home = os.path.join(self.directory, f"n{node}")
         os.makedirs(home, exist_ok=True)
-        seeds = ", ".join(f'"127.0.0.1:{self.base + 100 + seed}"' for seed in (1, 2, 3))
+        seeds = ", ".join(f'"127.0.0.1:{self.base + 100 + seed}"' for seed in self.nodes)
         with open(os.path.join(home, "kv.toml"), "w", encoding="utf-8") as file:
             file.write(
                 f"""data_dir = "{home}/data"
@@ -62,7 +63,7 @@ rpc = "127.0.0.1:{self.base + 100 + node}"
 http = "127.0.0.1:{self.base + 200 + node}"
 [cluster]
 name = "clients"
-bootstrap_expect = 3
+bootstrap_expect = {len(self.nodes)}
 seeds = [{seeds}]
 secret = "{secret or self.secret}"
 [keyspace]
@@ -95,7 +96,7 @@ engine = "{self.engine}"
         def good(answer):
             return any(mark in line and b"fail" not in line for line in answer.splitlines())
 
-        for other in (1, 2, 3):
+        for other in self.nodes:
             self.wait(other, b"CLUSTER NODES\r\n", good, seconds)
 
     def wait(self, node, ask, good, seconds):

@@ -6,10 +6,12 @@
 //! start fails and says so.
 
 mod client;
+mod explained;
+mod links;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,6 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use client::{Client, shows};
+pub use explained::Explained;
+pub use links::{Links, Network};
 
 /// How long a node may take to serve.
 const READY_MS_MAX: u64 = 30_000;
@@ -32,6 +36,9 @@ pub struct ClusterConfig {
     pub skews_ms: Vec<i64>,
     /// Further settings, `section.key=value`.
     pub settings: Vec<String>,
+    /// Each node has a loopback address of its own, 127.0.0.1 and up, and all have the same ports:
+    /// in a network of the test's own ([`Network`]), where links between them can be cut.
+    pub spread: bool,
 }
 
 /// Nodes that run until they are killed.
@@ -44,6 +51,7 @@ pub struct Cluster {
 
 #[derive(Debug)]
 struct Node {
+    host: Ipv4Addr,
     resp: u16,
     rpc: u16,
     http: u16,
@@ -60,14 +68,12 @@ impl Cluster {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("kv-tests-{}-{count}", std::process::id()));
         fs::create_dir_all(&dir)?;
-        let ports = free_ports(3 * config.skews_ms.len())?;
-        let nodes = ports
-            .chunks_exact(3)
-            .filter_map(|ports| match *ports {
-                [resp, rpc, http] => Some(Node { resp, rpc, http, process: None }),
-                _ => None,
-            })
-            .collect();
+        let nodes = if config.spread {
+            (1..=config.skews_ms.len() as u8).map(Node::on_own_address).collect()
+        } else {
+            let ports = free_ports(3 * config.skews_ms.len())?;
+            ports.chunks_exact(3).filter_map(Node::on_ports).collect()
+        };
         let mut cluster = Self { config, dir, nodes };
         for place in 0..cluster.nodes.len() {
             cluster.start(place)?;
@@ -88,10 +94,10 @@ impl Cluster {
         self.nodes.is_empty()
     }
 
-    /// The ports on which Redis clients are served, by node.
+    /// Where Redis clients are served, by node.
     #[must_use]
-    pub fn ports(&self) -> Vec<u16> {
-        self.nodes.iter().map(|node| node.resp).collect()
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(Node::resp).collect()
     }
 
     /// Starts a node on what its directory holds.
@@ -100,7 +106,7 @@ impl Cluster {
     /// The process can't be started.
     pub fn start(&mut self, place: usize) -> io::Result<()> {
         let seeds: Vec<String> =
-            self.nodes.iter().map(|node| format!("\"127.0.0.1:{}\"", node.rpc)).collect();
+            self.nodes.iter().map(|node| format!("\"{}:{}\"", node.host, node.rpc)).collect();
         let nodes = self.nodes.len();
         let Some(node) = self.nodes.get_mut(place) else { return Ok(()) };
         let log = File::options().create(true).append(true).open(log_of(&self.dir, place))?;
@@ -109,9 +115,13 @@ impl Cluster {
         let mut set = |setting: String| {
             command.arg("--set").arg(setting);
         };
-        set(format!("listen.resp=127.0.0.1:{}", node.resp));
-        set(format!("listen.rpc=127.0.0.1:{}", node.rpc));
-        set(format!("listen.http=127.0.0.1:{}", node.http));
+        set(format!("listen.resp={}", node.resp()));
+        set(format!("listen.rpc={}:{}", node.host, node.rpc));
+        set(format!("listen.http={}:{}", node.host, node.http));
+        if self.config.spread {
+            // What it sends must come from its own address, or a cut link would not cut it.
+            set(format!("cluster.bind_source={}", node.host));
+        }
         set(format!("cluster.bootstrap_expect={nodes}"));
         set(format!("cluster.seeds=[{}]", seeds.join(",")));
         set("cluster.partitions=64".into());
@@ -148,6 +158,23 @@ impl Cluster {
         Ok(())
     }
 
+    /// Stops a node's process with SIGSTOP, or lets it go on: meanwhile it holds its connections and
+    /// answers nothing.
+    ///
+    /// # Errors
+    /// The node does not run, or the system refuses.
+    pub fn pause(&self, place: usize, stopped: bool) -> io::Result<()> {
+        let process = self.nodes.get(place).and_then(|node| node.process.as_ref());
+        let process = process.ok_or_else(|| io::Error::other("the node does not run"))?;
+        let signal = if stopped { "-STOP" } else { "-CONT" };
+        let sent = Command::new("kill").arg(signal).arg(process.id().to_string()).status()?;
+        if sent.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("kill {signal}: {sent}")))
+        }
+    }
+
     /// Waits until every node serves reads of all copies, which proves that each hears the others.
     ///
     /// # Errors
@@ -161,7 +188,7 @@ impl Cluster {
                 {
                     return Err(io::Error::other(format!("node {place} ended: {status}")));
                 }
-                if serves(node.resp) {
+                if serves(node.resp()) {
                     break;
                 }
                 if Instant::now() > deadline {
@@ -187,6 +214,26 @@ impl Cluster {
     }
 }
 
+impl Node {
+    fn on_ports(ports: &[u16]) -> Option<Self> {
+        match *ports {
+            [resp, rpc, http] => {
+                Some(Self { host: Ipv4Addr::LOCALHOST, resp, rpc, http, process: None })
+            }
+            _ => None,
+        }
+    }
+
+    fn on_own_address(number: u8) -> Self {
+        let host = Ipv4Addr::new(127, 0, 0, number);
+        Self { host, resp: 7001, rpc: links::RPC_PORT, http: 7201, process: None }
+    }
+
+    fn resp(&self) -> SocketAddr {
+        SocketAddr::from((self.host, self.resp))
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         let all: Vec<usize> = (0..self.nodes.len()).collect();
@@ -203,8 +250,8 @@ fn log_of(dir: &Path, place: usize) -> PathBuf {
     dir.join(format!("n{place}.log"))
 }
 
-fn serves(port: u16) -> bool {
-    let Ok(mut connection) = client::connect(port) else { return false };
+fn serves(address: SocketAddr) -> bool {
+    let Ok(mut connection) = client::connect(address) else { return false };
     redis::cmd("KV.GET")
         .arg("ready")
         .arg("R")

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "figures, for whoever runs it with --nocapture")]
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -25,6 +26,7 @@ fn cluster() -> Cluster {
         binary: PathBuf::from(env!("CARGO_BIN_EXE_kv-test-node")),
         skews_ms: vec![0, 3_000, -2_500],
         settings: vec!["log.level=warn".into()],
+        spread: false,
     };
     Cluster::begin(config).expect("three nodes serve")
 }
@@ -45,7 +47,7 @@ fn distinct(keys: &Mutex<History>) -> Vec<String> {
 
 /// Reads every key that anybody touched, through all nodes in turn, at R=2.
 fn audit(cluster: &Cluster, history: &Mutex<History>) {
-    let mut auditor = Client::new(AUDITOR, cluster.ports(), history);
+    let mut auditor = Client::new(AUDITOR, cluster.addresses(), history);
     for (turn, keys) in distinct(history).chunks(BATCH).enumerate() {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         auditor.get_all(turn % cluster.len(), &keys);
@@ -64,11 +66,11 @@ fn sound(history: &Mutex<History>, cluster: &Cluster) {
 fn write_distinct(
     id: usize,
     node: usize,
-    ports: &[u16],
+    addresses: &[SocketAddr],
     history: &Mutex<History>,
     stop: &AtomicBool,
 ) -> (Duration, Vec<String>) {
-    let mut client = Client::new(id, ports.to_vec(), history);
+    let mut client = Client::new(id, addresses.to_vec(), history);
     let mut n = 0;
     while !stop.load(Ordering::Relaxed) && client.errors.is_empty() {
         let key = format!("d:{id}:{n}");
@@ -79,14 +81,14 @@ fn write_distinct(
 }
 
 /// SETs to one key one after the other and reads it, each through another node.
-fn write_in_order(ports: &[u16], history: &Mutex<History>, stop: &AtomicBool) {
-    let mut client = Client::new(90, ports.to_vec(), history);
+fn write_in_order(addresses: &[SocketAddr], history: &Mutex<History>, stop: &AtomicBool) {
+    let mut client = Client::new(90, addresses.to_vec(), history);
     for n in 0_usize.. {
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        client.set(n * 7 % 5 % ports.len(), "s:ordered", &format!("{n}"));
-        client.get(n * 5 % 7 % ports.len(), "s:ordered");
+        client.set(n * 7 % 5 % addresses.len(), "s:ordered", &format!("{n}"));
+        client.get(n * 5 % 7 % addresses.len(), "s:ordered");
         thread::sleep(Duration::from_millis(2));
     }
 }
@@ -94,20 +96,22 @@ fn write_in_order(ports: &[u16], history: &Mutex<History>, stop: &AtomicBool) {
 #[test]
 fn one_node_killed_loses_nothing_and_nobody_else_notices() {
     let mut cluster = cluster();
-    let ports = cluster.ports();
+    let addresses = cluster.addresses();
     let history = Mutex::new(History::default());
     let stop = AtomicBool::new(false);
     let (down_from, down_to, pauses) = thread::scope(|scope| {
-        let (ports, history, stop) = (&ports, &history, &stop);
+        let (addresses, history, stop) = (&addresses, &history, &stop);
         let _stops = StopAtEnd(stop);
         let others: Vec<_> = [0, 1, 0, 1]
             .into_iter()
             .enumerate()
-            .map(|(id, node)| scope.spawn(move || write_distinct(id, node, ports, history, stop)))
+            .map(|(id, node)| {
+                scope.spawn(move || write_distinct(id, node, addresses, history, stop))
+            })
             .collect();
         // Its client sees it go; what it was told before that must hold all the same.
-        scope.spawn(move || write_distinct(10, 2, ports, history, stop));
-        scope.spawn(move || write_in_order(ports, history, stop));
+        scope.spawn(move || write_distinct(10, 2, addresses, history, stop));
+        scope.spawn(move || write_in_order(addresses, history, stop));
         thread::sleep(Duration::from_millis(1_500));
         cluster.kill(&[2]).expect("it ran");
         let down_from = history.lock().ops().len();
@@ -148,7 +152,7 @@ fn mended(cluster: &Cluster, history: &Mutex<History>, missed: std::ops::Range<u
         .take(200)
         .collect();
     assert!(pairs.len() == 200, "only {} writes while it was down", pairs.len());
-    let mut client = Client::new(AUDITOR, cluster.ports(), history);
+    let mut client = Client::new(AUDITOR, cluster.addresses(), history);
     let mut has = |key: &str, value: &str| {
         let mut command = redis::cmd("KV.GET");
         let answer: redis::Value =
@@ -156,7 +160,7 @@ fn mended(cluster: &Cluster, history: &Mutex<History>, missed: std::ops::Range<u
         shows(&answer, value.as_bytes())
     };
     let before = pairs.iter().filter(|(key, value)| has(key, value)).count();
-    let mut reader = Client::new(AUDITOR, cluster.ports(), history);
+    let mut reader = Client::new(AUDITOR, cluster.addresses(), history);
     for (key, value) in &pairs {
         assert_eq!(reader.get(2, key).as_ref(), Some(value));
     }
@@ -170,7 +174,7 @@ fn mended(cluster: &Cluster, history: &Mutex<History>, missed: std::ops::Range<u
 fn all_nodes_killed_at_once_lose_nothing() {
     let long = std::env::var_os("KV_TEST_LONG").is_some();
     let mut cluster = cluster();
-    let ports = cluster.ports();
+    let addresses = cluster.addresses();
     let history = Mutex::new(History::default());
     for round in 0..if long { 10 } else { 2 } {
         let stop = AtomicBool::new(false);
@@ -178,9 +182,9 @@ fn all_nodes_killed_at_once_lose_nothing() {
         thread::scope(|scope| {
             let _stops = StopAtEnd(&stop);
             for client in 0..6 {
-                let (ports, history, stop) = (&ports, &history, &stop);
+                let (addresses, history, stop) = (&addresses, &history, &stop);
                 let id = round * 10 + client;
-                scope.spawn(move || write_distinct(id, client % 3, ports, history, stop));
+                scope.spawn(move || write_distinct(id, client % 3, addresses, history, stop));
             }
             thread::sleep(Duration::from_secs(1));
             cluster.kill(&[0, 1, 2]).expect("they ran");
@@ -197,4 +201,54 @@ fn all_nodes_killed_at_once_lose_nothing() {
         audit(&cluster, &history);
     }
     sound(&history, &cluster);
+}
+
+/// Reads through nodes 0 and 1 by several clients for a while: what 99 of 100 took at most.
+fn p99_of_reads(cluster: &Cluster, keys: usize, long: Duration) -> Duration {
+    let ports = cluster.addresses();
+    let took: Vec<Vec<Duration>> = thread::scope(|scope| {
+        let readers: Vec<_> = (0..8)
+            .map(|id| {
+                let ports = ports.clone();
+                scope.spawn(move || {
+                    let history = Mutex::new(History::default());
+                    let mut client = Client::new(id, ports, &history);
+                    let (began, mut took) = (Instant::now(), Vec::new());
+                    while began.elapsed() < long {
+                        let key = format!("r:{}", (took.len() * 31 + id * 7) % keys);
+                        let asked = Instant::now();
+                        let found = client.get(id % 2, &key);
+                        took.push(asked.elapsed());
+                        assert_eq!(found.as_deref(), Some("value"), "{:?}", client.errors);
+                    }
+                    took
+                })
+            })
+            .collect();
+        readers.into_iter().map(|reader| reader.join().expect("it read")).collect()
+    });
+    let mut took = took.concat();
+    took.sort_unstable();
+    took.get(took.len() * 99 / 100).copied().unwrap_or_default()
+}
+
+#[test]
+fn a_stopped_replica_is_hardly_noticed_by_reads_through_the_others() {
+    if std::env::var_os("KV_TEST_LONG").is_none() {
+        println!("SKIPPED: KV_TEST_LONG is not set");
+        return;
+    }
+    let cluster = cluster();
+    let history = Mutex::new(History::default());
+    let mut writer = Client::new(0, cluster.addresses(), &history);
+    let keys = 200;
+    for key in 0..keys {
+        assert!(writer.set(0, &format!("r:{key}"), "value"), "{:?}", writer.errors);
+    }
+    let normal = p99_of_reads(&cluster, keys, Duration::from_secs(5));
+    cluster.pause(2, true).expect("it runs");
+    let stopped = p99_of_reads(&cluster, keys, Duration::from_secs(5));
+    cluster.pause(2, false).expect("it is there");
+    println!("p99 of reads: {normal:?}, with a replica stopped {stopped:?}");
+    assert!(stopped < normal * 3, "{normal:?} {stopped:?}");
 }

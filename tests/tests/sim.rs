@@ -1,5 +1,6 @@
-//! The simulation: seeds that must be green, the same seed twice, and power cuts that must lose
-//! nothing unless the engine is told to lie. `KV_TEST_LONG=1` runs 300 seeds instead of 20.
+//! The simulation: seeds that must be green, the same seed twice, controls that must lose, and power
+//! cuts that must lose nothing unless the engine is told to lie. `KV_TEST_LONG=1` runs a thousand
+//! seeds of the swarm instead of a hundred.
 
 #![expect(clippy::print_stdout, reason = "figures, for whoever runs it with --nocapture")]
 
@@ -9,72 +10,113 @@ use kv_lsm::Planted;
 use kv_node::cluster::record::LevelSetting;
 use kv_tests::sim::cuts::{Cuts, cut_all};
 use kv_tests::sim::world::WorldConfig;
-use kv_tests::sim::{Options, run};
+use kv_tests::sim::{Report, Scenario, run};
 
-#[test]
-fn twenty_seeds_find_nothing() {
+/// Runs a seed in which nothing may be found.
+fn sound(scenario: Scenario, seed: u64) -> Report {
+    let repeat = format!("cargo xtask sim --seed {seed} --scenario {}", scenario.name());
+    let report = run(seed, &scenario.options(seed))
+        .unwrap_or_else(|why| panic!("seed {seed}: {why}; repeat with: {repeat}"));
+    assert_eq!(report.violations, [], "seed {seed}; repeat with: {repeat}");
+    report
+}
+
+/// Runs some seeds of a scenario beside the others; what they met, added up.
+fn swarm(seeds: std::ops::Range<u64>) -> (usize, [u64; 3]) {
     let mut acknowledged = 0;
     let mut met = [0; 3];
-    let seeds = if std::env::var_os("KV_TEST_LONG").is_some() { 300 } else { 20 };
-    for seed in 0..seeds {
-        let report = run(seed, &Options::drawn(seed)).unwrap_or_else(|why| {
-            panic!("seed {seed}: {why}; repeat with: cargo xtask sim --seed {seed}")
-        });
-        println!("seed {seed}: {} acknowledged, {} unknown", report.acknowledged, report.unknown);
-        assert_eq!(
-            report.violations,
-            [],
-            "seed {seed}; repeat with: cargo xtask sim --seed {seed}"
-        );
+    for seed in seeds {
+        let report = sound(Scenario::Swarm, seed);
         acknowledged += report.acknowledged;
         for (sum, met) in met.iter_mut().zip(report.met) {
             *sum += met;
         }
     }
-    println!("second mints, read repairs, forwarded: {met:?}");
-    assert!(met.iter().all(|met| *met > 0), "twenty runs must meet all of these: {met:?}");
-    assert!(acknowledged > 5_000, "only {acknowledged} writes were acknowledged in twenty runs");
+    println!("{acknowledged} acknowledged; second mints, read repairs, forwarded: {met:?}");
+    (acknowledged, met)
+}
+
+#[test]
+fn a_hundred_seeds_of_the_swarm_find_nothing() {
+    let seeds = if std::env::var_os("KV_TEST_LONG").is_some() { 1_000 } else { 100 };
+    let halves = [0..seeds / 2, seeds / 2..seeds];
+    let (mut acknowledged, mut met) = (0, [0; 3]);
+    std::thread::scope(|scope| {
+        for half in halves.map(|half| scope.spawn(|| swarm(half))) {
+            let (more, also) = half.join().expect("a half found nothing");
+            acknowledged += more;
+            for (sum, met) in met.iter_mut().zip(also) {
+                *sum += met;
+            }
+        }
+    });
+    assert!(met.iter().all(|met| *met > 0), "the runs must meet all of these: {met:?}");
+    assert!(acknowledged > 10_000, "only {acknowledged} writes were acknowledged");
+}
+
+#[test]
+fn named_scenarios_find_nothing() {
+    for scenario in [Scenario::ForgetSuffix, Scenario::ForgetMemory, Scenario::Flush] {
+        for seed in 0..8 {
+            let report = sound(scenario, seed);
+            println!("{} {}", scenario.name(), report.line());
+        }
+    }
 }
 
 #[test]
 fn a_seed_replays_in_another_process() {
-    let trace = |seed: &str| {
+    let trace = |scenario: Scenario, seed: &str| {
+        let traces = std::env::temp_dir().join(format!("kv-sim-{}", std::process::id()));
         let told = Command::new(env!("CARGO_BIN_EXE_sim"))
-            .args(["--seed", seed])
+            .args(["--seed", seed, "--scenario", scenario.name(), "--traces"])
+            .arg(&traces)
             .output()
             .expect("the simulator starts");
         assert!(told.status.success(), "{told:?}");
-        String::from_utf8(told.stdout).expect("text")
+        let file = traces.join(format!("{}-{seed}.txt", scenario.name()));
+        std::fs::read_to_string(file).expect("a trace")
     };
-    // 6 runs three nodes, 7 five.
-    for seed in ["6", "7"] {
-        let (first, second) = (trace(seed), trace(seed));
+    for scenario in kv_tests::sim::scenario::SCENARIOS.into_iter().filter(|one| !one.is_control()) {
+        let (first, second) = (trace(scenario, "6"), trace(scenario, "6"));
         assert!(first.contains(" trace "), "{first}");
-        assert_eq!(first, second);
+        assert_eq!(first, second, "{}", scenario.name());
     }
-    let hash = |line: &str| line.split(' ').nth(3).map(str::to_owned);
-    assert_ne!(hash(&trace("6")), hash(&trace("8")), "another seed is another run");
+    let hash = |trace: &str| trace.split(' ').nth(3).map(str::to_owned);
+    let (one, other) = (trace(Scenario::Swarm, "6"), trace(Scenario::Swarm, "8"));
+    assert_ne!(hash(&one), hash(&other), "another seed is another run");
 }
 
 #[test]
-fn one_copy_is_seen_to_be_too_few() {
-    // The control run: what the quorum promises must be seen to break without it.
+fn controls_are_seen_to_lose() {
+    // What the quorum promises must be seen to break without it.
     let mut found = Vec::new();
-    for seed in 0..4 {
-        let mut options = Options::drawn(seed);
+    for seed in 0..6 {
+        let mut options = Scenario::Swarm.options(seed);
         options.world.copies = LevelSetting::One;
         let report = run(seed, &options).expect("it runs all the same");
         found.extend(report.violations.into_iter().map(|violation| violation.checker));
     }
-    for checker in ["lost", "order", "siblings"] {
+    for checker in ["lost", "register", "siblings"] {
         assert!(found.contains(&checker), "{checker} found nothing: {found:?}");
     }
+    let two_disks = |seed| run(seed, &Scenario::TwoDisks.options(seed)).expect("it runs");
+    let lost = (0..4).flat_map(|seed| two_disks(seed).violations).count();
+    assert!(lost > 0, "two of three copies were destroyed, and nothing was lost");
 }
 
 /// Three nodes in several worlds, the power of all cut so many times in each.
 fn cuts(worlds: std::ops::Range<u64>, rounds: usize, planted: Planted) -> Cuts {
     let lsm = kv_lsm::Config { planted, ..WorldConfig::engine() };
-    let config = WorldConfig { nodes: 3, skew_ms_max: 2_000, copies: LevelSetting::Quorum, lsm };
+    let config = WorldConfig {
+        nodes: 3,
+        skew_ms_max: 2_000,
+        copies: LevelSetting::Quorum,
+        sloppy: false,
+        lsm,
+        sync_ms: 0,
+        memory: false,
+    };
     let mut all = Cuts::default();
     for seed in worlds {
         let cuts = cut_all(seed, rounds, &config)

@@ -33,7 +33,8 @@ const STEPS: &[Step] = &[
 const FULL_STEPS: &[Step] = &[
     ("long tests", long_tests),
     ("package", || package::run(None)),
-    ("sim", || sim::run(&sim::Seeds::Range { first: 1, end: 201 })),
+    ("sim", || sim::run(&sim::Plan::Seeds(sim::Runs::range(1, 201)))),
+    ("teeth", || sim::run(&sim::Plan::Teeth(None))),
 ];
 
 /// Runs the steps and prints how long each took.

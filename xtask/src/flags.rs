@@ -10,7 +10,8 @@ use lexopt::{Arg, Parser, ValueExt};
 use crate::bench;
 use crate::cluster::{self, Durability, Engine};
 use crate::error::{Error, Result};
-use crate::sim::{self, Seeds};
+use crate::gate;
+use crate::sim::{self, Plan, Runs, Seeds};
 
 pub(crate) const HELP: &str = "\
 cargo xtask VERB
@@ -20,8 +21,11 @@ cargo xtask VERB
                           --fix folds comments that are too wide
   arrows                  which crate uses which, and whether it may
   package [LEAF]          each leaf packed, built, tested and run outside the workspace
-  sim --seed N | --seeds A..B
-                          the simulation on one seed or a range
+  sim --seed N | --seeds A..B | --minutes M
+             [--scenario swarm] [--keep-going]
+                          the simulation on one seed, a range, or for so long; a failing seed
+                          leaves its trace in target/sim/
+  sim --teeth [NAME]      bugs are planted, one at a time, and must be caught
 
   cluster up [-n 3] [--base-port 7000] [--engine lsm|memory] [--durability sync|periodic|os]
              [--set KEY=VALUE ...]
@@ -36,15 +40,21 @@ cargo xtask VERB
 
   bench redis             one node beside redis-server
   bench cluster           three nodes, then five
-             [--rounds 3] [--requests N] [--keys N] [--no-write]
-                          both write docs/PERFORMANCE.md
+             [--rounds 3] [--requests N] [--keys N]
+  bench gossip            membership of 10, 100 and 1,000 in a virtual network
+             [--members N] [--minutes M]
+                          all write docs/PERFORMANCE.md, but with --no-write
+
+  release-gate [--only ROW] [--no-write]
+                          every proof at its full length; writes docs/EVIDENCE.md
 
 Exit codes: 0 done, 1 error, 2 usage, 3 degraded, 5 unreachable.";
 
-const VERBS: &[&str] = &["ci", "tidy", "arrows", "package", "sim", "cluster", "bench", "help"];
+const VERBS: &[&str] =
+    &["ci", "tidy", "arrows", "package", "sim", "cluster", "bench", "release-gate", "help"];
 const CLUSTER_VERBS: &[&str] =
     &["up", "status", "kill", "start", "pause", "resume", "logs", "down"];
-const BENCH_VERBS: &[&str] = &["redis", "cluster"];
+const BENCH_VERBS: &[&str] = &["redis", "cluster", "gossip"];
 /// Ports of node i are base + i, base + 100 + i, base + 200 + i: more nodes would overlap.
 const NODES_MAX: u16 = 99;
 
@@ -56,9 +66,10 @@ pub(crate) enum Verb {
     Tidy { fix: bool },
     Arrows,
     Package { leaf: Option<String> },
-    Sim(Seeds),
+    Sim(Plan),
     Cluster { name: String, verb: cluster::Verb },
     Bench { what: bench::What, options: bench::Options },
+    ReleaseGate(gate::Options),
 }
 
 /// Parses the arguments after the program's name.
@@ -78,6 +89,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb> {
         "sim" => parse_sim(&mut parser),
         "cluster" => parse_cluster(&mut parser),
         "bench" => parse_bench(&mut parser),
+        "release-gate" => parse_gate(&mut parser),
         other => Err(unknown("verb", other, VERBS)),
     }
 }
@@ -116,22 +128,38 @@ fn parse_package(parser: &mut Parser) -> Result<Verb> {
 }
 
 fn parse_sim(parser: &mut Parser) -> Result<Verb> {
-    let mut seeds = None;
+    const OPTIONS: &[&str] =
+        &["--seed", "--seeds", "--scenario", "--minutes", "--keep-going", "--teeth"];
+    let mut runs = Runs::default();
+    let mut teeth = None;
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
-            Arg::Long("seed") => seeds = Some(Seeds::One(number(parser)?)),
+            Arg::Long("seed") => runs.seeds = Some(Seeds::One(number(parser)?)),
             Arg::Long("seeds") => {
                 let range = text(parser)?;
                 let parsed = sim::parse_range(&range);
-                seeds = Some(parsed.ok_or_else(|| {
+                runs.seeds = Some(parsed.ok_or_else(|| {
                     Error::Usage(format!("`{range}` is no range of seeds; write --seeds 1..101"))
                 })?);
             }
-            other => return asked_for_help(other, &["--seed", "--seeds"]),
+            Arg::Long("scenario") => runs.scenario = Some(text(parser)?),
+            Arg::Long("minutes") => runs.minutes = Some(number(parser)?),
+            Arg::Long("keep-going") => runs.keep_going = true,
+            Arg::Long("teeth") => teeth = Some(None),
+            Arg::Value(name) if teeth == Some(None) => {
+                teeth = Some(Some(name.string().map_err(usage)?));
+            }
+            other => return asked_for_help(other, OPTIONS),
         }
     }
-    let needed = || Error::Usage("sim needs --seed N or --seeds A..B".into());
-    seeds.map(Verb::Sim).ok_or_else(needed)
+    match teeth {
+        Some(name) if runs == Runs::default() => Ok(Verb::Sim(Plan::Teeth(name))),
+        Some(_) => Err(Error::Usage("--teeth chooses its seeds itself".into())),
+        None if runs.seeds.is_some() || runs.minutes.is_some() => Ok(Verb::Sim(Plan::Seeds(runs))),
+        None => {
+            Err(Error::Usage("sim needs --seed N, --seeds A..B, --minutes M or --teeth".into()))
+        }
+    }
 }
 
 fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
@@ -192,21 +220,40 @@ fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
 fn parse_bench(parser: &mut Parser) -> Result<Verb> {
     let word = sub_verb(parser, "bench", BENCH_VERBS)?;
     let Some(word) = word else { return Ok(Verb::Help) };
-    let what = if word == "redis" { bench::What::Redis } else { bench::What::Cluster };
+    let what = match word.as_str() {
+        "redis" => bench::What::Redis,
+        "cluster" => bench::What::Cluster,
+        _ => bench::What::Gossip,
+    };
     let mut options = bench::Options::default();
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
             Arg::Long("rounds") => options.rounds = at_least_one(number(parser)?)?,
             Arg::Long("requests") => options.requests = at_least_one(number(parser)?)?,
             Arg::Long("keys") => options.keys = at_least_one(number(parser)?)?,
+            Arg::Long("members") => options.members = Some(at_least_one(number(parser)?)?),
+            Arg::Long("minutes") => options.minutes = Some(at_least_one(number(parser)?)?),
             Arg::Long("no-write") => options.write = false,
             other => {
-                let known = &["--rounds", "--requests", "--keys", "--no-write"];
+                let known =
+                    &["--rounds", "--requests", "--keys", "--members", "--minutes", "--no-write"];
                 return asked_for_help(other, known);
             }
         }
     }
     Ok(Verb::Bench { what, options })
+}
+
+fn parse_gate(parser: &mut Parser) -> Result<Verb> {
+    let mut options = gate::Options::default();
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            Arg::Long("only") => options.only = Some(text(parser)?),
+            Arg::Long("no-write") => options.no_write = true,
+            other => return asked_for_help(other, &["--only", "--no-write"]),
+        }
+    }
+    Ok(Verb::ReleaseGate(options))
 }
 
 /// The word after `cluster` or `bench`; none asks for help.
@@ -366,7 +413,13 @@ mod tests {
         assert_eq!(parse_line("ci").unwrap(), Verb::Ci { full: false });
         assert_eq!(parse_line("tidy --fix").unwrap(), Verb::Tidy { fix: true });
         assert_eq!(parse_line("ci --full").unwrap(), Verb::Ci { full: true });
-        assert_eq!(parse_line("sim --seed 7").unwrap(), Verb::Sim(Seeds::One(7)));
+        let one = Runs { seeds: Some(Seeds::One(7)), ..Runs::default() };
+        assert_eq!(parse_line("sim --seed 7").unwrap(), Verb::Sim(Plan::Seeds(one)));
+        let flush = Runs { scenario: Some("flush".into()), ..Runs::range(0, 9) };
+        let line = "sim --seeds 0..9 --scenario flush";
+        assert_eq!(parse_line(line).unwrap(), Verb::Sim(Plan::Seeds(flush)));
+        let teeth = Plan::Teeth(Some("fsync".into()));
+        assert_eq!(parse_line("sim --teeth fsync").unwrap(), Verb::Sim(teeth));
         assert_eq!(
             parse_line("package kv-lsm").unwrap(),
             Verb::Package { leaf: Some("kv-lsm".into()) }
@@ -416,6 +469,7 @@ mod tests {
             "cluster up --name ../x",
             "sim",
             "sim --seeds 9..1",
+            "sim --teeth --seed 3",
             "bench",
             "bench redis --rounds 0",
             "tidy now",

@@ -11,6 +11,7 @@ mod cluster;
 mod cmd;
 mod error;
 mod flags;
+mod gate;
 mod metadata;
 mod package;
 mod process;
@@ -46,6 +47,7 @@ fn run(verb: Verb) -> error::Result<()> {
         Verb::Package { leaf } => package::run(leaf.as_deref()),
         Verb::Sim(seeds) => sim::run(&seeds),
         Verb::Cluster { name, verb } => cluster::run(&name, verb),
+        Verb::ReleaseGate(options) => gate::run_rows(&options),
         Verb::Bench { what, options } => bench::run(what, &options),
     }
 }

@@ -7,8 +7,8 @@ use tarpc::context::Context;
 use super::Service;
 use crate::service::AdminService;
 use crate::wire::{
-    Endpoints, Explanation, HintsView, LayoutName, LayoutProgress, LayoutsView, Location, NodeInfo,
-    NodeStatus, ReplicaAnswer, RingView, ServiceError, VersionName,
+    AaeView, Endpoints, Explanation, HintsView, LayoutName, LayoutProgress, LayoutsView, Location,
+    NodeInfo, NodeStatus, RepairOut, ReplicaAnswer, RingView, ServiceError, VersionName,
 };
 use crate::{ClusterId, NodeId};
 
@@ -76,6 +76,22 @@ impl AdminService for Desk {
 
     async fn replace(self, _: Context, old: NodeId, _new: NodeId) -> Result<u64, ServiceError> {
         Err(ServiceError::Refused(format!("{old} can't be replaced: it is the only node there is")))
+    }
+
+    async fn aae(self, _: Context) -> Result<AaeView, ServiceError> {
+        Ok(AaeView { rate_per_mille: 1_000, ..AaeView::default() })
+    }
+
+    async fn repair(
+        self,
+        _: Context,
+        partition: u16,
+        _key: Option<Bytes>,
+    ) -> Result<RepairOut, ServiceError> {
+        if partition >= PARTITIONS {
+            return Err(ServiceError::Refused(format!("there is no partition {partition}")));
+        }
+        Ok(RepairOut::default())
     }
 
     async fn hints(self, _: Context) -> Result<HintsView, ServiceError> {

@@ -18,7 +18,7 @@ pub struct Endpoints {
 }
 
 /// The name of a layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LayoutName {
     /// The epoch.
     pub epoch: u64,

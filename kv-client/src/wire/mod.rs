@@ -4,10 +4,12 @@
 //! Every request is bounded while it is decoded ([`Bounded`]), every answer by the node that makes
 //! it. Field order is the format: append at the end with a new protocol version, never reorder.
 
+mod aae;
 mod admin;
 mod bounded;
 mod client;
 
+pub use aae::{AaePeer, AaeView, RepairOut};
 pub use admin::{
     Endpoints, Explanation, HintQueue, HintState, HintsView, LayoutName, LayoutProgress,
     LayoutsView, Location, NodeInfo, NodeState, NodeStatus, ReplicaAnswer, RingView, VersionName,

@@ -5,11 +5,14 @@
 //!
 //! [`PhiAccrual`] learns how regular a peer is and says how surprising its silence would be;
 //! [`Timeout`] only knows one bound. Both keep the contract that the tests of this module check.
+//! [`Latency`] knows how long answers take: what is late for this peer, and which peer is faster.
 
+mod latency;
 mod math;
 mod phi;
 mod timeout;
 
+pub use latency::Latency;
 pub use phi::{PhiAccrual, PhiConfig};
 pub use timeout::Timeout;
 

@@ -71,6 +71,12 @@ impl PhiAccrual {
         (mean, sqrt(variance).max(self.config.deviation_ms_min as f64))
     }
 
+    /// The peer had nothing to say until `now`: the silence begins then, and the rest before it
+    /// teaches nothing. For peers that speak only when they are asked.
+    pub fn rested(&mut self, now: Millis) {
+        self.last = Some(self.last.map_or(now, |last| last.max(now)));
+    }
+
     fn remember(&mut self, interval_ms: u64) {
         if self.intervals_ms.len() >= self.config.intervals_max.max(1)
             && let Some(oldest) = self.intervals_ms.pop_front()
@@ -181,6 +187,19 @@ mod tests {
         assert!(silence(&regular, 400) > silence(&irregular, 400) + 3.0);
         assert!(!regular.is_available(Millis::new(at).plus(450)));
         assert!(irregular.is_available(Millis::new(at).plus(450)));
+    }
+
+    #[test]
+    fn a_rest_is_no_silence() {
+        let mut detector = PhiAccrual::new(PhiConfig::default());
+        for asked in 0..20 {
+            detector.rested(Millis::new(asked * 10_000));
+            detector.heard(Millis::new(asked * 10_000 + 100));
+        }
+        assert_eq!(detector.distribution(), (100.0, 50.0));
+        detector.rested(Millis::new(900_000));
+        assert!(detector.suspicion(Millis::new(900_100)) < 1.0);
+        assert!(!detector.is_available(Millis::new(900_500)));
     }
 
     #[test]

@@ -126,9 +126,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
     /// Drops all that is known of `node`.
     pub(super) fn forget(&mut self, node: N) {
         let Some(entry) = self.table.remove(&node) else { return };
-        if entry.member.state.is_live() {
-            self.live -= 1;
-        }
+        self.live.remove(node);
         self.suspicions.remove(&node);
         self.probes.remove_node(node);
         self.news.remove(News::Account(node));
@@ -151,7 +149,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             since,
         };
         self.table.insert(account.node, Entry { member, facts: Facts::default(), urged_at: None });
-        self.entered(account, State::Left);
+        self.entered(account, None);
     }
 
     fn replace(&mut self, account: &Account<'_, N>) {
@@ -174,7 +172,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         } else {
             member.state = account.state;
             member.since = since;
-            self.entered(account, before);
+            self.entered(account, Some(before));
         }
         if moved {
             self.event(Event::AddressChanged(account.node));
@@ -182,13 +180,13 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
     }
 
     /// `account.node` has just entered the state that the account names.
-    fn entered(&mut self, account: &Account<'_, N>, before: State) {
+    fn entered(&mut self, account: &Account<'_, N>, before: Option<State>) {
         let node = account.node;
-        match (before.is_live(), account.state.is_live()) {
-            (true, false) => self.live -= 1,
+        match (before.is_some_and(State::is_live), account.state.is_live()) {
+            (true, false) => self.live.remove(node),
             (false, true) => {
-                self.live += 1;
-                self.probes.enter(node, &mut self.rng);
+                self.live.insert(node);
+                self.probes.enter(node, before, &mut self.rng);
             }
             _ => {}
         }
@@ -206,7 +204,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
     }
 
     fn suspect(&mut self, account: &Account<'_, N>) {
-        let suspicion = Suspicion::new(self.now, account.accusers, &self.config, self.live);
+        let suspicion = Suspicion::new(self.now, account.accusers, &self.config, self.live.len());
         self.suspicions.insert(account.node, suspicion);
     }
 
@@ -214,7 +212,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         let Some(suspicion) = self.suspicions.get_mut(&node) else { return };
         let mut news = false;
         for accuser in accusers.iter() {
-            news |= suspicion.confirm(accuser, &self.config, self.live);
+            news |= suspicion.confirm(accuser, &self.config, self.live.len());
         }
         if news {
             self.news.push(News::Account(node));

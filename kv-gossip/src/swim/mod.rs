@@ -8,6 +8,7 @@
 //! Invariant: the table always holds this node's own entry, and only this node changes it.
 
 mod apply;
+mod live;
 mod probe;
 mod receive;
 mod send;
@@ -29,7 +30,7 @@ use crate::output::{Event, Outbox, Output};
 use crate::rng::Rng;
 use crate::suspicion::{Health, Suspicion};
 use crate::time::Millis;
-use crate::{Error, swim::probe::Probes, swim::sync::Seed};
+use crate::{Error, swim::live::Live, swim::probe::Probes, swim::sync::Seed};
 
 pub use sync::SEEDS_MAX;
 
@@ -46,7 +47,9 @@ pub struct Swim<N, R> {
     rng: R,
     now: Millis,
     table: BTreeMap<N, Entry>,
-    live: usize,
+    /// Who is up or suspected, this node included until it leaves: in no order, so that a random
+    /// one is found at once.
+    live: Live<N>,
     refused: BTreeSet<N>,
     suspicions: BTreeMap<N, Suspicion<N>>,
     health: Health,
@@ -117,7 +120,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             rng,
             now,
             table: BTreeMap::from([(me, own)]),
-            live: 1,
+            live: Live::of(me),
             refused: BTreeSet::new(),
             suspicions: BTreeMap::new(),
             health: Health::default(),
@@ -153,7 +156,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         let own = self.own_mut();
         own.member.state = State::Left;
         own.member.since = now;
-        self.live -= 1;
+        self.live.remove(self.me);
         self.probes.clear();
         self.suspicions.clear();
         self.sessions.clear();
@@ -164,7 +167,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
 
     /// Whether the leave was told as often as any news, or there is nobody to tell.
     pub fn has_left(&self) -> bool {
-        self.leaving && (self.live == 0 || !self.news.contains(News::Account(self.me)))
+        self.leaving && (self.live.len() == 0 || !self.news.contains(News::Account(self.me)))
     }
 
     /// Publishes a fact of this node, or a new value of it. It spreads with the next packets.
@@ -218,7 +221,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
 
     /// How many members are up or suspected, this one included.
     pub const fn live_members(&self) -> usize {
-        self.live
+        self.live.len()
     }
 
     /// This node's identity.
@@ -286,12 +289,5 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
 
     fn state(&self, node: N) -> Option<State> {
         self.member(node).map(|member| member.state)
-    }
-
-    /// The live members but this one.
-    fn live_others(&self) -> impl Iterator<Item = N> + '_ {
-        self.members()
-            .filter(|(node, member)| *node != self.me && member.state.is_live())
-            .map(|(node, _)| node)
     }
 }

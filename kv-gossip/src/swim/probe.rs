@@ -65,12 +65,16 @@ impl<N: NodeCode> Probes<N> {
         self.in_flight.retain(|probe| probe.node != node);
     }
 
-    /// A member is live from now on: it gets a random place in what is left of the round.
-    pub(super) fn enter<R: Rng>(&mut self, node: N, rng: &mut R) {
-        if !self.round.contains(&node) {
-            let place = below(rng, self.round.len() + 1);
-            self.round.insert(place, node);
+    /// A member is live from now on: it gets a random place in what is left of the round. Only one
+    /// that was known `before` can have a place there already.
+    pub(super) fn enter<R: Rng>(&mut self, node: N, before: Option<State>, rng: &mut R) {
+        if before.is_some() && self.round.contains(&node) {
+            return;
         }
+        let place = below(rng, self.round.len() + 1);
+        self.round.push(node);
+        let last = self.round.len() - 1;
+        self.round.swap(place, last);
     }
 
     pub(super) fn on_nack(&mut self, seq: u64, target: N) {
@@ -221,20 +225,15 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         if !self.state(node).is_some_and(State::is_live) {
             return;
         }
-        let mut others: Vec<N> = self
-            .members()
-            .filter(|(other, member)| {
-                *other != self.me && *other != node && member.state == State::Up
-            })
-            .map(|(other, _)| other)
-            .collect();
-        let count = self.config.indirect_probes.min(others.len());
-        shuffle_prefix(&mut self.rng, &mut others, count);
+        let (me, table) = (self.me, &self.table);
+        let up = |other: N| table.get(&other).is_some_and(|at| at.member.state == State::Up);
+        let fits = |other: N| other != me && other != node && up(other);
+        let others = self.live.sample(&mut self.rng, self.config.indirect_probes, fits);
         let Some(address) = self.address(node).cloned() else { return };
         if let Some(probe) = self.probes.in_flight.iter_mut().find(|probe| probe.seq == seq) {
-            probe.asked = count as u32;
+            probe.asked = others.len() as u32;
         }
-        for other in others.into_iter().take(count) {
+        for other in others {
             let request = Message::PingReq { seq, target: node, address: address.as_bytes() };
             self.transmit(Target::Node(other), &request);
         }
@@ -259,7 +258,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
                     return Some(node);
                 }
             }
-            let mut round: Vec<N> = self.live_others().collect();
+            let mut round: Vec<N> = self.live.iter().filter(|node| *node != self.me).collect();
             let count = round.len();
             shuffle_prefix(&mut self.rng, &mut round, count);
             self.probes.round = round;

@@ -13,7 +13,7 @@ use crate::identity::NodeCode;
 use crate::member::State;
 use crate::message::{FactUpdate, Message, Update, write_head, write_update};
 use crate::output::Target;
-use crate::rng::{Rng, shuffle_prefix};
+use crate::rng::Rng;
 
 /// News that did not fit: after so many the packet is full enough.
 const MISFITS_MAX: usize = 8;
@@ -40,10 +40,9 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
 
     /// Sends news to some random live members.
     pub(super) fn gossip(&mut self) {
-        let mut others: Vec<N> = self.live_others().collect();
-        let fanout = self.config.gossip_fanout.min(others.len());
-        shuffle_prefix(&mut self.rng, &mut others, fanout);
-        for node in others.into_iter().take(fanout) {
+        let me = self.me;
+        let fanout = self.config.gossip_fanout;
+        for node in self.live.sample(&mut self.rng, fanout, |node| node != me) {
             let to = Target::Node(node);
             let mut writer = self.head(&Message::Gossip);
             if self.add_news(&mut writer, &to) > 0 {
@@ -99,7 +98,8 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
                 }
             }
         }
-        let times_max = Dissemination::<N>::times_max(self.config.retransmit_multiplier, self.live);
+        let times_max =
+            Dissemination::<N>::times_max(self.config.retransmit_multiplier, self.live.len());
         for news in &added {
             self.news.told(*news, times_max);
         }

@@ -19,7 +19,7 @@ use crate::identity::{Address, NodeCode};
 use crate::member::State;
 use crate::message::{self, Cursor, ENTRY_BYTES, FactUpdate, Message, Pull, Update};
 use crate::output::{Event, Target};
-use crate::rng::{Rng, below};
+use crate::rng::Rng;
 use crate::time::Millis;
 
 /// How many seeds are kept; more are ignored.
@@ -80,9 +80,10 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
 
     /// Compares with a random live member.
     pub(super) fn compare_with_someone(&mut self) {
-        let others: Vec<N> = self.live_others().collect();
-        if let Some(node) = others.get(below(&mut self.rng, others.len())) {
-            self.start_comparison(Target::Node(*node), false);
+        let me = self.me;
+        let other = self.live.sample(&mut self.rng, 1, |node| node != me).pop();
+        if let Some(node) = other {
+            self.start_comparison(Target::Node(node), false);
         }
     }
 
@@ -98,7 +99,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             if goes_on && session.tries_left > 1 {
                 let tries = session.tries_left - 1;
                 self.pull(session.with, session.cursor, session.in_return, tries);
-            } else if !self.joined && self.live > 1 {
+            } else if !self.joined && self.live.len() > 1 {
                 // The first comparison is not to wait for the next regular one.
                 self.timers.sync_at = now;
             }

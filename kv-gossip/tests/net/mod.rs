@@ -29,9 +29,13 @@ pub(crate) struct Net {
     pub(crate) faults: Faults,
     /// (from, to) that hear nothing of each other in this direction.
     pub(crate) cut: BTreeSet<(u64, u64)>,
+    /// Who loses how much of what it is sent, in a thousand, beside `faults`.
+    pub(crate) deaf: BTreeMap<u64, u64>,
     pub(crate) events: Vec<(Millis, u64, Event<u64>)>,
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
+    /// What each member has sent.
+    pub(crate) sent_bytes: BTreeMap<u64, u64>,
     pub(crate) packet_bytes_max: usize,
     pub(crate) trace: u64,
     /// Sees each packet: (now, from, bytes).
@@ -39,6 +43,9 @@ pub(crate) struct Net {
     config: Config,
     places: BTreeMap<Vec<u8>, u64>,
     in_flight: BTreeMap<(Millis, u64), (u64, u64, Vec<u8>)>,
+    /// When each member wants to be polled, and the same in order of time.
+    wakes: BTreeMap<u64, Millis>,
+    wake_order: BTreeSet<(Millis, u64)>,
     order: u64,
     rng: SplitMix64,
 }
@@ -56,15 +63,19 @@ impl Net {
             machines: BTreeMap::new(),
             faults: Faults::default(),
             cut: BTreeSet::new(),
+            deaf: BTreeMap::new(),
             events: Vec::new(),
             packets: 0,
             bytes: 0,
+            sent_bytes: BTreeMap::new(),
             packet_bytes_max: 0,
             trace: seed,
             tap: None,
             config,
             places: BTreeMap::new(),
             in_flight: BTreeMap::new(),
+            wakes: BTreeMap::new(),
+            wake_order: BTreeSet::new(),
             order: 0,
             rng: SplitMix64::new(seed),
         }
@@ -90,11 +101,14 @@ impl Net {
     }
 
     pub(crate) fn kill(&mut self, id: u64) {
-        self.machines.remove(&id).unwrap();
+        drop(self.pause(id));
     }
 
     /// Takes a member's process off the processor: it keeps its state and does nothing.
     pub(crate) fn pause(&mut self, id: u64) -> Machine {
+        if let Some(at) = self.wakes.remove(&id) {
+            self.wake_order.remove(&(at, id));
+        }
         self.machines.remove(&id).unwrap()
     }
 
@@ -163,8 +177,8 @@ impl Net {
 
     fn step(&mut self, end: Millis) -> bool {
         let arrival = self.in_flight.keys().next().map_or(Millis::NEVER, |(at, _)| *at);
-        let wake = self.machines.values().map(Swim::next_wake).min().unwrap_or(Millis::NEVER);
-        let next = arrival.min(wake).max(self.now);
+        let wake = self.wake_order.first().copied().unwrap_or((Millis::NEVER, 0));
+        let next = arrival.min(wake.0).max(self.now);
         if next > end {
             return false;
         }
@@ -173,15 +187,7 @@ impl Net {
             let (_, (from, to, bytes)) = self.in_flight.pop_first().unwrap();
             self.deliver(from, to, &bytes);
         } else {
-            let due: Vec<u64> = self
-                .machines
-                .iter()
-                .filter(|(_, machine)| machine.next_wake() <= next)
-                .map(|(id, _)| *id)
-                .collect();
-            for id in due {
-                self.poll(id);
-            }
+            self.poll(wake.1);
         }
         true
     }
@@ -209,6 +215,11 @@ impl Net {
                 Output::Transmit { to, bytes } => self.send(id, &to, bytes),
             }
         }
+        let wake = self.machines[&id].next_wake();
+        if let Some(before) = self.wakes.insert(id, wake) {
+            self.wake_order.remove(&(before, id));
+        }
+        self.wake_order.insert((wake, id));
     }
 
     fn send(&mut self, from: u64, to: &Target<u64>, bytes: Vec<u8>) {
@@ -220,17 +231,23 @@ impl Net {
         };
         self.packets += 1;
         self.bytes += bytes.len() as u64;
+        *self.sent_bytes.entry(from).or_default() += bytes.len() as u64;
         self.packet_bytes_max = self.packet_bytes_max.max(bytes.len());
         self.hash(self.now.get());
         self.hash(from);
-        for byte in &bytes {
-            self.hash(u64::from(*byte));
+        for word in bytes.chunks(8) {
+            let word = word.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            self.hash(word);
         }
         if let Some(tap) = &mut self.tap {
             tap(self.now, from, &bytes);
         }
         let Some(to) = self.places.get(address.as_bytes()).copied() else { return };
-        if self.cut.contains(&(from, to)) || self.chance(self.faults.loss_per_mille) {
+        let deaf = self.deaf.get(&to).copied().unwrap_or(0);
+        if self.cut.contains(&(from, to))
+            || self.chance(self.faults.loss_per_mille)
+            || self.chance(deaf)
+        {
             return;
         }
         if self.chance(self.faults.duplicate_per_mille) {

@@ -15,6 +15,8 @@
 //! others the one after the last compacted key, round and round, so that every range gets its turn.
 //! What overlaps nothing below is moved, not rewritten, unless it holds tombstones that may go.
 //!
+//! Before all that, a table of which something was given up is written anew in its own level.
+//!
 //! Invariant: a level never gets anything while a level between it and the source holds data, so
 //! the newer version of a key stays above the older.
 
@@ -26,6 +28,16 @@ const LAST: usize = LEVELS - 1;
 
 /// What to compact next, if anything. Pure; linear in the number of tables.
 pub(crate) fn choose<T: HasMeta>(version: &Version<T>, config: &Config) -> Option<Job<T>> {
+    if let Some((level, table)) = version.tables().find(|(_, table)| table.is_spoilt()) {
+        let inputs = vec![table.clone()];
+        return Some(Job {
+            kind: Kind::Merge,
+            level,
+            output_level: level,
+            inputs,
+            below: Vec::new(),
+        });
+    }
     let targets = Targets::new(version, config);
     let flushed = version.level(0).len() as f64 / config.level0_tables_compact as f64;
     let mut best = (flushed, 0);

@@ -74,7 +74,8 @@ pub(crate) fn run(job: &Job, version: &Version, context: &mut Context<'_>) -> Re
             let output = usize::from(job.output_level);
             let mut sources: Vec<EntryIter> = job.inputs.iter().map(Table::scan).collect();
             sources.push(scan_in_sequence(job.below.clone()));
-            let deeper = |key: &[u8]| version.is_deeper(output, key);
+            // In level 0 an older version may be beside, not only below.
+            let deeper = |key: &[u8]| output == 0 || version.is_deeper(output, key);
             let (filter, bytes_max) = (context.filter, context.config.table_bytes_max);
             write_tables(merge(sources), filter, deeper, bytes_max, context)?
         }

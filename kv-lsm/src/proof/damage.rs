@@ -223,3 +223,24 @@ fn a_frame_in_the_place_of_another_is_an_error() {
     let result = open(&fs, &Config::tiny());
     assert!(matches!(result, Err(Error::Corrupt { offset, .. }) if offset == frame), "{result:?}");
 }
+
+#[test]
+fn log_damage_that_its_owner_accepts_costs_only_what_is_damaged() {
+    let frame = 2 * FRAME_ALIGN_BYTES;
+    for bad in 0..3 {
+        let disk = four_frames(true);
+        let path = live_segments(&disk).pop().unwrap();
+        disk.flip_bit(&path, bad * frame + 300, 3).unwrap();
+        let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+        assert!(matches!(open(&fs, &Config::tiny()), Err(Error::Corrupt { .. })));
+        let accepting = Config { accept_log_damage: true, ..Config::tiny() };
+        let engine = open(&fs, &accepting).unwrap();
+        assert_eq!(engine.stats().log_damage, 1, "frame {bad}");
+        let keys: Vec<_> = engine.scan::<&[u8]>(..).map(|row| row.unwrap().0).collect();
+        let left: Vec<_> = (0..4).filter(|n| *n != bad).map(|n| format!("{n}")).collect();
+        assert_eq!(keys, left);
+        engine.wait_durable(put(&engine, 9)).unwrap();
+        drop(engine);
+        assert_eq!(open(&fs, &Config::tiny()).unwrap().scan::<&[u8]>(..).count(), 4);
+    }
+}

@@ -6,4 +6,6 @@
 
 mod crash;
 mod damage;
+mod full;
+mod quarantine;
 mod script;

@@ -143,6 +143,11 @@ impl Block {
         Ok(Self { bytes, entries_end, restarts })
     }
 
+    /// A block without entries: of nothing that was written, and never searched.
+    pub(crate) fn empty() -> Self {
+        Self { bytes: Bytes::new(), entries_end: 0, restarts: 0 }
+    }
+
     /// Memory that the block takes, bytes.
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()

@@ -75,6 +75,21 @@ impl Index {
         if end == data_end { Ok(index) } else { Err(Malformed) }
     }
 
+    /// The index of a table that has none that can be read.
+    pub(crate) fn none() -> Self {
+        Self { block: Block::empty() }
+    }
+
+    /// The keys between which the entries of the block at `offset` lie: what parts it from the
+    /// block before (none for the first), and from the next.
+    pub(crate) fn span_of(&self, offset: u64) -> Option<(Option<Bytes>, Option<Bytes>)> {
+        let at = (0..self.len()).find(|at| self.handle(*at).is_ok_and(|h| h.offset == offset))?;
+        let key = |at: usize| {
+            self.block.restart_entry(at).ok().map(|(key, _, _)| Bytes::copy_from_slice(key))
+        };
+        Some((at.checked_sub(1).and_then(key), key(at)))
+    }
+
     /// Number of data blocks.
     pub(crate) fn len(&self) -> usize {
         self.block.restarts()

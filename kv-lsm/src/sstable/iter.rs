@@ -69,16 +69,23 @@ impl TableIter {
     fn open(&mut self, from_back: bool) -> Result<Option<BlockIter>, Error> {
         let mut blocks = if let Some(blocks) = self.blocks.take() {
             blocks
+        } else if !self.table.is_there()? {
+            0..0
         } else {
             let span = self.table.place(self.span())?;
             self.edges = (span.start, span.end.saturating_sub(1));
             span
         };
-        let at = if from_back { blocks.next_back() } else { blocks.next() };
-        self.blocks = Some(blocks);
-        let Some(at) = at else { return Ok(None) };
-        let handle = self.table.place(self.table.index().handle(at))?;
-        let block = self.table.block(handle, self.fill_cache)?;
+        let (at, handle, block) = loop {
+            let at = if from_back { blocks.next_back() } else { blocks.next() };
+            self.blocks = Some(blocks.clone());
+            let Some(at) = at else { return Ok(None) };
+            let handle = self.table.place(self.table.index().handle(at))?;
+            // What was given up is passed over.
+            if let Some(block) = self.table.block(handle, self.fill_cache)? {
+                break (at, handle, block);
+            }
+        };
         let (first, last) = self.edges;
         let lower = if at == first { as_slice(&self.lower) } else { Bound::Unbounded };
         let upper = if at == last { as_slice(&self.upper) } else { Bound::Unbounded };

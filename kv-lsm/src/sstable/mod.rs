@@ -13,6 +13,7 @@ mod filter;
 mod footer;
 mod index;
 mod iter;
+mod quarantine;
 mod reader;
 mod seal;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub(crate) use builder::Builder;
 pub(crate) use filter::key_hash;
 pub use filter::{BlockedBloom, Bloom, Filter, FilterPolicy};
 pub(crate) use iter::as_slice;
+pub use quarantine::Damage;
 pub(crate) use reader::Table;
 
 use crate::key::Entry;

@@ -8,6 +8,7 @@
 //! Invariant: every byte that reaches an answer was under a checksum that was verified; a table
 //! that is not, byte for byte, what its builder wrote gives an error with file and offset.
 
+use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::filter::{Filter, FilterPolicy, key_hash};
 use super::footer::{BadFooter, FOOTER_BYTES, Footer, decode_properties};
 use super::index::Index;
 use super::iter::TableIter;
+use super::quarantine::{Damage, Health, Quarantine};
 use super::seal::{Handle, unseal};
 use super::{Explanation, ResidentEntry, TableMeta, Verdict};
 use crate::cache::BlockCache;
@@ -30,12 +32,14 @@ use crate::key::{Entry, EntryIter};
 /// its file was removed.
 #[derive(Debug)]
 pub(crate) struct Table {
-    file: Arc<dyn File>,
+    /// None for a table that could not be opened; then the quarantine has it as a whole.
+    file: Option<Arc<dyn File>>,
     path: PathBuf,
     meta: TableMeta,
     index: Index,
     filter: Option<Box<dyn Filter>>,
     cache: Arc<BlockCache>,
+    quarantine: Quarantine,
 }
 
 impl Table {
@@ -71,7 +75,95 @@ impl Table {
         let index = Bytes::from(raw.block(footer.index)?);
         let index = Index::parse(index, data_end)
             .map_err(|Malformed| Error::corrupt(path, footer.index.offset, "a bad index"))?;
-        Ok(Self { file, path: path.to_path_buf(), meta, index, filter, cache })
+        Ok(Self {
+            file: Some(file),
+            path: path.to_path_buf(),
+            meta,
+            index,
+            filter,
+            cache,
+            quarantine: Quarantine::default(),
+        })
+    }
+
+    /// As [`Table::open`], but a table that is damaged or missing is kept: its keys can't be read
+    /// until it is given up.
+    pub(crate) fn open_or_quarantine(
+        fs: &dyn Fs,
+        path: &Path,
+        meta: TableMeta,
+        cache: Arc<BlockCache>,
+        policy: &dyn FilterPolicy,
+    ) -> Result<Self, Error> {
+        let opened = Self::open(fs, path, meta.clone(), Arc::clone(&cache), policy);
+        let (offset, what) = match opened {
+            Err(Error::Corrupt { offset, what, .. }) => (offset, what),
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                (0, "missing, and the manifest names it")
+            }
+            other => return other,
+        };
+        Ok(Self {
+            file: None,
+            path: path.to_path_buf(),
+            meta,
+            index: Index::none(),
+            filter: None,
+            cache,
+            quarantine: Quarantine::whole(offset, what),
+        })
+    }
+
+    /// What of the table is damaged and not given up.
+    pub(crate) fn damage(&self) -> Vec<Damage> {
+        let wounds = self.quarantine.open_wounds();
+        wounds
+            .into_iter()
+            .map(|(whole, offset, what)| self.described(whole, offset, what))
+            .collect()
+    }
+
+    /// What `damage` named reads as empty from now on.
+    pub(crate) fn give_up(&self, damage: &Damage) {
+        self.quarantine.give_up(damage.whole, damage.offset);
+    }
+
+    fn described(&self, whole: bool, offset: u64, what: &'static str) -> Damage {
+        let span = if whole { None } else { self.index.span_of(offset) };
+        let (before, last) = span.unwrap_or((None, None));
+        Damage {
+            path: self.path.clone(),
+            table: self.meta.file_id,
+            offset,
+            what,
+            smallest: before.unwrap_or_else(|| self.meta.smallest.clone()),
+            largest: last
+                .filter(|key| *key < self.meta.largest)
+                .unwrap_or_else(|| self.meta.largest.clone()),
+            whole,
+        }
+    }
+
+    /// Whether there is anything to be read; not in a table that was given up.
+    ///
+    /// # Errors
+    /// It is damaged as a whole.
+    pub(super) fn is_there(&self) -> Result<bool, Error> {
+        match self.quarantine.table() {
+            Health::Sound => Ok(true),
+            Health::GivenUp => Ok(false),
+            Health::Damaged { offset, what } => Err(Error::corrupt(&self.path, offset, what)),
+        }
+    }
+
+    fn file(&self) -> Result<&dyn File, Error> {
+        let gone = || Error::corrupt(&self.path, 0, "the table could not be opened");
+        self.file.as_deref().ok_or_else(gone)
+    }
+
+    /// Whether some of it was given up and the rest is sound.
+    pub(crate) fn is_spoilt(&self) -> bool {
+        self.quarantine.is_spoilt()
     }
 
     /// What the manifest knows of it.
@@ -93,7 +185,7 @@ impl Table {
         snapshot: u64,
     ) -> Result<Option<Entry>, Error> {
         let Some(handle) = self.locate(key, hash, snapshot)? else { return Ok(None) };
-        let block = self.block(handle, true)?;
+        let Some(block) = self.block(handle, true)? else { return Ok(None) };
         self.find(&block, handle, key, snapshot)
     }
 
@@ -108,6 +200,9 @@ impl Table {
         let Some(handle) = self.locate(key, hash, snapshot)? else {
             return Ok(ResidentEntry::Absent);
         };
+        if self.quarantine.block(handle.offset) != Health::Sound {
+            return Ok(ResidentEntry::NeedsIo);
+        }
         let cached = self.cache.find(self.meta.file_id, handle.offset);
         let Some(block) = cached.map_or_else(|| self.block_at_once(handle), |hit| Ok(Some(hit)))?
         else {
@@ -130,7 +225,7 @@ impl Table {
 
     /// How a read of `key` would go, for an operator. Never touches the disk.
     pub(crate) fn explain(&self, key: &[u8]) -> Result<Explanation, Error> {
-        let verdict = if !self.meta.covers(key) {
+        let verdict = if !self.meta.covers(key) || !self.is_there()? {
             Verdict::OutOfRange
         } else if self.filter.as_ref().is_some_and(|filter| !filter.may_contain(key_hash(key))) {
             Verdict::FilteredOut
@@ -150,12 +245,15 @@ impl Table {
     /// Reads the whole file and compares it with the manifest's checksum, then every block with
     /// its own. Gives the bytes read.
     pub(crate) fn verify(self: &Arc<Self>) -> Result<u64, Error> {
+        if !self.is_there()? {
+            return Ok(0);
+        }
         let mut sum = crc32fast::Hasher::new();
         let mut buffer = vec![0; 256 << 10];
         let mut offset = 0;
         loop {
             let read = self
-                .file
+                .file()?
                 .read_at(offset, &mut buffer)
                 .map_err(|source| Error::io("read", &self.path, source))?;
             if read == 0 {
@@ -186,6 +284,9 @@ impl Table {
         {
             return Ok(None);
         }
+        if !self.is_there()? {
+            return Ok(None);
+        }
         let at = self.place(self.index.seek(key, snapshot))?;
         if at == self.index.len() {
             return Ok(None);
@@ -204,8 +305,15 @@ impl Table {
         Ok(found.map(|(seq, value)| Entry { key: Bytes::copy_from_slice(key), seq, value }))
     }
 
-    /// A data block from the cache or the disk.
-    pub(super) fn block(&self, handle: Handle, fill_cache: bool) -> Result<Block, Error> {
+    /// A data block from the cache or the disk; `None` for one that was given up.
+    pub(super) fn block(&self, handle: Handle, fill_cache: bool) -> Result<Option<Block>, Error> {
+        match self.quarantine.block(handle.offset) {
+            Health::Sound => {}
+            Health::GivenUp => return Ok(None),
+            Health::Damaged { offset, what } => {
+                return Err(Error::corrupt(&self.path, offset, what));
+            }
+        }
         let file_id = self.meta.file_id;
         let cached = if fill_cache {
             self.cache.find(file_id, handle.offset)
@@ -213,15 +321,22 @@ impl Table {
             self.cache.peek(file_id, handle.offset)
         };
         if let Some(block) = cached {
-            return Ok(block);
+            return Ok(Some(block));
         }
         let (path, len) = (self.path.as_path(), self.meta.bytes);
-        let raw = Raw { file: self.file.as_ref(), path, file_id, len }.block(handle)?;
+        let raw = Raw { file: self.file()?, path, file_id, len }.block(handle);
+        let raw = raw.inspect_err(|error| self.quarantine_for(handle, error))?;
         let block = Block::parse(Bytes::from(raw)).map_err(|Malformed| self.bad_block(handle))?;
         if fill_cache {
             self.cache.insert(file_id, handle.offset, block.clone());
         }
-        Ok(block)
+        Ok(Some(block))
+    }
+
+    fn quarantine_for(&self, handle: Handle, error: &Error) {
+        if let Error::Corrupt { what, .. } = error {
+            self.quarantine.add(handle.offset, what);
+        }
     }
 
     /// A data block that can be had without waiting for the disk.
@@ -232,12 +347,14 @@ impl Table {
             return Err(Error::corrupt(&self.path, handle.offset, "a block beyond the file"));
         }
         let mut stored = vec![0; handle.len as usize];
-        let read = self.file.read_at_once(handle.offset, &mut stored);
+        let read = self.file()?.read_at_once(handle.offset, &mut stored);
         if !read.map_err(|source| Error::io("read", &self.path, source))? {
             return Ok(None);
         }
-        let raw = unseal(file_id, handle.offset, stored)
-            .map_err(|what| Error::corrupt(&self.path, handle.offset, what))?;
+        let raw = unseal(file_id, handle.offset, stored).map_err(|what| {
+            self.quarantine.add(handle.offset, what);
+            Error::corrupt(&self.path, handle.offset, what)
+        })?;
         let block = Block::parse(Bytes::from(raw)).map_err(|Malformed| self.bad_block(handle))?;
         self.cache.insert(file_id, handle.offset, block.clone());
         Ok(Some(block))
@@ -245,6 +362,7 @@ impl Table {
 
     /// The error for a block that passed its checksum and is no block.
     pub(super) fn bad_block(&self, handle: Handle) -> Error {
+        self.quarantine.add(handle.offset, "a malformed block");
         Error::corrupt(&self.path, handle.offset, "a malformed block")
     }
 

@@ -123,14 +123,17 @@ impl Manifest {
     /// Makes an edit durable. The names of the tables that it adds must be durable already.
     ///
     /// # Errors
-    /// After any error the edit may or may not be found at the next open, and every further call
-    /// answers [`Error::Poisoned`].
+    /// After [`Error::is_full`] nothing has changed. After any other error the edit may or may not
+    /// be found at the next open, and every further call answers [`Error::Poisoned`].
     pub(crate) fn append(&mut self, edit: &Edit) -> Result<(), Error> {
         if let Some(cause) = &self.poisoned {
             return Err(Error::Poisoned { cause: Arc::clone(cause) });
         }
         let result = self.try_append(edit);
-        if let Err(error) = &result {
+        // A write that had no room may have left part of a frame, which the next one overwrites.
+        if let Err(error) = &result
+            && !error.is_full()
+        {
             self.poisoned = Some(error.to_string().into());
         }
         result
@@ -152,10 +155,8 @@ impl Manifest {
         let mut payload = Vec::new();
         edit.encode(&mut payload);
         let frame = frame(self.generation, self.len, self.synced, &payload);
-        self.file
-            .write_at(self.len, &frame)
-            .and_then(|()| self.file.sync_data())
-            .map_err(|source| Error::io("write", &path, source))?;
+        self.file.write_at(self.len, &frame).map_err(|source| Error::io("write", &path, source))?;
+        self.file.sync_data().map_err(|source| Error::io("sync", &path, source))?;
         self.len += frame.len() as u64;
         self.synced = self.len;
         self.state = next;
@@ -372,9 +373,12 @@ fn write_file(
     bytes.extend_from_slice(&frame(generation, HEADER_BYTES as u64, 0, &payload));
     let file =
         fs.open(&next, OpenMode::CreateNew).map_err(|source| Error::io("create", &next, source))?;
-    file.write_at(0, &bytes)
-        .and_then(|()| file.sync_data())
-        .map_err(|source| Error::io("write", &next, source))?;
+    if let Err(source) = file.write_at(0, &bytes) {
+        // Else it would be in the way of a later try.
+        let _ = fs.remove(&next);
+        return Err(Error::io("write", &next, source));
+    }
+    file.sync_data().map_err(|source| Error::io("sync", &next, source))?;
     fs.rename(&next, &path).map_err(|source| Error::io("rename", &next, source))?;
     fs.sync_dir(dir).map_err(|source| Error::io("sync", dir, source))?;
     Ok((file, len as u64))

@@ -30,7 +30,8 @@ use crate::error::Error;
 use crate::fs::Fs;
 use crate::key::{Entry, EntryIter};
 use crate::sstable::{
-    Explanation, FilterPolicy, ResidentEntry, Table, TableMeta, as_slice, key_hash, table_path,
+    Damage, Explanation, FilterPolicy, ResidentEntry, Table, TableMeta, as_slice, key_hash,
+    table_path,
 };
 
 /// Number of levels, level 0 included. With a fan-out of 10, six levels below 0 hold a million
@@ -42,17 +43,28 @@ pub(crate) const LEVELS: usize = 7;
 pub(crate) trait HasMeta: Clone {
     /// The table's meta.
     fn meta(&self) -> &TableMeta;
+
+    /// Whether it should be written anew, because part of it was given up.
+    fn is_spoilt(&self) -> bool;
 }
 
 impl HasMeta for TableMeta {
     fn meta(&self) -> &TableMeta {
         self
     }
+
+    fn is_spoilt(&self) -> bool {
+        false
+    }
 }
 
 impl HasMeta for Arc<Table> {
     fn meta(&self) -> &TableMeta {
         Table::meta(self)
+    }
+
+    fn is_spoilt(&self) -> bool {
+        Table::is_spoilt(self)
     }
 }
 
@@ -192,9 +204,11 @@ impl<T: HasMeta> Version<T> {
 }
 
 impl Version<TableMeta> {
-    /// Opens every table.
+    /// Opens every table; one that is damaged or missing is quarantined.
     pub(crate) fn open(&self, opener: &Opener) -> Result<Version, Error> {
-        let open = |tables: &Vec<TableMeta>| tables.iter().map(|meta| opener.open(meta)).collect();
+        let open = |tables: &Vec<TableMeta>| {
+            tables.iter().map(|meta| opener.open_or_quarantine(meta)).collect()
+        };
         let levels = self.levels.iter().map(open).collect::<Result<_, Error>>()?;
         Ok(Version { levels, cursors: self.cursors.clone() })
     }
@@ -250,6 +264,11 @@ impl Version {
             .collect()
     }
 
+    /// What of the tables is damaged and not given up.
+    pub(crate) fn damage(&self) -> Vec<Damage> {
+        self.tables().flat_map(|(_, table)| table.damage()).collect()
+    }
+
     /// Memory that is pinned for indexes and filters, bytes.
     pub(crate) fn pinned_bytes(&self) -> usize {
         self.tables().map(|(_, table)| table.pinned_bytes()).sum()
@@ -275,6 +294,14 @@ impl Opener {
         let path = table_path(&self.dir, meta.file_id);
         let (fs, cache) = (self.fs.as_ref(), Arc::clone(&self.cache));
         Table::open(fs, &path, meta.clone(), cache, self.filter.as_ref()).map(Arc::new)
+    }
+
+    /// Opens one table that may have been damaged while nobody looked.
+    fn open_or_quarantine(&self, meta: &TableMeta) -> Result<Arc<Table>, Error> {
+        let path = table_path(&self.dir, meta.file_id);
+        let (fs, cache) = (self.fs.as_ref(), Arc::clone(&self.cache));
+        let filter = self.filter.as_ref();
+        Table::open_or_quarantine(fs, &path, meta.clone(), cache, filter).map(Arc::new)
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::frame::{self, HEADER_BYTES, Header};
 use super::recycle::{Segment, Segments};
+use crate::commit::Need;
 use crate::error::Error;
 use crate::fs::File;
 
@@ -45,6 +46,8 @@ pub(crate) struct LogWriter {
     live: Option<Live>,
     /// Whether nothing was written since the last mark.
     marked: bool,
+    /// A group that was taken and not written, because there is no room for a new segment.
+    pub(crate) stuck: Option<(Group, Need)>,
 }
 
 #[derive(Debug)]
@@ -60,7 +63,13 @@ struct Live {
 impl LogWriter {
     /// A writer that begins a new segment with its first frame.
     pub(crate) fn new(segments: Arc<Segments>, segment_bytes: u64) -> Self {
-        Self { segments, segment_bytes, live: None, marked: true }
+        Self { segments, segment_bytes, live: None, marked: true, stuck: None }
+    }
+
+    /// Makes room for a group, which then can be written without a new file. Returns whether that
+    /// began a new segment. After [`Error::is_full`] nothing has changed and it may be tried again.
+    pub(crate) fn prepare(&mut self, group: &Group) -> Result<bool, Error> {
+        self.make_room(frame::frame_bytes(group.payload_bytes()), group.first_seq)
     }
 
     /// Writes one group as one frame. Returns whether that began a new segment.

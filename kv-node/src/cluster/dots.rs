@@ -31,12 +31,16 @@ use parking_lot::Mutex;
 use super::floors::{Flight, Flights};
 use super::meta::MetaStore;
 use crate::plug::rng::Rng;
+use crate::teeth::{Bug, planted};
 
 /// How far ahead of the wall clock the lease reaches.
 pub const LEASE_MS: u64 = 10_000;
 
 /// How far apart the clocks of sound members may be, in milliseconds.
 pub const CLOCK_SKEW_MS_MAX: u64 = 60_000;
+
+/// Bits of chance in a life: below the counter of a hybrid time.
+const LIFE_SPREAD: u64 = 0x7fff;
 
 const LEASE_FACT: &str = "lease";
 const TENURE_FACT: &str = "tenures";
@@ -60,6 +64,8 @@ pub struct DotSource {
     last: AtomicU64,
     /// Exclusive upper bound of what may be minted.
     lease: AtomicU64,
+    /// When this life of the directory began: above every time of the earlier ones.
+    life: u64,
     /// The tenure of each partition.
     tenures: Box<[AtomicU64]>,
     /// What this node let go of in each partition, that it may have minted.
@@ -98,18 +104,25 @@ impl DotSource {
         wall_ms: u64,
         clock_skew_ms_max: u64,
     ) -> io::Result<Self> {
-        let spent = match meta.load(LEASE_FACT)? {
-            None => 0,
-            Some(fact) => fact.as_slice().try_into().map(u64::from_le_bytes).map_err(|_| {
-                io::Error::new(io::ErrorKind::InvalidData, "the lease is not eight bytes")
-            })?,
-        };
+        let spent = Self::stored_lease(&meta)?;
         let tenure = new_tenure(&*rng);
+        let mut tenures: Box<[AtomicU64]> =
+            (0..partitions).map(|_| AtomicU64::new(tenure)).collect();
+        if planted(Bug::KeepTenure)
+            && let Some(fact) = meta.load(TENURE_FACT)?
+        {
+            let words = fact.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
+            tenures = words.map(AtomicU64::new).collect();
+        }
+        let above = HybridTime::next(HybridTime::from_bits(spent), wall_ms);
+        // Two copies of one directory that start in the same millisecond get two lives.
+        let life = above.to_bits() + (rng.next_u64() & LIFE_SPREAD);
         let source = Self {
             node,
-            last: AtomicU64::new(spent),
-            lease: AtomicU64::new(spent),
-            tenures: (0..partitions).map(|_| AtomicU64::new(tenure)).collect(),
+            last: AtomicU64::new(life),
+            lease: AtomicU64::new(life),
+            life,
+            tenures,
             let_go: (0..partitions).map(|_| LetGo::default()).collect(),
             meta,
             rng,
@@ -132,6 +145,18 @@ impl DotSource {
     /// The writes in flight.
     pub fn flights(&self) -> &Flights {
         &self.flights
+    }
+
+    /// The lease that a directory holds: above every time that it minted or told. Blocks.
+    ///
+    /// # Errors
+    /// It is there and can't be read.
+    pub fn stored_lease(meta: &MetaStore) -> io::Result<u64> {
+        let Some(fact) = meta.load(LEASE_FACT)? else { return Ok(0) };
+        fact.as_slice()
+            .try_into()
+            .map(u64::from_le_bytes)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the lease is not eight bytes"))
     }
 
     /// The actor under which this node mints in a partition now.
@@ -190,6 +215,18 @@ impl DotSource {
     /// Whether a time lies further ahead of the wall clock than a sound clock can.
     pub fn is_far_ahead(&self, time: HybridTime, wall_ms: u64) -> bool {
         time.ms() > wall_ms.saturating_add(self.clock_skew_ms_max)
+    }
+
+    /// When this life of the directory began.
+    pub fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// The same as `time`, but never at or above the lease: what peers may remember of this node,
+    /// so that a directory whose lease is below what they remember is known to be an old copy.
+    pub fn told_time(&self, wall_ms: u64) -> u64 {
+        let lease = self.lease.load(Ordering::Acquire);
+        self.time(wall_ms).to_bits().min(lease.saturating_sub(1))
     }
 
     /// Mints only above `mark` from now on. Blocks on the disk if the lease does not reach so far.
@@ -274,7 +311,9 @@ impl DotSource {
         if partitions.is_empty() {
             return Ok(());
         }
-        partitions.iter().for_each(|partition| self.end_tenure(*partition));
+        for partition in partitions {
+            self.end_tenure(*partition);
+        }
         let _one = self.renewing.lock();
         self.begin(partitions)
     }

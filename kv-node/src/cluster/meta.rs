@@ -13,6 +13,8 @@ use std::sync::Arc;
 use kv_lsm::fs::{Fs, OpenMode};
 use parking_lot::Mutex;
 
+use crate::teeth::{Bug, planted};
+
 /// "KVMETA" and the format version.
 const MAGIC: [u8; 8] = *b"KVMETA\0\x01";
 
@@ -87,10 +89,25 @@ impl MetaStore {
         }
         let file = self.fs.open(&temporary, OpenMode::CreateNew)?;
         file.write_at(0, &frame(fact))?;
-        file.sync_data()?;
+        if !planted(Bug::MetaNotSynced) {
+            file.sync_data()?;
+        }
         drop(file);
         self.fs.rename(&temporary, &self.dir.join(name))?;
         self.fs.sync_dir(&self.dir)
+    }
+
+    /// Forgets a fact, durably; one that was never stored is forgotten already.
+    ///
+    /// # Errors
+    /// The fact or nothing will be found, it is not known which.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        let _one = self.writing.lock();
+        if self.fs.list(&self.dir)?.iter().any(|file| file == name) {
+            self.fs.remove(&self.dir.join(name))?;
+            self.fs.sync_dir(&self.dir)?;
+        }
+        Ok(())
     }
 }
 

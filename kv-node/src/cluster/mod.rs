@@ -3,9 +3,11 @@
 pub mod birth;
 pub mod campaign;
 pub mod commit;
+pub mod confirm;
 pub mod decree;
 pub mod dots;
 pub mod floors;
+pub mod heard;
 pub mod membership;
 pub mod meta;
 pub mod record;

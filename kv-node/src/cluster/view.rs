@@ -7,7 +7,7 @@
 //! Whoever acts holds the view that he acts by until he has done. So a node can tell when nothing
 //! that began under older layouts is under way in it any more: when no view of theirs is held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use kv_client::NodeId;
@@ -61,6 +61,13 @@ pub struct View {
     pub removed: Arc<[NodeId]>,
     /// Shared by all views with the same newest layout.
     under: Arc<Under>,
+    /// Members that refuse this node's connections or don't answer its calls: down for its
+    /// requests, whatever membership believes.
+    pub unreachable: BTreeSet<NodeId>,
+    /// Members of live layouts that are down for requests. Made anew with every view.
+    down: Vec<NodeId>,
+    /// Whether the others refuse this node's directory: then it answers nobody any more.
+    pub refused: bool,
 }
 
 /// Lives as long as anybody holds a view with one newest layout.
@@ -77,6 +84,9 @@ impl View {
             members: BTreeMap::new(),
             removed: Arc::default(),
             under: Arc::new(Under),
+            unreachable: BTreeSet::new(),
+            down: Vec::new(),
+            refused: false,
         }
     }
 
@@ -86,19 +96,44 @@ impl View {
         self.layouts.as_ref().map_or(0, |layouts| layouts.newest().epoch())
     }
 
+    /// Whether this node holds a partition in some live layout.
+    pub fn holds(&self, partition: kv_ring::Partition) -> bool {
+        self.layouts.as_ref().is_some_and(|layouts| {
+            layouts.write_sets(partition).any(|owners| owners.contains(&self.me))
+        })
+    }
+
     /// Whether a node was removed for good.
     #[inline]
     pub fn is_removed(&self, node: NodeId) -> bool {
         !self.removed.is_empty() && self.removed.binary_search(&node).is_ok()
     }
 
-    /// Whether requests may be sent to a node.
+    /// Whether requests may be sent to a node: it is alive, and answers this node.
     pub fn is_up(&self, node: NodeId) -> bool {
+        self.is_alive(node) && !self.unreachable.contains(&node)
+    }
+
+    /// The members of live layouts that requests should not count on, in order.
+    pub fn down(&self) -> &[NodeId] {
+        &self.down
+    }
+
+    /// Whether membership believes a node to be alive. All nodes agree on that before long, as
+    /// they need not on `is_up`.
+    pub fn is_alive(&self, node: NodeId) -> bool {
         node == self.me
             || self
                 .members
                 .get(&node)
                 .is_some_and(|member| matches!(member.liveness, Liveness::Up | Liveness::Suspect))
+    }
+
+    fn find_down(&mut self) {
+        let layouts = self.layouts.iter().flat_map(|layouts| layouts.live());
+        let members: BTreeSet<NodeId> =
+            layouts.flat_map(|layout| layout.members().iter().copied()).collect();
+        self.down = members.into_iter().filter(|node| !self.is_up(*node)).collect();
     }
 
     /// The live layouts as an envelope names them, oldest first.
@@ -122,7 +157,8 @@ pub struct SharedView {
 
 impl SharedView {
     /// Starts with `view`.
-    pub fn new(view: View) -> Self {
+    pub fn new(mut view: View) -> Self {
+        view.find_down();
         let epoch = watch::Sender::new(view.epoch());
         Self { now: RwLock::new(Arc::new(view)), epoch, older: Mutex::default() }
     }
@@ -138,6 +174,7 @@ impl SharedView {
         let mut guard = self.now.write();
         let mut next = View::clone(&guard);
         change(&mut next);
+        next.find_down();
         let epoch = next.epoch();
         if epoch != guard.epoch() {
             // Noted before the new view can be seen: who sees it must not be told "settled" early.

@@ -90,7 +90,12 @@ impl Config {
         )?;
         let bind_source = self.cluster.bind_source.as_deref().map(parse_ip).transpose()?;
         rule(self.threads >= 1 && self.threads <= 256, "threads", "from 1 to 256")?;
-        rule(self.request.deadline_ms >= 10, "request.deadline_ms", "at least 10")?;
+        rule(self.request.deadline_ms >= 30, "request.deadline_ms", "at least 30")?;
+        rule(
+            (20..self.request.deadline_ms).contains(&self.request.link_down_ms),
+            "request.link_down_ms",
+            "at least 20, and below request.deadline_ms",
+        )?;
         rule(
             self.handoff.replay_bytes_per_s >= 1_024,
             "handoff.replay_bytes_per_s",

@@ -35,6 +35,11 @@ pub struct Flags {
     /// Allow addresses other than loopback: nothing on the wire is encrypted.
     #[arg(long)]
     pub insecure: bool,
+    /// Start although the log is damaged in what had been synced: what can't be read is passed
+    /// over, and everything is filled from other nodes before it counts for reads again. A node
+    /// that is alone loses it.
+    #[arg(long)]
+    pub accept_log_damage: bool,
     /// Say whether the settings are sound, and end.
     #[arg(long)]
     pub check_config: bool,

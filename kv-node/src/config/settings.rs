@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::level;
 use super::secret::SecretText;
 use crate::cluster::record::{Durability, LevelSetting, Mode, Rmw};
+use crate::rpc::peer::LINK_DOWN_MS_DEFAULT;
 
 /// A setting's name, type and meaning.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,8 @@ pub struct Config {
     pub membership: MembershipConfig,
     /// When deletes are forgotten.
     pub collection: CollectionConfig,
+    /// Anti-entropy.
+    pub aae: AaeConfig,
     /// Logs.
     pub log: LogConfig,
 }
@@ -97,6 +100,7 @@ impl Default for Config {
             handoff: HandoffConfig::default(),
             membership: MembershipConfig::default(),
             collection: CollectionConfig::default(),
+            aae: AaeConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -133,6 +137,7 @@ pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("handoff", HandoffConfig::KEYS),
     ("membership", MembershipConfig::KEYS),
     ("collection", CollectionConfig::KEYS),
+    ("aae", AaeConfig::KEYS),
     ("log", LogConfig::KEYS),
 ];
 
@@ -261,6 +266,9 @@ section! {
         query_bytes_max: u32 = 16 << 20,
         /// Bytes of answers waiting for a client that does not read, at most; then it is closed.
         output_bytes_max: usize = 64 << 20,
+        /// Bytes of such answers of all clients together, at most; then those that add to it are
+        /// closed.
+        outputs_bytes_max: usize = 256 << 20,
         /// Milliseconds after which a silent connection is closed; 0 is never.
         idle_ms_max: u64 = 0,
     }
@@ -280,8 +288,12 @@ section! {
     RequestConfig {
         /// Milliseconds after which a request is answered with what is known.
         deadline_ms: u64 = 5_000,
-        /// Milliseconds without enough answers after which a read asks one replica more.
+        /// Milliseconds without enough answers after which a read asks one replica more at the
+        /// latest: usually it does when 95 of 100 recent answers would have been there.
         hedge_ms: u64 = 50,
+        /// Milliseconds that a peer may leave a call unanswered, with nothing heard from it, until
+        /// requests count it as down. Under `deadline_ms`.
+        link_down_ms: u64 = LINK_DOWN_MS_DEFAULT,
     }
 }
 
@@ -314,6 +326,21 @@ section! {
         /// Milliseconds after which a member whose floor does not move is an alarm: as long as it
         /// stays away nothing deleted is forgotten anywhere.
         floor_alarm_ms: u64 = 900_000,
+    }
+}
+
+section! {
+    /// Anti-entropy: replicas are compared all the time, and what differs is mended.
+    AaeConfig {
+        /// Bytes a second that comparing and mending send and receive, at most; 0 is no limit.
+        bytes_per_second: u64 = 8 << 20,
+        /// The same for filling a node that lost something.
+        fill_bytes_per_second: u64 = 64 << 20,
+        /// Bytes of hash trees, at most: with 1,024 partitions and the default, 256 leaves each.
+        /// Best the same on all nodes.
+        tree_bytes_max: u64 = 4 << 20,
+        /// Milliseconds of rest between two exchanges of this node.
+        rest_ms: u64 = 1_000,
     }
 }
 

@@ -124,6 +124,8 @@ fn rules_name_the_setting_to_change() {
         (&["storage.log_segment_bytes=1000"], "storage"),
         (&["cluster.bind_source=here"], "cluster.bind_source"),
         (&["storage.durability=os", "keyspace.durability=sync"], "storage.durability"),
+        (&["request.link_down_ms=5000"], "request.link_down_ms"),
+        (&["request.link_down_ms=10"], "request.link_down_ms"),
     ] {
         let error = from(set, &[]).unwrap().check(false).unwrap_err();
         let ConfigError::Rule { key: found, .. } = &error else { panic!("{error}") };

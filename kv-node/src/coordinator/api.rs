@@ -39,6 +39,54 @@ impl Coordinator {
         ends.pop().unwrap_or(Err(RequestError::Stopping))
     }
 
+    /// Stores a value over whatever there is, until `expires_at_ms` since 1970.
+    ///
+    /// # Errors
+    /// As `set`.
+    pub async fn set_until(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        expires_at_ms: u64,
+    ) -> Result<(), RequestError> {
+        let key = KeyRef::place(DEFAULT_KEYSPACE, key);
+        let item = SetItem { key, value, expiry: ExpiryRule::At(expires_at_ms) };
+        let (mut ends, _) = self.set_batch(&[item], Levels::default()).await;
+        ends.pop().unwrap_or(Err(RequestError::Stopping))
+    }
+
+    /// Sets when a key's value ends (`None`: never), and says whether there was one to be changed.
+    ///
+    /// # Errors
+    /// As `set`.
+    pub async fn expire(
+        &self,
+        key: &[u8],
+        expires_at_ms: Option<u64>,
+    ) -> Result<bool, RequestError> {
+        let key = KeyRef::place(DEFAULT_KEYSPACE, key);
+        let expire = Mutation::Expire { expires_at_ms, condition: None };
+        let out = self.mutate(key, expire, Levels::default()).await?;
+        let (MutationOut::Written { answer, .. } | MutationOut::Nothing(answer)) = out;
+        Ok(answer == Answer::Integer(1))
+    }
+
+    /// The value of a key, and sets when it ends (`None`: never).
+    ///
+    /// # Errors
+    /// `Unavailable`: nothing was written; others as `set`.
+    pub async fn get_and_expire(
+        &self,
+        key: &[u8],
+        expires_at_ms: Option<u64>,
+    ) -> Result<Option<Bytes>, RequestError> {
+        let key = KeyRef::place(DEFAULT_KEYSPACE, key);
+        let mutation = Mutation::ReadAndExpire { expires_at_ms };
+        let out = self.mutate(key, mutation, Levels::default()).await?;
+        let (MutationOut::Written { answer, .. } | MutationOut::Nothing(answer)) = out;
+        Ok(if let Answer::Value(value) = answer { value } else { None })
+    }
+
     /// Deletes what R replicas hold of a key, and says whether there was a value.
     ///
     /// # Errors
@@ -67,7 +115,8 @@ impl Coordinator {
     }
 
     /// Stores a value beside those that the context does not cover; without one it replaces
-    /// nothing.
+    /// nothing. Answers the sealed context of who now knows of this write too; it is empty in a
+    /// keyspace without siblings.
     ///
     /// # Errors
     /// `BadContext` when the context is not one of this key, nothing was written; others as `set`.
@@ -76,9 +125,20 @@ impl Coordinator {
         key: &[u8],
         value: Bytes,
         context: Option<Bytes>,
-    ) -> Result<(), RequestError> {
+    ) -> Result<Bytes, RequestError> {
         let key = KeyRef::place(DEFAULT_KEYSPACE, key);
         let put = Mutation::Put { value, context, expiry: ExpiryRule::Never };
-        self.mutate(key, put, Levels::default()).await.map(drop)
+        let out = self.mutate(key, put, Levels::default()).await?;
+        let (MutationOut::Written { answer, .. } | MutationOut::Nothing(answer)) = out;
+        Ok(if let Answer::Value(Some(context)) = answer { context } else { Bytes::new() })
+    }
+
+    /// Deletes the values that the context covers, and no others.
+    ///
+    /// # Errors
+    /// As `put`.
+    pub async fn delete_seen(&self, key: &[u8], context: Bytes) -> Result<(), RequestError> {
+        let key = KeyRef::place(DEFAULT_KEYSPACE, key);
+        self.mutate(key, Mutation::DeleteSeen { context }, Levels::default()).await.map(drop)
     }
 }

@@ -17,13 +17,13 @@ use crate::plug::exec::blocking;
 use crate::wire::{PeerOp, PeerOut};
 
 impl Coordinator {
-    /// Flushes the keyspace.
+    /// Flushes the keyspace: what was stored before is gone when this returns.
     ///
     /// # Errors
     /// `NoReplicas`: a member did not say its time, nothing was flushed. `ClockSkew`: a member's
     /// time lies too far ahead of this node's, nothing was flushed. `Indeterminate`: a member
     /// did not confirm the mark.
-    pub(crate) async fn flush(&self) -> Result<(), RequestError> {
+    pub async fn flush(&self) -> Result<(), RequestError> {
         let scope = self.scope()?;
         let me = scope.view.me;
         let mut others: Vec<NodeId> = scope

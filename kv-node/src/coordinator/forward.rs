@@ -124,15 +124,14 @@ impl Coordinator {
 
     /// Who may mint a key's writes, the first choice last.
     fn candidates(scope: &Scope, key: KeyRef<'_>) -> Vec<NodeId> {
-        let primaries = scope.layouts.newest().owners(scope.partition(key));
-        let may = |node: &&NodeId| **node != scope.view.me && !scope.down.contains(*node);
-        let mut nodes: Vec<NodeId> = primaries.iter().filter(may).copied().collect();
-        nodes.reverse();
-        if scope.keyspace.rmw == crate::cluster::record::Rmw::BestEffort {
+        let partition = scope.partition(key);
+        let may = |node: &NodeId| *node != scope.view.me && !scope.down.contains(node);
+        if scope.keyspace.rmw == crate::cluster::record::Rmw::BestEffort && scope.mints {
             // Only one node decides; another would not know what the first did.
-            nodes = nodes.pop().into_iter().collect();
+            return scope.decider(partition).filter(may).into_iter().collect();
         }
-        nodes
+        let primaries = scope.layouts.newest().owners(partition);
+        primaries.iter().rev().copied().filter(may).collect()
     }
 
     /// Who may mint a key's writes when none of those can be reached, the first choice last.
@@ -192,7 +191,7 @@ impl Coordinator {
                 (node, op)
             })
             .collect();
-        let results = self.gather(scope.deadline_ms, asks).await;
+        let results = self.gather_while_up(scope.deadline_ms, asks).await;
         let mut stale = false;
         for ((place, node), result) in open.into_iter().zip(results) {
             let Some(item) = forwarded.get_mut(place) else { continue };

@@ -23,6 +23,11 @@ impl ByNode {
         }
     }
 
+    /// The peers that get any.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.0.iter().map(|(node, _)| *node)
+    }
+
     /// Hands everything to the senders; says how many operations that were.
     pub(super) fn submit(self, peers: &dyn PeerSender) -> usize {
         let mut count = 0;
@@ -38,11 +43,22 @@ impl ByNode {
 struct Gather {
     inner: Mutex<(Vec<Option<PeerResult>>, usize)>,
     wake: Notify,
+    patience: Patience,
+}
+
+/// How long to wait for a peer that counts as down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// Until the deadline: the answer may come yet, and nobody else can give it.
+    ToTheEnd,
+    /// Not at all.
+    WhileUp,
 }
 
 impl Gather {
-    fn new(count: usize) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::new((vec![None; count], count)), wake: Notify::new() })
+    fn new(count: usize, patience: Patience) -> Arc<Self> {
+        let inner = Mutex::new((vec![None; count], count));
+        Arc::new(Self { inner, wake: Notify::new(), patience })
     }
 }
 
@@ -58,6 +74,12 @@ impl Completion for Gather {
             self.wake.notify_one();
         }
     }
+
+    fn stalled(&self, slot: u32, from: NodeId) {
+        if self.patience == Patience::WhileUp {
+            self.complete(slot, from, Err(PeerFailure::Silent));
+        }
+    }
 }
 
 impl Coordinator {
@@ -68,10 +90,28 @@ impl Coordinator {
         deadline_ms: u64,
         asks: Vec<(NodeId, PeerOp)>,
     ) -> Vec<Option<PeerResult>> {
+        self.gather_with(deadline_ms, asks, Patience::ToTheEnd).await
+    }
+
+    /// The same, but a peer that counts as down is not waited for: `PeerFailure::Silent`.
+    pub(super) async fn gather_while_up(
+        &self,
+        deadline_ms: u64,
+        asks: Vec<(NodeId, PeerOp)>,
+    ) -> Vec<Option<PeerResult>> {
+        self.gather_with(deadline_ms, asks, Patience::WhileUp).await
+    }
+
+    async fn gather_with(
+        &self,
+        deadline_ms: u64,
+        asks: Vec<(NodeId, PeerOp)>,
+        patience: Patience,
+    ) -> Vec<Option<PeerResult>> {
         if asks.is_empty() {
             return Vec::new();
         }
-        let gather = Gather::new(asks.len());
+        let gather = Gather::new(asks.len(), patience);
         let mut by_node = ByNode::default();
         for (slot, (node, op)) in asks.into_iter().enumerate() {
             let pending =

@@ -57,7 +57,7 @@ impl Coordinator {
             members.into_iter().filter(|node| !scope.view.is_removed(*node)).collect();
         let partitions = scope.layouts.newest().partitions();
         let mut climbs = climbs.0.lock();
-        climbs.resize_with(partitions.count() as usize, Climb::new);
+        climbs.resize_with(partitions.count(), Climb::new);
         let floor = floors.least(&members);
         let mut proven = Vec::new();
         for (partition, climb) in partitions.iter().zip(climbs.iter_mut()) {

@@ -14,6 +14,7 @@
 
 mod api;
 mod decide;
+pub mod exchange;
 mod explain;
 mod flush;
 mod follow;
@@ -41,6 +42,7 @@ use kv_client::NodeId;
 use kv_quorum::Limits;
 use kv_ring::History;
 
+use exchange::{AntiEntropyConfig, ExchangeBook, LatencyWindow, Part};
 pub use explain::{Explained, HintSays, ReplicaSays};
 pub(crate) use marks::Climbs;
 pub use read::SiblingValue;
@@ -52,6 +54,7 @@ pub use write::SetItem;
 use crate::cluster::dots::DotSource;
 use crate::cluster::record::{ClusterRecord, KeyspaceSettings, LevelSetting, Rmw};
 use crate::cluster::view::{SharedView, View};
+use crate::detect::Detector;
 use crate::error::RequestError;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
 use crate::metrics::Figures;
@@ -72,6 +75,8 @@ pub struct Parts {
     pub dots: Arc<DotSource>,
     /// The way to the peers.
     pub peers: Arc<dyn PeerSender>,
+    /// How fast they answer.
+    pub detector: Arc<Detector>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness: operation ids.
@@ -84,6 +89,8 @@ pub struct Parts {
     pub timing: Timing,
     /// Whether this node's clock is too far from a majority's: then it mints nothing.
     pub skewed: Arc<AtomicBool>,
+    /// Anti-entropy.
+    pub antientropy: AntiEntropyConfig,
 }
 
 /// Bounds in time of a request.
@@ -91,7 +98,8 @@ pub struct Parts {
 pub struct Timing {
     /// A request's deadline.
     pub request_ms_max: u64,
-    /// After so long without enough answers a read asks one replica more.
+    /// After so long without enough answers a read asks one replica more at the latest: usually
+    /// it does as soon as the first take longer than 95 of 100 of their recent answers.
     pub hedge_ms: u64,
 }
 
@@ -124,6 +132,12 @@ pub struct Coordinator {
     handoff: handoff::Handoff,
     /// Decision locks, for keyspaces in which one node decides.
     deciding: Box<[tokio::sync::Mutex<()>]>,
+    /// How exchanges went.
+    exchanges: ExchangeBook,
+    /// The part of its rate that the background may use now.
+    pub(crate) background: Part,
+    /// How long batches took.
+    pub(crate) latency: LatencyWindow,
 }
 
 impl std::fmt::Debug for Coordinator {
@@ -138,8 +152,12 @@ pub(crate) struct Scope {
     pub(crate) record: Arc<ClusterRecord>,
     pub(crate) layouts: Arc<History<NodeId>>,
     pub(crate) keyspace: KeyspaceSettings,
+    /// Members that count as down: membership says so, or they refuse or don't answer this node.
     pub(crate) down: Vec<NodeId>,
+    pub(crate) began_ms: u64,
     pub(crate) deadline_ms: u64,
+    /// When the batch began, on the steady clock.
+    pub(crate) began_us: u64,
     /// Whether this node may mint.
     pub(crate) mints: bool,
 }
@@ -155,10 +173,11 @@ impl Scope {
     }
 
     /// Whether this node must not decide the key's writes, and who does: its first live primary in
-    /// the newest layout.
+    /// the newest layout. Alive by membership, on which all agree: by what each node can reach, two
+    /// could decide at once.
     pub(crate) fn decider(&self, partition: kv_ring::Partition) -> Option<NodeId> {
         let primaries = self.layouts.newest().owners(partition);
-        primaries.iter().copied().find(|node| !self.down.contains(node))
+        primaries.iter().copied().find(|node| self.view.is_alive(*node))
     }
 
     /// Who should mint a write of the partition: this node if it may. Where no primary is up and
@@ -221,6 +240,9 @@ impl Coordinator {
             limits: Limits::default(),
             handoff: handoff::Handoff::default(),
             deciding: (0..DECISION_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
+            exchanges: ExchangeBook::default(),
+            background: Part::default(),
+            latency: LatencyWindow::default(),
         }
     }
 
@@ -240,6 +262,9 @@ impl Coordinator {
     /// `Loading` while the node has no layout, `Removed` when it belongs to the cluster no more.
     pub(crate) fn scope(&self) -> Result<Scope, RequestError> {
         let view = self.parts.view.now();
+        if view.refused {
+            return Err(RequestError::Stopping);
+        }
         if view.is_removed(view.me) {
             return Err(RequestError::Removed);
         }
@@ -249,14 +274,12 @@ impl Coordinator {
         let Some(keyspace) = record.keyspace(DEFAULT_KEYSPACE).cloned() else {
             return Err(RequestError::Loading);
         };
-        let down = layouts
-            .live()
-            .flat_map(|layout| layout.members().iter().copied())
-            .filter(|node| !view.is_up(*node))
-            .collect();
-        let deadline_ms = self.parts.clock.steady_ms() + self.parts.timing.request_ms_max;
+        let down = view.down().to_vec();
+        let began_us = self.parts.clock.steady_us();
+        let began_ms = began_us / 1_000;
+        let deadline_ms = began_ms + self.parts.timing.request_ms_max;
         let mints = !self.parts.skewed.load(Ordering::Acquire);
-        Ok(Scope { view, record, layouts, keyspace, down, deadline_ms, mints })
+        Ok(Scope { view, record, layouts, keyspace, down, began_ms, deadline_ms, began_us, mints })
     }
 
     /// `scope` for a caller that waits until then at most.
@@ -304,6 +327,12 @@ impl Coordinator {
         let bytes = (key.len() + value_bytes) as u64;
         let bytes_max = u64::from(scope.record.pair_bytes_max);
         if bytes > bytes_max { Err(RequestError::TooLarge { bytes, bytes_max }) } else { Ok(()) }
+    }
+
+    /// A batch of requests is answered: its latency is what the background steps back for.
+    #[inline]
+    fn took(&self, began_us: u64) {
+        self.latency.record(self.parts.clock.steady_us().saturating_sub(began_us));
     }
 
     async fn sleep_until(&self, steady_ms: u64) {

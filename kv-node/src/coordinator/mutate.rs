@@ -19,6 +19,7 @@ use crate::cluster::record::{Mode, Rmw};
 use crate::error::RequestError;
 use crate::keys::KeyRef;
 use crate::mutation::{Answer, ExpireIf, ExpiryRule, Mutation, MutationOut};
+use crate::teeth::{Bug, planted};
 
 impl Coordinator {
     /// Executes one write wherever it may be minted.
@@ -205,7 +206,11 @@ impl Coordinator {
     }
 
     async fn delete_one(&self, act: &Act<'_>) -> Result<MutationOut, RequestError> {
-        let record = self.read_one(act.key, act.levels).await?;
+        let mut levels = act.levels;
+        if planted(Bug::DeleteOwnOnly) {
+            levels.read = Some(crate::cluster::record::LevelSetting::One);
+        }
+        let record = self.read_one(act.key, levels).await?;
         if !record.exists(self.now_ms()) {
             return Ok(MutationOut::Nothing(Answer::Integer(0)));
         }
@@ -266,6 +271,12 @@ impl Coordinator {
         read: &Record<Bytes>,
         expires_at_ms: Option<u64>,
     ) -> Result<MutationOut, RequestError> {
+        if planted(Bug::RemintOnExpire)
+            && let Some(value) = read.shown(self.now_ms()).cloned()
+        {
+            let rule = expires_at_ms.map_or(ExpiryRule::Never, ExpiryRule::At);
+            return self.set_one(act, value, rule).await;
+        }
         let mark = self.parts.replica.mark(act.scope.partition(act.key));
         let seen: Vec<Dot> = read.live().iter().map(|version| version.dot).collect();
         let done = self

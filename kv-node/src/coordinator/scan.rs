@@ -4,7 +4,7 @@
 //! has not reached one of them is still shown, and a deleted one is not. A cursor is the slot and
 //! the top 48 bits of the token; keys at one position come together, in one page.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kv_client::NodeId;
@@ -118,55 +118,55 @@ impl Coordinator {
     ) -> Result<(Vec<Bytes>, Option<ScanCursor>), RequestError> {
         let wanted = resolve(None, scope.keyspace.read, scope.keyspace.n)?;
         let me = scope.view.me;
-        let mut nodes: Vec<NodeId> = Vec::new();
-        for owners in scope.layouts.write_sets(partition) {
-            let mut live: Vec<NodeId> =
-                owners.iter().copied().filter(|node| !scope.down.contains(node)).collect();
-            live.sort_by_key(|node| *node != me);
-            if live.len() < usize::from(wanted) {
-                return Err(self.short(live.len(), wanted, scope));
-            }
-            live.truncate(usize::from(wanted));
-            nodes.extend(live);
-        }
-        nodes.sort_unstable();
-        nodes.dedup();
         let rows_max = count.clamp(1, 4_096) as u32 + 1;
-        let mut pages: Vec<SourcePage> = Vec::with_capacity(nodes.len());
-        if nodes.contains(&me) {
-            let page = PageRequest {
-                from: from.clone(),
-                to: to.clone(),
-                rows_max: rows_max as usize,
-                bytes_max: PAGE_BYTES_MAX as usize,
-            };
-            let mark = self.parts.replica.mark(partition);
-            let read = self.parts.replica.page_of_skeletons(page).await;
-            let (rows, end) = read.map_err(|error| RequestError::Storage(error.to_string()))?;
-            pages.push(SourcePage { source: me, rows, end, mark });
-        }
-        let asks = nodes.iter().filter(|node| **node != me).map(|node| {
-            let op = PeerOp::Scan {
-                from: from.clone(),
-                to: to.clone(),
-                rows_max,
-                bytes_max: PAGE_BYTES_MAX,
-                keys_only: true,
-            };
-            (*node, op)
-        });
-        let asks: Vec<(NodeId, PeerOp)> = asks.collect();
-        let sources: Vec<NodeId> = asks.iter().map(|(node, _)| *node).collect();
-        for (source, answer) in sources.into_iter().zip(self.gather(scope.deadline_ms, asks).await)
-        {
-            match answer {
-                Some(Ok(PeerOut::Page { rows, end, mark })) => {
-                    let mark = Mark::at(HybridTime::from_bits(mark));
-                    pages.push(SourcePage { source, rows, end, mark });
+        let mut pages: BTreeMap<NodeId, SourcePage> = BTreeMap::new();
+        let mut asked: BTreeSet<NodeId> = BTreeSet::new();
+        // Who can't answer (down, damaged, a newcomer) is replaced by another, as long as any is
+        // left.
+        loop {
+            let nodes = next_to_ask(scope, partition, wanted, &pages, &asked)
+                .map_err(|reached| self.short(reached, wanted, scope))?;
+            if nodes.is_empty() {
+                break;
+            }
+            asked.extend(nodes.iter().copied());
+            if nodes.contains(&me) && self.parts.replica.standings().is_complete(partition) {
+                let page = PageRequest {
+                    from: from.clone(),
+                    to: to.clone(),
+                    rows_max: rows_max as usize,
+                    bytes_max: PAGE_BYTES_MAX as usize,
+                };
+                let mark = self.parts.replica.mark(partition);
+                match self.parts.replica.page_of_skeletons(page).await {
+                    Ok((rows, end)) => {
+                        // None, if something was lost meanwhile.
+                        let mark = mark.min(self.parts.replica.mark(partition));
+                        pages.insert(me, SourcePage { source: me, rows, end, mark });
+                    }
+                    Err(error) => tracing::warn!(%error, "a page of a scan could not be read"),
                 }
-                _ => return Err(self.short(pages.len(), wanted, scope)),
+            }
+            let others: Vec<NodeId> = nodes.into_iter().filter(|node| *node != me).collect();
+            let asks = others.iter().map(|node| {
+                let op = PeerOp::Scan {
+                    from: from.clone(),
+                    to: to.clone(),
+                    rows_max,
+                    bytes_max: PAGE_BYTES_MAX,
+                    keys_only: true,
+                };
+                (*node, op)
+            });
+            let answers = self.gather_while_up(scope.deadline_ms, asks.collect()).await;
+            for (node, answer) in others.into_iter().zip(answers) {
+                if let Some(Ok(PeerOut::Page { rows, end, mark })) = answer {
+                    let mark = Mark::at(HybridTime::from_bits(mark));
+                    pages.insert(node, SourcePage { source: node, rows, end, mark });
+                }
             }
         }
+        let pages = pages.into_values().collect();
         let merged = merge(pages, self.now_ms(), &self.parts.replica);
         merged.inspect_err(|error| {
             self.parts.figures.damaged_records.one();
@@ -197,7 +197,7 @@ impl Coordinator {
             .collect();
         let wanted = asks.len() as u8;
         let mut sum = own;
-        for answer in self.gather(scope.deadline_ms, asks).await {
+        for answer in self.gather_while_up(scope.deadline_ms, asks).await {
             match answer {
                 Some(Ok(PeerOut::Count(count))) => sum += count,
                 _ => return Err(self.short(0, wanted, &scope)),
@@ -249,6 +249,35 @@ impl Coordinator {
             }
         }
     }
+}
+
+/// Whom to ask next for a page, so that `wanted` owners of every live layout answer; nobody when
+/// they have. `Err` says how many can answer where that is too few.
+fn next_to_ask<T>(
+    scope: &Scope,
+    partition: Partition,
+    wanted: u8,
+    pages: &BTreeMap<NodeId, T>,
+    asked: &BTreeSet<NodeId>,
+) -> Result<BTreeSet<NodeId>, usize> {
+    let me = scope.view.me;
+    let mut next = BTreeSet::new();
+    for owners in scope.layouts.write_sets(partition) {
+        let have = owners.iter().filter(|node| pages.contains_key(*node)).count();
+        let mut live: Vec<NodeId> = owners
+            .iter()
+            .copied()
+            .filter(|node| !scope.down.contains(node) && !asked.contains(node))
+            .collect();
+        live.sort_by_key(|node| *node != me);
+        let needed = usize::from(wanted).saturating_sub(have);
+        if live.len() < needed {
+            return Err(have);
+        }
+        live.truncate(needed);
+        next.extend(live);
+    }
+    Ok(next)
 }
 
 /// Partitions that one step of a scan looks into at most.

@@ -122,10 +122,13 @@ impl Inner {
             }
             let decided = self.decide(&view, &decree, until_ms).await?;
             drop(view);
-            self.take_decided(vec![decided.clone()])
-                .await
-                .map_err(|error| ChangeError::Storage(error.to_string()))?;
-            self.spread(&decided);
+            // Without one the epoch was decided meanwhile, and this node has learned it.
+            if let Some(decided) = decided {
+                self.take_decided(vec![decided.clone()])
+                    .await
+                    .map_err(|error| ChangeError::Storage(error.to_string()))?;
+                self.spread(&decided);
+            }
         }
     }
 
@@ -142,13 +145,13 @@ impl Inner {
     }
 
     /// Holds ballots for what follows the newest layout until one decides: for this decree, or for
-    /// another that somebody proposed.
+    /// another that somebody proposed. None if this node learns of the outcome by another way.
     async fn decide(
         self: &Arc<Self>,
         view: &View,
         decree: &Decree,
         until_ms: u64,
-    ) -> Result<Decided, ChangeError> {
+    ) -> Result<Option<Decided>, ChangeError> {
         let Some(layouts) = &view.layouts else { return Err(ChangeError::NotServing) };
         let voters = layouts.newest().members();
         let epoch = layouts.newest().epoch() + 1;
@@ -157,7 +160,7 @@ impl Inner {
             let mut refusals = Vec::new();
             let proposer = campaign.next_ballot();
             let outbid = match self.ballot(view, voters, proposer, &mut refusals).await {
-                BallotEnd::Decided(decided) => return Ok(decided),
+                BallotEnd::Decided(decided) => return Ok(Some(decided)),
                 BallotEnd::Lost(outbid) => outbid,
             };
             if self.clock.steady_ms() >= until_ms {
@@ -165,6 +168,9 @@ impl Inner {
             }
             let rest_ms = campaign.lost(outbid, self.rng.next_u64());
             self.clock.sleep(Duration::from_millis(rest_ms)).await;
+            if self.view.now().epoch() >= epoch {
+                return Ok(None);
+            }
         }
     }
 

@@ -72,7 +72,7 @@ pub struct CollectionStatus {
 pub(super) fn start(workers: &Workers, inner: &Arc<Inner>) {
     workers.start(Arc::new(FloorLoop(Arc::clone(inner))));
     workers.start(Arc::new(MarkLoop(Arc::clone(inner))));
-    let collected = Default::default();
+    let collected = AtomicU64::default();
     workers.start(Arc::new(WalkLoop {
         inner: Arc::clone(inner),
         collected,
@@ -83,7 +83,7 @@ pub(super) fn start(workers: &Workers, inner: &Arc<Inner>) {
 impl Inner {
     /// Changes whenever this node may have forgotten something.
     fn witness(&self, serving: &Serving) -> u64 {
-        let losses = serving.replica.standings().losses();
+        let losses = serving.replica.standings().all_losses();
         let forgot = self.figures.amnesia_alarms.value();
         self.collection.boot.wrapping_add(losses).wrapping_add(forgot << 32)
     }
@@ -259,16 +259,15 @@ impl MarkLoop {
             return;
         }
         *alarmed = holding;
-        match holding {
-            Some(node) => {
-                let age_ms = status.floors.iter().find(|(of, _)| *of == node).and_then(|of| of.1);
-                tracing::warn!(
-                    %node,
-                    floor_age_ms = age_ms,
-                    "holds marks back: deletes are kept everywhere until it returns or is removed"
-                );
-            }
-            None => tracing::info!("no member holds marks back any more"),
+        if let Some(node) = holding {
+            let age_ms = status.floors.iter().find(|(of, _)| *of == node).and_then(|of| of.1);
+            tracing::warn!(
+                %node,
+                floor_age_ms = age_ms,
+                "holds marks back: deletes are kept everywhere until it returns or is removed"
+            );
+        } else {
+            tracing::info!("no member holds marks back any more");
         }
     }
 }

@@ -8,6 +8,7 @@ use kv_lsm::fs::Fs;
 use crate::cluster::birth::BirthPlan;
 use crate::cluster::floors::FloorTiming;
 use crate::coordinator::Timing;
+use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::plug::clock::Clock;
 use crate::plug::exec::Exec;
 use crate::plug::rng::Rng;
@@ -41,6 +42,8 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// Bounds of the senders to peers.
     pub peers: PeersConfig,
+    /// Anti-entropy.
+    pub antientropy: AntiEntropyConfig,
     /// Bounds of what it keeps for others that are down.
     pub hints: HintConfig,
     /// How far apart sound clocks may be.

@@ -10,11 +10,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
 use kv_client::NodeId;
-use kv_quorum::{Actor, Dot, HybridTime};
+use kv_quorum::{Actor, Dot, HybridTime, Mark};
 
 use super::Inner;
 use super::layouts::newest_in;
 use crate::cluster::decree::Decided;
+use crate::cluster::heard::Noted;
 use crate::cluster::record::LevelSetting;
 use crate::cluster::view::View;
 use crate::cluster::wire::{BallotOp, BallotOut};
@@ -25,6 +26,7 @@ use crate::mutation::Mutation;
 use crate::plug::storage::PageRequest;
 use crate::plug::transport::PeerHandler;
 use crate::replica::{Hint, Join};
+use crate::rpc::peer::Sign;
 use crate::wire::{
     CALL_OPS_MAX, Envelope, LAYOUTS_MAX, OpFailure, PROTOCOL_VERSION, PeerOp, PeerOut, PeerReply,
     PeerRequest, Refusal,
@@ -50,7 +52,7 @@ impl PeerHandler for Handler {
         } else {
             if let Some(peers) = node.peers.get() {
                 // A peer that calls can be called: no reason to wait out a back-off.
-                peers.heard_from(request.envelope.node);
+                peers.note(request.envelope.node, Sign::Called);
             }
             Ok(node.answer(request.envelope.node, request.ops).await)
         };
@@ -74,13 +76,16 @@ impl Inner {
     /// The envelope of what this node sends.
     pub(super) fn envelope(&self, budget_ms: u32) -> Envelope {
         let view = self.view.now();
+        let dots = self.dots();
         Envelope {
             version: PROTOCOL_VERSION,
             capabilities: 0,
             cluster: view.record.as_ref().map(|record| record.id),
             node: view.me,
             layouts: view.layout_names(),
-            time: self.dots().map_or(0, |dots| dots.time(self.clock.wall_ms()).to_bits()),
+            time: dots.map_or(0, |dots| dots.told_time(self.clock.wall_ms())),
+            life: dots.map_or(0, |dots| dots.life()),
+            position: dots.map_or(0, |_| self.life.position()),
             budget_ms,
         }
     }
@@ -113,6 +118,12 @@ impl Inner {
         if view.is_removed(envelope.node) {
             return Some(Refusal::Removed);
         }
+        if view.refused {
+            return Some(Refusal::Stopping);
+        }
+        if self.hear(envelope.node, envelope) == Noted::Superseded {
+            return Some(Refusal::Superseded);
+        }
         if !request.ops.iter().any(needs_layout) {
             return None;
         }
@@ -136,9 +147,10 @@ impl Inner {
             |key: &[u8]| hints.as_ref().is_some_and(|serving| !serving.coordinator.holds_key(key));
         for (place, op) in ops.into_iter().enumerate() {
             match op {
-                PeerOp::Apply { key, record } => {
+                PeerOp::Apply { key, record, mark } => {
                     sorted.joins.0.push(place);
-                    sorted.joins.1.push(Join { key, record });
+                    let mark = Mark::at(HybridTime::from_bits(mark));
+                    sorted.joins.1.push(Join { key, record, mark });
                 }
                 PeerOp::Hint { target, key, record, counted } => {
                     sorted.hints.0.push(place);
@@ -238,6 +250,10 @@ impl Inner {
             PeerOp::Ballot(BallotOp::Learn { decided, .. }) => {
                 PeerOut::Ballot(self.learn(&decided).await)
             }
+            PeerOp::Heard => PeerOut::Heard(self.life.heard_from(from)),
+            PeerOp::Ballot(_) if !self.is_confirmed() => PeerOut::Ballot(BallotOut::MayNotVote(
+                "a majority has not confirmed this directory yet".into(),
+            )),
             PeerOp::Ballot(op) => {
                 let node = Arc::clone(self);
                 self.blocking(move || PeerOut::Ballot(node.acceptor.answer(op))).await
@@ -247,7 +263,7 @@ impl Inner {
                     self.dots().map_or(HybridTime::ZERO, |dots| dots.time(self.clock.wall_ms()));
                 PeerOut::Time(time.to_bits())
             }
-            other => self.answer_data(other).await,
+            other => self.answer_data(from, other).await,
         }
     }
 
@@ -262,7 +278,7 @@ impl Inner {
         }
     }
 
-    async fn answer_data(self: &Arc<Self>, op: PeerOp) -> PeerOut {
+    async fn answer_data(self: &Arc<Self>, from: NodeId, op: PeerOp) -> PeerOut {
         let Some(serving) = self.serving() else { return loading() };
         match op {
             PeerOp::Forward { operation, key, mutation, write, read } => {
@@ -280,16 +296,23 @@ impl Inner {
                     Err(error) => PeerOut::Failed(OpFailure::Unknown(error.to_string())),
                 }
             }
-            PeerOp::Scan { from, to, rows_max, bytes_max, keys_only } => {
+            PeerOp::Scan { from: first, to, rows_max, bytes_max, keys_only } => {
                 // Taken before the rows are read: it speaks for them and for later ones.
-                let mark = serving.replica.mark_for(&from).time().to_bits();
+                let (place, before) = (first.clone(), serving.replica.mark_for(&first));
                 let page = PageRequest {
-                    from,
+                    from: first,
                     to,
                     rows_max: (rows_max as usize).min(65_536),
                     bytes_max: (bytes_max as usize).min(PAGE_BYTES_MAX),
                 };
+                let standings = serving.replica.standings();
+                let at = KeyRef::parse(&page.from);
                 let page = if keys_only {
+                    // A page for a reader, for whom what a newcomer lacks would be "not there".
+                    if at.is_none_or(|at| !standings.is_complete(standings.of(at.slot))) {
+                        let why = "a newcomer in the partition";
+                        return PeerOut::Failed(OpFailure::Refused(why.into()));
+                    }
                     serving.replica.page_of_skeletons(page).await
                 } else {
                     // A newcomer asks: what callers who knew fewer layouts brought must be there.
@@ -300,7 +323,11 @@ impl Inner {
                     serving.replica.page(page).await
                 };
                 match page {
-                    Ok((rows, end)) => PeerOut::Page { rows, end, mark },
+                    Ok((rows, end)) => {
+                        // None, if something was lost meanwhile.
+                        let mark = before.min(serving.replica.mark_for(&place)).time().to_bits();
+                        PeerOut::Page { rows, end, mark }
+                    }
                     Err(error) => PeerOut::Failed(OpFailure::Storage(error.to_string())),
                 }
             }
@@ -312,6 +339,7 @@ impl Inner {
                 let (_, found) = serving.replica.engine().status(Some(&key));
                 PeerOut::Text(found.unwrap_or_default())
             }
+            PeerOp::Exchange(op) => serving.coordinator.answer_exchange(from, op).await,
             PeerOp::HintsAbout { key } => match serving.coordinator.hints_about_here(&key).await {
                 Ok(hints) => PeerOut::HintsAbout(hints),
                 Err(error) => PeerOut::Failed(OpFailure::Storage(error.to_string())),
@@ -345,7 +373,10 @@ impl Inner {
 
 /// Whether an operation is about data, and so about who holds it.
 fn needs_layout(op: &PeerOp) -> bool {
-    !matches!(op, PeerOp::Gossip(_) | PeerOp::Birth(_) | PeerOp::Ballot(_) | PeerOp::Time)
+    !matches!(
+        op,
+        PeerOp::Gossip(_) | PeerOp::Birth(_) | PeerOp::Ballot(_) | PeerOp::Time | PeerOp::Heard
+    )
 }
 
 /// Whether the asked node must know what the caller knows: for data, and for a vote.

@@ -75,6 +75,10 @@ impl Five {
             gossip: kv_gossip::Config::local(),
             timing: Timing::default(),
             peers: PeersConfig::default(),
+            antientropy: crate::coordinator::exchange::AntiEntropyConfig {
+                runs: false,
+                ..Default::default()
+            },
             hints: self.hints,
             clock_skew_ms_max: 60_000,
             floors: crate::cluster::floors::FloorTiming::default(),

@@ -9,14 +9,19 @@
 //! process if it likes, and talks to its `Coordinator` or puts a front door before it. The binary
 //! does the same with the operating system's parts.
 
+mod antientropy;
 mod change;
 mod collect;
 mod config;
+mod damage;
 mod handler;
 mod handoff;
 #[cfg(test)]
 mod handoff_tests;
 mod layouts;
+mod life;
+#[cfg(test)]
+mod loss_tests;
 mod open;
 #[cfg(test)]
 mod tests;
@@ -47,6 +52,7 @@ use crate::cluster::membership::Membership;
 use crate::cluster::meta::MetaStore;
 use crate::cluster::state::ClusterState;
 use crate::cluster::view::{Liveness, SharedView};
+use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::coordinator::{Coordinator, Timing};
 use crate::metrics::Figures;
 use crate::plug::clock::Clock;
@@ -57,6 +63,7 @@ use crate::plug::transport::Transport;
 use crate::replica::{HintConfig, Replica};
 use crate::rpc::peer::Peers;
 use crate::worker::Workers;
+use life::Life;
 use told::Told;
 
 /// A running node.
@@ -89,6 +96,7 @@ pub(crate) struct Inner {
     rng: Arc<dyn Rng>,
     exec: Arc<dyn Exec>,
     timing: Timing,
+    antientropy: AntiEntropyConfig,
     hints: HintConfig,
     clock_skew_ms_max: u64,
     collection: collect::Collection,
@@ -104,6 +112,8 @@ pub(crate) struct Inner {
     refill_from_ms: AtomicU64,
     /// A fetch that an answer caused is under way.
     catching_up: AtomicBool,
+    /// What is known of this node's life and of the others'.
+    life: Life,
 }
 
 impl std::fmt::Debug for Node {
@@ -129,10 +139,8 @@ impl Node {
             Arc::new(Told { node: Arc::downgrade(&inner), me: inner.view.now().me }),
         ));
         assert!(inner.peers.set(peers).is_ok(), "the peers are set once");
-        if inner.state.has_record() {
-            inner.begin_serving().await?;
-            inner.forget_if_volatile();
-            inner.refuse_removed();
+        if inner.is_alone() {
+            inner.take_up().await?;
         }
         inner.transport.serve(Arc::new(handler::Handler(Arc::clone(&inner)))).await?;
         let workers = Workers::new(Arc::clone(&inner.clock), Arc::clone(&inner.exec));
@@ -198,6 +206,18 @@ impl Node {
         self.inner.serving().is_some() && !view.is_removed(view.me)
     }
 
+    /// Whether a majority of the members knows this node's directory for its last one: before that
+    /// it neither serves nor votes.
+    pub fn is_confirmed(&self) -> bool {
+        self.inner.is_confirmed()
+    }
+
+    /// Returns when the other members refuse this node for good, and says why: its directory is an
+    /// old copy, or runs twice.
+    pub async fn refused(&self) -> String {
+        self.inner.refused().await
+    }
+
     /// Stops: says goodbye, stops answering, makes everything durable.
     ///
     /// # Errors
@@ -212,7 +232,12 @@ impl Node {
         if let Some(peers) = inner.peers.get() {
             peers.stop();
         }
-        inner.engine.close().await.map_err(io::Error::other)
+        inner.engine.close().await.map_err(io::Error::other)?;
+        if inner.serving().is_none() {
+            return Ok(());
+        }
+        let node = Arc::clone(inner);
+        inner.blocking(move || node.end_run()).await
     }
 
     /// Drops everything at once, as a crash would: nothing is said, nothing is made durable.
@@ -249,5 +274,11 @@ impl Inner {
         let (give, take) = tokio::sync::oneshot::channel();
         self.exec.blocking(Box::new(move || drop(give.send(work())))).await;
         take.await.expect("blocking work gives its result before it returns")
+    }
+
+    /// Whether there is a record, and nobody else in its layout.
+    fn is_alone(&self) -> bool {
+        let view = self.view.now();
+        view.layouts.as_ref().is_some_and(|layouts| layouts.newest().members() == [view.me])
     }
 }

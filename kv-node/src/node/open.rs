@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use kv_ring::PartitionCount;
 use parking_lot::Mutex;
 
+use super::life::{self, Life};
 use super::{Inner, NodeConfig, NodeParts, Serving};
 use crate::cluster::birth::Birth;
 use crate::cluster::commit::Acceptor;
@@ -18,7 +19,7 @@ use crate::cluster::view::{Liveness, Member, SharedView, View};
 use crate::cluster::wire::Newborn;
 use crate::coordinator::{Coordinator, Parts};
 use crate::metrics::Figures;
-use crate::replica::Replica;
+use crate::replica::{Replica, TreeSettings};
 use crate::rpc::PeerSender;
 
 impl Inner {
@@ -30,6 +31,7 @@ impl Inner {
         let me = node_id(meta, &*parts.rng)?;
         let view = Arc::new(SharedView::new(View::empty(me)));
         let state = Arc::new(ClusterState::load(Arc::clone(meta), Arc::clone(&view))?);
+        let life = Life::open(meta, &parts.engine.status(None).0, state.has_record())?;
         let member = Member {
             address: config.address.clone(),
             client_address: config.client_address.clone(),
@@ -78,6 +80,7 @@ impl Inner {
             rng: Arc::clone(&parts.rng),
             exec: Arc::clone(&parts.exec),
             timing: config.timing,
+            antientropy: config.antientropy,
             hints: config.hints,
             clock_skew_ms_max: config.clock_skew_ms_max,
             collection: super::collect::Collection::new(
@@ -91,11 +94,13 @@ impl Inner {
             fetching: tokio::sync::Mutex::default(),
             refill_from_ms: AtomicU64::new(0),
             catching_up: AtomicBool::new(false),
+            life,
         })
     }
 
-    /// Begins new tenures and serves: there is a record and a layout.
-    pub(super) async fn begin_serving(self: &Arc<Self>) -> io::Result<()> {
+    /// Begins new tenures and serves: there is a record and a layout. `lost`: this directory lacks
+    /// something that it had acknowledged.
+    pub(super) async fn begin_serving(self: &Arc<Self>, lost: bool) -> io::Result<()> {
         if self.serving.get().is_some() {
             return Ok(());
         }
@@ -105,6 +110,28 @@ impl Inner {
                 let view = node.view.now();
                 let count = view.record.as_ref().map_or(0, |record| usize::from(record.partitions));
                 let meta = Arc::clone(node.state.meta());
+                let partitions = PartitionCount::new(count as u32)
+                    .map_err(|error| io::Error::other(error.to_string()))?;
+                let trees = TreeSettings {
+                    digest_key: view.record.as_ref().map_or(0, |record| record.digest_key),
+                    tree_bytes_max: node.antientropy.tree_bytes_max,
+                };
+                let engine = Arc::clone(&node.engine);
+                let hints = node.hints;
+                let replica = Replica::open(engine, Arc::clone(&meta), partitions, trees, hints)?;
+                for partition in node.state.beginning() {
+                    replica.standings().lost(partition);
+                }
+                if lost {
+                    tracing::warn!("what this node lost is filled from the others");
+                    node.fill_later();
+                    partitions
+                        .iter()
+                        .filter(|partition| view.holds(*partition))
+                        .for_each(|partition| replica.standings().lost(partition));
+                    replica.standings().store()?;
+                }
+                life::begin_run(&meta, &node.engine.status(None).0)?;
                 let dots = DotSource::open(
                     view.me,
                     count,
@@ -113,13 +140,6 @@ impl Inner {
                     node.clock.wall_ms(),
                     node.clock_skew_ms_max,
                 )?;
-                let partitions = PartitionCount::new(count as u32)
-                    .map_err(|error| io::Error::other(error.to_string()))?;
-                let engine = Arc::clone(&node.engine);
-                let replica = Replica::open(engine, meta, partitions, node.hints)?;
-                for partition in node.state.beginning() {
-                    replica.standings().lost(partition);
-                }
                 Ok::<_, io::Error>((Arc::new(dots), Arc::new(replica)))
             })
             .await?;
@@ -137,12 +157,14 @@ impl Inner {
             replica: Arc::clone(&replica),
             dots: Arc::clone(&dots),
             peers: Arc::clone(peers) as Arc<dyn PeerSender>,
+            detector: Arc::clone(peers.detector()),
             clock: Arc::clone(&self.clock),
             rng: Arc::clone(&self.rng),
             exec: Arc::clone(&self.exec),
             figures: Arc::clone(&self.figures),
             timing: self.timing,
             skewed: Arc::clone(&self.skewed),
+            antientropy: self.antientropy,
         });
         let partitions = layouts.newest().partitions();
         let serving = Serving { coordinator: Arc::new(coordinator), replica, dots, partitions };
@@ -152,21 +174,10 @@ impl Inner {
         Ok(())
     }
 
-    /// A directory that served before, over an engine that keeps nothing: what it acknowledged is
-    /// gone, and others have to fill it.
-    pub(super) fn forget_if_volatile(&self) {
-        let view = self.view.now();
-        let (Some(serving), Some(layouts)) = (self.serving.get(), &view.layouts) else { return };
-        if !serving.replica.is_always_durable() || layouts.newest().members().len() < 2 {
-            return;
-        }
-        tracing::warn!("the engine forgot everything at the restart: it is filled from the others");
+    /// Operations that counted this replica before a loss may be under way: what they bring must be
+    /// there before it is filled.
+    pub(super) fn fill_later(&self) {
         let under_way_until_ms = self.clock.steady_ms() + self.timing.request_ms_max;
-        self.refill_from_ms.store(under_way_until_ms, Ordering::Relaxed);
-        for partition in serving.partitions.iter() {
-            if layouts.write_sets(partition).any(|owners| owners.contains(&view.me)) {
-                serving.replica.standings().lost(partition);
-            }
-        }
+        self.refill_from_ms.fetch_max(under_way_until_ms, Ordering::Relaxed);
     }
 }

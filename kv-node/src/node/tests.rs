@@ -1,5 +1,6 @@
 //! Three production nodes in one process, over the in-process transport, with paused time.
 
+mod antientropy;
 mod collect;
 mod damaged;
 mod replace;
@@ -16,13 +17,14 @@ use super::{Node, NodeConfig, NodeParts};
 use crate::RequestError;
 use crate::cluster::birth::BirthPlan;
 use crate::cluster::floors::FloorTiming;
-use crate::cluster::record::{KeyspaceSettings, Rmw};
+use crate::cluster::record::{KeyspaceSettings, LevelSetting, Rmw};
+use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::coordinator::{Levels, ScanCursor, SetItem};
 use crate::keys::KeyRef;
 use crate::mutation::{Answer, ExpiryRule, Mutation, MutationOut, Promise};
 use crate::plug::clock::{Clock, TokioClock};
 use crate::plug::exec::{Exec, InlineExec};
-use crate::plug::inproc::InProcNetwork;
+use crate::plug::inproc::{InProcNetwork, LinkFaults};
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::rng::SeededRng;
 use crate::rpc::peer::PeersConfig;
@@ -35,18 +37,30 @@ struct World {
     rmw: Rmw,
     /// How far floors lie behind the clock.
     lag_ms: u64,
+    sloppy: bool,
+    antientropy: AntiEntropyConfig,
 }
 
 impl World {
     async fn of(count: usize, rmw: Rmw) -> Self {
-        Self::with_lag(count, rmw, 180_000).await
+        Self::with(count, rmw, true, AntiEntropyConfig::default()).await
     }
 
-    async fn with_lag(count: usize, rmw: Rmw, lag_ms: u64) -> Self {
+    async fn with(count: usize, rmw: Rmw, sloppy: bool, antientropy: AntiEntropyConfig) -> Self {
+        Self::collecting(count, rmw, (sloppy, antientropy), 180_000).await
+    }
+
+    async fn collecting(
+        count: usize,
+        rmw: Rmw,
+        (sloppy, antientropy): (bool, AntiEntropyConfig),
+        lag_ms: u64,
+    ) -> Self {
         let clock = Arc::new(TokioClock::new(1_700_000_000_000));
         let exec: Arc<dyn Exec> = Arc::new(InlineExec);
         let network = InProcNetwork::new(Arc::clone(&clock) as Arc<dyn Clock>, exec, 1);
-        let mut world = Self { network, clock, nodes: Vec::new(), disks: Vec::new(), rmw, lag_ms };
+        let (nodes, disks) = (Vec::new(), Vec::new());
+        let mut world = Self { network, clock, nodes, disks, rmw, lag_ms, sloppy, antientropy };
         for place in 0..count {
             let disk = MemFs::new();
             world.disks.push(disk.clone());
@@ -75,12 +89,18 @@ impl World {
             birth: BirthPlan {
                 name: "test".into(),
                 partitions: 64,
-                keyspace: KeyspaceSettings { n: 3, rmw: self.rmw, ..KeyspaceSettings::default() },
+                keyspace: KeyspaceSettings {
+                    n: 3,
+                    rmw: self.rmw,
+                    sloppy: self.sloppy,
+                    ..KeyspaceSettings::default()
+                },
                 pair_bytes_max: 10 * 1_024,
             },
             gossip: kv_gossip::Config::local(),
             timing: crate::coordinator::Timing::default(),
             peers: PeersConfig::default(),
+            antientropy: self.antientropy,
             hints: crate::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
             floors: FloorTiming::with_lag(self.lag_ms, 20_000),
@@ -240,7 +260,9 @@ async fn siblings_deletes_and_expiry() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cut_replica_is_mended_when_read() {
-    let world = World::of(3, Rmw::Refuse).await;
+    // Anti-entropy would find it first.
+    let still = AntiEntropyConfig { runs: false, ..AntiEntropyConfig::default() };
+    let world = World::with(3, Rmw::Refuse, true, still).await;
     world.set(0, "k", "old").await.expect("a quorum");
     for other in ["n0", "n1"] {
         world.network.set_cut("n2", other, true);
@@ -272,6 +294,83 @@ async fn a_dead_node_costs_no_errors_and_two_dead_ones_are_told() {
     assert!(matches!(told, Err(RequestError::NoReplicas { .. })), "{told:?}");
     let told = world.get(0, "k").await;
     assert!(matches!(told, Err(RequestError::Unavailable { .. })), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_replica_is_given_up_within_the_request_and_known_before_the_next() {
+    let world = World::of(3, Rmw::Refuse).await;
+    let all = Levels {
+        read: Some(LevelSetting::All),
+        write: Some(LevelSetting::All),
+        ..Levels::default()
+    };
+    world.set(0, "k", "one").await.expect("a quorum");
+    for other in ["n0", "n1"] {
+        world.network.set_cut("n2", other, true);
+    }
+    let coordinator = world.node(0).coordinator().expect("a layout");
+    let put = async || {
+        let began = tokio::time::Instant::now();
+        let put = Mutation::Put {
+            value: Bytes::from_static(b"two"),
+            context: None,
+            expiry: ExpiryRule::Never,
+        };
+        let told = coordinator.mutate(KeyRef::place(0, b"k"), put, all).await;
+        (told, began.elapsed().as_millis())
+    };
+    let (told, took) = put().await;
+    assert!(matches!(told, Err(RequestError::Indeterminate { .. })), "{told:?}");
+    assert!((1_000..1_200).contains(&took), "long before the deadline: {took} ms");
+    let alive = world.node(0).view().now().is_alive(world.node(2).id());
+    assert!(alive, "membership does not know yet");
+    let (told, took) = put().await;
+    assert!(matches!(told, Err(RequestError::NoReplicas { .. })), "nothing was written: {told:?}");
+    assert_eq!(took, 0);
+    world.network.heal();
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if world.node(0).view().now().down().is_empty() {
+            break;
+        }
+    }
+    assert!(put().await.0.is_ok(), "it is heard again");
+}
+
+/// Reads through one node by `clients` at once, for a while: what 99 of 100 took at most.
+async fn p99_of_reads(world: &World, clients: usize, reads: usize) -> Duration {
+    let reading = (0..clients).map(|client| async move {
+        let mut took = Vec::with_capacity(reads);
+        for n in 0..reads {
+            let began = tokio::time::Instant::now();
+            let key = format!("key{}", (client * 7 + n) % 50);
+            assert_eq!(world.get(0, &key).await, Ok(Some("value".into())));
+            took.push(began.elapsed());
+        }
+        took
+    });
+    let mut took = futures::future::join_all(reading).await.concat();
+    took.sort_unstable();
+    took[took.len() * 99 / 100]
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_hardly_notice_a_replica_that_stops() {
+    let world = World::of(3, Rmw::Refuse).await;
+    for n in 0..50 {
+        world.set(0, &format!("key{n}"), "value").await.expect("a quorum");
+    }
+    let delay = LinkFaults { delay_us_min: 500, delay_us_max: 4_000, ..LinkFaults::default() };
+    world.network.set_all(delay);
+    let normal = p99_of_reads(&world, 20, 200).await;
+    // As a stopped process: what is sent to it is taken and never answered.
+    for other in ["n0", "n1"] {
+        world.network.set_cut("n2", other, true);
+    }
+    let stopped = p99_of_reads(&world, 20, 200).await;
+    assert!(stopped < normal * 3, "p99 {normal:?}, with a replica stopped {stopped:?}");
+    let hedged = world.node(0).figures().hedged_reads.value();
+    assert!((1..=8_000 / 20 + 64).contains(&hedged), "{hedged} of 8000 reads were hedged");
 }
 
 #[tokio::test(start_paused = true)]
@@ -319,10 +418,16 @@ async fn a_forgetful_engine_is_filled_before_it_counts_for_reads() {
     world.nodes[2].take().expect("it runs").crash().await;
     let disk = world.disks[2].clone();
     let back = world.start(2, 3, disk).await;
-    assert!(
-        !back.inner.serving().expect("a record").replica.standings().all_complete(),
-        "it lost everything"
-    );
+    assert!(!back.is_ready(), "the others have to know it first");
+    for _ in 0..100 {
+        if back.is_confirmed() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let standings =
+        |node: &Node| node.inner.serving().expect("a record").replica.standings().all_complete();
+    assert!(!standings(&back), "it lost everything");
     world.nodes[2] = Some(back);
     for _ in 0..200 {
         if world.node(2).inner.serving().expect("a record").replica.standings().all_complete() {

@@ -12,7 +12,7 @@ use crate::wire::{CallFailure, Envelope, PROTOCOL_VERSION, Refusal};
 
 impl Inner {
     /// Notes how far a peer's clock is, and whether this node is now too far from a majority.
-    fn note_time(&self, from: NodeId, envelope: &Envelope) {
+    pub(super) fn note_time(&self, from: NodeId, envelope: &Envelope) {
         if envelope.time == 0 {
             return;
         }
@@ -53,6 +53,8 @@ impl PeerEvents for Told {
                 node: self.me,
                 layouts: Vec::new(),
                 time: 0,
+                life: 0,
+                position: 0,
                 budget_ms,
             },
         }
@@ -60,8 +62,11 @@ impl PeerEvents for Told {
 
     fn answered(&self, from: NodeId, envelope: &Envelope, refusal: Option<&Refusal>, _us: u64) {
         if let Some(node) = self.node.upgrade() {
-            node.note_time(from, envelope);
+            node.hear(from, envelope);
             node.note_layouts(from, envelope, refusal);
+            if refusal == Some(&Refusal::Superseded) {
+                node.superseded(from);
+            }
         }
         if let Some(refusal) = refusal {
             tracing::debug!(%from, ?refusal, "a call was refused");
@@ -74,6 +79,15 @@ impl PeerEvents for Told {
         {
             node.membership.unreachable(node.clock.steady_ms(), to);
         }
+    }
+
+    fn reach_changed(&self, node: NodeId) {
+        let Some(inner) = self.node.upgrade() else { return };
+        let Some(peers) = inner.peers.get() else { return };
+        // Read while publishing: of two changes at once the later publication has both.
+        inner.view.publish(|view| view.unreachable = peers.down().into_iter().collect());
+        let down = inner.view.now().unreachable.contains(&node);
+        tracing::info!(%node, down, "how requests see a peer has changed");
     }
 
     fn displaced(&self, expected: NodeId, found: NodeId, at: &PeerAddress) {

@@ -7,16 +7,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
+use kv_client::NodeId;
 use kv_quorum::HybridTime;
 use parking_lot::Mutex;
 
 use super::Inner;
+use super::damage::DamageLoop;
 use super::handoff::HandoffLoop;
 use super::layouts::LayoutLoop;
+use super::life::KeepLoop;
 use crate::cluster::birth::BirthStep;
 use crate::cluster::dots::LEASE_MS;
+use crate::cluster::membership::Packet;
 use crate::cluster::wire::{BirthOp, BirthOut};
 use crate::plug::transport::PeerAddress;
+use crate::rpc::peer::Sign;
 use crate::wire::{CallFailure, PeerOp, PeerOut, PeerRequest, Refusal};
 use crate::worker::{Worker, Workers};
 
@@ -32,9 +37,6 @@ const GOSSIP_REST_MS_MAX: u64 = 100;
 /// make the loop run hot.
 const GOSSIP_REST_MS_MIN: u64 = 5;
 
-/// Rest between two looks at what is to be filled.
-const REFILL_REST_MS: u64 = 500;
-
 pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     workers.start(Arc::new(GossipLoop(Arc::clone(inner))));
     workers.start(Arc::new(BirthLoop {
@@ -45,7 +47,10 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     workers.start(Arc::new(LayoutLoop(Arc::clone(inner))));
     workers.start(Arc::new(LeaseLoop(Arc::clone(inner))));
     workers.start(Arc::new(FlushLoop(Arc::clone(inner))));
-    workers.start(Arc::new(RefillLoop(Arc::clone(inner))));
+    workers.start(Arc::new(DamageLoop::new(Arc::clone(inner))));
+    let heard_at_ms = AtomicU64::new(0);
+    workers.start(Arc::new(KeepLoop { inner: Arc::clone(inner), heard_at_ms }));
+    super::antientropy::start(workers, inner);
     workers.start(Arc::new(HandoffLoop::new(Arc::clone(inner))));
     super::collect::start(workers, inner);
     let done = AtomicBool::new(false);
@@ -55,39 +60,59 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
 
 impl Inner {
     /// One operation to one address, which need not be a known member's.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         to: &PeerAddress,
         op: PeerOp,
         budget_ms: u32,
     ) -> Result<PeerOut, CallFailure> {
+        let (_, outs) = self.ask_whoever(to, op, budget_ms).await?;
+        let outs = outs.map_err(|refusal| CallFailure::NotSent(format!("{refusal:?}")))?;
+        outs.into_iter().next().ok_or_else(|| CallFailure::Unknown("an empty answer".into()))
+    }
+
+    /// The same, with who answered it.
+    async fn ask_whoever(
+        &self,
+        to: &PeerAddress,
+        op: PeerOp,
+        budget_ms: u32,
+    ) -> Result<(NodeId, Result<Vec<PeerOut>, Refusal>), CallFailure> {
         let request = PeerRequest { envelope: self.envelope(budget_ms), ops: vec![op] };
         let reply = self.transport.call(to, request).await?;
-        let outs = reply.outs.map_err(|refusal| {
-            if refusal == Refusal::Removed {
-                self.note_removed();
+        self.hear(reply.envelope.node, &reply.envelope);
+        match reply.outs {
+            Err(Refusal::Superseded) => self.superseded(reply.envelope.node),
+            Err(Refusal::Removed) => self.note_removed(),
+            _ => {}
+        }
+        Ok((reply.envelope.node, reply.outs))
+    }
+
+    /// Delivers a packet of membership's, and notes what that showed of the peer.
+    async fn deliver(&self, packet: Packet) {
+        let op = PeerOp::Gossip(Bytes::from(packet.bytes));
+        let told = self.ask_whoever(&packet.to, op, GOSSIP_MS_MAX).await;
+        let (Some(to), Some(peers)) = (packet.node, self.peers.get()) else { return };
+        match told {
+            Ok((found, _)) if found == to => peers.note(to, Sign::Answered),
+            Err(failure) if failure.without_effect() => {
+                self.membership.unreachable(self.clock.steady_ms(), to);
+                peers.note(to, Sign::Refused);
             }
-            CallFailure::NotSent(format!("{refusal:?}"))
-        })?;
-        outs.into_iter().next().ok_or_else(|| CallFailure::Unknown("an empty answer".into()))
+            _ => {}
+        }
     }
 }
 
 /// Lets membership do what is due, delivers its packets, and tells senders where peers are.
 pub(super) fn gossip_once(inner: &Arc<Inner>) -> u64 {
+    inner.life.set_position(inner.engine.status(None).0.position);
     let now_ms = inner.clock.steady_ms();
     let (packets, next_ms) = inner.membership.poll(now_ms);
     for packet in packets {
         let node = Arc::clone(inner);
-        inner.exec.spawn(Box::pin(async move {
-            let op = PeerOp::Gossip(Bytes::from(packet.bytes));
-            let told = node.ask(&packet.to, op, GOSSIP_MS_MAX).await;
-            if let (Err(failure), Some(to)) = (told, packet.node)
-                && failure.without_effect()
-            {
-                node.membership.unreachable(node.clock.steady_ms(), to);
-            }
-        }));
+        inner.exec.spawn(Box::pin(async move { node.deliver(packet).await }));
     }
     if let Some(peers) = inner.peers.get() {
         let view = inner.view.now();
@@ -203,14 +228,19 @@ impl Worker for BirthLoop {
         let node = Arc::clone(&self.inner);
         match self.inner.blocking(move || node.birth.step()).await {
             Ok(BirthStep::Born) => {
-                *self.status.lock() = "belongs to a cluster";
-                match self.inner.begin_serving().await {
-                    Ok(()) => {
+                *self.status.lock() = "asking others whether this directory is its node's last";
+                match self.inner.take_up().await {
+                    Ok(true) => {
+                        *self.status.lock() = match self.inner.refusal() {
+                            None => "belongs to a cluster",
+                            Some(_) => "refused by the others: its directory is not the last",
+                        };
                         let flushed = self.flushed.load(Ordering::Relaxed);
                         self.inner.take_flush(HybridTime::from_bits(flushed)).await;
                         self.inner.refuse_removed();
                         return None;
                     }
+                    Ok(false) => {}
                     Err(error) => tracing::error!(%error, "can't begin to serve"),
                 }
             }
@@ -273,40 +303,6 @@ impl Worker for FlushLoop {
             }
         }
         Some(Duration::from_millis(500))
-    }
-}
-
-/// Fills a replica from the others where it is a newcomer: its engine forgot everything, or a
-/// layout gave it partitions. It begins when every operation that may have counted this replica
-/// before it forgot has ended: a write that is acknowledged with its help after a source was read
-/// would be missed.
-struct RefillLoop(Arc<Inner>);
-
-#[async_trait]
-impl Worker for RefillLoop {
-    fn name(&self) -> &'static str {
-        "refill"
-    }
-
-    fn status(&self) -> String {
-        match self.0.unfilled(&self.0.view.now()) {
-            0 => "complete".into(),
-            partitions => format!("asking others for what {partitions} partitions lack here"),
-        }
-    }
-
-    async fn step(&self) -> Option<Duration> {
-        let Some(serving) = self.0.serving() else {
-            return Some(Duration::from_millis(HELLO_MS));
-        };
-        let early = self.0.clock.steady_ms() < self.0.refill_from_ms.load(Ordering::Relaxed);
-        if !early
-            && !serving.replica.standings().all_complete()
-            && let Err(error) = serving.coordinator.refill().await
-        {
-            tracing::debug!(%error, "not complete yet");
-        }
-        Some(Duration::from_millis(REFILL_REST_MS))
     }
 }
 

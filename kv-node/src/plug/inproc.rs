@@ -332,6 +332,8 @@ mod tests {
             node: NodeId(1),
             layouts: Vec::new(),
             time: 0,
+            life: 0,
+            position: 0,
             budget_ms,
         };
         PeerRequest { envelope, ops: vec![PeerOp::Time] }

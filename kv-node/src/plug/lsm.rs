@@ -27,9 +27,10 @@ use tokio::sync::oneshot;
 
 use super::exec::Exec;
 use super::storage::{
-    EngineStatus, FrozenBatch, Page, PageRequest, Resident, Row, StorageEngine, StorageError,
-    Ticket,
+    DamagedRange, EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row,
+    StorageEngine, StorageError, Ticket,
 };
+use crate::teeth::{Bug, planted};
 
 /// When an append counts as durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +65,7 @@ pub struct LsmEngine {
     inline: bool,
     exec: Arc<dyn Exec>,
     closed: Arc<AtomicBool>,
+    boot: Option<Arc<str>>,
 }
 
 impl std::fmt::Debug for LsmEngine {
@@ -90,7 +92,15 @@ impl LsmEngine {
     ) -> Result<Self, Error> {
         let inline = config.threads == Threads::Inline;
         let engine = Engine::open(fs, dir, config)?;
-        Ok(Self { engine, durability, inline, exec, closed: Arc::default() })
+        Ok(Self { engine, durability, inline, exec, closed: Arc::default(), boot: None })
+    }
+
+    /// Names the system's present boot: what was written but not synced outlives this process as
+    /// long as that goes on.
+    #[must_use]
+    pub fn in_boot(mut self, boot: Option<String>) -> Self {
+        self.boot = boot.map(Arc::from);
+        self
     }
 
     /// What a node asks of kv-lsm: room for a record at kv-quorum's limit with what joins may add,
@@ -205,9 +215,32 @@ fn storage_error(error: Error) -> StorageError {
         }
         Error::Poisoned { .. } => StorageError::Poisoned(error.to_string()),
         Error::TooLarge { .. } => StorageError::Full(error.to_string()),
+        Error::DiskFull => StorageError::DiskFull,
         Error::Busy { .. } => StorageError::Busy(error.to_string()),
         Error::Closed => StorageError::Closed,
         other => StorageError::Io(other.to_string()),
+    }
+}
+
+fn described(damage: &kv_lsm::Damage) -> DamagedRange {
+    DamagedRange {
+        file: damage.path.display().to_string(),
+        offset: damage.offset,
+        what: damage.what.to_owned(),
+        smallest: damage.smallest.clone(),
+        largest: damage.largest.clone(),
+    }
+}
+
+impl Quarantine for LsmEngine {
+    fn damaged(&self) -> Vec<DamagedRange> {
+        self.engine.damage().iter().map(described).collect()
+    }
+
+    fn give_up(&self, range: &DamagedRange) {
+        for damage in self.engine.damage().iter().filter(|damage| described(damage) == *range) {
+            self.engine.give_up(damage);
+        }
     }
 }
 
@@ -221,7 +254,12 @@ impl StorageEngine for LsmEngine {
         self.open_still()?;
         let durable = self.engine.durable();
         for (place, key) in keys.iter().enumerate() {
-            match self.engine.get_resident(key).map_err(storage_error)? {
+            let resident = match self.engine.get_resident(key) {
+                // `read` answers it, for this key alone.
+                Err(Error::Corrupt { .. }) => kv_lsm::Resident::NeedsIo,
+                other => other.map_err(storage_error)?,
+            };
+            match resident {
                 kv_lsm::Resident::Found(found) => {
                     let ticket = Self::ticket(found.ticket, durable);
                     visit(place, Resident::Found { bytes: &found.value, ticket });
@@ -282,7 +320,10 @@ impl StorageEngine for LsmEngine {
             let durable = own.engine.durable();
             keys.iter()
                 .map(|key| {
-                    let found = own.engine.get(key).map_err(storage_error)?;
+                    let found = match own.engine.get(key) {
+                        Err(Error::Io { .. }) if planted(Bug::ReadErrorIsAbsent) => None,
+                        read => read.map_err(storage_error)?,
+                    };
                     Ok(found.map(|found| Row {
                         ticket: Self::ticket(found.ticket, durable),
                         bytes: found.value,
@@ -305,6 +346,9 @@ impl StorageEngine for LsmEngine {
         let status = EngineStatus {
             name: "lsm",
             volatile: false,
+            unsynced: self.durability != LsmDurability::Sync,
+            boot: self.boot.clone(),
+            position: stats.durable.seq(),
             memory_bytes: memtable + pinned + stats.cache_bytes,
             disk_bytes: stats.log_bytes + stats.level_bytes.iter().sum::<u64>(),
             rows: None,
@@ -324,6 +368,7 @@ impl StorageEngine for LsmEngine {
                 ("stalls", stats.stalls),
                 ("snapshots", stats.snapshots as u64),
                 ("awaiting_sync", stats.waiting as u64),
+                ("damaged", stats.damaged as u64),
                 ("compaction_stopped", u64::from(stats.compaction_stopped.is_some())),
             ],
             poisoned: stats.poisoned,

@@ -24,8 +24,8 @@ use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::storage::{
-    EngineStatus, FrozenBatch, Page, PageRequest, Resident, Row, StorageEngine, StorageError,
-    Ticket,
+    DamagedRange, EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row,
+    StorageEngine, StorageError, Ticket,
 };
 
 /// Tables: 16 slots each.
@@ -310,6 +310,14 @@ fn last_table(page: &PageRequest) -> usize {
     (slot >> 4).min(TABLES - 1)
 }
 
+impl Quarantine for MemoryEngine {
+    fn damaged(&self) -> Vec<DamagedRange> {
+        Vec::new()
+    }
+
+    fn give_up(&self, _range: &DamagedRange) {}
+}
+
 #[async_trait]
 impl StorageEngine for MemoryEngine {
     fn visit_resident(
@@ -401,7 +409,7 @@ impl StorageEngine for MemoryEngine {
             disk_bytes: 0,
             rows: Some(self.rows.load(Ordering::Relaxed)),
             figures: vec![("memory_bytes_max", self.config.memory_bytes_max)],
-            poisoned: None,
+            ..EngineStatus::default()
         };
         let found = explain.map(|key| {
             let place = self.place(key);

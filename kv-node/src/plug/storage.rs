@@ -9,6 +9,7 @@
 //! Invariant: a read error is never "not found".
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -194,6 +195,14 @@ pub struct EngineStatus {
     pub name: &'static str,
     /// Whether nothing survives a restart; then every row is in memory and every ticket durable.
     pub volatile: bool,
+    /// Whether a power cut can take what `durable` has returned for.
+    pub unsynced: bool,
+    /// Names what unsynced writes survive in, such as the system's present boot: a start that finds
+    /// the same name has lost nothing. `None` when nobody can tell.
+    pub boot: Option<Arc<str>>,
+    /// How far in its order of appends the engine is durable; never lower after a restart, unless
+    /// something was lost. 0 for a volatile one.
+    pub position: u64,
     /// Bytes of rows held in memory.
     pub memory_bytes: u64,
     /// Bytes on disk.
@@ -213,6 +222,9 @@ pub enum StorageError {
     /// The memory or disk limit is reached: nothing was written, reads go on. Free space or raise
     /// the limit.
     Full(String),
+    /// The disk has no room: nothing was written, reads go on. Writes are taken again by themselves
+    /// when there is.
+    DiskFull,
     /// The disk does not keep up with the writes: nothing was written. Retry with back-off.
     Busy(String),
     /// A sync or append failed: what was not acknowledged may or may not be there after a restart,
@@ -230,6 +242,7 @@ impl std::fmt::Display for StorageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Full(what) => write!(f, "storage is full: {what}"),
+            Self::DiskFull => write!(f, "the disk is full"),
             Self::Busy(what) => write!(f, "storage does not keep up: {what}"),
             Self::Poisoned(what) => write!(f, "storage takes no more writes: {what}"),
             Self::Damaged(what) => write!(f, "stored data is damaged: {what}"),
@@ -241,9 +254,35 @@ impl std::fmt::Display for StorageError {
 
 impl std::error::Error for StorageError {}
 
+/// Keys of which an engine can't read some stored bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedRange {
+    /// The damaged file.
+    pub file: String,
+    /// Where in it the damage begins.
+    pub offset: u64,
+    /// What does not hold.
+    pub what: String,
+    /// No key before this one is touched. It may be a key cut short.
+    pub smallest: Bytes,
+    /// No key after this one is touched. It may be a key cut short.
+    pub largest: Bytes,
+}
+
+/// What an engine knows of its own damage. One that keeps nothing on disk has none.
+pub trait Quarantine: Send + Sync + 'static {
+    /// Ranges that reads, scans or compactions found damaged: `read` and `scan` of their keys
+    /// answer `Damaged`.
+    fn damaged(&self) -> Vec<DamagedRange>;
+
+    /// Takes what was stored in the range's damaged bytes for lost: from now on they read as
+    /// empty, and older rows may come to light. The caller has noted the loss durably.
+    fn give_up(&self, range: &DamagedRange);
+}
+
 /// An engine. See the module's text for the contract, `contract::suite` for its proof.
 #[async_trait]
-pub trait StorageEngine: Send + Sync + 'static {
+pub trait StorageEngine: Quarantine {
     /// Shows `visit` what memory knows of each key, in order, without waiting for a disk. `visit`
     /// runs under the engine's own short locks and must not call the engine.
     ///

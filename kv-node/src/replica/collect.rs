@@ -41,10 +41,9 @@ impl Garbage {
         Self((0..SLOTS).map(|_| Due { by_mark: due(), by_clock: due() }).collect())
     }
 
-    /// Notes a record that is written. Says whether a key lives with it.
+    /// Notes a record that is written.
     #[inline]
-    pub(super) fn note(&self, key: &[u8], record: &[u8]) -> bool {
-        let Ok(record) = EncodedRecord::parse(record) else { return false };
+    pub(super) fn note(&self, key: &[u8], record: EncodedRecord<'_>) {
         let due = record.collectable_at_ms(SPARE_ENTRIES_MAX, 0);
         if due != (None, None)
             && let Some(key) = KeyRef::parse(key).filter(|key| key.keyspace == DEFAULT_KEYSPACE)
@@ -52,7 +51,6 @@ impl Garbage {
         {
             slot.lower(due.0, due.1);
         }
-        record.peek().is_some_and(|peek| peek.kind != kv_quorum::Kind::Tombstone)
     }
 
     fn of(&self, slot: u16) -> Option<&Due> {
@@ -122,7 +120,7 @@ impl Replica {
         done: &mut Collected,
     ) -> Result<(), StorageError> {
         let mut found: Vec<Bytes> = Vec::new();
-        self.each_row(slot, &mut |key, record| match walk.left_of(record) {
+        self.each_row(slot..=slot, &mut |key, record| match walk.left_of(record) {
             Some(_) => found.push(key.clone()),
             None => self.note_left(slot, record, walk),
         })

@@ -46,7 +46,7 @@ impl Marks {
         partitions: PartitionCount,
         volatile: bool,
     ) -> io::Result<Self> {
-        let count = partitions.count() as usize;
+        let count = partitions.count();
         let stored = if volatile { None } else { meta.load(MARKS_FACT)? };
         let each: Box<[AtomicU64]> = match stored {
             None => (0..count).map(|_| AtomicU64::new(0)).collect(),

@@ -18,12 +18,14 @@ mod marks;
 mod rows;
 mod serve;
 mod standing;
+mod trees;
 mod update;
 #[cfg(test)]
 pub(crate) mod update_tests;
 mod upkeep;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,14 +44,19 @@ pub use marks::Marks;
 pub use rows::{DecideRows, RowChange};
 pub use serve::Join;
 pub use standing::{Newcomer, Standings};
+pub use trees::{TREE_BYTES_MAX_DEFAULT, TreeCounts, TreeSettings, Trees};
 pub use update::{Update, Verdict};
 
 use crate::cluster::dots::DotSource;
 use crate::cluster::meta::MetaStore;
 use crate::plug::storage::{Resident, StorageEngine, StorageError, Ticket};
+use crate::teeth::{Bug, planted};
 
 /// The name of the flush mark among the directory's facts.
 const FLUSH_FACT: &str = "flushed";
+
+/// Damaged records that wait to be taken for lost at most; more are met again.
+const DAMAGED_RECORDS_MAX: usize = 1_024;
 
 /// This node's copies.
 pub struct Replica {
@@ -61,6 +68,8 @@ pub struct Replica {
     standings: Standings,
     /// What was exchanged with whom, and when.
     exchanged: ExchangeLog,
+    /// A hash tree over the rows of each partition held.
+    trees: Trees,
     /// What is kept here for replicas that are down.
     hints: HintLog,
     /// What may be forgotten because every replica has it.
@@ -76,6 +85,8 @@ pub struct Replica {
     /// Rows that this flush mark made dead are removed.
     removed_below: AtomicU64,
     flushing: Mutex<()>,
+    /// Keys whose stored record is not one, not yet taken for lost.
+    damaged_records: Mutex<BTreeSet<Bytes>>,
 }
 
 impl std::fmt::Debug for Replica {
@@ -89,14 +100,17 @@ impl Replica {
     /// disk.
     ///
     /// # Errors
-    /// The mark is there and can't be read: what was flushed would come back.
+    /// The mark is there and can't be read: what was flushed would come back. Or what is lost can't
+    /// be read.
     pub fn open(
         engine: Arc<dyn StorageEngine>,
         meta: Arc<MetaStore>,
         partitions: PartitionCount,
+        trees: TreeSettings,
         hints: HintConfig,
     ) -> io::Result<Self> {
         let flushed = match meta.load(FLUSH_FACT)? {
+            Some(_) if planted(Bug::ForgetFlush) => 0,
             None => 0,
             Some(fact) => fact.as_slice().try_into().map(u64::from_le_bytes).map_err(|_| {
                 io::Error::new(io::ErrorKind::InvalidData, "the flush mark is not eight bytes")
@@ -106,11 +120,12 @@ impl Replica {
         let marks = Marks::open(&meta, partitions, volatile)?;
         Ok(Self {
             engine,
+            standings: Standings::open(partitions, Arc::clone(&meta))?,
             meta,
             stripes: update::Stripes::new(),
             counts: LiveCounts::new(volatile),
-            standings: Standings::complete(partitions),
             exchanged: ExchangeLog::default(),
+            trees: Trees::new(partitions, trees),
             hints: HintLog::new(hints, volatile),
             marks,
             garbage: collect::Garbage::new(volatile),
@@ -119,6 +134,7 @@ impl Replica {
             flushed: AtomicU64::new(flushed),
             removed_below: AtomicU64::new(0),
             flushing: Mutex::new(()),
+            damaged_records: Mutex::default(),
         })
     }
 
@@ -129,9 +145,52 @@ impl Replica {
         &self.standings
     }
 
+    /// This replica lost something of these partitions, durably: it is a newcomer there, what it
+    /// exchanged before counts for nothing, and what it mints from now on is under new tenures.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// The loss counts, but a restart may have forgotten it; call again.
+    pub fn lose(&self, partitions: &[Partition], dots: &DotSource) -> io::Result<()> {
+        for partition in partitions {
+            self.standings.lost(*partition);
+            self.exchanged.forget(*partition);
+        }
+        self.standings.store()?;
+        dots.begin_tenures(partitions)
+    }
+
+    /// What a stored record that can't be read is worth: nothing, once its partition is known to
+    /// have lost something; else it stays as it is and whoever needs it gets an error. The loss is
+    /// reported either way.
+    pub(crate) fn damaged_record<'a>(
+        &self,
+        key: &[u8],
+        stored: Option<&'a [u8]>,
+    ) -> Option<&'a [u8]> {
+        if !self.standings.is_complete_for(key) {
+            return None;
+        }
+        let mut records = self.damaged_records.lock();
+        if records.len() < DAMAGED_RECORDS_MAX {
+            records.insert(Bytes::copy_from_slice(key));
+        }
+        stored
+    }
+
+    /// Storage keys of records that were found damaged since the last call.
+    pub fn take_damaged_records(&self) -> Vec<Bytes> {
+        std::mem::take(&mut *self.damaged_records.lock()).into_iter().collect()
+    }
+
     /// What was exchanged with whom, and when.
     pub fn exchanged(&self) -> &ExchangeLog {
         &self.exchanged
+    }
+
+    /// The hash trees over what is stored.
+    pub fn trees(&self) -> &Trees {
+        &self.trees
     }
 
     /// What is kept here for replicas that are down.

@@ -99,6 +99,7 @@ impl Replica {
             touched: Vec::new(),
             moved: Vec::new(),
             hinted: Vec::new(),
+            changes: Vec::new(),
         };
         for (place, change) in decide(&alive) {
             let Some(row) = rows.get(place) else { continue };
@@ -111,12 +112,13 @@ impl Replica {
                 RowChange::Remove => Verdict::Remove,
             });
         }
-        let PassWriter { batch, ticket, moved, hinted, .. } = writer;
+        let PassWriter { batch, ticket, moved, hinted, changes, .. } = writer;
         let batch = batch.freeze();
         if batch.is_empty() {
             return Ok(Look::Done(ticket));
         }
         let appended = self.append(&batch, &moved, &hinted)?;
+        self.trees.changed(&changes, appended);
         *lock += 1;
         Ok(Look::Done(ticket.max(appended)))
     }

@@ -9,6 +9,7 @@ use kv_quorum::{Actor, Context, Dot, EncodedRecord, HybridTime, Mark, MarkedOutc
 use super::{Replica, Verdict};
 use crate::coordinator::fingerprint;
 use crate::plug::storage::{PageRequest, StorageError};
+use crate::teeth::{Bug, planted};
 use crate::wire::{OpFailure, PeerOut};
 
 /// A join that a peer asks for.
@@ -17,6 +18,8 @@ pub struct Join {
     pub key: Bytes,
     /// The encoded record.
     pub record: Bytes,
+    /// The mark under which the peer holds it; none, where it does not say.
+    pub mark: Mark,
 }
 
 /// Rows in key order, and whether the range is exhausted.
@@ -37,6 +40,10 @@ impl Replica {
     ) -> (Verdict, Vec<Dot>) {
         match self.alive(incoming) {
             Some(incoming) => self.join_as_it_is(key, stored, &incoming, their_mark, out),
+            // Nothing here, and what there is not is dead below their mark.
+            None if their_mark != Mark::NONE => {
+                (self.join_absence(key, stored, their_mark, out), Vec::new())
+            }
             None => (Verdict::Keep, Vec::new()),
         }
     }
@@ -112,7 +119,7 @@ impl Replica {
                     return Verdict::Keep;
                 }
                 let (verdict, uncovered) =
-                    self.join(&join.key, stored, &join.record, Mark::NONE, out);
+                    self.join(&join.key, stored, &join.record, join.mark, out);
                 if !uncovered.is_empty() {
                     let complete = self.standings.is_complete_for(&join.key);
                     let coverage = stored.and_then(|stored| Record::decode(stored).ok());
@@ -182,12 +189,18 @@ impl Replica {
                 return;
             };
             let complete = self.standings.is_complete_for(key);
-            let same = have.is_some() && *have == fingerprint(digest_key, record);
+            let print = have.and_then(|_| fingerprint(digest_key, record));
+            if have.is_some() && print.is_none() {
+                self.damaged_record(key, record);
+            }
+            let same = have.is_some() && *have == print;
             *slot = if same {
                 PeerOut::Same { complete }
             } else {
                 let record = record.map_or_else(Bytes::new, Bytes::copy_from_slice);
-                let mark = self.mark_for(key).time().to_bits();
+                // It rose since, or something was lost: the lower one speaks for what was read.
+                let before = if let PeerOut::Record { mark, .. } = slot { *mark } else { 0 };
+                let mark = self.mark_for(key).time().to_bits().min(before);
                 PeerOut::Record { complete, mark, record }
             };
         };
@@ -197,6 +210,7 @@ impl Replica {
             self.read(&keys, &mut show).await
         };
         let durable = match read {
+            Ok(_) if planted(Bug::ShowBeforeSync) => Ok(()),
             Ok(ticket) => self.durable(ticket).await,
             Err(error) => Err(error),
         };
@@ -207,8 +221,9 @@ impl Replica {
         outs
     }
 
-    /// Whether this replica holds a write durably: the dot is covered, and where it is still live
-    /// its register is as new as `stamp`.
+    /// Whether this replica holds a write durably: the dot is covered (by the record or by the mark,
+    /// under which what was superseded may be collected), and where it is still live its register is
+    /// as new as `stamp`.
     ///
     /// # Errors
     /// Nothing is known of the key.
@@ -221,18 +236,26 @@ impl Replica {
         if dot.time <= self.flushed() {
             return Ok(true);
         }
-        let mut held = false;
+        // As it is before the read: a dot below it was here, and what is not live now is dead.
+        let mark = self.mark_for(key);
+        let (mut covered, mut new_enough) = (false, true);
         let ticket = self
             .read(&[key], &mut |_, record| {
-                held =
-                    record.and_then(|record| Record::decode(record).ok()).is_some_and(|record| {
-                        record.coverage().covers(dot)
-                            && record.find(dot).is_none_or(|live| live.expiry.stamp >= stamp)
-                    });
+                let Some(record) = record else { return };
+                match Record::decode(record) {
+                    Ok(record) => {
+                        let live = record.find(dot);
+                        covered = record.coverage().covers(dot);
+                        new_enough = live.is_none_or(|live| live.expiry.stamp >= stamp);
+                    }
+                    Err(_) => new_enough = false,
+                }
             })
             .await?;
         self.durable(ticket).await?;
-        Ok(held)
+        // None, if something was lost meanwhile.
+        let mark = mark.min(self.mark_for(key));
+        Ok(new_enough && (covered || mark.covers(dot)))
     }
 
     /// A page of whole records; empty ones stand for what is flushed and not removed yet.
@@ -278,9 +301,10 @@ pub(super) fn told(complete: bool, coverage: &Context, uncovered: &[Dot]) -> Pee
 
 pub(super) fn op_failure(error: &StorageError) -> OpFailure {
     match error {
-        StorageError::Full(_) | StorageError::Busy(_) | StorageError::Closed => {
-            OpFailure::Storage(error.to_string())
-        }
+        StorageError::Full(_)
+        | StorageError::DiskFull
+        | StorageError::Busy(_)
+        | StorageError::Closed => OpFailure::Storage(error.to_string()),
         _ => OpFailure::Unknown(error.to_string()),
     }
 }

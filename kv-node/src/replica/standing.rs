@@ -6,14 +6,28 @@
 //! if they are fewer). That is kept for each partition, and each loss has a number: whoever fills a
 //! partition takes the number first, so that what is lost meanwhile is not taken for filled.
 //!
+//! What is incomplete is a fact of the directory: a node that stops before it is filled must not
+//! come back as complete. A loss is stored before anybody relies on it (`Replica::lose`); that it
+//! is mended is stored a little later, since a partition filled once too often harms nobody.
+//!
 //! Invariant: a partition is complete exactly when its last loss is mended.
 
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use kv_ring::{Partition, PartitionCount, Slot};
 use parking_lot::Mutex;
 
+use crate::cluster::meta::MetaStore;
 use crate::keys::KeyRef;
+
+const LOST_FACT: &str = "lost";
+
+/// First byte of the fact: a bit for each partition follows.
+const SOME: u8 = 1;
+/// The whole fact: every partition, however many there are.
+const ALL: &[u8] = &[2];
 
 /// The standing of every partition on this node.
 #[derive(Debug)]
@@ -23,6 +37,14 @@ pub struct Standings {
     /// Partitions that are not complete; zero is the fast way out.
     incomplete: AtomicUsize,
     changing: Mutex<()>,
+    /// Where losses are stored, and what is stored there now.
+    stored: Option<Mutex<Stored>>,
+}
+
+#[derive(Debug)]
+struct Stored {
+    meta: Arc<MetaStore>,
+    fact: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +70,67 @@ impl Standings {
             each: (0..partitions.count()).map(|_| Standing::default()).collect(),
             incomplete: AtomicUsize::new(0),
             changing: Mutex::new(()),
+            stored: None,
         }
+    }
+
+    /// As the directory remembers it. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The fact is there and can't be read.
+    pub fn open(partitions: PartitionCount, meta: Arc<MetaStore>) -> io::Result<Self> {
+        let mut standings = Self::complete(partitions);
+        let fact = meta.load(LOST_FACT)?;
+        match fact.as_deref() {
+            None => {}
+            Some(ALL) => standings.lost_all(),
+            Some([SOME, bits @ ..]) if bits.len() == standings.each.len().div_ceil(8) => {
+                for partition in partitions.iter().filter(|at| bit(bits, *at)) {
+                    standings.lost(partition);
+                }
+            }
+            Some(_) => {
+                let why = "the lost partitions can't be read";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+        }
+        let fact = fact.unwrap_or_default();
+        standings.stored = Some(Mutex::new(Stored { meta, fact }));
+        Ok(standings)
+    }
+
+    /// Makes a directory remember, before anything of it is opened, that all of it is lost.
+    ///
+    /// # Errors
+    /// The disk failed: it may or may not remember.
+    pub fn store_all_lost(meta: &MetaStore) -> io::Result<()> {
+        meta.store(LOST_FACT, ALL)
+    }
+
+    /// Stores what is incomplete now, if that is not what is stored. Blocks on the disk.
+    ///
+    /// # Errors
+    /// What was stored before is still there, or this is.
+    pub fn store(&self) -> io::Result<()> {
+        let Some(stored) = &self.stored else { return Ok(()) };
+        let mut stored = stored.lock();
+        let mut fact = vec![0; 1 + self.each.len().div_ceil(8)];
+        if let Some((first, bits)) = fact.split_first_mut() {
+            *first = SOME;
+            for newcomer in self.newcomers() {
+                let at = usize::from(newcomer.partition.index());
+                if let Some(byte) = bits.get_mut(at / 8) {
+                    *byte |= 1 << (at % 8);
+                }
+            }
+        }
+        let nothing = fact.iter().skip(1).all(|byte| *byte == 0);
+        if fact == stored.fact || (nothing && stored.fact.is_empty()) {
+            return Ok(());
+        }
+        stored.meta.store(LOST_FACT, &fact)?;
+        stored.fact = fact;
+        Ok(())
     }
 
     /// How keys are divided here.
@@ -107,6 +189,11 @@ impl Standings {
         }
     }
 
+    /// The number of the partition's last loss; 0 if there was none.
+    pub fn losses(&self, partition: Partition) -> u64 {
+        self.at(partition).map_or(0, |standing| standing.losses.load(Ordering::Acquire))
+    }
+
     /// What is to be filled in a partition, if anything is.
     pub fn newcomer(&self, partition: Partition) -> Option<Newcomer> {
         let standing = self.at(partition)?;
@@ -116,7 +203,7 @@ impl Standings {
     }
 
     /// How often something was lost, in any partition.
-    pub fn losses(&self) -> u64 {
+    pub fn all_losses(&self) -> u64 {
         self.each.iter().map(|standing| standing.losses.load(Ordering::Acquire)).sum()
     }
 
@@ -131,6 +218,11 @@ impl Standings {
     fn at(&self, partition: Partition) -> Option<&Standing> {
         self.each.get(usize::from(partition.index()))
     }
+}
+
+fn bit(bits: &[u8], partition: Partition) -> bool {
+    let at = usize::from(partition.index());
+    bits.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1)
 }
 
 #[cfg(test)]
@@ -156,6 +248,30 @@ mod tests {
         assert!(standings.is_complete(partition) && standings.all_complete());
         standings.mended(second);
         assert!(standings.all_complete(), "mending twice counts once");
+    }
+
+    #[test]
+    fn a_loss_outlives_a_restart_until_it_is_mended() {
+        let fs = kv_lsm::fs::MemFs::new();
+        let meta = || {
+            let path = std::path::Path::new("/meta");
+            Arc::new(MetaStore::open(Arc::new(fs.clone()), path).expect("a sound disk"))
+        };
+        let partitions = PartitionCount::new(16).expect("a power of two");
+        let open = || Standings::open(partitions, meta()).expect("readable");
+        let standings = open();
+        assert!(standings.all_complete());
+        standings.lost(Partition::new(9));
+        standings.store().expect("a sound disk");
+        let again = open();
+        let newcomers = again.newcomers();
+        assert_eq!(newcomers.len(), 1);
+        again.mended(newcomers[0]);
+        assert!(!open().all_complete(), "that it is mended is not stored yet");
+        again.store().expect("a sound disk");
+        assert!(open().all_complete());
+        Standings::store_all_lost(&meta()).expect("a sound disk");
+        assert_eq!(open().newcomers().len(), 16);
     }
 
     #[test]

@@ -11,11 +11,13 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use kv_quorum::EncodedRecord;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Replica;
 use super::counts::Moved;
 use super::hints::{HintMove, span_of};
+use super::trees::TreeChange;
 use crate::keys::{HINT_PREFIX_BYTES, KeyRef, parse_hint};
 use crate::plug::storage::{FrozenBatch, Resident, StorageError, Ticket, WriteBatch};
 
@@ -177,6 +179,7 @@ impl Replica {
             left: Vec::new(),
             touched: Vec::with_capacity(keys.len()),
             moved: Vec::new(),
+            changes: Vec::new(),
             hinted: Vec::new(),
         };
         self.engine.visit_resident(keys, &mut |at, resident| {
@@ -202,10 +205,13 @@ impl Replica {
                 (None, Resident::NeedsIo, _) => writer.left.push((place, stripe)),
             }
         })?;
-        let PassWriter { batch, places, mut ticket, left, touched, moved, hinted, .. } = writer;
+        let PassWriter { batch, places, mut ticket, left, touched, moved, changes, hinted, .. } =
+            writer;
         let batch = batch.freeze();
         if !batch.is_empty() {
-            ticket = ticket.max(self.append(&batch, &moved, &hinted)?);
+            let appended = self.append(&batch, &moved, &hinted)?;
+            ticket = ticket.max(appended);
+            self.trees.changed(&changes, appended);
             for stripe in touched {
                 if let Some(guard) = locked.get_mut(stripe) {
                     **guard += 1;
@@ -275,7 +281,7 @@ impl Update {
 }
 
 /// Collects what a pass decides.
-pub(super) struct PassWriter<'r> {
+pub(super) struct PassWriter<'r, 'k> {
     pub(super) replica: &'r Replica,
     pub(super) batch: WriteBatch,
     pub(super) places: Vec<u32>,
@@ -288,31 +294,28 @@ pub(super) struct PassWriter<'r> {
     pub(super) moved: Vec<Moved>,
     /// Hints that come, change or go.
     pub(super) hinted: Vec<HintMove>,
+    /// What the trees are told once it is appended.
+    pub(super) changes: Vec<TreeChange<'k>>,
 }
 
-impl PassWriter<'_> {
+impl<'k> PassWriter<'_, 'k> {
     #[inline]
     pub(super) fn decide(
         &mut self,
-        key: &[u8],
+        key: &'k [u8],
         (place, stripe): (u32, usize),
         stored: Option<&[u8]>,
         decide: &mut Decide<'_>,
     ) {
+        let hint = parse_hint(key);
         let stored_bytes = stored.map(<[u8]>::len);
-        let alive = stored.and_then(|stored| self.replica.alive(stored));
-        let stored = alive.as_deref();
-        let was = stored.is_some_and(is_live);
-        let mut now = false;
-        let verdict = self.batch.put_with(key, |out| {
-            let start = out.len();
-            let verdict = decide(place as usize, stored, out);
-            if verdict == Verdict::Write {
-                let written = out.get(start..).unwrap_or_default();
-                now = self.replica.garbage.note(key, written);
-            }
-            verdict
-        });
+        let before = stored.map(EncodedRecord::parse);
+        let left = stored.and_then(|stored| self.replica.alive(stored));
+        let mut alive = left.as_deref();
+        if matches!(before, Some(Err(_))) && hint.is_none() {
+            alive = self.replica.damaged_record(key, alive);
+        }
+        let verdict = self.batch.put_with(key, |out| decide(place as usize, alive, out));
         if verdict != Verdict::Write {
             self.batch.pop();
         }
@@ -323,13 +326,24 @@ impl PassWriter<'_> {
         }
         self.places.push(place);
         self.touched.push(stripe);
-        if let Some((target, _)) = parse_hint(key) {
+        if let Some((target, _)) = hint {
             let record = self.batch.value(self.batch.len() - 1);
             let bytes = |record: usize| key.len() + record;
             let now = record.map(|record| (bytes(record.len()), span_of(record)));
             self.hinted.push(HintMove { target, was: stored_bytes.map(bytes), now });
             return;
         }
+        // Each is checked once, for the count and for the tree.
+        let parse = |bytes| EncodedRecord::parse(bytes).ok();
+        let before = before.and_then(Result::ok);
+        let after = self.batch.value(self.batch.len() - 1).and_then(parse);
+        self.changes.extend(self.replica.trees.change(key, before, after));
+        let was = alive.is_some() && before.is_some_and(has_value);
+        // Before the append: a walk that finds the record finds its slot noted.
+        if let Some(after) = after {
+            self.replica.garbage.note(key, after);
+        }
+        let now = after.is_some_and(has_value);
         if was != now
             && let Some(key) = KeyRef::parse(key)
         {
@@ -347,10 +361,11 @@ impl PassWriter<'_> {
 
 /// Whether a record's winner is a value: it is then counted as a key.
 pub(super) fn is_live(record: &[u8]) -> bool {
-    matches!(
-        kv_quorum::peek(record),
-        Ok(Some(peek)) if peek.kind != kv_quorum::Kind::Tombstone
-    )
+    EncodedRecord::parse(record).is_ok_and(has_value)
+}
+
+fn has_value(record: EncodedRecord<'_>) -> bool {
+    record.peek().is_some_and(|peek| peek.kind != kv_quorum::Kind::Tombstone)
 }
 
 /// The stripes of a batch, ascending and each once, and where each key's is.

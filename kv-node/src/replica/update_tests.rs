@@ -13,7 +13,9 @@ use super::*;
 use crate::cluster::meta::MetaStore;
 use crate::keys::KeyRef;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
-use crate::plug::storage::{EngineStatus, FrozenBatch, Page, PageRequest, Resident, Row, Ticket};
+use crate::plug::storage::{
+    DamagedRange, EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row, Ticket,
+};
 use crate::replica::HintConfig;
 
 /// Keys whose last byte is `d` are on disk.
@@ -39,6 +41,14 @@ impl HalfEngine {
             scans_to_fail: AtomicU64::default(),
         })
     }
+}
+
+impl Quarantine for HalfEngine {
+    fn damaged(&self) -> Vec<DamagedRange> {
+        Vec::new()
+    }
+
+    fn give_up(&self, _range: &DamagedRange) {}
 }
 
 #[async_trait]
@@ -96,7 +106,8 @@ fn replica(engine: &Arc<HalfEngine>) -> Replica {
     let meta = MetaStore::open(Arc::new(MemFs::new()), std::path::Path::new("/m")).expect("a disk");
     let partitions = PartitionCount::new(64).expect("a power of two");
     let engine = Arc::clone(engine) as Arc<dyn StorageEngine>;
-    Replica::open(engine, Arc::new(meta), partitions, HintConfig::default())
+    let trees = TreeSettings { digest_key: 1, tree_bytes_max: 1 << 16 };
+    Replica::open(engine, Arc::new(meta), partitions, trees, HintConfig::default())
         .expect("nothing was flushed")
 }
 

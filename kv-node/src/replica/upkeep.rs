@@ -1,6 +1,7 @@
 //! Work over all rows in the background: counting after a restart, removing what was flushed.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use crate::plug::storage::{PageRequest, StorageError};
 pub(super) const PAGE_ROWS_MAX: usize = 512;
 /// Bytes of one page.
 const PAGE_BYTES_MAX: usize = 1 << 20;
-/// Slots that are counted in one go.
+/// Slots that are counted, or looked through, in one go.
 const COUNT_SLOTS: u16 = 64;
 
 impl Replica {
@@ -41,16 +42,15 @@ impl Replica {
 
     async fn count_from(&self, first: u16) -> Result<(), StorageError> {
         let mut seen: Vec<(u16, u64)> = Vec::new();
-        for slot in first..first.saturating_add(COUNT_SLOTS).min(SLOTS) {
-            self.each_row(slot, &mut |key, record| {
-                if let Some(key) = KeyRef::parse(key)
-                    && self.alive(record).as_deref().is_some_and(is_live)
-                {
-                    seen.push((slot, key.token.value()));
-                }
-            })
-            .await?;
-        }
+        let last = first.saturating_add(COUNT_SLOTS).min(SLOTS) - 1;
+        self.each_row(first..=last, &mut |key, record| {
+            if let Some(key) = KeyRef::parse(key)
+                && self.alive(record).as_deref().is_some_and(is_live)
+            {
+                seen.push((key.slot.index(), key.token.value()));
+            }
+        })
+        .await?;
         if self.counts.finish(&seen) {
             return Ok(());
         }
@@ -68,9 +68,10 @@ impl Replica {
             return Ok(());
         }
         self.remove_flushed_hints().await?;
-        for slot in 0..SLOTS {
+        for first in (0..SLOTS).step_by(usize::from(COUNT_SLOTS)) {
+            let last = first.saturating_add(COUNT_SLOTS).min(SLOTS) - 1;
             let mut dead: Vec<Bytes> = Vec::new();
-            self.each_row(slot, &mut |key, record| {
+            self.each_row(first..=last, &mut |key, record| {
                 if !matches!(self.alive(record), Some(Cow::Borrowed(_))) {
                     dead.push(key.clone());
                 }
@@ -95,14 +96,14 @@ impl Replica {
 
     pub(super) async fn each_row(
         &self,
-        slot: u16,
+        slots: RangeInclusive<u16>,
         visit: &mut (dyn FnMut(&Bytes, &[u8]) + Send),
     ) -> Result<(), StorageError> {
-        let mut from = position(DEFAULT_KEYSPACE, slot, 0);
+        let mut from = position(DEFAULT_KEYSPACE, *slots.start(), 0);
         loop {
             let page = PageRequest {
                 from,
-                to: slot_end(DEFAULT_KEYSPACE, slot),
+                to: slot_end(DEFAULT_KEYSPACE, *slots.end()),
                 rows_max: PAGE_ROWS_MAX,
                 bytes_max: PAGE_BYTES_MAX,
             };

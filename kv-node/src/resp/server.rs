@@ -12,14 +12,16 @@
 //! there is no timer, channel or other task on that path.
 //!
 //! **Invariants.** Bytes held for a connection are bounded by the parser's limits, one read and
-//! `output_bytes_max` with one run's answers. Answers leave in the order of their requests.
+//! `output_bytes_max` with one run's answers, and those of all connections by `outputs_bytes_max`
+//! with one run's answers each. Answers leave in the order of their requests.
 
+use std::cmp::Ordering;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -57,9 +59,9 @@ pub struct RespDoor {
 impl RespDoor {
     /// Lets what is being executed end and be answered, for at most 2 s, then closes everything.
     pub async fn stop(self) {
-        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.stopping.store(true, Release);
         let mut waited_ms = 0;
-        while self.shared.busy.load(Ordering::Acquire) > 0 && waited_ms < STOP_MS {
+        while self.shared.busy.load(Acquire) > 0 && waited_ms < STOP_MS {
             tokio::time::sleep(Duration::from_millis(5)).await;
             waited_ms += 5;
         }
@@ -103,10 +105,10 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
-    if shared.stopping.load(Ordering::Acquire) {
+    if shared.stopping.load(Acquire) {
         return;
     }
-    let open = shared.clients.load(Ordering::Relaxed);
+    let open = shared.clients.load(Relaxed);
     if open >= shared.resp.clients_max {
         // Best effort, as in Redis: the socket's buffer is empty, so it fits or the client is gone.
         let _unread = stream.try_write(b"-ERR max number of clients reached\r\n");
@@ -131,7 +133,7 @@ struct Counted(Arc<Shared>);
 
 impl Counted {
     fn new(shared: Arc<Shared>) -> Self {
-        shared.clients.fetch_add(1, Ordering::Relaxed);
+        shared.clients.fetch_add(1, Relaxed);
         shared.node.figures().connections.one();
         Self(shared)
     }
@@ -139,7 +141,7 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.clients.fetch_sub(1, Ordering::Relaxed);
+        self.0.clients.fetch_sub(1, Relaxed);
     }
 }
 
@@ -148,25 +150,51 @@ struct Busy<'s>(&'s Shared);
 
 impl<'s> Busy<'s> {
     fn new(shared: &'s Shared) -> Self {
-        shared.busy.fetch_add(1, Ordering::AcqRel);
+        shared.busy.fetch_add(1, AcqRel);
         Self(shared)
     }
 }
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::AcqRel);
+        self.0.busy.fetch_sub(1, AcqRel);
     }
 }
 
-/// Answers that are written or wait to be.
-#[derive(Default)]
-struct Output {
+/// Answers that are written or wait to be. Those above `KEEP_BYTES` count for all connections
+/// together.
+struct Output<'s> {
     bytes: Vec<u8>,
     sent: usize,
+    shared: &'s Shared,
+    /// What of this connection is in the sum over all.
+    counted: usize,
 }
 
-impl Output {
+impl<'s> Output<'s> {
+    fn new(shared: &'s Shared) -> Self {
+        Self { bytes: Vec::new(), sent: 0, shared, counted: 0 }
+    }
+
+    /// Brings the sum over all connections up to date.
+    fn count(&mut self) {
+        let held = self.bytes.capacity();
+        let now = if held > KEEP_BYTES { held } else { 0 };
+        let sum = &self.shared.outputs_bytes;
+        match now.cmp(&self.counted) {
+            Ordering::Equal => return,
+            Ordering::Greater => sum.fetch_add(now - self.counted, Relaxed),
+            Ordering::Less => sum.fetch_sub(self.counted - now, Relaxed),
+        };
+        self.counted = now;
+    }
+
+    /// Whether this connection holds more than its part while all together hold too much.
+    fn is_too_much(&self) -> bool {
+        self.counted > 0
+            && self.shared.outputs_bytes.load(Relaxed) > self.shared.resp.outputs_bytes_max
+    }
+
     fn waiting(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or_default()
     }
@@ -183,6 +211,7 @@ impl Output {
             if self.bytes.capacity() > KEEP_BYTES {
                 self.bytes.shrink_to(KEEP_BYTES);
             }
+            self.count();
         }
     }
 
@@ -230,6 +259,12 @@ impl Output {
     }
 }
 
+impl Drop for Output<'_> {
+    fn drop(&mut self) {
+        self.shared.outputs_bytes.fetch_sub(self.counted, Relaxed);
+    }
+}
+
 /// What waiting for the client came to.
 enum Heard {
     /// Bytes arrived.
@@ -250,7 +285,7 @@ pub(super) async fn converse(
     let mut input = Vec::with_capacity(READ_BYTES);
     // What arrives while a WAIT waits.
     let mut later = Vec::new();
-    let mut output = Output::default();
+    let mut output = Output::new(shared);
     loop {
         if matches!(
             hear(shared, &mut input, &mut output, &mut reader, &mut writer).await?,
@@ -282,6 +317,7 @@ pub(super) async fn converse(
                     }
                 };
                 if output.waiting().len() > WRITE_EARLY_BYTES {
+                    check_sum(&mut output)?;
                     output.write_ready(&mut writer).await?;
                     output.make_room(shared.resp.output_bytes_max / 2, &mut writer).await?;
                 }
@@ -302,7 +338,7 @@ pub(super) async fn converse(
         }
         output.write_ready(&mut writer).await?;
         drop(busy);
-        if session.closing || shared.stopping.load(Ordering::Acquire) {
+        if session.closing || shared.stopping.load(Acquire) {
             break;
         }
         keep_small(&mut input, &limits);
@@ -311,7 +347,7 @@ pub(super) async fn converse(
 }
 
 /// Answers bytes that are no request, and closes.
-fn refuse_framing(session: &mut Session, output: &mut Output, error: ProtocolError) {
+fn refuse_framing(session: &mut Session, output: &mut Output<'_>, error: ProtocolError) {
     if !session.closing {
         Reply::new(&mut output.bytes, Protocol::Resp2).error(error);
     }
@@ -329,7 +365,7 @@ fn keep_small(input: &mut Vec<u8>, limits: &Limits) {
 async fn hear(
     shared: &Shared,
     input: &mut Vec<u8>,
-    output: &mut Output,
+    output: &mut Output<'_>,
     reader: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
 ) -> io::Result<Heard> {
@@ -367,7 +403,8 @@ async fn hear(
 }
 
 /// Cuts a client that does not read its answers.
-fn check_output(shared: &Shared, output: &Output) -> io::Result<()> {
+fn check_output(shared: &Shared, output: &mut Output<'_>) -> io::Result<()> {
+    check_sum(output)?;
     let waiting = output.waiting().len();
     if waiting <= shared.resp.output_bytes_max {
         return Ok(());
@@ -376,8 +413,19 @@ fn check_output(shared: &Shared, output: &Output) -> io::Result<()> {
     Err(io::Error::other("output_bytes_max is exceeded"))
 }
 
+/// Cuts a client whose waiting answers bring all clients' together over their bound.
+fn check_sum(output: &mut Output<'_>) -> io::Result<()> {
+    output.count();
+    if !output.is_too_much() {
+        return Ok(());
+    }
+    let bytes = output.waiting().len();
+    tracing::warn!(bytes, "clients do not read their answers: one of them closed");
+    Err(io::Error::other("outputs_bytes_max is exceeded"))
+}
+
 /// Writes the last answers and closes.
-async fn finish(output: &mut Output, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+async fn finish(output: &mut Output<'_>, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     let patience = Duration::from_millis(STOP_MS);
     let written = tokio::time::timeout(patience, writer.write_all(output.waiting())).await;
     written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;

@@ -1,5 +1,5 @@
-//! The service for operators: what this node is, whom it sees, where keys live; and changes of the
-//! layout.
+//! The service for operators: what this node is, whom it sees, where keys live; changes of the
+//! layout, and repairs.
 //!
 //! Everything comes from one view of the cluster, so that an answer agrees with itself; what other
 //! nodes believe may differ, and is asked of them.
@@ -11,12 +11,13 @@ use bytes::Bytes;
 use kv_client::NodeId;
 use kv_client::service::AdminService;
 use kv_client::wire::{
-    Endpoints, Explanation, HintsView, LayoutName, LayoutsView, Location, NodeInfo, NodeState,
-    NodeStatus, ReplicaAnswer, RingView, ServiceError,
+    AaeView, Endpoints, Explanation, HintsView, LayoutName, LayoutsView, Location, NodeInfo,
+    NodeState, NodeStatus, RepairOut, ReplicaAnswer, RingView, ServiceError,
 };
 use kv_ring::{Layout, Partition};
 use tarpc::context::Context;
 
+use super::admin_aae;
 use super::doors::{Lobby, Served};
 use crate::cluster::view::{Liveness, View};
 use crate::coordinator::{Coordinator, Explained};
@@ -90,6 +91,23 @@ impl AdminService for AdminServer {
             }
             _ => ServiceError::Refused(error.to_string()),
         })
+    }
+
+    async fn aae(self, _: Context) -> Result<AaeView, ServiceError> {
+        let (node, _) = self.0.node()?;
+        let coordinator = node.coordinator().ok_or_else(no_layout)?;
+        Ok(admin_aae::view(&node, &coordinator))
+    }
+
+    async fn repair(
+        self,
+        _: Context,
+        partition: u16,
+        key: Option<Bytes>,
+    ) -> Result<RepairOut, ServiceError> {
+        let (node, _) = self.0.node()?;
+        let coordinator = node.coordinator().ok_or_else(no_layout)?;
+        admin_aae::repair(coordinator, partition, key).await
     }
 
     async fn hints(self, _: Context) -> Result<HintsView, ServiceError> {
@@ -197,6 +215,21 @@ fn alerts(node: &Node) -> Vec<String> {
              or is removed"
         ));
     }
+    let damaged = node.figures().damaged_ranges.value();
+    if damaged > 0 {
+        let open = node.engine().damaged().len();
+        alerts.push(format!(
+            "{damaged} ranges of stored keys were found damaged since the start, {open} of them \
+             can't be filled from others: look at this node's disk"
+        ));
+    }
+    let lost = coordinator_newcomers(node);
+    if lost > 0 {
+        alerts.push(format!(
+            "{lost} partitions lost something and are being filled from others: until then this \
+             node's copies of them do not count for reads"
+        ));
+    }
     let forgot = node.figures().amnesia_alarms.value();
     if forgot > 0 {
         alerts.push(format!(
@@ -204,7 +237,27 @@ fn alerts(node: &Node) -> Vec<String> {
              directory was restored or lost something"
         ));
     }
+    let view = node.view().now();
+    if view.layouts.as_ref().is_some_and(|layouts| layouts.in_transition()) {
+        let stuck = node
+            .progress()
+            .into_iter()
+            .filter(|at| !at.waits_for.is_empty() && !view.is_up(at.node));
+        alerts.extend(stuck.map(|at| {
+            format!(
+                "epoch {} can't be finished without {}: {}",
+                view.epoch(),
+                at.node,
+                at.waits_for
+            )
+        }));
+    }
     alerts
+}
+
+fn coordinator_newcomers(node: &Node) -> usize {
+    node.coordinator()
+        .map_or(0, |coordinator| coordinator.parts().replica.standings().newcomers().len())
 }
 
 fn nodes(node: &Node, served: &Served) -> Vec<NodeInfo> {

@@ -9,6 +9,7 @@ use kv_client::codec::{CodecError, decode, encode};
 use kv_client::wire::Bounded;
 
 use crate::cluster::wire::{BallotOp, BallotOut, BirthOp, BirthOut};
+use crate::coordinator::exchange::wire::{ExchangeOp, ExchangeOut};
 use crate::mutation::{Mutation, Promise};
 use crate::wire::{
     CALL_OPS_MAX, Envelope, OpFailure, PeerOp, PeerOut, PeerReply, PeerRequest, Refusal,
@@ -64,7 +65,7 @@ const FIXED_BYTES: usize = 64;
 pub fn op_bytes(op: &PeerOp) -> usize {
     FIXED_BYTES
         + match op {
-            PeerOp::Apply { key, record } | PeerOp::Hint { key, record, .. } => {
+            PeerOp::Apply { key, record, .. } | PeerOp::Hint { key, record, .. } => {
                 key.len() + record.len()
             }
             PeerOp::Read { key, .. }
@@ -82,10 +83,12 @@ pub fn op_bytes(op: &PeerOp) -> usize {
             PeerOp::Ballot(
                 BallotOp::Accept { decree: bytes, .. } | BallotOp::Learn { decided: bytes, .. },
             ) => bytes.len(),
+            PeerOp::Exchange(op) => exchange_bytes(op),
             PeerOp::Birth(BirthOp::Fetch)
             | PeerOp::Ballot(BallotOp::Prepare { .. })
             | PeerOp::Count
             | PeerOp::Time
+            | PeerOp::Heard
             | PeerOp::HintsHeld
             | PeerOp::Flush { .. } => 0,
         }
@@ -93,6 +96,16 @@ pub fn op_bytes(op: &PeerOp) -> usize {
 
 fn list_bytes(list: &[Bytes]) -> usize {
     list.iter().map(|bytes| 10 + bytes.len()).sum()
+}
+
+fn exchange_bytes(op: &ExchangeOp) -> usize {
+    match op {
+        ExchangeOp::Roots { request, .. } | ExchangeOp::Partition { request, .. } => request.len(),
+        ExchangeOp::List { from, to, .. } => from.len() + to.len(),
+        ExchangeOp::Ended { except, .. } => 3 * except.len(),
+        ExchangeOp::Repair { key, .. } => key.len(),
+        ExchangeOp::Begin | ExchangeOp::Doubt { .. } => 0,
+    }
 }
 
 fn mutation_bytes(mutation: &Mutation) -> usize {
@@ -122,6 +135,11 @@ fn out_bytes(out: &PeerOut) -> usize {
                 rows.iter().map(|(key, row)| 20 + key.len() + row.len()).sum()
             }
             PeerOut::Text(text) => text.len(),
+            PeerOut::Exchange(ExchangeOut::Compared { answer, .. }) => answer.len(),
+            PeerOut::Exchange(ExchangeOut::Listed { rows, until, .. }) => {
+                until.len() + rows.iter().map(|(key, _)| 20 + key.len()).sum::<usize>()
+            }
+            PeerOut::Exchange(_) => 0,
             PeerOut::HintsAbout(hints) => hints.iter().map(|(_, record)| 20 + record.len()).sum(),
             PeerOut::HintsHeld(queues) => 64 * queues.len(),
             PeerOut::Forwarded(answer) => match answer {
@@ -157,6 +175,7 @@ fn out_bytes(out: &PeerOut) -> usize {
             | PeerOut::Count(_)
             | PeerOut::Holds(_)
             | PeerOut::Time(_)
+            | PeerOut::Heard(_)
             | PeerOut::Done
             | PeerOut::Failed(OpFailure::Malformed) => 0,
         }
@@ -189,6 +208,8 @@ mod tests {
             node: NodeId(u64::MAX),
             layouts: vec![LayoutName { epoch: u64::MAX, digest: u64::MAX }; 8],
             time: u64::MAX,
+            life: u64::MAX,
+            position: u64::MAX,
             budget_ms: u32::MAX,
         }
     }
@@ -222,7 +243,7 @@ mod tests {
             read: 255,
         };
         vec![
-            PeerOp::Apply { key: key.clone(), record: bytes(20_000) },
+            PeerOp::Apply { key: key.clone(), record: bytes(20_000), mark: u64::MAX },
             PeerOp::Read { key: key.clone(), have: Some(u128::MAX) },
             forward(Mutation::Set { value: bytes(999), expiry: ExpiryRule::At(u64::MAX) }),
             forward(Mutation::Put {
@@ -245,6 +266,7 @@ mod tests {
             PeerOp::Explain { key: key.clone() },
             PeerOp::Holds { key, dot: (u64::MAX, u64::MAX, u64::MAX), stamp: u64::MAX },
             PeerOp::Time,
+            PeerOp::Heard,
             PeerOp::Flush { keyspace: u32::MAX, mark: u64::MAX },
             PeerOp::Gossip(bytes(1_400)),
             PeerOp::Marks { witness: u64::MAX, marks: vec![(u16::MAX, u64::MAX); 4] },

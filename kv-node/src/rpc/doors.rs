@@ -118,6 +118,7 @@ impl From<RequestError> for ServiceError {
                 Self::NotServing("the node's clock is too far from its peers'".into())
             }
             RequestError::Full(what) => Self::Full(what),
+            RequestError::DiskFull => Self::Full("the node's disk has no room".into()),
             RequestError::Storage(what) => Self::Failed(what),
         }
     }

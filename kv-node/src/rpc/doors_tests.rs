@@ -86,6 +86,7 @@ async fn house_of(exec: Arc<dyn Exec>, engine: Arc<dyn StorageEngine>, secret: &
         gossip: kv_gossip::Config::local(),
         timing: Timing::default(),
         peers: PeersConfig::default(),
+        antientropy: crate::coordinator::exchange::AntiEntropyConfig::default(),
         hints: crate::replica::HintConfig::default(),
         clock_skew_ms_max: 60_000,
         floors: crate::cluster::floors::FloorTiming::default(),

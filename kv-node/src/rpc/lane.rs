@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::codec::op_bytes;
-use super::link::Link;
+use super::link::{Call, Link};
 use super::peer::Shared;
 use super::{Completion, PeerFailure, Pending};
 use crate::wire::{CallFailure, OpFailure, PeerOp, PeerOut, PeerRequest};
@@ -34,9 +34,11 @@ impl LaneKind {
             | PeerOp::Count
             | PeerOp::Holds { .. }
             | PeerOp::Explain { .. }
+            | PeerOp::Exchange(_)
             | PeerOp::HintsAbout { .. }
             | PeerOp::HintsHeld => Self::Work,
             PeerOp::Time
+            | PeerOp::Heard
             | PeerOp::Flush { .. }
             | PeerOp::Marks { .. }
             | PeerOp::Gossip(_)
@@ -90,12 +92,20 @@ struct Queue {
     ops: VecDeque<(Pending, usize)>,
     bytes: usize,
     stopped: bool,
+    /// Who waits for the calls in flight, by the call's number: here, so that they can be told
+    /// when the peer falls silent.
+    in_flight: Vec<(u64, Waiting)>,
+    calls: u64,
 }
 
-/// The operations of one call, each completed once: by its answer, or by this being dropped.
-struct Batch {
-    link: Arc<Link>,
-    waiting: Vec<(u32, Arc<dyn Completion>)>,
+/// Where the answers of a call go, in its operations' order.
+type Waiting = Vec<(u32, Arc<dyn Completion>)>;
+
+/// A call in flight. Its operations are completed once: by its answer, or by this being dropped.
+struct Batch<'a> {
+    lane: &'a Lane,
+    number: u64,
+    call: Call,
 }
 
 impl Lane {
@@ -111,8 +121,11 @@ impl Lane {
     /// Queues operations, in order; those that don't fit are completed with the reason.
     pub(super) fn push(&self, ops: Vec<Pending>) {
         let mut refused = Vec::new();
+        let mut stalled = Vec::new();
         {
             let mut queue = self.queue.lock();
+            // Read under the lock that `stall` takes after it was set: none is forgotten.
+            let silent = self.link.is_down();
             for pending in ops {
                 let bytes = op_bytes(&pending.op);
                 if queue.stopped {
@@ -125,6 +138,9 @@ impl Lane {
                 {
                     refused.push((pending, PeerFailure::QueueFull));
                 } else {
+                    if silent {
+                        stalled.push((pending.slot, Arc::clone(&pending.to)));
+                    }
                     queue.bytes += bytes;
                     queue.ops.push_back((pending, bytes));
                 }
@@ -134,6 +150,22 @@ impl Lane {
         // Not under the lock: a completion may submit again.
         for (pending, why) in refused {
             pending.to.complete(pending.slot, self.link.node, Err(why));
+        }
+        for (slot, to) in stalled {
+            to.stalled(slot, self.link.node);
+        }
+    }
+
+    /// The peer counts as down: whoever waits for it is told, and may have the answer yet.
+    pub(super) fn stall(&self) {
+        let waiting: Waiting = {
+            let queue = self.queue.lock();
+            let sent = queue.in_flight.iter().flat_map(|(_, waiting)| waiting.iter().cloned());
+            let queued = queue.ops.iter().map(|(op, _)| (op.slot, Arc::clone(&op.to)));
+            sent.chain(queued).collect()
+        };
+        for (slot, to) in waiting {
+            to.stalled(slot, self.link.node);
         }
     }
 
@@ -164,14 +196,15 @@ impl Lane {
     }
 
     /// Takes what fits one call. What nobody waits for any more is completed instead.
-    fn next_call(&self) -> Option<(Vec<PeerOp>, Batch, u64)> {
+    fn next_call(&self) -> Option<(Vec<PeerOp>, Batch<'_>, u64)> {
         let now_ms = self.shared.clock.steady_ms();
         let mut late = Vec::new();
         let mut ops = Vec::new();
-        let mut batch = Batch { link: Arc::clone(&self.link), waiting: Vec::new() };
+        let mut waiting = Waiting::new();
         let mut deadline_ms = 0;
         let mut bytes_sum = 0;
-        {
+        let mut reads = false;
+        let number = {
             let mut queue = self.queue.lock();
             while let Some((_, bytes)) = queue.ops.front() {
                 let full = bytes_sum + bytes > self.bounds.call_bytes_max;
@@ -186,30 +219,40 @@ impl Lane {
                 }
                 bytes_sum += bytes;
                 deadline_ms = deadline_ms.max(pending.deadline_ms);
+                reads |= matches!(pending.op, PeerOp::Read { .. });
                 ops.push(pending.op);
-                batch.waiting.push((pending.slot, pending.to));
+                waiting.push((pending.slot, pending.to));
             }
-        }
+            queue.calls += 1;
+            let number = queue.calls;
+            if !ops.is_empty() {
+                queue.in_flight.push((number, waiting));
+            }
+            number
+        };
         for pending in late {
             let why = CallFailure::NotSent("the deadline passed in the queue".to_owned());
             pending.to.complete(pending.slot, self.link.node, Err(PeerFailure::Call(why)));
         }
+        let call = Call { prompt: self.kind != LaneKind::Work, reads, ops: ops.len() };
+        let batch = Batch { lane: self, number, call };
         (!ops.is_empty()).then_some((ops, batch, deadline_ms))
     }
 
-    async fn call(&self, ops: Vec<PeerOp>, batch: Batch, deadline_ms: u64) {
+    async fn call(&self, ops: Vec<PeerOp>, batch: Batch<'_>, deadline_ms: u64) {
         let Shared { transport, clock, events, config, .. } = &*self.shared;
-        let prompt = self.kind != LaneKind::Work;
         let sent_us = clock.steady_us();
         let budget_ms = deadline_ms.saturating_sub(sent_us / 1_000).max(1);
         let envelope = events.envelope(u32::try_from(budget_ms).unwrap_or(u32::MAX));
         let address = self.link.address();
-        self.link.sent(prompt, sent_us);
+        self.link.sent(batch.call, sent_us);
         let answer = transport.call(&address, PeerRequest { envelope, ops }).await;
         let now_us = clock.steady_us();
         match answer {
             Ok(reply) => {
-                self.link.answered(prompt, batch.waiting.len(), sent_us, now_us);
+                if self.link.answered(batch.call, sent_us, now_us) {
+                    events.reach_changed(self.link.node);
+                }
                 let found = reply.envelope.node;
                 if found != self.link.node {
                     events.displaced(self.link.node, found, &address);
@@ -223,8 +266,15 @@ impl Lane {
                 }
             }
             Err(failure) => {
-                if self.link.failed(prompt, &failure, config, now_us) {
+                let fallout = self.link.failed(batch.call, &failure, config, now_us);
+                if fallout.redial {
                     transport.disconnect(&address);
+                }
+                if fallout.went_down {
+                    events.reach_changed(self.link.node);
+                }
+                if fallout.probe {
+                    self.shared.probe_due.notify_one();
                 }
                 events.failed(self.link.node, &failure);
                 let backed_off = failure.without_effect();
@@ -255,32 +305,36 @@ impl Drop for Lane {
     }
 }
 
-impl Batch {
-    fn complete(mut self, outs: Vec<PeerOut>) {
-        if outs.len() != self.waiting.len() {
+impl Batch<'_> {
+    fn take(&self) -> Waiting {
+        let mut queue = self.lane.queue.lock();
+        let place = queue.in_flight.iter().position(|(number, _)| *number == self.number);
+        place.map(|place| queue.in_flight.remove(place).1).unwrap_or_default()
+    }
+
+    fn complete(self, outs: Vec<PeerOut>) {
+        if outs.len() != self.call.ops {
             return self.complete_all(&PeerFailure::Confused);
         }
-        for ((slot, to), out) in self.waiting.drain(..).zip(outs) {
+        for ((slot, to), out) in self.take().into_iter().zip(outs) {
             let result = match out {
                 PeerOut::Failed(failure) => Err(PeerFailure::Op(failure)),
                 out => Ok(out),
             };
-            to.complete(slot, self.link.node, result);
+            to.complete(slot, self.lane.link.node, result);
         }
     }
 
-    fn complete_all(mut self, failure: &PeerFailure) {
-        for (slot, to) in self.waiting.drain(..) {
-            to.complete(slot, self.link.node, Err(failure.clone()));
+    fn complete_all(&self, failure: &PeerFailure) {
+        for (slot, to) in self.take() {
+            to.complete(slot, self.lane.link.node, Err(failure.clone()));
         }
     }
 }
 
-impl Drop for Batch {
+impl Drop for Batch<'_> {
     fn drop(&mut self) {
         let why = CallFailure::Unknown("the sender was stopped".to_owned());
-        for (slot, to) in self.waiting.drain(..) {
-            to.complete(slot, self.link.node, Err(PeerFailure::Call(why.clone())));
-        }
+        self.complete_all(&PeerFailure::Call(why));
     }
 }

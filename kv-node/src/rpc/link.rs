@@ -1,23 +1,35 @@
 //! What all lanes to one peer know together: where it is, whether it answers, when to dial again.
 //!
+//! A peer counts as down for requests when it refuses connections, or when a call has been
+//! unanswered for `link_down_ms` with nothing heard since; it counts as up again as soon as it
+//! answers anything. Only answers count: what a peer calls by itself shows that it lives, not that
+//! calls reach it. Membership is not asked here, and is told of refusals only.
+//!
 //! The time without an answer counts only calls that wait for the peer alone (data and control): a
 //! forwarded write may rightly wait for a third node.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kv_client::NodeId;
 use parking_lot::Mutex;
 
 use super::peer::{LinkStatus, PeersConfig};
+use crate::detect::{Gauge, Learnt};
 use crate::plug::transport::PeerAddress;
 use crate::wire::CallFailure;
 
 pub(super) struct Link {
     pub(super) node: NodeId,
     state: Mutex<State>,
+    /// `state.is_down()`, to be read without the lock.
+    down: AtomicBool,
 }
 
-#[derive(Default)]
 struct State {
     address: PeerAddress,
+    /// How fast it answers.
+    learnt: Learnt,
     calls_in_flight: usize,
     /// Those that the time without an answer counts.
     prompt_in_flight: usize,
@@ -30,11 +42,65 @@ struct State {
     ops: u64,
     call_us: Option<u64>,
     last_failure: Option<CallFailure>,
+    /// It refused a connection, and has answered nothing since.
+    refused: bool,
+    /// It was silent for `link_down_ms`, and has answered nothing since.
+    silent: bool,
+    /// A probe is on its way.
+    probing: bool,
+    /// Something happened after which a probe would tell more, at once.
+    probe_due: bool,
+}
+
+/// What a call asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    /// Its answer waits for the peer alone.
+    pub(super) prompt: bool,
+    /// Reads are in it.
+    pub(super) reads: bool,
+    /// How many operations.
+    pub(super) ops: usize,
+}
+
+/// What a failed call comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fallout {
+    /// The connection is to be dropped.
+    pub(super) redial: bool,
+    /// It counts as down from now on.
+    pub(super) went_down: bool,
+    /// A probe is due.
+    pub(super) probe: bool,
+}
+
+/// What passing time comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Watched {
+    /// It counts as down from now on, and operations on their way are to be told.
+    pub(super) went_silent: bool,
+    /// It did not count as down before.
+    pub(super) went_down: bool,
+    /// A probe is to be sent; `probe_ended` is to be called when it is over.
+    pub(super) probe: bool,
 }
 
 impl Link {
-    pub(super) fn new(node: NodeId, address: PeerAddress) -> Self {
-        Self { node, state: Mutex::new(State { address, ..State::default() }) }
+    pub(super) fn new(node: NodeId, address: PeerAddress, gauge: Arc<Gauge>) -> Self {
+        let state = Mutex::new(State::new(address, Learnt::new(gauge)));
+        Self { node, state, down: AtomicBool::new(false) }
+    }
+
+    /// Whether requests should not count on it.
+    #[inline]
+    pub(super) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Acquire)
+    }
+
+    /// Makes `down` follow the state; whether it changed.
+    fn follow(&self, state: &State) -> bool {
+        let down = state.refused || state.silent;
+        self.down.swap(down, Ordering::AcqRel) != down
     }
 
     pub(super) fn address(&self) -> PeerAddress {
@@ -48,11 +114,20 @@ impl Link {
             return None;
         }
         state.clear_backoff();
+        state.probe_due = true;
         Some(std::mem::replace(&mut state.address, address))
     }
 
-    pub(super) fn end_backoff(&self) {
-        self.state.lock().clear_backoff();
+    /// The peer called by itself: it is there, so it may be dialled. Answers whether a probe is
+    /// due.
+    pub(super) fn called(&self) -> bool {
+        if !self.is_down() {
+            return false;
+        }
+        let mut state = self.state.lock();
+        state.clear_backoff();
+        state.probe_due = true;
+        true
     }
 
     /// Microseconds until it may be dialled again.
@@ -60,63 +135,122 @@ impl Link {
         self.state.lock().not_before_us.saturating_sub(now_us)
     }
 
-    pub(super) fn sent(&self, prompt: bool, now_us: u64) {
+    pub(super) fn sent(&self, call: Call, now_us: u64) {
         let mut state = self.state.lock();
         state.calls_in_flight += 1;
-        if prompt {
+        if call.prompt {
+            if state.prompt_in_flight == 0 {
+                state.learnt.asked(now_us);
+            }
             state.prompt_in_flight += 1;
-            state.waiting_since_us.get_or_insert(now_us);
+            if state.waiting_since_us.is_none() {
+                state.wait_since(Some(now_us));
+            }
         }
     }
 
-    pub(super) fn answered(&self, prompt: bool, ops: usize, sent_us: u64, now_us: u64) {
+    /// Answers whether it counts as up from now on.
+    pub(super) fn answered(&self, call: Call, sent_us: u64, now_us: u64) -> bool {
         let mut state = self.state.lock();
-        state.ended(prompt);
+        state.ended(call.prompt);
         state.calls += 1;
-        state.ops += ops as u64;
-        state.timeouts_in_row = 0;
-        state.last_failure = None;
-        state.clear_backoff();
-        state.waiting_since_us = (state.prompt_in_flight > 0).then_some(now_us);
-        if prompt {
-            let us = now_us.saturating_sub(sent_us);
+        state.ops += call.ops as u64;
+        let us = now_us.saturating_sub(sent_us);
+        if call.reads {
+            state.learnt.read(us, now_us);
+        }
+        if call.prompt {
+            state.learnt.heard(now_us);
             // An eighth of each new one, as TCP smooths its round trips.
             state.call_us = Some(state.call_us.map_or(us, |average| (average * 7 + us) / 8));
         }
+        state.heard(now_us);
+        self.follow(&state)
     }
 
-    /// Answers whether the connection is to be dropped.
+    /// It answered a call that did not go through its lanes. Answers whether it counts as up from
+    /// now on.
+    pub(super) fn answered_elsewhere(&self, now_us: u64) -> bool {
+        let mut state = self.state.lock();
+        state.heard(now_us);
+        self.follow(&state)
+    }
+
+    /// It refused a connection that was not for its lanes. Answers whether it counts as down from
+    /// now on.
+    pub(super) fn refused_elsewhere(&self, config: &PeersConfig, now_us: u64) -> bool {
+        let mut state = self.state.lock();
+        if state.not_before_us <= now_us {
+            state.back_off(config, now_us);
+        }
+        state.refused = true;
+        self.follow(&state)
+    }
+
     pub(super) fn failed(
         &self,
-        prompt: bool,
+        call: Call,
         failure: &CallFailure,
         config: &PeersConfig,
         now_us: u64,
-    ) -> bool {
+    ) -> Fallout {
         let mut state = self.state.lock();
-        state.ended(prompt);
+        state.ended(call.prompt);
         if state.prompt_in_flight == 0 {
-            state.waiting_since_us = None;
+            state.wait_since(None);
         }
         state.last_failure = Some(failure.clone());
+        let mut fallout = Fallout::default();
         match failure {
             CallFailure::NotSent(_) => {
-                let doubled = state.backoff_ms.saturating_mul(2);
-                state.backoff_ms = doubled.clamp(config.backoff_ms_min, config.backoff_ms_max);
-                state.not_before_us = now_us + state.backoff_ms * 1_000;
-                false
+                state.back_off(config, now_us);
+                state.refused = true;
             }
             // A call that rightly takes long says nothing of the connection.
-            CallFailure::TimedOut if prompt => {
+            CallFailure::TimedOut if call.prompt => {
                 state.timeouts_in_row += 1;
-                let redial = state.timeouts_in_row >= config.timeouts_to_redial;
-                if redial {
+                fallout.redial = state.timeouts_in_row >= config.timeouts_to_redial;
+                if fallout.redial {
                     state.timeouts_in_row = 0;
                 }
-                redial
             }
-            CallFailure::TimedOut | CallFailure::Unknown(_) => false,
+            CallFailure::TimedOut => {}
+            // The connection is gone; whether the peer is too shows when it is dialled.
+            CallFailure::Unknown(_) => {
+                state.probe_due = true;
+                fallout.probe = true;
+            }
         }
+        fallout.went_down = self.follow(&state);
+        fallout
+    }
+
+    /// Judges the silence as of now.
+    pub(super) fn watch(&self, config: &PeersConfig, now_us: u64) -> Watched {
+        let mut state = self.state.lock();
+        let waited_us = state.waiting_since_us.map_or(0, |since| now_us.saturating_sub(since));
+        let mut watched = Watched::default();
+        if !state.silent && waited_us >= config.link_down_ms * 1_000 {
+            state.silent = true;
+            watched.went_silent = true;
+        }
+        watched.went_down = self.follow(&state);
+        // Half way to being down it is asked something that no disk can delay: who answers that is
+        // only slow. Who is down is asked over and over, or nobody would see it come back.
+        let asked = state.probe_due
+            || state.refused
+            || state.silent
+            || waited_us >= config.link_down_ms * 1_000 / 2;
+        if asked && !state.probing && state.not_before_us <= now_us {
+            state.probing = true;
+            state.probe_due = false;
+            watched.probe = true;
+        }
+        watched
+    }
+
+    pub(super) fn probe_ended(&self) {
+        self.state.lock().probing = false;
     }
 
     pub(super) fn status(&self, now_us: u64) -> LinkStatus {
@@ -128,20 +262,65 @@ impl Link {
             calls_in_flight: state.calls_in_flight,
             unanswered_ms: state.waiting_since_us.map_or(0, since),
             backed_off_ms: state.not_before_us.saturating_sub(now_us).div_ceil(1_000),
+            down: self.is_down(),
             calls: state.calls,
             ops: state.ops,
             call_us: state.call_us,
+            read_p95_us: state.learnt.p95_us(),
+            phi_hundredths: state.learnt.phi_hundredths(state.waiting_since_us.is_some(), now_us),
             last_failure: state.last_failure.clone(),
         }
     }
 }
 
 impl State {
+    fn new(address: PeerAddress, learnt: Learnt) -> Self {
+        Self {
+            address,
+            learnt,
+            calls_in_flight: 0,
+            prompt_in_flight: 0,
+            waiting_since_us: None,
+            backoff_ms: 0,
+            not_before_us: 0,
+            timeouts_in_row: 0,
+            calls: 0,
+            ops: 0,
+            call_us: None,
+            last_failure: None,
+            refused: false,
+            silent: false,
+            probing: false,
+            probe_due: false,
+        }
+    }
+
+    fn wait_since(&mut self, since_us: Option<u64>) {
+        self.waiting_since_us = since_us;
+        self.learnt.waiting_since(since_us);
+    }
+
     fn ended(&mut self, prompt: bool) {
         self.calls_in_flight -= 1;
         if prompt {
             self.prompt_in_flight -= 1;
         }
+    }
+
+    fn heard(&mut self, now_us: u64) {
+        self.timeouts_in_row = 0;
+        self.last_failure = None;
+        self.refused = false;
+        self.silent = false;
+        self.probe_due = false;
+        self.clear_backoff();
+        self.wait_since((self.prompt_in_flight > 0).then_some(now_us));
+    }
+
+    fn back_off(&mut self, config: &PeersConfig, now_us: u64) {
+        let doubled = self.backoff_ms.saturating_mul(2);
+        self.backoff_ms = doubled.clamp(config.backoff_ms_min, config.backoff_ms_max);
+        self.not_before_us = now_us + self.backoff_ms * 1_000;
     }
 
     fn clear_backoff(&mut self) {

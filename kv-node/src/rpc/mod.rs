@@ -6,6 +6,7 @@
 
 mod accept;
 mod admin;
+mod admin_aae;
 mod blind;
 mod client;
 pub mod codec;
@@ -15,6 +16,7 @@ mod link;
 pub mod peer;
 pub mod service;
 pub mod transport;
+mod watch;
 
 use std::sync::Arc;
 
@@ -30,6 +32,8 @@ pub enum PeerFailure {
     QueueFull,
     /// The peer isn't known or its connection is being backed off from: nothing was sent.
     NotConnected,
+    /// The peer has answered nothing for so long that it counts as down. The answer may come yet.
+    Silent,
     /// The call failed; it says whether it may have been acted on.
     Call(CallFailure),
     /// The peer refused the whole call: it did nothing.
@@ -50,7 +54,7 @@ impl PeerFailure {
     /// is not serving. One that is slow, full or unable is up, and nobody stands in for it.
     pub fn means_down(&self) -> bool {
         match self {
-            Self::NotConnected => true,
+            Self::NotConnected | Self::Silent => true,
             Self::Call(failure) => !matches!(failure, CallFailure::TimedOut),
             Self::Refused(refusal) => matches!(refusal, Refusal::Stopping | Refusal::Loading),
             Self::QueueFull | Self::Op(_) | Self::Confused => false,
@@ -63,7 +67,7 @@ impl PeerFailure {
             Self::QueueFull | Self::NotConnected | Self::Refused(_) => true,
             Self::Call(failure) => failure.without_effect(),
             Self::Op(failure) => !matches!(failure, OpFailure::Unknown(_)),
-            Self::Confused => false,
+            Self::Silent | Self::Confused => false,
         }
     }
 }
@@ -77,6 +81,11 @@ pub trait Completion: Send + Sync {
     /// Takes the answer to the operation in `slot`. Called exactly once for each operation, from
     /// any task, and must not block.
     fn complete(&self, slot: u32, from: NodeId, result: Result<PeerOut, PeerFailure>);
+
+    /// The peer counts as down while the operation in `slot` waits for it: others are to be asked
+    /// now. May be called several times, and with another thread at the same time as `complete`,
+    /// which still comes once. Must not block. Who has nobody else to ask does nothing.
+    fn stalled(&self, _slot: u32, _from: NodeId) {}
 }
 
 /// An operation on its way to a peer.

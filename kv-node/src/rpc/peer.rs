@@ -12,7 +12,7 @@
 //!
 //! ```text
 //! data     Apply Read Hint                        waits for the peer's disk at most
-//! work     Forward Scan Count Explain Hints...    may wait for other peers, or long
+//! work     Forward Scan Count Explain Exchange .. may wait for other peers, or long
 //! control  Gossip Birth Ballot Time Flush         small, must not wait behind either
 //! ```
 //!
@@ -20,22 +20,33 @@
 //! once, so that a coordinator turns to a fallback without waiting. A connection on which calls
 //! time out, with nothing heard in between, is dropped and dialled anew.
 //!
+//! Who refuses connections, or leaves a call unanswered for `link_down_ms` with nothing heard
+//! since, counts as down for requests (`PeerEvents::reach_changed`), and operations on their way to
+//! it are told (`Completion::stalled`). `watch` sees to that.
+//!
 //! Invariant: every operation that was submitted is completed exactly once, also when its sender
 //! is dropped.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kv_client::NodeId;
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 
 use super::lane::{Bounds, Lane, LaneKind};
 use super::link::Link;
+use super::watch::watch;
 use super::{PeerFailure, PeerSender, Pending};
+use crate::detect::Detector;
 use crate::plug::clock::Clock;
 use crate::plug::exec::Exec;
 use crate::plug::transport::{PeerAddress, Transport};
 use crate::wire::{CALL_OPS_MAX, CallFailure, Envelope, Refusal};
+
+/// Silence after which a peer counts as down for requests, by default.
+pub const LINK_DOWN_MS_DEFAULT: u64 = 1_000;
 
 /// Bounds of the senders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +74,9 @@ pub struct PeersConfig {
     /// Calls in a row that time out, with nothing heard in between, before the connection is
     /// dropped.
     pub timeouts_to_redial: u32,
+    /// A peer that leaves a call unanswered for so many milliseconds, with nothing heard since,
+    /// counts as down for requests. Under their deadline.
+    pub link_down_ms: u64,
 }
 
 impl Default for PeersConfig {
@@ -79,6 +93,7 @@ impl Default for PeersConfig {
             backoff_ms_min: 50,
             backoff_ms_max: 1_000,
             timeouts_to_redial: 2,
+            link_down_ms: LINK_DOWN_MS_DEFAULT,
         }
     }
 }
@@ -112,6 +127,9 @@ pub trait PeerEvents: Send + Sync + 'static {
     /// A call to a peer failed.
     fn failed(&self, to: NodeId, failure: &CallFailure);
 
+    /// A peer began or ceased to count as down for requests: `Peers::down` has changed.
+    fn reach_changed(&self, node: NodeId);
+
     /// The peer's address is served by another node: the address is out of date.
     fn displaced(&self, expected: NodeId, found: NodeId, at: &PeerAddress);
 }
@@ -129,21 +147,40 @@ pub struct LinkStatus {
     pub unanswered_ms: u64,
     /// Milliseconds until it is dialled again; 0 if it may be at once.
     pub backed_off_ms: u64,
+    /// Whether it counts as down for requests: it refuses connections or does not answer.
+    pub down: bool,
     /// Calls that were answered.
     pub calls: u64,
     /// Operations in them: divided by `calls`, how well batching works.
     pub ops: u64,
     /// Microseconds that recent data and control calls took: a moving average.
     pub call_us: Option<u64>,
+    /// Microseconds that 95 of 100 recent calls with reads did not exceed.
+    pub read_p95_us: Option<u64>,
+    /// How surprising its silence is, in hundredths of phi; 0 while nothing is asked of it.
+    pub phi_hundredths: u32,
     /// Why the last call failed, if nothing was heard since.
     pub last_failure: Option<CallFailure>,
+}
+
+/// What a peer was seen to do by another way than its lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It made a call of its own.
+    Called,
+    /// It answered a call.
+    Answered,
+    /// It refused a connection.
+    Refused,
 }
 
 /// The senders to all peers.
 pub struct Peers {
     shared: Arc<Shared>,
-    peers: RwLock<BTreeMap<NodeId, Peer>>,
+    peers: Arc<Table>,
 }
+
+pub(super) type Table = RwLock<BTreeMap<NodeId, Peer>>;
 
 /// What every lane of every peer uses.
 pub(super) struct Shared {
@@ -152,11 +189,15 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) exec: Arc<dyn Exec>,
     pub(super) events: Arc<dyn PeerEvents>,
+    detector: Arc<Detector>,
+    /// Wakes the watch: a probe is due somewhere.
+    pub(super) probe_due: Notify,
+    pub(super) stopped: AtomicBool,
 }
 
-struct Peer {
-    link: Arc<Link>,
-    lanes: [Arc<Lane>; LaneKind::COUNT],
+pub(super) struct Peer {
+    pub(super) link: Arc<Link>,
+    pub(super) lanes: [Arc<Lane>; LaneKind::COUNT],
 }
 
 impl std::fmt::Debug for Peers {
@@ -174,8 +215,25 @@ impl Peers {
         exec: Arc<dyn Exec>,
         events: Arc<dyn PeerEvents>,
     ) -> Self {
-        let shared = Arc::new(Shared { config, transport, clock, exec, events });
-        Self { shared, peers: RwLock::default() }
+        let shared = Arc::new(Shared {
+            config,
+            transport,
+            clock,
+            exec,
+            events,
+            detector: Arc::default(),
+            probe_due: Notify::new(),
+            stopped: AtomicBool::new(false),
+        });
+        let peers = Arc::new(Table::default());
+        let watch = watch(Arc::clone(&shared), Arc::clone(&peers));
+        shared.exec.spawn(Box::pin(watch));
+        Self { shared, peers }
+    }
+
+    /// How fast the peers answer.
+    pub fn detector(&self) -> &Arc<Detector> {
+        &self.shared.detector
     }
 
     /// Says where a peer is dialled. A changed address takes effect with the next call; back-off
@@ -185,10 +243,12 @@ impl Peers {
         if let Some(peer) = peers.get(&node) {
             if let Some(old) = peer.link.set_address(address) {
                 self.shared.transport.disconnect(&old);
+                self.shared.probe_due.notify_one();
             }
             return;
         }
-        let link = Arc::new(Link::new(node, address));
+        let gauge = self.shared.detector.add(node);
+        let link = Arc::new(Link::new(node, address, gauge));
         let lanes = LaneKind::ALL.map(|kind| {
             let lane = Lane::new(kind, Arc::clone(&link), Arc::clone(&self.shared));
             let task = Arc::clone(&lane).run();
@@ -203,16 +263,37 @@ impl Peers {
     pub fn remove(&self, node: NodeId) {
         let removed = self.peers.write().remove(&node);
         if let Some(peer) = removed {
+            self.shared.detector.remove(node);
             peer.stop(&self.shared);
+            self.shared.events.reach_changed(node);
         }
     }
 
-    /// Something was heard from a peer by another way, such as a call of its own: it is there, so
-    /// back-off ends.
-    pub fn heard_from(&self, node: NodeId) {
-        if let Some(peer) = self.peers.read().get(&node) {
-            peer.link.end_backoff();
+    /// A peer was seen by another way than its lanes. A call of its own shows that it is there, so
+    /// back-off ends and a probe goes out; an answer, that it is up; a refusal, that it is down.
+    pub fn note(&self, node: NodeId, sign: Sign) {
+        let link = self.peers.read().get(&node).map(|peer| Arc::clone(&peer.link));
+        let Some(link) = link else { return };
+        let Shared { config, clock, events, probe_due, .. } = &*self.shared;
+        let changed = match sign {
+            Sign::Called => {
+                if link.called() {
+                    probe_due.notify_one();
+                }
+                false
+            }
+            Sign::Answered => link.answered_elsewhere(clock.steady_us()),
+            Sign::Refused => link.refused_elsewhere(config, clock.steady_us()),
+        };
+        if changed {
+            events.reach_changed(node);
         }
+    }
+
+    /// Those that count as down for requests: they refuse connections or don't answer.
+    pub fn down(&self) -> Vec<NodeId> {
+        let peers = self.peers.read();
+        peers.iter().filter(|(_, peer)| peer.link.is_down()).map(|(node, _)| *node).collect()
     }
 
     /// How the way to a peer looks; `None` for an unknown one.
@@ -228,6 +309,8 @@ impl Peers {
 
     /// Stops every sender, as `remove` does. Later operations fail with `NotConnected`.
     pub fn stop(&self) {
+        self.shared.stopped.store(true, Ordering::Release);
+        self.shared.probe_due.notify_one();
         for peer in std::mem::take(&mut *self.peers.write()).into_values() {
             peer.stop(&self.shared);
         }

@@ -29,12 +29,14 @@ fn envelope(node: NodeId, budget_ms: u32) -> Envelope {
         node,
         layouts: Vec::new(),
         time: 0,
+        life: 0,
+        position: 0,
         budget_ms,
     }
 }
 
 fn apply(key: &str) -> PeerOp {
-    PeerOp::Apply { key: Bytes::copy_from_slice(key.as_bytes()), record: Bytes::new() }
+    PeerOp::Apply { key: Bytes::copy_from_slice(key.as_bytes()), record: Bytes::new(), mark: 0 }
 }
 
 fn applied() -> PeerOut {
@@ -91,6 +93,7 @@ struct Heard {
     displaced: AtomicUsize,
     failed: AtomicUsize,
     answered: AtomicUsize,
+    reach_changed: AtomicUsize,
 }
 
 impl PeerEvents for Heard {
@@ -106,6 +109,11 @@ impl PeerEvents for Heard {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn reach_changed(&self, node: NodeId) {
+        assert_eq!(node, PEER);
+        self.reach_changed.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn displaced(&self, expected: NodeId, found: NodeId, _: &PeerAddress) {
         assert_ne!(expected, found);
         self.displaced.fetch_add(1, Ordering::Relaxed);
@@ -114,7 +122,7 @@ impl PeerEvents for Heard {
 
 /// Keeps what every operation came to; panics at a second completion.
 #[derive(Default)]
-struct Results(Mutex<BTreeMap<u32, Result<PeerOut, PeerFailure>>>);
+struct Results(Mutex<BTreeMap<u32, Result<PeerOut, PeerFailure>>>, Mutex<Vec<u32>>);
 
 impl Completion for Results {
     fn complete(&self, slot: u32, from: NodeId, result: Result<PeerOut, PeerFailure>) {
@@ -122,9 +130,19 @@ impl Completion for Results {
         let before = self.0.lock().insert(slot, result);
         assert!(before.is_none(), "slot {slot} completed twice, first {before:?}");
     }
+
+    fn stalled(&self, slot: u32, from: NodeId) {
+        assert_eq!(from, PEER);
+        assert!(!self.0.lock().contains_key(&slot), "slot {slot} was completed before");
+        self.1.lock().push(slot);
+    }
 }
 
 impl Results {
+    fn stalls(&self) -> Vec<u32> {
+        self.1.lock().clone()
+    }
+
     fn count(&self) -> usize {
         self.0.lock().len()
     }
@@ -324,7 +342,7 @@ async fn a_peer_that_refuses_is_backed_off_from_and_then_tried_again() {
     bench.submit(apply("not tried"));
     assert_eq!(bench.results.failure(3), Some(PeerFailure::NotConnected));
     // It calls us itself: it is there again.
-    bench.peers.heard_from(PEER);
+    bench.peers.note(PEER, Sign::Called);
     bench.submit(apply("answered"));
     settle().await;
     assert_eq!(bench.results.ok(), 1);
@@ -366,7 +384,8 @@ async fn timeouts_in_a_row_drop_the_connection_and_an_answer_between_forgives() 
 
 #[tokio::test(start_paused = true)]
 async fn the_time_without_an_answer_counts_from_the_oldest_call_and_ends_with_any_answer() {
-    let bench = Bench::new(PeersConfig::default());
+    let config = PeersConfig { link_down_ms: 60_000, ..PeersConfig::default() };
+    let bench = Bench::new(config);
     let unanswered = || bench.peers.status(PEER).expect("known").unanswered_ms;
     assert_eq!(unanswered(), 0);
     bench.submit(apply("a"));
@@ -528,4 +547,111 @@ async fn nothing_is_lost_or_doubled_in_a_storm_and_a_seed_replays_it() {
         traces.insert(trace);
     }
     assert_eq!(traces.len(), 20, "seeds differ");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_silent_for_long_counts_as_down_until_it_answers_anything() {
+    let config = PeersConfig { calls_in_flight_max: 1, ..PeersConfig::default() };
+    let bench = Bench::new(config);
+    let changes = || bench.heard.reach_changed.load(Ordering::Relaxed);
+    bench.submit(apply("in flight"));
+    settle().await;
+    bench.submit(apply("queued"));
+    tokio::time::sleep(Duration::from_millis(990)).await;
+    assert_eq!((bench.peers.down(), bench.results.stalls()), (vec![], vec![]), "not yet");
+    tokio::time::sleep(Duration::from_millis(140)).await;
+    assert_eq!(bench.peers.down(), [PEER]);
+    assert!(bench.peers.status(PEER).expect("known").down);
+    assert_eq!(bench.results.stalls(), [0, 1], "who waits is told, sent or not");
+    bench.submit(apply("late"));
+    assert_eq!(bench.results.stalls(), [0, 1, 2], "and who comes later, at once");
+    assert_eq!((bench.results.count(), changes()), (0, 1), "the answers may come yet");
+    // The first call and the probes are let go: the first answer is enough.
+    bench.go(1).await;
+    assert_eq!((bench.peers.down(), changes()), (vec![], 2));
+    bench.go(100).await;
+    assert_eq!(bench.results.ok(), 3);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!((bench.results.stalls().len(), changes()), (3, 2), "an idle peer is not down");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_only_slow_does_not_count_as_down() {
+    let network = InProcNetwork::new(Arc::new(TokioClock::new(0)), Arc::new(TokioExec), 3);
+    let there = network.endpoint("there");
+    there.serve(Arc::new(SlowDisk)).await.expect("a free name");
+    let heard = Arc::new(Heard::default());
+    let peers = Peers::new(
+        PeersConfig::default(),
+        Arc::new(network.endpoint("here")),
+        Arc::new(TokioClock::new(0)),
+        Arc::new(TokioExec),
+        Arc::clone(&heard) as Arc<dyn PeerEvents>,
+    );
+    peers.set_address(PEER, "there".to_owned());
+    let results = Arc::new(Results::default());
+    let to = Arc::clone(&results) as Arc<dyn Completion>;
+    peers.submit(PEER, vec![Pending { op: apply("k"), slot: 0, to, deadline_ms: 5_000 }]);
+    tokio::time::sleep(Duration::from_millis(3_900)).await;
+    assert_eq!((results.count(), results.stalls().len()), (0, 0), "it answers what needs no disk");
+    assert_eq!(heard.reach_changed.load(Ordering::Relaxed), 0);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(results.ok(), 1);
+}
+
+/// Answers what needs its disk after four seconds, and the rest at once.
+struct SlowDisk;
+
+#[async_trait]
+impl PeerHandler for SlowDisk {
+    async fn handle(&self, request: PeerRequest) -> PeerReply {
+        let mut outs = Vec::new();
+        for op in &request.ops {
+            if matches!(op, PeerOp::Apply { .. }) {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                outs.push(applied());
+            } else {
+                outs.push(PeerOut::Time(0));
+            }
+        }
+        PeerReply { envelope: envelope(PEER, 0), outs: Ok(outs) }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_refuses_is_down_at_once_and_up_as_soon_as_it_is_back() {
+    let network = InProcNetwork::new(Arc::new(TokioClock::new(0)), Arc::new(TokioExec), 4);
+    let there = network.endpoint("there");
+    there.serve(Arc::new(SlowDisk)).await.expect("a free name");
+    let peers = Peers::new(
+        PeersConfig::default(),
+        Arc::new(network.endpoint("here")),
+        Arc::new(TokioClock::new(0)),
+        Arc::new(TokioExec),
+        Arc::new(Heard::default()),
+    );
+    peers.set_address(PEER, "there".to_owned());
+    let results = Arc::new(Results::default());
+    let to = Arc::clone(&results) as Arc<dyn Completion>;
+    peers.submit(PEER, vec![Pending { op: apply("k"), slot: 0, to, deadline_ms: 5_000 }]);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    network.crash("there");
+    // The call ends with the connection; dialling anew shows that the process is gone.
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let lost = results.failure(0).expect("the connection is gone");
+    assert!(matches!(lost, PeerFailure::Call(CallFailure::Unknown(_))), "{lost:?}");
+    assert_eq!(peers.down(), [PEER]);
+    // Nobody sends it anything, and yet its return is seen: by its own call, or by a probe.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    there.serve(Arc::new(SlowDisk)).await.expect("the name is free again");
+    assert_eq!(peers.down(), [PEER]);
+    peers.note(PEER, Sign::Called);
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_eq!(peers.down(), []);
+    network.crash("there");
+    peers.note(PEER, Sign::Refused);
+    assert_eq!(peers.down(), [PEER], "another way saw it refuse");
+    there.serve(Arc::new(SlowDisk)).await.expect("the name is free again");
+    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    assert_eq!(peers.down(), [], "it is probed again and again");
 }

@@ -9,7 +9,8 @@
 //! signal ends the process at once, as kill -9 would, which the engine survives.
 //!
 //! Exit codes: 0 stopped as asked, 1 could not stop cleanly, 2 flags or settings, 3 could not
-//! start, 130 ended by a second signal.
+//! start, 4 refused by the cluster (its directory is an old copy, or runs twice), 130 ended by a
+//! second signal.
 
 mod start;
 
@@ -33,6 +34,7 @@ use crate::plug::rng::{OsRng, Rng};
 const EXIT_DIRTY: u8 = 1;
 const EXIT_SETTINGS: u8 = 2;
 const EXIT_NO_START: u8 = 3;
+const EXIT_REFUSED: u8 = 4;
 const EXIT_SECOND_SIGNAL: i32 = 130;
 
 /// What a process is made of where it is not the operating system's: for binaries of tests, which
@@ -77,7 +79,8 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: MainParts
     let variables = std::env::vars_os()
         .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
     let checked = load(&flags, variables).and_then(|config| {
-        let checked = config.check(flags.insecure)?;
+        let mut checked = config.check(flags.insecure)?;
+        checked.lsm.accept_log_damage = flags.accept_log_damage;
         Ok((config, checked))
     });
     let (config, checked) = match checked {
@@ -149,10 +152,19 @@ async fn run(config: Config, checked: Checked, parts: MainParts, began: Instant)
         }
     };
     tracing::info!(took_ms = began.elapsed().as_millis() as u64, "started");
-    let name = signals.next().await;
-    tracing::info!(signal = name, "stopping; a second signal ends the process at once");
+    let refused = tokio::select! {
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopping; a second signal ends the process at once");
+            false
+        }
+        why = running.refused() => {
+            complain(&why);
+            true
+        }
+    };
     tokio::select! {
         stopped = running.stop() => match stopped {
+            Ok(()) if refused => EXIT_REFUSED.into(),
             Ok(()) => {
                 tracing::info!("stopped");
                 ExitCode::SUCCESS

@@ -16,8 +16,10 @@ use tokio::net::TcpListener;
 use super::MainParts;
 use crate::cluster::dots::CLOCK_SKEW_MS_MAX;
 use crate::cluster::floors::FloorTiming;
+use crate::cluster::meta::MetaStore;
 use crate::config::{Checked, Config, EngineKind};
 use crate::coordinator::Timing;
+use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::http::{self, HttpConfig, HttpSource};
 use crate::node::{Node, NodeConfig, NodeParts};
 use crate::plug::discovery::{Discovery, FileSeeds, StaticSeeds};
@@ -25,7 +27,7 @@ use crate::plug::exec::{Exec, TokioExec};
 use crate::plug::lsm::LsmEngine;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::storage::StorageEngine;
-use crate::replica::HintConfig;
+use crate::replica::{HintConfig, Standings};
 use crate::resp::server::{self, RespDoor};
 use crate::rpc::doors::{AdminDoor, ClientDoor, Lobby};
 use crate::rpc::peer::PeersConfig;
@@ -116,6 +118,11 @@ impl Running {
         Ok(Self { node, doors, resp })
     }
 
+    /// Returns when the other members refuse this node for good, and says why.
+    pub(super) async fn refused(&self) -> String {
+        self.node.refused().await
+    }
+
     /// Stops everything.
     ///
     /// # Errors
@@ -157,7 +164,8 @@ fn node_config(
             request_ms_max: config.request.deadline_ms,
             hedge_ms: config.request.hedge_ms,
         },
-        peers: PeersConfig::default(),
+        peers: PeersConfig { link_down_ms: config.request.link_down_ms, ..PeersConfig::default() },
+        antientropy: antientropy(config),
         hints: HintConfig {
             hint_bytes_max: config.handoff.hint_bytes_max,
             replay_bytes_per_s: config.handoff.replay_bytes_per_s,
@@ -167,6 +175,16 @@ fn node_config(
             config.collection.floor_lag_ms,
             config.collection.floor_alarm_ms,
         ),
+    }
+}
+
+fn antientropy(config: &Config) -> AntiEntropyConfig {
+    AntiEntropyConfig {
+        tree_bytes_max: config.aae.tree_bytes_max,
+        bytes_per_second: config.aae.bytes_per_second,
+        fill_bytes_per_second: config.aae.fill_bytes_per_second,
+        rest_ms: config.aae.rest_ms,
+        ..AntiEntropyConfig::default()
     }
 }
 
@@ -223,17 +241,41 @@ async fn open_engine(
     }
     let (fs, own) = (Arc::clone(&parts.fs), Arc::clone(exec));
     let (lsm, durability) = (checked.lsm.clone(), checked.lsm_durability);
-    let path = config.data_dir.join("lsm");
-    let opened =
-        tokio::task::spawn_blocking(move || LsmEngine::open(fs, &path, lsm, durability, own)).await;
+    let (path, meta) = (config.data_dir.join("lsm"), config.data_dir.join("meta"));
+    let accepts = lsm.accept_log_damage;
+    let opened = tokio::task::spawn_blocking(move || {
+        if accepts {
+            // Before the engine forgets what it passed over.
+            MetaStore::open(Arc::clone(&fs), &meta)
+                .and_then(|meta| Standings::store_all_lost(&meta))
+                .map_err(|error| error.to_string())?;
+        }
+        Ok::<_, String>(LsmEngine::open(fs, &path, lsm, durability, own))
+    });
+    let opened = match opened.await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => return Err(unusable(&error)),
+        Err(error) => return Err(unusable(&error)),
+    };
     match opened {
-        Ok(Ok(engine)) => Ok(Arc::new(engine)),
-        Ok(Err(kv_lsm::Error::Locked { .. })) => {
+        Ok(engine) => Ok(Arc::new(engine.in_boot(boot()))),
+        Err(kv_lsm::Error::Locked { .. }) => {
             Err(unusable(&"another process is using it; each node needs a directory of its own"))
         }
-        Ok(Err(error)) => Err(unusable(&error)),
+        Err(error @ kv_lsm::Error::Corrupt { .. }) => Err(format!(
+            "{}. If it is the log (.log), the other nodes have what it held: start once with \
+             --accept-log-damage and this copy is filled from them. Else replace the node by one \
+             with an empty directory",
+            unusable(&error)
+        )),
         Err(error) => Err(unusable(&error)),
     }
+}
+
+/// Names the system's present boot, where the system does.
+fn boot() -> Option<String> {
+    let named = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(named.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 async fn listen(

@@ -13,6 +13,7 @@ use super::{DOT_BYTES, HEADER_BYTES, put_header, put_version, version_len};
 use crate::dot::{Actor, Dot, HybridTime};
 use crate::error::Error;
 use crate::expiry::Expiry;
+use crate::teeth::{Bug, planted};
 use crate::version::{Draft, Kind, Version};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -147,6 +148,9 @@ impl EncodedRecord<'_> {
         }
         let mut record = self.to_record();
         let joined = record.join(&incoming.to_record());
+        if planted(Bug::RefuseJoinAtLimit) && record.live().len() > 4 {
+            return EncodedJoin { outcome: JoinOutcome::Unchanged, uncovered: joined.uncovered };
+        }
         record.encode_into(out);
         EncodedJoin { outcome: JoinOutcome::Merged, uncovered: joined.uncovered }
     }

@@ -229,6 +229,10 @@ fn reads() {
         ["begin"] => show_read(tracker.begin()),
         ["deadline"] => show_read(tracker.on_deadline()),
         ["hedge"] => tracker.hedge().map_or_else(|| "nobody".to_owned(), String::from),
+        ["avoid", name] => {
+            tracker.avoid(node(name));
+            "avoided".to_owned()
+        }
         ["fail", name] => show_read(tracker.on_failure(node(name))),
         ["refuse", name] => show_read(tracker.on_refusal(node(name))),
         ["hint", name] => tracker.hint_for(node(name)).map_or_else(|| "none".into(), String::from),

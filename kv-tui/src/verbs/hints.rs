@@ -23,9 +23,9 @@ impl Hints {
     ) -> Result<Exit, Error> {
         let view = connect.admin().await?.hints().await?;
         if output.json {
-            output.object(object(&view))?
+            output.object(object(&view))?;
         } else {
-            print(&view, output)?
+            print(&view, output)?;
         }
         Ok(Exit::Ok)
     }

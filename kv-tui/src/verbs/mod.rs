@@ -1,6 +1,7 @@
 //! The verbs of `kv`, one file each: its arguments, the question that it asks, its answer as a
 //! table and as JSON.
 
+pub(crate) mod aae;
 pub(crate) mod cluster;
 pub(crate) mod del;
 pub(crate) mod explain;
@@ -8,6 +9,7 @@ pub(crate) mod get;
 pub(crate) mod hints;
 pub(crate) mod nodes;
 pub(crate) mod put;
+pub(crate) mod repair;
 pub(crate) mod ring;
 pub(crate) mod status;
 

@@ -1,66 +1,184 @@
-//! The simulator: `sim --seed N [--history]` or `sim --seeds A..B`.
+//! The simulator, as `cargo xtask sim` calls it: seeds of a scenario, a line for each.
 //!
-//! A line for each seed, with the hash of its trace. The first violation ends the run with exit
-//! code 1, its seed and how to repeat it. `--history` also prints what every client did and was
-//! told.
+//! The first violation ends the run with exit code 1, its seed, how to repeat it, and a file with
+//! everything that was done and said; `--keep-going` runs the others too. A control scenario fails
+//! if nothing is found in any of its seeds. A seed that takes a minute of real time hangs: the
+//! process says which and ends.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use kv_tests::sim::{Options, run};
+use kv_tests::sim::{Report, Scenario, run, trace};
 
-const USAGE: &str = "usage: sim --seed N [--history] | --seeds A..B";
+const USAGE: &str = "usage: sim --seed N | --seeds A..B [--scenario S] [--minutes M] \
+                     [--traces DIR] [--keep-going], or sim --teeth [NAME] in a build with \
+                     the feature `planted`";
+/// A seed that takes so long, in seconds of real time, hangs.
+const HANG_S: u64 = 60;
+
+struct Arguments {
+    seeds: std::ops::Range<u64>,
+    scenario: Scenario,
+    minutes: Option<u64>,
+    traces: PathBuf,
+    /// One seed, whose trace is wanted whatever comes of it.
+    one: bool,
+    keep_going: bool,
+}
+
+fn parse() -> Option<Arguments> {
+    let mut parsed = Arguments {
+        seeds: 0..0,
+        scenario: Scenario::Swarm,
+        minutes: None,
+        traces: PathBuf::from("target/sim"),
+        one: false,
+        keep_going: false,
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(word) = arguments.next() {
+        match word.as_str() {
+            "--seed" => {
+                let seed: u64 = arguments.next()?.parse().ok()?;
+                parsed.seeds = seed..seed.checked_add(1)?;
+                parsed.one = true;
+            }
+            "--seeds" => {
+                let range = arguments.next()?;
+                let (first, end) = range.split_once("..")?;
+                parsed.seeds = first.parse().ok()?..end.parse().ok()?;
+            }
+            "--scenario" => parsed.scenario = Scenario::named(&arguments.next()?)?,
+            "--minutes" => parsed.minutes = Some(arguments.next()?.parse().ok()?),
+            "--traces" => parsed.traces = PathBuf::from(arguments.next()?),
+            "--keep-going" => parsed.keep_going = true,
+            _ => return None,
+        }
+    }
+    if parsed.minutes.is_some() && parsed.seeds.is_empty() {
+        parsed.seeds = 0..u64::MAX;
+    }
+    (!parsed.seeds.is_empty()).then_some(parsed)
+}
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let seeds = match arguments.as_slice() {
-        ["--seed", seed] | ["--seed", seed, "--history"] => {
-            seed.parse().ok().map(|seed: u64| seed..seed.saturating_add(1))
-        }
-        ["--seeds", range] => range.split_once("..").and_then(|(first, end)| {
-            let (first, end): (u64, u64) = (first.parse().ok()?, end.parse().ok()?);
-            (first < end).then_some(first..end)
-        }),
-        _ => None,
-    };
-    let Some(seeds) = seeds else {
+    #[cfg(feature = "planted")]
+    if std::env::args().nth(1).as_deref() == Some("--teeth") {
+        return teeth(&std::env::args().nth(2).unwrap_or_default());
+    }
+    let Some(arguments) = parse() else {
         complain(USAGE);
         return ExitCode::from(2);
     };
-    for seed in seeds {
-        if let Err(why) = one(seed, arguments.contains(&"--history")) {
+    let begun = Instant::now();
+    let running = Arc::new(AtomicU64::new(arguments.seeds.start));
+    watch(&running, arguments.scenario);
+    let (mut seeds, mut failed) = (0, 0);
+    let over = |begun: Instant| {
+        arguments.minutes.is_some_and(|minutes| begun.elapsed().as_secs() >= minutes * 60)
+    };
+    for seed in arguments.seeds.clone() {
+        if over(begun) {
+            break;
+        }
+        running.store(seed, Ordering::Relaxed);
+        seeds += 1;
+        if let Err(why) = one(seed, &arguments) {
+            failed += 1;
+            if arguments.scenario.is_control() {
+                continue;
+            }
             complain(&why);
-            complain(&format!("repeat with: cargo xtask sim --seed {seed}"));
-            return ExitCode::FAILURE;
+            complain(&format!("repeat with: {}", repeat(seed, arguments.scenario)));
+            if !arguments.keep_going {
+                break;
+            }
         }
     }
-    ExitCode::SUCCESS
+    let per_seed_ms = begun.elapsed().as_millis() / seeds.max(1);
+    say(&format!("{seeds} seeds, {failed} failed, {per_seed_ms} ms each"));
+    let sound = if arguments.scenario.is_control() { failed > 0 } else { failed == 0 };
+    if !sound && arguments.scenario.is_control() {
+        complain("this scenario must be seen to lose something, and was not");
+    }
+    if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Plants the bugs whose name has `part` in it, one after the other, and hunts them.
+#[cfg(feature = "planted")]
+fn teeth(part: &str) -> ExitCode {
+    use kv_tests::sim::teeth::{SEEDS_MAX, teeth};
+    let mut escaped = 0;
+    for tooth in teeth().iter().filter(|tooth| tooth.name.contains(part)) {
+        let (begun, scenario) = (Instant::now(), tooth.scenario().name());
+        let told = match tooth.hunt() {
+            Some(caught) => {
+                format!("caught by {scenario} seed {}: {}", caught.seed, caught.found)
+            }
+            None => {
+                escaped += 1;
+                format!("ESCAPED {SEEDS_MAX} seeds of {scenario}")
+            }
+        };
+        say(&format!("{:<36} {:>6} ms  {told}", tooth.name, begun.elapsed().as_millis()));
+    }
+    say(&format!("{escaped} escaped"));
+    if escaped == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn repeat(seed: u64, scenario: Scenario) -> String {
+    format!("cargo xtask sim --seed {seed} --scenario {}", scenario.name())
+}
+
+/// Ends the process when one seed runs for a minute.
+fn watch(running: &Arc<AtomicU64>, scenario: Scenario) {
+    let running = Arc::clone(running);
+    std::thread::spawn(move || {
+        let mut last = (running.load(Ordering::Relaxed), Instant::now());
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let seed = running.load(Ordering::Relaxed);
+            if seed != last.0 {
+                last = (seed, Instant::now());
+            } else if last.1.elapsed().as_secs() >= HANG_S {
+                complain(&format!("seed {seed} hangs; repeat with: {}", repeat(seed, scenario)));
+                std::process::exit(1);
+            }
+        }
+    });
 }
 
 /// Runs a seed and says what came of it.
-fn one(seed: u64, history: bool) -> Result<(), String> {
-    let report = run(seed, &Options::drawn(seed)).map_err(|why| format!("seed {seed}: {why}"))?;
-    if history {
-        for op in &report.ops {
-            writeln!(std::io::stdout(), "{op:?}").map_err(|error| error.to_string())?;
-        }
+fn one(seed: u64, arguments: &Arguments) -> Result<(), String> {
+    let begun = Instant::now();
+    let report = run(seed, &arguments.scenario.options(seed))
+        .map_err(|why| format!("seed {seed}: {why}"))?;
+    say(&format!("{} {} ms", report.line(), begun.elapsed().as_millis()));
+    if arguments.one || !report.violations.is_empty() {
+        let file = write_trace(&arguments.traces, arguments.scenario, &report)?;
+        say(&format!("trace: {}", file.display()));
     }
-    let line = format!(
-        "seed {seed} trace {:016x} ops {} acknowledged {} unknown {} world {} ms violations {}",
-        report.trace_hash,
-        report.ops.len(),
-        report.acknowledged,
-        report.unknown,
-        report.world_ms,
-        report.violations.len(),
-    );
-    writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())?;
     if report.violations.is_empty() {
         return Ok(());
     }
     let shown: Vec<String> = report.violations.iter().take(20).map(ToString::to_string).collect();
     Err(format!("seed {seed} failed:\n{}", shown.join("\n")))
+}
+
+fn write_trace(dir: &Path, scenario: Scenario, report: &Report) -> Result<PathBuf, String> {
+    let file = dir.join(format!("{}-{}.txt", scenario.name(), report.seed));
+    std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(&file, trace::text(report)))
+        .map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(file)
+}
+
+fn say(what: &str) {
+    let _unwritable = writeln!(std::io::stdout(), "{what}");
 }
 
 fn complain(what: &str) {

@@ -3,6 +3,7 @@
 //! It is the `redis` crate's ordinary synchronous client. A connection that broke is dialled anew
 //! at the next operation; what was under way on it may have happened or not.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -18,7 +19,7 @@ const CONNECT_MS_MAX: u64 = 2_000;
 /// One client, with a connection to each node that it talks to.
 pub struct Client<'h> {
     id: usize,
-    ports: Vec<u16>,
+    addresses: Vec<SocketAddr>,
     connections: Vec<Option<Connection>>,
     history: &'h Mutex<History>,
     /// The slowest answer so far.
@@ -34,12 +35,18 @@ impl std::fmt::Debug for Client<'_> {
 }
 
 impl<'h> Client<'h> {
-    /// Client `id` of the nodes on these ports.
+    /// Client `id` of the nodes at these addresses.
     #[must_use]
-    pub fn new(id: usize, ports: Vec<u16>, history: &'h Mutex<History>) -> Self {
-        let connections = ports.iter().map(|_| None).collect();
+    pub fn new(id: usize, addresses: Vec<SocketAddr>, history: &'h Mutex<History>) -> Self {
+        let connections = addresses.iter().map(|_| None).collect();
         let slowest = Duration::ZERO;
-        Self { id, ports, connections, history, slowest, errors: Vec::new() }
+        Self { id, addresses, connections, history, slowest, errors: Vec::new() }
+    }
+
+    /// How many nodes it talks to.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.addresses.len()
     }
 
     /// SET through a node; whether it was acknowledged.
@@ -110,11 +117,11 @@ impl<'h> Client<'h> {
 
     fn connection(&mut self, node: usize) -> RedisResult<&mut Connection> {
         let nowhere = || RedisError::from((redis::ErrorKind::InvalidClientConfig, "no such node"));
-        let port = *self.ports.get(node).ok_or_else(nowhere)?;
+        let address = *self.addresses.get(node).ok_or_else(nowhere)?;
         let slot = self.connections.get_mut(node).ok_or_else(nowhere)?;
         match slot {
             Some(connection) => Ok(connection),
-            None => Ok(slot.insert(connect(port)?)),
+            None => Ok(slot.insert(connect(address)?)),
         }
     }
 
@@ -142,8 +149,8 @@ fn is_broken(error: &RedisError) -> bool {
     error.is_io_error() || error.is_connection_dropped() || error.is_timeout()
 }
 
-pub(super) fn connect(port: u16) -> RedisResult<Connection> {
-    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/"))?;
+pub(super) fn connect(address: SocketAddr) -> RedisResult<Connection> {
+    let client = redis::Client::open(format!("redis://{address}/"))?;
     let connection = client.get_connection_with_timeout(Duration::from_millis(CONNECT_MS_MAX))?;
     connection.set_read_timeout(Some(Duration::from_millis(ANSWER_MS_MAX)))?;
     Ok(connection)

@@ -15,8 +15,8 @@ use super::checkers::{self, Violation};
 use super::history::{History, Op};
 use super::nemesis::calm;
 use super::random::Random;
-use super::run::{all, audit, in_paused_time};
-use super::workload::Client;
+use super::run::{all, audit, in_paused_time, keys_of};
+use super::workload::{Client, Mix};
 use super::world::{World, WorldConfig};
 
 /// A cut falls on one of so many changes after the clients began.
@@ -45,17 +45,20 @@ pub fn cut_all(seed: u64, rounds: usize, config: &WorldConfig) -> Result<Cuts, S
         world.network.set_all(calm());
         let random = Random::of(seed, "cuts");
         let history = Rc::new(Mutex::new(History::default()));
+        let mix = Rc::new(Mix::usual());
         let mut clients: Vec<Client> =
-            (0..6).map(|id| Client::new(seed, id, 6, Rc::clone(&history))).collect();
+            (0..6).map(|id| Client::new(seed, id, 6, &mix, &history)).collect();
         let mut cuts = Cuts::default();
         for _ in 0..rounds {
             let from = history.lock().ops().len();
             let (after, chance) = (random.below(CUT_CHANGES_MAX), random.next());
             cuts.on_a_change += usize::from(round(&world, &mut clients, after, chance).await?);
-            audit(&world, &history, from).await;
+            let keys = keys_of(history.lock().ops().get(from..).unwrap_or_default());
+            audit(&world, &history, &keys, false).await;
         }
         // What outlived one cut must outlive the others too.
-        audit(&world, &history, 0).await;
+        let keys = keys_of(history.lock().ops());
+        audit(&world, &history, &keys, false).await;
         if world.panics() > 0 {
             return Err("a node's task panicked".into());
         }

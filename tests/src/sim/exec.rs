@@ -1,5 +1,6 @@
 //! A node's tasks, so that its death is theirs: a process that was killed goes on with nothing.
-//! A task that panics is counted, since the runtime only ends it.
+//! A task that panics is counted, since the runtime only ends it. A node that is paused stands
+//! behind its gate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +10,8 @@ use kv_node::plug::exec::{Exec, Task};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
+use super::gate::Gate;
+
 /// So many finished tasks are kept before they are looked through.
 const TASKS_KEPT: usize = 256;
 
@@ -17,6 +20,7 @@ const TASKS_KEPT: usize = 256;
 pub struct LifeExec {
     tasks: Mutex<Tasks>,
     panics: Arc<AtomicU64>,
+    gate: Arc<Gate>,
 }
 
 #[derive(Debug, Default)]
@@ -29,7 +33,13 @@ impl LifeExec {
     /// Counts panics in `panics`.
     #[must_use]
     pub fn new(panics: Arc<AtomicU64>) -> Self {
-        Self { tasks: Mutex::default(), panics }
+        Self { tasks: Mutex::default(), panics, gate: Arc::default() }
+    }
+
+    /// What the node's tasks stand behind.
+    #[must_use]
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     /// Ends every task where it stands; later ones do not begin.
@@ -51,9 +61,10 @@ impl Exec for LifeExec {
             tasks.running.retain(|task| !task.is_finished());
         }
         let watch = Watch(Arc::clone(&self.panics));
+        let gate = Arc::clone(&self.gate);
         let watched = async move {
             let _watch = watch;
-            task.await;
+            gate.through(task).await;
         };
         tasks.running.push(tokio::spawn(watched).abort_handle());
     }

@@ -2,15 +2,26 @@
 //!
 //! An operation that ended without an answer stays open for ever: it may have happened, may happen
 //! later, or never. Calling it failed would excuse a lost write, calling it done would invent one.
+//! For the same reason a client that tries again begins a new operation with a value of its own.
 
 use kv_node::RequestError;
 use twox_hash::XxHash3_64;
+
+/// The key of an operation on all keys.
+pub const EVERY_KEY: &str = "*";
 
 /// What a client asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// SET: over whatever there is.
     Set(String),
+    /// SET with an end, in milliseconds since 1970 of the true time.
+    SetUntil {
+        /// The new value.
+        value: String,
+        /// When it ends.
+        until_ms: u64,
+    },
     /// DEL.
     Delete,
     /// KV.PUT, with the values that its context covers.
@@ -20,6 +31,17 @@ pub enum Action {
         /// What the client had been shown when it got its context.
         seen: Vec<String>,
     },
+    /// KV.DEL, with the values that its context covers.
+    DeleteSeen {
+        /// What the client had been shown when it got its context.
+        seen: Vec<String>,
+    },
+    /// EXPIRE to this end, or PERSIST.
+    Expire(Option<u64>),
+    /// GETEX to this end.
+    GetEx(u64),
+    /// FLUSHALL.
+    Flush,
     /// GET.
     Get,
     /// KV.GET.
@@ -31,10 +53,14 @@ pub enum Action {
 pub enum Outcome {
     /// Still open, or never answered: anything may be true.
     Unknown(String),
+    /// No answer after so long that there will be none: never right.
+    Hung,
     /// Surely nothing was written; nothing was read.
     Failed(String),
     /// A write was acknowledged.
     Acknowledged,
+    /// A write found nothing to do: there is no value.
+    Nothing,
     /// A read showed this.
     Shown(Option<String>),
     /// A read showed these.
@@ -69,6 +95,10 @@ pub struct Op {
     pub began: u64,
     /// The place of its end; the largest number when there was none.
     pub ended: u64,
+    /// When it began, in microseconds of the run.
+    pub began_us: u64,
+    /// When its client stopped to wait for it.
+    pub ended_us: u64,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -78,8 +108,20 @@ impl Op {
     #[must_use]
     pub fn written(&self) -> Option<&str> {
         match &self.action {
-            Action::Set(value) | Action::Put { value, .. } => Some(value),
-            Action::Delete | Action::Get | Action::Siblings => None,
+            Action::Set(value) | Action::SetUntil { value, .. } | Action::Put { value, .. } => {
+                Some(value)
+            }
+            _ => None,
+        }
+    }
+
+    /// What it was shown as the value of its key, if it was shown one or that there is none.
+    #[must_use]
+    pub fn shown(&self) -> Option<Option<&str>> {
+        match (&self.outcome, &self.action) {
+            (Outcome::Shown(value), _) => Some(value.as_deref()),
+            (Outcome::Nothing, Action::Delete) => Some(None),
+            _ => None,
         }
     }
 
@@ -92,7 +134,8 @@ impl Op {
     /// Whether it may have written, or may yet.
     #[must_use]
     pub fn may_have_written(&self) -> bool {
-        matches!(self.outcome, Outcome::Acknowledged | Outcome::Unknown(_))
+        let read = matches!(self.action, Action::Get | Action::Siblings);
+        !read && !matches!(self.outcome, Outcome::Failed(_) | Outcome::Nothing)
     }
 }
 
@@ -107,6 +150,18 @@ pub struct History {
 impl History {
     /// Notes that an operation begins; gives its place for `end`.
     pub fn begin(&mut self, client: usize, node: usize, key: &str, action: Action) -> usize {
+        self.begin_at(client, node, key, action, 0)
+    }
+
+    /// Notes that an operation begins, at `now_us` of the run.
+    pub fn begin_at(
+        &mut self,
+        client: usize,
+        node: usize,
+        key: &str,
+        action: Action,
+        now_us: u64,
+    ) -> usize {
         self.events += 1;
         self.ops.push(Op {
             client,
@@ -115,6 +170,8 @@ impl History {
             action,
             began: self.events,
             ended: u64::MAX,
+            began_us: now_us,
+            ended_us: u64::MAX,
             outcome: Outcome::Unknown("open".into()),
         });
         self.ops.len() - 1
@@ -124,11 +181,12 @@ impl History {
     pub fn end(&mut self, place: usize, outcome: Outcome, now_us: u64) {
         self.events += 1;
         let Some(op) = self.ops.get_mut(place) else { return };
-        if !matches!(outcome, Outcome::Unknown(_)) {
+        if !matches!(outcome, Outcome::Unknown(_) | Outcome::Hung) {
             op.ended = self.events;
         }
+        op.ended_us = now_us;
         op.outcome = outcome;
-        let event = format!("{} {now_us} {op:?}", self.trace);
+        let event = format!("{} {op:?}", self.trace);
         self.trace = XxHash3_64::oneshot(event.as_bytes());
     }
 
@@ -136,6 +194,12 @@ impl History {
     #[must_use]
     pub fn ops(&self) -> &[Op] {
         &self.ops
+    }
+
+    /// All operations, to be judged in another form.
+    #[must_use]
+    pub fn take_ops(&mut self) -> Vec<Op> {
+        std::mem::take(&mut self.ops)
     }
 
     /// A digest of everything that the clients did, when, and what they were told.

@@ -2,8 +2,8 @@
 //! simulated network, disks that lose what was not synced, and clocks that disagree.
 //!
 //! ```text
-//! seed -> options -> world (nodes, disks, network) <- nemesis
-//!                      ^ clients -> history -> checkers -> violations
+//! seed, scenario -> options -> world (nodes, disks, network, clocks) <- nemesis
+//!                              ^ clients -> history -> checkers -> violations
 //! ```
 //! Time is tokio's, paused: it jumps to the next timer when nothing can run, so a minute of the
 //! cluster takes a second of ours. All chance comes from the seed, all work runs on one thread,
@@ -17,11 +17,19 @@ pub mod checkers;
 pub mod cuts;
 pub mod disk;
 pub mod exec;
+pub mod gate;
 pub mod history;
 pub mod nemesis;
 pub mod random;
+pub mod replicas;
 pub mod run;
+pub mod scenario;
+#[cfg(feature = "planted")]
+pub mod teeth;
+pub mod trace;
+pub mod watch;
 pub mod workload;
 pub mod world;
 
 pub use run::{Options, Report, run};
+pub use scenario::Scenario;

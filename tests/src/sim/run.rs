@@ -2,20 +2,23 @@
 
 use std::rc::Rc;
 
-use kv_node::cluster::record::LevelSetting;
 use parking_lot::Mutex;
 use twox_hash::XxHash3_64;
 
-use super::checkers::{self, Violation};
-use super::history::{Action, History, Op, Outcome};
+use super::checkers::{self, Rules, Violation};
+use super::history::{Action, EVERY_KEY, History, Op, Outcome};
 use super::nemesis::{self, Faults};
-use super::workload::{Client, shown};
-use super::world::{World, WorldConfig};
+use super::replicas;
+use super::watch::WATCHED;
+use super::workload::{Client, Mix, all_shown, shown};
+use super::world::{EPOCH_MS, World, WorldConfig};
 
 /// The client number of the reads that look, after everything is healed, at what there is.
 pub const AUDITOR: usize = usize::MAX;
 /// The audit asks so often before it calls a key unreadable.
 const AUDIT_TRIES: usize = 5;
+/// Replicas may take so long, after everything is healed, until they are equal.
+const CONVERGE_MS_MAX: u64 = 120_000;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -28,21 +31,13 @@ pub struct Options {
     pub work_ms: u64,
     /// What is done to the world meanwhile.
     pub faults: Faults,
-}
-
-impl Options {
-    /// The options that a seed draws: every fourth run has five nodes, the others three.
-    #[must_use]
-    pub fn drawn(seed: u64) -> Self {
-        let nodes = if seed % 4 == 3 { 5 } else { 3 };
-        let world = WorldConfig {
-            nodes,
-            skew_ms_max: 5_000,
-            copies: LevelSetting::Quorum,
-            lsm: WorldConfig::engine(),
-        };
-        Self { world, clients: 6, work_ms: 10_000, faults: Faults::all() }
-    }
+    /// What clients do.
+    pub mix: Mix,
+    /// A disk forgets what it acknowledged and its node can't know: reads are bound only when
+    /// every key was read once after healing, which mends it.
+    pub forgets: bool,
+    /// Replicas must become equal by themselves.
+    pub converges: bool,
 }
 
 /// What came of a run.
@@ -54,6 +49,8 @@ pub struct Report {
     pub trace_hash: u64,
     /// The whole history, the audit's reads too.
     pub ops: Vec<Op>,
+    /// What was done to the world, and when, in microseconds.
+    pub log: Vec<(u64, String)>,
     /// Writes that were acknowledged.
     pub acknowledged: usize,
     /// Operations of which nobody knows whether they happened.
@@ -74,11 +71,11 @@ pub struct Report {
 pub fn run(seed: u64, options: &Options) -> Result<Report, String> {
     in_paused_time(async {
         let world = World::begin(seed, options.world.clone()).await?;
-        let history = play(&world, seed, options).await?;
+        let (history, differences) = play(&world, seed, options).await?;
         if world.panics() > 0 {
             return Err("a node's task panicked".into());
         }
-        Ok(report(&world, seed, &history))
+        Ok(report(&world, seed, options, history, differences))
     })
 }
 
@@ -96,22 +93,33 @@ pub fn in_paused_time<T>(future: impl Future<Output = Result<T, String>>) -> Res
 }
 
 /// Lets clients work under faults, heals, and audits.
-async fn play(world: &World, seed: u64, options: &Options) -> Result<History, String> {
+async fn play(
+    world: &World,
+    seed: u64,
+    options: &Options,
+) -> Result<(History, Vec<Violation>), String> {
     world.network.set_all(nemesis::calm());
     let history = Rc::new(Mutex::new(History::default()));
+    let mix = Rc::new(options.mix.clone());
     let until_us = world.now_us() + options.work_ms * 1_000;
-    let clients = (0..options.clients).map(|id| {
-        Client::new(seed, id, options.clients, Rc::clone(&history)).work(world, until_us)
-    });
-    let ((), cut, ()) = tokio::join!(
-        all(clients),
-        nemesis::cut_power(world, seed, options.faults, until_us),
-        nemesis::disturb(world, seed, options.faults, until_us),
-    );
-    cut?;
+    let clients = (0..options.clients)
+        .map(|id| Client::new(seed, id, options.clients, &mix, &history).work(world, until_us));
+    let ((), struck) =
+        tokio::join!(all(clients), nemesis::strike(world, seed, &options.faults, until_us));
+    struck?;
     world.heal().await?;
-    audit(world, &history, 0).await;
-    Ok(std::mem::take(&mut *history.lock()))
+    let mut differences = Vec::new();
+    if options.converges {
+        differences = replicas::converge(world, CONVERGE_MS_MAX).await?;
+    }
+    if options.forgets {
+        // What was forgotten and never exchanged again is mended by the reads that find it.
+        let keys = keys_of(history.lock().ops());
+        audit(world, &Mutex::default(), &keys, true).await;
+    }
+    let keys = keys_of(history.lock().ops());
+    audit(world, &history, &keys, false).await;
+    Ok((std::mem::take(&mut *history.lock()), differences))
 }
 
 /// Runs futures side by side, in the order in which they stand.
@@ -132,20 +140,24 @@ pub(super) async fn all(futures: impl Iterator<Item = impl Future<Output = ()>>)
     .await;
 }
 
-/// Reads every key that operations from place `from` on touched, own and shared ones through
-/// every node.
-pub async fn audit(world: &World, history: &Mutex<History>, from: usize) {
-    let mut keys: Vec<String> =
-        history.lock().ops().iter().skip(from).map(|op| op.key.clone()).collect();
+/// The keys that operations touched, each once, in order.
+#[must_use]
+pub fn keys_of(ops: &[Op]) -> Vec<String> {
+    let touched = ops.iter().map(|op| op.key.clone()).filter(|key| key != EVERY_KEY);
+    let mut keys: Vec<String> = touched.collect();
     keys.sort();
     keys.dedup();
+    keys
+}
+
+/// Reads keys: each through every node if `everywhere`, otherwise those that are written once
+/// through one.
+pub async fn audit(world: &World, history: &Mutex<History>, keys: &[String], everywhere: bool) {
+    let nodes = world.nodes();
     for (turn, key) in keys.iter().enumerate() {
-        let nodes: Vec<usize> = if key.starts_with("d:") {
-            vec![turn % world.nodes()]
-        } else {
-            (0..world.nodes()).collect()
-        };
-        for node in nodes {
+        let once = !everywhere && (key.starts_with("d:") || key.starts_with("e:"));
+        let through = if once { turn % nodes..turn % nodes + 1 } else { 0..nodes };
+        for node in through {
             look(world, history, node, key).await;
         }
     }
@@ -154,22 +166,11 @@ pub async fn audit(world: &World, history: &Mutex<History>, from: usize) {
 async fn look(world: &World, history: &Mutex<History>, node: usize, key: &str) {
     for _ in 0..AUDIT_TRIES {
         let Some(mut door) = world.door(node) else { continue };
-        let shared = key.starts_with("m:");
+        let shared = key.starts_with(WATCHED);
         let action = if shared { Action::Siblings } else { Action::Get };
-        let begun = history.lock().begin(AUDITOR, node, key, action);
-        let outcome = if shared {
-            match door.coordinator.siblings(key.as_bytes()).await {
-                Err(error) => Outcome::of(&error),
-                Ok((_, values)) => {
-                    let values = values.into_iter().filter_map(|sibling| sibling.value);
-                    Outcome::AllShown(
-                        values.map(|value| String::from_utf8_lossy(&value).into_owned()).collect(),
-                    )
-                }
-            }
-        } else {
-            shown(&mut door, key).await
-        };
+        let begun = history.lock().begin_at(AUDITOR, node, key, action, world.now_us());
+        let outcome =
+            if shared { all_shown(&mut door, key).await.1 } else { shown(&mut door, key).await };
         let told = matches!(outcome, Outcome::Shown(_) | Outcome::AllShown(_));
         history.lock().end(begun, outcome, world.now_us());
         if told {
@@ -178,19 +179,50 @@ async fn look(world: &World, history: &Mutex<History>, node: usize, key: &str) {
     }
 }
 
-fn report(world: &World, seed: u64, history: &History) -> Report {
-    let ops = history.ops();
+fn report(
+    world: &World,
+    seed: u64,
+    options: &Options,
+    mut history: History,
+    differences: Vec<Violation>,
+) -> Report {
     let traces = [history.trace_hash().to_be_bytes(), world.network.trace_hash().to_be_bytes()];
+    let ops = history.take_ops();
+    let rules = Rules {
+        sloppy: options.world.sloppy || options.forgets,
+        skew_ms: world.skew_ms_seen(),
+        epoch_ms: EPOCH_MS,
+    };
+    let mut violations = checkers::check_under(&with_contexts(world, &ops), &rules);
+    violations.extend(differences);
     Report {
         seed,
         trace_hash: XxHash3_64::oneshot(traces.as_flattened()),
-        ops: ops.to_vec(),
         acknowledged: ops.iter().filter(|op| op.is_acknowledged()).count(),
         unknown: ops.iter().filter(|op| matches!(op.outcome, Outcome::Unknown(_))).count(),
+        ops,
+        log: world.log(),
         met: ["second_mints", "read_repairs", "forwarded"].map(|name| world.figure(name)),
         world_ms: world.now_us() / 1_000,
-        violations: checkers::check_all(ops),
+        violations,
     }
+}
+
+/// The history with blind writes of shared keys as puts with the context that their coordinator
+/// had. Of one that minted twice, somebody may have been shown the first dot only, and his context
+/// covers no more than that: it may stand after he replaced it, and is not judged.
+fn with_contexts(world: &World, ops: &[Op]) -> Vec<Op> {
+    let mut ops = ops.to_vec();
+    for op in ops.iter_mut().filter(|op| op.key.starts_with(WATCHED)) {
+        if let Action::Set(value) = &op.action {
+            let seen = world.mints.replaced_by(&op.key, value);
+            if world.mints.dots_of(&op.key, value) > 1 {
+                op.outcome = Outcome::Unknown("minted twice".into());
+            }
+            op.action = Action::Put { value: value.clone(), seen };
+        }
+    }
+    ops
 }
 
 /// Whether a read belongs to the audit.

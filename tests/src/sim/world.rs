@@ -2,13 +2,14 @@
 //!
 //! A node's engine works inline; a housekeeper does its flushes and compactions every few
 //! milliseconds, as a thread would beside the requests. A node falls with everything that it was
-//! doing, and what it held in memory is gone.
+//! doing, and what it held in memory is gone. One that is paused stands behind its gate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use kv_client::NodeId;
 use kv_lsm::fs::Fs;
 use kv_node::cluster::birth::BirthPlan;
 use kv_node::cluster::record::{KeyspaceSettings, LevelSetting};
@@ -18,21 +19,37 @@ use kv_node::plug::clock::{Clock, TokioClock};
 use kv_node::plug::exec::Exec;
 use kv_node::plug::inproc::InProcNetwork;
 use kv_node::plug::lsm::{LsmDurability, LsmEngine};
+use kv_node::plug::memory::{MemoryConfig, MemoryEngine};
 use kv_node::plug::rng::SeededRng;
+use kv_node::plug::storage::StorageEngine;
 use kv_node::rpc::peer::PeersConfig;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::disk::Power;
 use super::exec::LifeExec;
+use super::gate::{Gate, GatedTransport};
 use super::random::Random;
+use super::watch::{Mints, WatchedEngine};
 
 /// Milliseconds since 1970 at which every run begins.
-const EPOCH_MS: u64 = 1_700_000_000_000;
+pub const EPOCH_MS: u64 = 1_700_000_000_000;
 /// How long the nodes may take to find each other.
 const MEETING_MS_MAX: u64 = 60_000;
+/// How long it may take to replace a node, faults of the network included.
+const REPLACING_MS_MAX: u64 = 120_000;
+/// Rest between two tries to replace a node.
+const REPLACING_REST_MS: u64 = 200;
+/// How far floors lie behind the clocks: little, so that every run collects.
+const FLOOR_LAG_MS: u64 = 2_000;
+/// When a floor that does not move is an alarm.
+const FLOOR_ALARM_MS: u64 = 20_000;
 /// The housekeeper's rest.
-const HOUSEKEEPING_MS: u64 = 5;
+const HOUSEKEEPING_MS: u64 = 10;
+/// Where a node's engine lives on its disk; beside it is what the node must not forget.
+pub const ENGINE_DIR: &str = "/data/lsm";
+/// The directories in which the engine has files: tables, and the log.
+pub const ENGINE_DIRS: [&str; 2] = [ENGINE_DIR, "/data/lsm/log"];
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -43,8 +60,15 @@ pub struct WorldConfig {
     pub skew_ms_max: u64,
     /// How many copies a read and a write wait for.
     pub copies: LevelSetting,
+    /// Whether fallbacks stand in for primaries that are down: then a read need not meet a write
+    /// before all is healed.
+    pub sloppy: bool,
     /// The engines.
     pub lsm: kv_lsm::Config,
+    /// How long a sync takes, in milliseconds.
+    pub sync_ms: u64,
+    /// Engines in memory instead, which forget everything with their process.
+    pub memory: bool,
 }
 
 impl WorldConfig {
@@ -52,7 +76,8 @@ impl WorldConfig {
     #[must_use]
     pub fn engine() -> kv_lsm::Config {
         kv_lsm::Config {
-            value_bytes_max: 12 << 10,
+            // A record of many small siblings fits; a pair is at most 10 KiB.
+            value_bytes_max: 24 << 10,
             batch_bytes_max: 32 << 10,
             log_buffer_bytes_max: 16 << 10,
             log_segment_bytes: 64 << 10,
@@ -73,9 +98,15 @@ pub struct World {
     pub network: InProcNetwork,
     /// The power of the disks.
     pub power: Power,
+    /// What nodes minted for the watched keys.
+    pub mints: Arc<Mints>,
     places: Vec<Place>,
     clock: Arc<TokioClock>,
     panics: Arc<AtomicU64>,
+    /// The furthest that any wall clock was from the true time.
+    skew_ms_seen: AtomicU64,
+    /// What was done to the world, and when.
+    log: Mutex<Vec<(u64, String)>>,
 }
 
 struct Place {
@@ -85,7 +116,7 @@ struct Place {
 }
 
 struct Running {
-    node: Node,
+    node: Arc<Node>,
     exec: Arc<LifeExec>,
     life: watch::Sender<bool>,
 }
@@ -95,6 +126,8 @@ struct Running {
 pub struct Door {
     /// What takes requests.
     pub coordinator: Arc<Coordinator>,
+    /// What they run behind, as all that the node does.
+    pub gate: Arc<Gate>,
     life: watch::Receiver<bool>,
 }
 
@@ -134,16 +167,26 @@ impl World {
         let panics = Arc::default();
         let exec: Arc<dyn Exec> = Arc::new(LifeExec::new(Arc::clone(&panics)));
         let network = InProcNetwork::new(Arc::clone(&clock) as Arc<dyn Clock>, exec, seed);
-        let random = Random::of(seed, "clocks");
-        let skewed = |_| {
-            let own = TokioClock::new(EPOCH_MS);
-            let skew_ms = random.below(2 * config.skew_ms_max + 1).cast_signed();
-            own.skew(skew_ms - config.skew_ms_max.cast_signed());
-            Place { clock: Arc::new(own), running: Mutex::default(), starts: Mutex::default() }
+        let place = |_| Place {
+            clock: Arc::new(TokioClock::new(EPOCH_MS)),
+            running: Mutex::default(),
+            starts: Mutex::default(),
         };
-        let places = (0..config.nodes).map(skewed).collect();
+        let places = (0..config.nodes).map(place).collect();
         let power = Power::new(config.nodes);
-        let world = Self { config, seed, network, power, places, clock, panics };
+        let world = Self {
+            config,
+            seed,
+            network,
+            power,
+            mints: Arc::default(),
+            places,
+            clock,
+            panics,
+            skew_ms_seen: AtomicU64::new(0),
+            log: Mutex::default(),
+        };
+        world.set_clocks_near(&Random::of(seed, "clocks"));
         for place in 0..world.nodes() {
             world.start(place).await?;
         }
@@ -163,6 +206,45 @@ impl World {
         self.clock.steady_us()
     }
 
+    /// Milliseconds since 1970 of the true time, which no node knows.
+    #[must_use]
+    pub fn true_ms(&self) -> u64 {
+        self.clock.wall_ms()
+    }
+
+    /// Notes what is done to the world.
+    pub fn note(&self, what: String) {
+        self.log.lock().push((self.now_us(), what));
+    }
+
+    /// What was done to the world so far, and when, in microseconds.
+    #[must_use]
+    pub fn log(&self) -> Vec<(u64, String)> {
+        self.log.lock().clone()
+    }
+
+    /// Puts a node's wall clock so far from the true time.
+    pub fn skew(&self, place: usize, skew_ms: i64) {
+        if let Some(at) = self.places.get(place) {
+            at.clock.skew(skew_ms);
+            self.skew_ms_seen.fetch_max(skew_ms.unsigned_abs(), Ordering::Relaxed);
+        }
+    }
+
+    /// The furthest that any wall clock was from the true time so far.
+    #[must_use]
+    pub fn skew_ms_seen(&self) -> u64 {
+        self.skew_ms_seen.load(Ordering::Relaxed)
+    }
+
+    /// Puts every wall clock as far from the true time as ordinary clocks are here.
+    pub fn set_clocks_near(&self, random: &Random) {
+        let far_ms = self.config.skew_ms_max;
+        for place in 0..self.nodes() {
+            self.skew(place, random.below(2 * far_ms + 1).cast_signed() - far_ms.cast_signed());
+        }
+    }
+
     /// The address of a node.
     #[must_use]
     pub fn address(place: usize) -> String {
@@ -175,7 +257,41 @@ impl World {
         let running = self.places.get(place)?.running.lock();
         let running = running.as_ref()?;
         let coordinator = running.node.coordinator()?;
-        Some(Door { coordinator, life: running.life.subscribe() })
+        let gate = Arc::clone(running.exec.gate());
+        Some(Door { coordinator, gate, life: running.life.subscribe() })
+    }
+
+    /// Whether a node runs, serving or not.
+    #[must_use]
+    pub fn runs(&self, place: usize) -> bool {
+        self.places.get(place).is_some_and(|at| at.running.lock().is_some())
+    }
+
+    /// Stops a node where it stands, or lets it go on.
+    pub fn pause(&self, place: usize, paused: bool) {
+        let Some(at) = self.places.get(place) else { return };
+        if let Some(running) = at.running.lock().as_ref() {
+            if paused {
+                running.exec.gate().shut();
+            } else {
+                running.exec.gate().open();
+            }
+        }
+    }
+
+    /// What looks at a node that runs.
+    pub(super) fn with_node<T>(&self, place: usize, look: impl FnOnce(&Node) -> T) -> Option<T> {
+        let at = self.places.get(place)?;
+        at.running.lock().as_ref().map(|running| look(&running.node))
+    }
+
+    /// Nodes that run and whose engine takes no more writes.
+    #[must_use]
+    pub fn poisoned(&self) -> Vec<usize> {
+        let poisoned = |place: &usize| {
+            self.with_node(*place, |node| node.engine().status(None).0.poisoned.is_some())
+        };
+        (0..self.nodes()).filter(|place| poisoned(place) == Some(true)).collect()
     }
 
     /// Tasks of nodes that panicked so far.
@@ -214,27 +330,17 @@ impl World {
         let unable = |what: &str, error: &dyn std::fmt::Display| {
             format!("node {place}, start {start}: {what}: {error}")
         };
-        let engine = LsmEngine::open(
-            Arc::clone(&fs),
-            Path::new("/data/lsm"),
-            self.config.lsm.clone(),
-            LsmDurability::Sync,
-            Arc::clone(&exec) as Arc<dyn Exec>,
-        )
-        .map_err(|error| unable("the engine", &error))?;
-        let housekeeper = engine.clone();
         let clock = Arc::clone(&at.clock) as Arc<dyn Clock>;
-        let rest = Arc::clone(&clock);
-        exec.spawn(Box::pin(async move {
-            while housekeeper.step_until_idle().await.is_ok() {
-                rest.sleep(Duration::from_millis(HOUSEKEEPING_MS)).await;
-            }
-        }));
+        let engine =
+            self.engine(&fs, &exec, &clock).map_err(|error| unable("the engine", &error))?;
         let chance = Random::of(self.seed, &format!("node {place} start {start}")).next();
         let parts = NodeParts {
             fs,
-            engine: Arc::new(engine),
-            transport: Arc::new(self.network.endpoint(Self::address(place))),
+            engine,
+            transport: Arc::new(GatedTransport {
+                inner: self.network.endpoint(Self::address(place)),
+                gate: Arc::clone(exec.gate()),
+            }),
             clock,
             rng: Arc::new(SeededRng::new(chance)),
             exec: Arc::clone(&exec) as Arc<dyn Exec>,
@@ -243,8 +349,51 @@ impl World {
             .await
             .map_err(|error| unable("the node", &error))?;
         let (life, _) = watch::channel(false);
-        *at.running.lock() = Some(Running { node, exec, life });
+        *at.running.lock() = Some(Running { node: Arc::new(node), exec, life });
         Ok(())
+    }
+
+    /// An engine on what a disk holds, watched, with a housekeeper if it needs one.
+    fn engine(
+        &self,
+        fs: &Arc<dyn Fs>,
+        exec: &Arc<LifeExec>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Arc<dyn StorageEngine>, kv_lsm::Error> {
+        let (mints, sync_ms) = (Arc::clone(&self.mints), self.config.sync_ms);
+        if self.config.memory {
+            let inner = MemoryEngine::new(MemoryConfig::default());
+            return Ok(Arc::new(WatchedEngine { inner, mints, sync_ms: 0 }));
+        }
+        let inner = LsmEngine::open(
+            Arc::clone(fs),
+            Path::new(ENGINE_DIR),
+            self.config.lsm.clone(),
+            LsmDurability::Sync,
+            Arc::clone(exec) as Arc<dyn Exec>,
+        )?;
+        let (housekeeper, clock) = (inner.clone(), Arc::clone(clock));
+        exec.spawn(Box::pin(async move {
+            while housekeeper.step_until_idle().await.is_ok() {
+                clock.sleep(Duration::from_millis(HOUSEKEEPING_MS)).await;
+            }
+        }));
+        Ok(Arc::new(WatchedEngine { inner, mints, sync_ms }))
+    }
+
+    /// Whether every node runs and has everything that it ever acknowledged, as far as it knows.
+    #[must_use]
+    pub fn is_repaired(&self) -> bool {
+        let complete = |node: &Node| {
+            node.coordinator().is_some_and(|own| own.parts().replica.standings().all_complete())
+        };
+        (0..self.nodes()).all(|place| self.with_node(place, complete) == Some(true))
+    }
+
+    /// Whether a node that ends has forgotten what it acknowledged.
+    #[must_use]
+    pub fn forgets_by_ending(&self) -> bool {
+        self.config.memory
     }
 
     fn node_config(&self, place: usize) -> NodeConfig {
@@ -259,9 +408,8 @@ impl World {
             birth: BirthPlan {
                 name: "simulated".into(),
                 partitions: 16,
-                // With fallbacks counted a read need not meet a write, which is what is checked.
                 keyspace: KeyspaceSettings {
-                    sloppy: false,
+                    sloppy: self.config.sloppy,
                     read: self.config.copies,
                     write: self.config.copies,
                     ..KeyspaceSettings::default()
@@ -271,33 +419,83 @@ impl World {
             gossip: kv_gossip::Config::local(),
             timing: Timing { request_ms_max: 1_000, ..Timing::default() },
             peers: PeersConfig::default(),
+            antientropy: kv_node::coordinator::exchange::AntiEntropyConfig::default(),
             hints: kv_node::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
-            floors: kv_node::cluster::floors::FloorTiming::default(),
+            floors: kv_node::cluster::floors::FloorTiming::with_lag(FLOOR_LAG_MS, FLOOR_ALARM_MS),
         }
     }
 
-    /// Ends a node whose power was cut.
+    /// Ends a node: its process is gone. Its disk stays on for whoever cuts its power.
     pub async fn fall(&self, place: usize) {
         let Some(at) = self.places.get(place) else { return };
         let running = at.running.lock().take();
         if let Some(Running { node, exec, life }) = running {
             life.send_replace(true);
             exec.kill();
+            let node = Arc::into_inner(node).expect("nobody holds a node that falls");
             node.crash().await;
         }
     }
 
-    /// Starts every node that does not run, and heals the network.
+    /// The identity of a node that runs: that of its disk.
+    #[must_use]
+    pub fn id(&self, place: usize) -> Option<NodeId> {
+        self.with_node(place, Node::id)
+    }
+
+    /// Has the node that runs at a place on an empty disk replace the one that had its disk there
+    /// before. Nothing may end a node meanwhile.
+    ///
+    /// # Errors
+    /// Nobody could do it in two minutes.
+    pub async fn replace(&self, place: usize, old: NodeId) -> Result<(), String> {
+        let until_us = self.now_us() + REPLACING_MS_MAX * 1_000;
+        let mut told = String::new();
+        while self.now_us() < until_us {
+            for other in (0..self.nodes()).filter(|other| *other != place) {
+                let helper = self.places.get(other).and_then(|at| {
+                    at.running.lock().as_ref().map(|running| Arc::clone(&running.node))
+                });
+                let (Some(helper), Some(new)) = (helper, self.id(place)) else { continue };
+                match helper.replace(old, new).await {
+                    Ok(epoch) => {
+                        self.note(format!("node {place} is replaced in layout {epoch}"));
+                        return Ok(());
+                    }
+                    Err(error) => told = error.to_string(),
+                }
+            }
+            self.clock.sleep(Duration::from_millis(REPLACING_REST_MS)).await;
+        }
+        Err(format!("node {place} could not be replaced: {told}"))
+    }
+
+    /// Ends a node as kill -9 does: what it wrote to the system is safe, synced or not.
+    pub async fn kill(&self, place: usize) {
+        self.power.release(place);
+        self.fall(place).await;
+    }
+
+    /// Starts every node that does not run, ends every trouble, and heals the network.
     ///
     /// # Errors
     /// A node can't start, or they don't find each other.
     pub async fn heal(&self) -> Result<(), String> {
+        self.note("heal".into());
         self.network.set_all(kv_node::plug::inproc::LinkFaults::default());
         self.network.heal();
-        for (place, at) in self.places.iter().enumerate() {
-            let runs = at.running.lock().is_some();
-            if !runs {
+        self.set_clocks_near(&Random::of(self.seed, "clocks at last"));
+        for place in 0..self.nodes() {
+            self.pause(place, false);
+            self.power.trouble(place, None);
+            self.power.fill(place, false);
+        }
+        for place in self.poisoned() {
+            self.kill(place).await;
+        }
+        for place in 0..self.nodes() {
+            if !self.runs(place) {
                 self.start(place).await?;
             }
         }
@@ -307,12 +505,8 @@ impl World {
     /// Returns when every node that runs sees all others.
     async fn met(&self) -> Result<(), String> {
         let deadline_us = self.now_us() + MEETING_MS_MAX * 1_000;
-        let all = || {
-            self.places
-                .iter()
-                .all(|at| at.running.lock().as_ref().is_some_and(|running| running.node.sees_all()))
-        };
-        while !all() {
+        let sees_all = |place| self.with_node(place, Node::sees_all) == Some(true);
+        while !(0..self.nodes()).all(sees_all) {
             if self.panics() > 0 {
                 return Err("a node's task panicked".into());
             }

@@ -15,7 +15,7 @@ const SYNCS: usize = 101;
 
 /// What of a machine decides how fast a store is on it.
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     cores: usize,
     cpu: String,
     memory_gib: f64,
@@ -30,7 +30,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Looks at this machine; `data` is a directory on the disk that is measured.
-    pub(super) fn look(data: &Path) -> Result<Self> {
+    pub(crate) fn look(data: &Path) -> Result<Self> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let mut git = Command::new("git");
         git.args(["describe", "--always", "--dirty", "--abbrev=10"]).current_dir(cmd::root());

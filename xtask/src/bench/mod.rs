@@ -5,10 +5,13 @@
 //! CPU time is the servers' own from `/proc`, so that a slower generator doesn't flatter anybody.
 
 mod cluster;
+mod gossip;
 mod load;
 mod machine;
 mod redis;
-mod report;
+pub(crate) mod report;
+
+pub(crate) use machine::Machine;
 
 use crate::cluster::Shape;
 use crate::cmd;
@@ -20,6 +23,7 @@ use crate::term;
 pub(crate) enum What {
     Redis,
     Cluster,
+    Gossip,
 }
 
 /// How long and how much.
@@ -30,13 +34,24 @@ pub(crate) struct Options {
     pub(crate) requests: u64,
     /// Keys that are loaded before anything is measured.
     pub(crate) keys: u64,
+    /// Members of the simulated cluster; the usual sizes if none.
+    pub(crate) members: Option<u64>,
+    /// Simulated minutes; the usual ones if none.
+    pub(crate) minutes: Option<u64>,
     /// Whether docs/PERFORMANCE.md is written.
     pub(crate) write: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rounds: 3, requests: 200_000, keys: 1_000_000, write: true }
+        Self {
+            rounds: 3,
+            requests: 200_000,
+            keys: 1_000_000,
+            members: None,
+            minutes: None,
+            write: true,
+        }
     }
 }
 
@@ -55,6 +70,7 @@ pub(crate) fn run(what: What, options: &Options) -> Result<()> {
     let tools: &[&str] = match what {
         What::Redis => &["redis-benchmark", "redis-server"],
         What::Cluster => &["redis-benchmark"],
+        What::Gossip => &[],
     };
     if let Some(missing) = tools.iter().find(|tool| !load::is_installed(tool)) {
         term::out(format_args!("SKIPPED: {missing} is not installed"));
@@ -63,10 +79,12 @@ pub(crate) fn run(what: What, options: &Options) -> Result<()> {
     let (section, figure) = match what {
         What::Redis => ("redis", redis::measure(options)?),
         What::Cluster => ("cluster", cluster::measure(options)?),
+        What::Gossip => ("gossip", gossip::measure(options)),
     };
     term::out(&figure.markdown);
     if options.write {
-        report::write(&cmd::root().join("docs/PERFORMANCE.md"), section, &figure.markdown)?;
+        let path = cmd::root().join("docs/PERFORMANCE.md");
+        report::write(&path, report::PERFORMANCE, section, &figure.markdown)?;
         term::note("docs/PERFORMANCE.md is written");
     }
     match figure.missed {

@@ -1,4 +1,4 @@
-//! docs/PERFORMANCE.md: one section for each figure, each replaced alone.
+//! Files of figures, such as docs/PERFORMANCE.md: sections that are replaced one by one.
 //!
 //! What stands between two marks is written by the verb; what stands outside is a person's (where
 //! the time goes, what was tried) and stays.
@@ -8,12 +8,13 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-const HEADER: &str = "# Performance\n\nMeasured by `cargo xtask bench redis` and \
-                      `cargo xtask bench cluster`; each writes its own section.\n";
+/// What docs/PERFORMANCE.md begins with.
+pub(super) const PERFORMANCE: &str = "# Performance\n\nMeasured by `cargo xtask bench redis`, \
+                      `bench cluster` and `bench gossip`; each writes its own section.\n";
 
-/// Replaces one section of the file, or appends it.
-pub(super) fn write(path: &Path, section: &str, markdown: &str) -> Result<()> {
-    let before = fs::read_to_string(path).unwrap_or_else(|_| HEADER.to_owned());
+/// Replaces one section of the file, or appends it; a new file begins with `header`.
+pub(crate) fn write(path: &Path, header: &str, section: &str, markdown: &str) -> Result<()> {
+    let before = fs::read_to_string(path).unwrap_or_else(|_| header.to_owned());
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(Error::io(dir))?;
     }

@@ -136,8 +136,10 @@ impl World {
                 let out = voter.acceptor.answer(op.clone());
                 if let (BallotOut::Accepted, BallotOp::Accept { ballot, decree, .. }) = (&out, &op)
                 {
-                    let (value, voters) =
-                        self.accepted.entry(*ballot).or_insert((decree.clone(), BTreeSet::new()));
+                    let (value, voters) = self
+                        .accepted
+                        .entry(*ballot)
+                        .or_insert_with(|| (decree.clone(), BTreeSet::new()));
                     assert_eq!(value, decree, "one ballot, one value");
                     voters.insert(voter.me);
                 }

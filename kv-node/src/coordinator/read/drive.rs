@@ -1,6 +1,7 @@
 //! Driving a job of reads: this node's copies, the others', repairs before the answer and after.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kv_client::NodeId;
@@ -24,10 +25,9 @@ impl Coordinator {
         job: &Arc<ReadJob>,
         first: Vec<Vec<NodeId>>,
     ) {
-        let mut wait = self.ask_first(scope, job, first).await;
-        let hedge_at = self.parts.clock.steady_ms() + self.parts.timing.hedge_ms;
+        let (mut wait, hedge_us) = self.ask_first(scope, job, first).await;
         let deadline = self.sleep_until(scope.deadline_ms);
-        let hedge = self.sleep_until(hedge_at.min(scope.deadline_ms));
+        let hedge = self.parts.clock.sleep(Duration::from_micros(hedge_us));
         tokio::pin!(deadline, hedge);
         let mut hedged = false;
         while !job.is_over() {
@@ -40,8 +40,8 @@ impl Coordinator {
                 biased;
                 () = job.wake.notified() => {}
                 () = &mut hedge, if !hedged => {
-                    hedged = true;
-                    self.hedge(job);
+                    hedged = self.hedge(job);
+                    hedge.set(self.parts.clock.sleep(Duration::from_micros(hedge_us)));
                 }
                 () = &mut deadline => job.each_open(Tracker::on_deadline),
             }
@@ -54,25 +54,35 @@ impl Coordinator {
         }
     }
 
-    fn hedge(&self, job: &Arc<ReadJob>) {
+    /// Asks one replica more for every read that waits, as far as one in twenty may. Answers
+    /// whether all that wait were served.
+    fn hedge(&self, job: &Arc<ReadJob>) -> bool {
+        let mut all = true;
         let figures = &self.parts.figures;
-        job.each_open(|tracker| match tracker.hedge() {
-            Some(node) => {
-                figures.hedged_reads.one();
-                ReadStep::Contact(vec![node])
+        let detector = &self.parts.detector;
+        job.each_open(|tracker| {
+            if !tracker.may_hedge() {
+                return ReadStep::Wait;
             }
-            None => ReadStep::Wait,
+            if !detector.may_hedge() {
+                figures.hedges_unpaid.one();
+                all = false;
+                return ReadStep::Wait;
+            }
+            figures.hedged_reads.one();
+            tracker.hedge().map_or(ReadStep::Wait, |node| ReadStep::Contact(vec![node]))
         });
+        all
     }
 
     /// Reads this node's copies, then asks the others with their fingerprints. Answers what the
-    /// local copies wait for.
+    /// local copies wait for, and after how many microseconds one replica more is to be asked.
     async fn ask_first(
         &self,
         scope: &Scope,
         job: &Arc<ReadJob>,
         first: Vec<Vec<NodeId>>,
-    ) -> Ticket {
+    ) -> (Ticket, u64) {
         let me = scope.view.me;
         let own: Vec<usize> = first
             .iter()
@@ -87,8 +97,7 @@ impl Coordinator {
             .enumerate()
             .map(|(item, nodes)| (item, nodes.into_iter().filter(|node| *node != me).collect()))
             .collect();
-        self.ask(scope, job, &asks, &have);
-        wait
+        (wait, self.ask(scope, job, &asks, &have))
     }
 
     /// Gives the trackers of `own` this node's copies (or hints), and notes their fingerprints.
@@ -138,6 +147,9 @@ impl Coordinator {
                     _ => None,
                 };
                 *slot = fingerprint(scope.record.digest_key, record);
+                if slot.is_none() {
+                    self.parts.replica.damaged_record(key, record);
+                }
             }
             job.step(*item, |tracker| {
                 // What peers answer with "the same" is this copy, whose fingerprint they get.
@@ -151,13 +163,14 @@ impl Coordinator {
         read.unwrap_or(Ticket::DURABLE)
     }
 
+    /// Sends reads. Answers after how many microseconds one replica more is to be asked.
     fn ask(
         &self,
         scope: &Scope,
         job: &Arc<ReadJob>,
         asks: &[(usize, Vec<NodeId>)],
         have: &[Option<u128>],
-    ) {
+    ) -> u64 {
         let mut by_node = ByNode::default();
         {
             let inner = job.inner.lock();
@@ -177,7 +190,10 @@ impl Coordinator {
                 }
             }
         }
+        let most_us = self.parts.timing.hedge_ms * 1_000;
+        let hedge_us = self.parts.detector.hedge_us(by_node.nodes(), most_us);
         by_node.submit(&*self.parts.peers);
+        hedge_us
     }
 
     /// Does what trackers asked for. Answers what local copies that were read wait for.
@@ -226,7 +242,7 @@ impl Coordinator {
             let (key, record) = (key.clone(), record.clone());
             let op = match *target {
                 Some(target) => PeerOp::Hint { target, key, record, counted: true },
-                None => PeerOp::Apply { key, record },
+                None => PeerOp::Apply { key, record, mark: 0 },
             };
             let pending = Pending {
                 op,
@@ -282,7 +298,7 @@ impl Coordinator {
                         continue;
                     }
                     let pending = Pending {
-                        op: PeerOp::Apply { key: item.key.clone(), record },
+                        op: PeerOp::Apply { key: item.key.clone(), record, mark: 0 },
                         slot: 0,
                         to: Arc::new(Nobody),
                         deadline_ms: scope.deadline_ms,

@@ -155,6 +155,10 @@ impl Completion for ReadJob {
             result => failed(tracker, from, &result),
         });
     }
+
+    fn stalled(&self, slot: u32, from: NodeId) {
+        self.complete(slot, from, Err(PeerFailure::Silent));
+    }
 }
 
 /// No answer, or none of use: somebody stands in for a node that is down, not for one that is up.

@@ -20,6 +20,7 @@ use super::{Coordinator, Levels, Scope, resolve};
 use crate::error::RequestError;
 use crate::keys::{KeyRef, PREFIX_BYTES};
 use crate::plug::storage::Ticket;
+use crate::teeth::{Bug, planted};
 use job::{ReadJob, outcome_of};
 
 /// One value of KV.GET.
@@ -89,7 +90,9 @@ impl Coordinator {
                 self.read_alone(&slices, show).await;
             }
             Ok((scope, wanted)) => {
+                let began_us = scope.began_us;
                 let outcomes = self.read_as_layouts_change(scope, keys, &slices, wanted).await;
+                self.took(began_us);
                 for (place, outcome) in outcomes.into_iter().enumerate() {
                     match outcome {
                         Ok(record) => show(place, Ok(record.as_deref())),
@@ -137,7 +140,7 @@ impl Coordinator {
     }
 
     async fn show_when_durable(&self, ticket: Ticket) -> Result<(), RequestError> {
-        if ticket.is_durable() {
+        if ticket.is_durable() || planted(Bug::ShowBeforeSync) {
             return Ok(());
         }
         self.parts.figures.reads_awaiting_sync.one();
@@ -186,11 +189,13 @@ impl Coordinator {
     ) -> (Vec<Outcome>, bool) {
         let sloppy = scope.keyspace.sloppy;
         let table = self.plans.table(scope.view.me, Purpose::Read, wanted, sloppy, &scope.layouts);
+        let slow = self.parts.detector.slow(scope.began_ms * 1_000);
+        self.parts.detector.begun(keys.len());
         let mut refused: Vec<Option<RequestError>> = vec![None; keys.len()];
         let mut items = Vec::with_capacity(keys.len());
         let mut places = Vec::with_capacity(keys.len());
         for (place, (key, slice)) in keys.iter().zip(slices).enumerate() {
-            match Self::begin_read(scope, &table, scope.partition(*key)) {
+            match Self::begin_read(scope, &table, scope.partition(*key), &slow) {
                 Ok(begun) => {
                     places.push(place);
                     items.push((Bytes::copy_from_slice(slice), begun));
@@ -215,8 +220,12 @@ impl Coordinator {
         scope: &Scope,
         table: &PlanTable,
         partition: Partition,
+        slow: &[NodeId],
     ) -> Result<(Tracker, Vec<NodeId>), RequestError> {
         let mut tracker = Tracker::new(table.of(partition)?);
+        for node in slow {
+            tracker.avoid(*node);
+        }
         for node in &scope.down {
             if let ReadStep::Done(outcome) = tracker.on_failure(*node) {
                 return Err(outcome_of(outcome).err().unwrap_or(RequestError::Stopping));

@@ -182,6 +182,10 @@ impl Completion for WriteJob {
             self.wake.notify_one();
         }
     }
+
+    fn stalled(&self, slot: u32, from: NodeId) {
+        self.complete(slot, from, Err(PeerFailure::Silent));
+    }
 }
 
 fn reply(round: u8, complete: bool, uncovered: &[(u64, u64, u64)], coverage: &[u8]) -> WriteReply {

@@ -102,6 +102,7 @@ impl Coordinator {
             trail.add(place, away.followed(&scope));
             set_answer(&mut answers, place, away.outcome.map(drop));
         }
+        self.took(scope.began_us);
         let unknown = || Err(RequestError::Storage("the write was lost track of".into()));
         (answers.into_iter().map(|answer| answer.unwrap_or_else(unknown)).collect(), trail)
     }
@@ -290,6 +291,7 @@ pub(super) fn decode(stored: Option<&[u8]>) -> Result<kv_quorum::Record<Bytes>, 
 pub(super) fn storage_error(error: StorageError) -> RequestError {
     match error {
         StorageError::Full(what) => RequestError::Full(what),
+        StorageError::DiskFull => RequestError::DiskFull,
         StorageError::Busy(what) => RequestError::Busy(what),
         other => RequestError::Storage(other.to_string()),
     }

@@ -50,6 +50,9 @@ struct Written {
     ticket: Ticket,
 }
 
+/// What a stand-in decided: the outcome, the record it leaves, and what changes in which rows.
+type Standing = (Decided, Bytes, Vec<(usize, RowChange)>);
+
 impl Place {
     fn of(
         scope: &Scope,
@@ -220,7 +223,7 @@ impl Coordinator {
         place: &Place,
         stored: &[Option<Bytes>],
         decision: &mut Decision<'_>,
-    ) -> Result<Option<(Decided, Bytes, Vec<(usize, RowChange)>)>, NoMint> {
+    ) -> Result<Option<Standing>, NoMint> {
         let decided = decision(join_all_of(stored)?)?;
         let Some(record) = decided.record() else { return Ok(None) };
         let bytes = Bytes::from(record.to_bytes());

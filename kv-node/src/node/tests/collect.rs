@@ -1,7 +1,4 @@
 //! Collection over three nodes: floors, marks, rows that go and stay gone.
-//!
-//! Exchanges are made by hand here, of all that each pair of nodes holds, and noted as those of
-//! anti-entropy are.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +7,7 @@ use kv_quorum::{Mark, Record};
 use super::*;
 use crate::keys::{position, slot_end};
 use crate::plug::storage::PageRequest;
-use crate::replica::{Join, Replica, Verdict};
+use crate::replica::{Join, Replica};
 
 const LAG_MS: u64 = 3_000;
 
@@ -31,50 +28,15 @@ impl World {
         rows.into_iter().collect()
     }
 
-    /// Every pair of the nodes that run joins what the other has, under its marks.
-    async fn exchange_all(&self) {
-        let up: Vec<usize> = (0..self.nodes.len()).filter(|n| self.nodes[*n].is_some()).collect();
-        for (at, one) in up.iter().enumerate() {
-            for other in up.iter().skip(at + 1) {
-                self.exchange(*one, *other).await;
-            }
-        }
+    /// Three nodes whose floors lie a few seconds behind, with or without exchanges.
+    async fn of_three(runs: bool) -> Self {
+        let antientropy =
+            AntiEntropyConfig { runs, rest_ms: 100, settle_ms: 20, ..AntiEntropyConfig::default() };
+        Self::collecting(3, Rmw::Refuse, (true, antientropy), LAG_MS).await
     }
 
-    async fn exchange(&self, one: usize, other: usize) {
-        let replicas = [self.replica(one), self.replica(other)];
-        let ids = [self.node(one).id(), self.node(other).id()];
-        let rows = [self.rows(one).await, self.rows(other).await];
-        for to in [0, 1] {
-            let (mine, theirs) = (&replicas[to], &replicas[1 - to]);
-            let begun = mine.exchanged().stamp(Default::default());
-            let keys: Vec<&Bytes> = rows[0].keys().chain(rows[1].keys()).collect();
-            let slices: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
-            let joined = mine
-                .update(&slices, &mut |place, stored, out| {
-                    let key = keys[place];
-                    let mark = theirs.mark_for(key);
-                    match (rows[1 - to].get(key), stored) {
-                        (Some(record), _) => mine.join(key, stored, record, mark, out).0,
-                        (None, Some(_)) => mine.join_absence(key, stored, mark, out),
-                        (None, None) => Verdict::Keep,
-                    }
-                })
-                .await;
-            let ticket = joined.expect("written").ticket;
-            mine.durable(ticket).await.expect("durable");
-            for partition in mine.standings().partitions().iter() {
-                mine.exchanged().note(partition, ids[1 - to], begun);
-            }
-        }
-    }
-
-    /// Seconds pass, with exchanges as anti-entropy makes them.
     async fn pass(&self, seconds: u64) {
-        for _ in 0..seconds {
-            tokio::time::sleep(Duration::from_millis(1_000)).await;
-            self.exchange_all().await;
-        }
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 
     async fn delete(&self, place: usize, key: &str) {
@@ -84,7 +46,7 @@ impl World {
 
 #[tokio::test(start_paused = true)]
 async fn deletes_are_collected_everywhere_and_late_copies_change_nothing() {
-    let world = World::with_lag(3, Rmw::Refuse, LAG_MS).await;
+    let world = World::of_three(true).await;
     for n in 0..20 {
         world.set(n % 3, &format!("key{n}"), "value").await.expect("a quorum");
     }
@@ -108,11 +70,11 @@ async fn deletes_are_collected_everywhere_and_late_copies_change_nothing() {
     // A repair that was under way for minutes, or an old backup.
     let joins: Vec<Join> = before
         .iter()
-        .map(|(key, record)| Join { key: key.clone(), record: record.clone() })
+        .map(|(key, record)| Join { key: key.clone(), record: record.clone(), mark: Mark::NONE })
         .collect();
     let replica = world.replica(2);
     let mut alarms = 0;
-    replica.apply(&joins, |_| Default::default(), |_| alarms += 1).await;
+    replica.apply(&joins, |_| kv_quorum::Actor::default(), |_| alarms += 1).await;
     assert_eq!((world.rows(2).await.len(), alarms), (5, 0), "what lies below the mark is refused");
     for n in 0..20 {
         let wanted = (n >= 15).then(|| "value".to_owned());
@@ -126,7 +88,7 @@ async fn deletes_are_collected_everywhere_and_late_copies_change_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_member_that_stays_away_holds_marks_back_until_it_returns() {
-    let mut world = World::with_lag(3, Rmw::Refuse, LAG_MS).await;
+    let mut world = World::of_three(true).await;
     for n in 0..10 {
         world.set(n % 3, &format!("key{n}"), "value").await.expect("a quorum");
     }
@@ -162,12 +124,13 @@ async fn a_member_that_stays_away_holds_marks_back_until_it_returns() {
 
 #[tokio::test(start_paused = true)]
 async fn no_exchange_with_one_replica_no_mark() {
-    let world = World::with_lag(3, Rmw::Refuse, LAG_MS).await;
+    let world = World::of_three(false).await;
     world.set(0, "key", "value").await.expect("a quorum");
     world.delete(1, "key").await;
+    let coordinator = world.node(0).coordinator().expect("a layout");
     for _ in 0..30 {
-        tokio::time::sleep(Duration::from_millis(1_000)).await;
-        world.exchange(0, 1).await;
+        world.pass(1).await;
+        _ = coordinator.exchange_with(world.node(1).id()).await;
     }
     for place in 0..3 {
         assert_eq!(world.rows(place).await.len(), 1);
@@ -180,7 +143,7 @@ async fn no_exchange_with_one_replica_no_mark() {
 
 #[tokio::test(start_paused = true)]
 async fn ended_values_lose_their_bytes_by_the_clock_and_their_rows_under_the_mark() {
-    let world = World::with_lag(3, Rmw::Refuse, LAG_MS).await;
+    let world = World::of_three(true).await;
     let at = world.clock.wall_ms() + 5_000;
     for n in 0..6 {
         let key = format!("key{n}");
@@ -208,7 +171,7 @@ async fn ended_values_lose_their_bytes_by_the_clock_and_their_rows_under_the_mar
 
 #[tokio::test(start_paused = true)]
 async fn vectors_shrink_to_the_actors_of_what_lives() {
-    let mut world = World::with_lag(3, Rmw::Refuse, LAG_MS).await;
+    let mut world = World::of_three(true).await;
     for round in 0..8 {
         for place in 0..3 {
             world.set(place, "key", &format!("value{round}")).await.expect("a quorum");
@@ -242,7 +205,7 @@ async fn vectors_shrink_to_the_actors_of_what_lives() {
 
 #[tokio::test(start_paused = true)]
 async fn a_mark_is_refused_by_who_may_have_forgotten() {
-    let world = World::with_lag(3, Rmw::Refuse, LAG_MS).await;
+    let world = World::of_three(true).await;
     world.pass(10).await;
     let (node, replica) = (world.node(1), world.replica(1));
     let floors = world.node(0).inner.membership.floors();

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
-use crate::plug::storage::{EngineStatus, FrozenBatch, Page, Row};
+use crate::plug::storage::{DamagedRange, EngineStatus, FrozenBatch, Page, Quarantine, Row};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -45,6 +45,16 @@ impl Wrong {
             self.inner.append(&batch)?;
         }
         Ok(())
+    }
+}
+
+impl Quarantine for Wrong {
+    fn damaged(&self) -> Vec<DamagedRange> {
+        self.inner.damaged()
+    }
+
+    fn give_up(&self, range: &DamagedRange) {
+        self.inner.give_up(range);
     }
 }
 

@@ -213,7 +213,7 @@ impl State {
         }
         if let Some((bytes, span)) = one.now {
             self.bytes += bytes as u64;
-            let queued = self.targets.entry(one.target).or_insert(Queued {
+            let queued = self.targets.entry(one.target).or_insert_with(|| Queued {
                 keys: 0,
                 bytes: 0,
                 since_ms: span.latest.ms(),

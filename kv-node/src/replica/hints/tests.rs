@@ -31,7 +31,9 @@ fn meta(fs: &MemFs) -> Arc<MetaStore> {
 fn replica(engine: Arc<dyn StorageEngine>, hint_bytes_max: u64) -> Replica {
     let partitions = PartitionCount::new(16).expect("a power of two");
     let config = HintConfig { hint_bytes_max, ..HintConfig::default() };
-    Replica::open(engine, meta(&MemFs::new()), partitions, config).expect("an empty directory")
+    let trees = crate::replica::TreeSettings { digest_key: 1, tree_bytes_max: 1 << 16 };
+    Replica::open(engine, meta(&MemFs::new()), partitions, trees, config)
+        .expect("an empty directory")
 }
 
 fn in_memory(hint_bytes_max: u64) -> Replica {
@@ -76,7 +78,7 @@ async fn live_of(replica: &Replica, name: &str) -> Vec<Dot> {
     let show = &mut |_, found: Option<&[u8]>| {
         let found = found.map(kv_quorum::Record::decode);
         let found = found.map(|record| record.expect("our own bytes"));
-        dots.extend(found.iter().flat_map(|record| record.live()).map(|version| version.dot));
+        dots.extend(found.iter().flat_map(kv_quorum::Record::live).map(|version| version.dot));
     };
     replica.read_hinted(&[&key(name)], show).await.expect("counted");
     dots.sort_unstable();

@@ -27,6 +27,8 @@ pub(in crate::resp) struct Shared {
     pub(in crate::resp) started: Instant,
     /// Connections that are open.
     pub(in crate::resp) clients: AtomicUsize,
+    /// Bytes of long answers that wait for clients to read them.
+    pub(in crate::resp) outputs_bytes: AtomicUsize,
     /// Connections that execute a batch right now.
     pub(in crate::resp) busy: AtomicUsize,
     pub(in crate::resp) stopping: AtomicBool,
@@ -47,6 +49,7 @@ impl Shared {
             port,
             started: Instant::now(),
             clients: AtomicUsize::new(0),
+            outputs_bytes: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             next_id: AtomicU64::new(1),

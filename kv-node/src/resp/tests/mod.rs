@@ -11,6 +11,7 @@
 //! ```
 
 mod bad;
+mod slow;
 mod tables;
 mod waiting;
 
@@ -68,6 +69,7 @@ impl Net {
             gossip: kv_gossip::Config::local(),
             timing: crate::coordinator::Timing::default(),
             peers: PeersConfig::default(),
+            antientropy: crate::coordinator::exchange::AntiEntropyConfig::default(),
             hints: crate::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
             floors: crate::cluster::floors::FloorTiming::default(),

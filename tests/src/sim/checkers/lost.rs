@@ -1,8 +1,9 @@
-//! Lost writes: a key that was written once and acknowledged shows its value to every later read,
-//! and the audit could read every key. (Jepsen's set-full, for keys instead of elements.)
+//! Lost writes: a key that was written once and acknowledged shows its value to every later read
+//! (with fallbacks counted: to every read after all is healed), and the audit could read every
+//! key. (Jepsen's set-full, for keys instead of elements.)
 
-use super::{Checker, Violation, by_key};
-use crate::sim::history::{Action, Op, Outcome};
+use super::{Checker, Rules, Violation, by_key, flushes};
+use crate::sim::history::{Action, EVERY_KEY, Op, Outcome};
 use crate::sim::run::is_audit;
 
 /// Looks for acknowledged writes that are missing.
@@ -14,12 +15,16 @@ impl Checker for Lost {
         "lost"
     }
 
-    fn check(&self, ops: &[Op]) -> Vec<Violation> {
+    fn check(&self, ops: &[Op], rules: &Rules) -> Vec<Violation> {
         let mut found = Vec::new();
         let mut find = |key: &str, what: String| {
             found.push(Violation { checker: "lost", key: key.into(), what });
         };
+        let flushes = flushes(ops);
         for (key, ops) in by_key(ops) {
+            if key == EVERY_KEY {
+                continue;
+            }
             let read = |op: &&Op| {
                 is_audit(op) && matches!(op.outcome, Outcome::Shown(_) | Outcome::AllShown(_))
             };
@@ -33,8 +38,15 @@ impl Checker for Lost {
                 continue;
             }
             for read in ops.iter().filter(|op| op.began > write.ended) {
+                let promised = !rules.sloppy || is_audit(read);
+                let flushed = |flush: &&Op| {
+                    let before = flush.is_acknowledged() && flush.ended < write.began;
+                    flush.began < read.ended && !before
+                };
                 if let Outcome::Shown(shown) = &read.outcome
                     && shown.as_ref() != Some(value)
+                    && promised
+                    && !flushes.iter().any(flushed)
                 {
                     let node = read.node;
                     find(key, format!("{value} was acknowledged, node {node} shows {shown:?}"));
@@ -46,5 +58,5 @@ impl Checker for Lost {
 }
 
 fn is_write(op: &Op) -> bool {
-    matches!(op.action, Action::Set(_) | Action::Delete | Action::Put { .. })
+    !matches!(op.action, Action::Get | Action::Siblings)
 }

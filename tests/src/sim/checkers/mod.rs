@@ -3,18 +3,23 @@
 //! They know nothing of the world; the same ones judge simulated nodes and real processes. Each
 //! has a test in which it must find a planted violation, or it would prove nothing.
 
+pub mod converged;
+mod expiry;
+mod hang;
 mod lost;
-mod order;
 mod phantom;
+mod register;
 mod siblings;
 #[cfg(test)]
 mod tests;
 
-use super::history::Op;
+use super::history::{Action, Op};
 
+pub use expiry::Expiry;
+pub use hang::Hang;
 pub use lost::Lost;
-pub use order::Order;
 pub use phantom::Phantom;
+pub use register::Register;
 pub use siblings::Siblings;
 
 /// Something that must not be.
@@ -34,20 +39,37 @@ impl std::fmt::Display for Violation {
     }
 }
 
+/// What was promised in a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Fallbacks counted: reads and writes need not have met before all was healed.
+    pub sloppy: bool,
+    /// The furthest that any node's wall clock was from the true time, in milliseconds.
+    pub skew_ms: u64,
+    /// Milliseconds since 1970 at the beginning of the run.
+    pub epoch_ms: u64,
+}
+
 /// Looks at a history.
 pub trait Checker {
     /// Its name.
     fn name(&self) -> &'static str;
 
     /// What it finds in a history, whose operations stand in the order of their beginnings.
-    fn check(&self, ops: &[Op]) -> Vec<Violation>;
+    fn check(&self, ops: &[Op], rules: &Rules) -> Vec<Violation>;
+}
+
+/// What all checkers find in the history of a strict keyspace whose clocks are right.
+#[must_use]
+pub fn check_all(ops: &[Op]) -> Vec<Violation> {
+    check_under(ops, &Rules::default())
 }
 
 /// What all checkers find.
 #[must_use]
-pub fn check_all(ops: &[Op]) -> Vec<Violation> {
-    let checkers: [&dyn Checker; 4] = [&Lost, &Phantom, &Order, &Siblings];
-    checkers.iter().flat_map(|checker| checker.check(ops)).collect()
+pub fn check_under(ops: &[Op], rules: &Rules) -> Vec<Violation> {
+    let checkers: [&dyn Checker; 6] = [&Lost, &Phantom, &Register, &Siblings, &Expiry, &Hang];
+    checkers.iter().flat_map(|checker| checker.check(ops, rules)).collect()
 }
 
 /// The operations of each key, keys in order.
@@ -57,4 +79,9 @@ fn by_key(ops: &[Op]) -> std::collections::BTreeMap<&str, Vec<&Op>> {
         keys.entry(&op.key).or_default().push(op);
     }
     keys
+}
+
+/// The FLUSHALLs that may have taken effect.
+fn flushes(ops: &[Op]) -> Vec<&Op> {
+    ops.iter().filter(|op| op.action == Action::Flush && op.may_have_written()).collect()
 }

@@ -1,7 +1,7 @@
 //! Phantoms: a read shows only values that somebody began to write before the read ended, and
 //! whose write was not said to have failed with nothing written.
 
-use super::{Checker, Violation, by_key};
+use super::{Checker, Rules, Violation, by_key};
 use crate::sim::history::{Op, Outcome};
 
 /// Looks for values that nobody wrote.
@@ -13,7 +13,7 @@ impl Checker for Phantom {
         "phantom"
     }
 
-    fn check(&self, ops: &[Op]) -> Vec<Violation> {
+    fn check(&self, ops: &[Op], _rules: &Rules) -> Vec<Violation> {
         let mut found = Vec::new();
         for (key, ops) in by_key(ops) {
             for read in &ops {

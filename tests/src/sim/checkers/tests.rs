@@ -1,7 +1,7 @@
 //! Each checker passes a sound history and finds what is planted in it.
 
 use super::*;
-use crate::sim::history::{Action, History, Outcome};
+use crate::sim::history::{Action, EVERY_KEY, History, Outcome};
 use crate::sim::run::AUDITOR;
 
 /// A history in which one operation follows the other.
@@ -70,7 +70,7 @@ fn a_sound_history_passes() {
 
 #[test]
 fn a_missing_write_is_found() {
-    assert_eq!(told().set("d", "1").shows("d", None).found(), ["lost", "order"]);
+    assert_eq!(told().set("d", "1").shows("d", None).found(), ["lost", "register"]);
     assert_eq!(told().set("d", "1").found(), ["lost"], "nobody could read it");
 }
 
@@ -85,20 +85,110 @@ fn a_value_from_nowhere_is_found() {
 #[test]
 fn a_stale_read_is_found() {
     let stale = told().set("s", "1").set("s", "2").shows("s", Some("1"));
-    assert_eq!(stale.found(), ["order"]);
+    assert_eq!(stale.found(), ["register"]);
     let deleted = told().set("s", "1").op(0, "s", Action::Delete, Outcome::Acknowledged);
-    assert_eq!(deleted.shows("s", Some("1")).found(), ["order"]);
+    assert_eq!(deleted.shows("s", Some("1")).found(), ["register"]);
 }
 
 #[test]
 fn a_read_that_goes_back_is_found() {
     let back =
         told().set("s", "1").unanswered("s", "2").shows("s", Some("2")).shows("s", Some("1"));
-    assert_eq!(back.found(), ["order"]);
+    assert_eq!(back.found(), ["register"]);
 }
 
 #[test]
 fn lost_and_risen_siblings_are_found() {
     assert_eq!(told().put("a", &[]).put("b", &[]).shows_all(&["b"]).found(), ["siblings"]);
     assert_eq!(told().put("a", &[]).put("b", &["a"]).shows_all(&["a", "b"]).found(), ["siblings"]);
+    let deleted = |seen: &[&str]| {
+        let seen = seen.iter().map(|seen| (*seen).to_owned()).collect();
+        let delete = Action::DeleteSeen { seen };
+        told().put("a", &[]).put("b", &[]).op(0, "m", delete, Outcome::Acknowledged)
+    };
+    assert_eq!(deleted(&["a"]).shows_all(&["b"]).found(), [] as [&str; 0]);
+    assert_eq!(deleted(&["a"]).shows_all(&[]).found(), ["siblings"]);
+    assert_eq!(deleted(&["a"]).shows_all(&["a", "b"]).found(), ["siblings"]);
+}
+
+#[test]
+fn a_contested_key_is_one_register_whoever_writes() {
+    let set = |told: Told, client, value: &str, outcome| {
+        told.op(client, "c", Action::Set(value.into()), outcome)
+    };
+    let two = || {
+        let one = set(told(), 1, "1", Outcome::Acknowledged);
+        set(one, 2, "2", Outcome::Acknowledged)
+    };
+    assert_eq!(two().shows("c", Some("2")).found(), [] as [&str; 0]);
+    assert_eq!(two().shows("c", Some("1")).found(), ["register"], "another client's was newer");
+    assert_eq!(two().shows("c", None).found(), ["register"], "nobody deleted it");
+    let unanswered = || set(two(), 3, "3", Outcome::Unknown("cut".into()));
+    assert_eq!(unanswered().shows("c", Some("2")).shows("c", Some("3")).found(), [] as [&str; 0]);
+    let back = unanswered().shows("c", Some("3")).shows("c", Some("2"));
+    assert_eq!(back.found(), ["register"], "what was shown is there");
+    let gone = unanswered().shows("c", Some("3")).shows("c", None);
+    assert_eq!(gone.found(), ["register"], "and nobody deleted it");
+    let nothing = two().op(1, "c", Action::Delete, Outcome::Nothing);
+    assert_eq!(nothing.shows("c", Some("2")).found(), ["register"], "DEL reads too");
+}
+
+#[test]
+fn a_flush_takes_what_was_there_and_nothing_later() {
+    let flushed = |outcome| told().set("d", "1").op(0, EVERY_KEY, Action::Flush, outcome);
+    let done = || flushed(Outcome::Acknowledged);
+    assert_eq!(done().shows("d", None).found(), [] as [&str; 0]);
+    assert_eq!(done().shows("d", Some("1")).found(), ["lost", "register"][1..]);
+    let later = done().shows("d", None).set("e", "2");
+    assert_eq!(later.shows("e", None).found(), ["lost", "register"]);
+    let unknown = || flushed(Outcome::Unknown("cut".into()));
+    assert_eq!(unknown().shows("d", Some("1")).shows("d", None).found(), [] as [&str; 0]);
+}
+
+#[test]
+fn a_value_that_ends_too_late_or_too_early_is_found() {
+    let rules = Rules { skew_ms: 100, epoch_ms: 1_000, ..Rules::default() };
+    let read_at = |changes: &[(Action, Outcome)], at_ms: u64, shown: Option<&str>| {
+        let mut history = History::default();
+        let set = Action::SetUntil { value: "v".into(), until_ms: 2_000 };
+        let first = [(set, Outcome::Acknowledged)];
+        for (action, outcome) in first.iter().chain(changes) {
+            let begun = history.begin_at(0, 0, "e", action.clone(), 0);
+            history.end(begun, outcome.clone(), 0);
+        }
+        let at_us = (at_ms - 1_000) * 1_000;
+        let begun = history.begin_at(AUDITOR, 0, "e", Action::Get, at_us);
+        history.end(begun, Outcome::Shown(shown.map(Into::into)), at_us);
+        check_under(history.ops(), &rules).iter().map(|found| found.checker).collect::<Vec<_>>()
+    };
+    assert_eq!(read_at(&[], 1_800, Some("v")), [] as [&str; 0]);
+    assert_eq!(read_at(&[], 1_800, None), ["expiry"], "too early");
+    assert_eq!(read_at(&[], 2_050, Some("v")), [] as [&str; 0], "clocks differ");
+    assert_eq!(read_at(&[], 2_150, Some("v")), ["expiry"], "too late");
+    let later = |outcome| [(Action::Expire(Some(3_000)), outcome)];
+    assert_eq!(read_at(&later(Outcome::Acknowledged), 2_500, None), ["expiry"]);
+    assert_eq!(read_at(&later(Outcome::Acknowledged), 2_500, Some("v")), [] as [&str; 0]);
+    let unknown = || later(Outcome::Unknown("cut".into()));
+    assert_eq!(read_at(&unknown(), 2_500, None), [] as [&str; 0]);
+    assert_eq!(read_at(&unknown(), 2_500, Some("v")), [] as [&str; 0]);
+    assert_eq!(read_at(&unknown(), 3_500, Some("v")), ["expiry"]);
+    let kept = [(Action::Expire(None), Outcome::Acknowledged)];
+    assert_eq!(read_at(&kept, 9_000, None), ["expiry"]);
+}
+
+#[test]
+fn what_never_ends_is_found() {
+    let hung = told().op(0, "d", Action::Set("1".into()), Outcome::Hung).shows("d", None);
+    assert_eq!(hung.found(), ["hang"]);
+}
+
+#[test]
+fn with_fallbacks_counted_only_the_audit_is_bound() {
+    let rules = Rules { sloppy: true, ..Rules::default() };
+    let stale = told().set("s", "1").set("s", "2").shows("s", Some("1"));
+    assert_eq!(check_under(stale.0.ops(), &rules), []);
+    let early = told().set("d", "1").op(3, "d", Action::Get, Outcome::Shown(None));
+    assert_eq!(check_under(early.shows("d", Some("1")).0.ops(), &rules), []);
+    let lost = told().set("d", "1").shows("d", None);
+    assert_eq!(check_under(lost.0.ops(), &rules).len(), 1);
 }

@@ -1,0 +1,258 @@
+//! The loops of anti-entropy: trees are built, what was lost is filled, replicas are compared.
+//!
+//! Each goes one step at a time and rests in between; what they send has a rate, which goes down
+//! while the requests' 99th percentile is well above what is usual.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kv_client::NodeId;
+use kv_ring::Partition;
+use parking_lot::Mutex;
+
+use super::{Inner, Serving};
+use crate::cluster::view::View;
+use crate::coordinator::exchange::{Throttle, begins};
+use crate::worker::{Worker, Workers};
+
+/// Rest of a loop that has nothing to do.
+const IDLE_MS: u64 = 500;
+/// Rest between two pages of a tree in the making, at least.
+const PAGE_REST_MS_MIN: u64 = 1;
+/// How often the latency of requests is looked at.
+const WINDOW_MS: u64 = 1_000;
+
+pub(super) fn start(workers: &Workers, inner: &Arc<Inner>) {
+    let kept_ms = AtomicU64::new(0);
+    workers.start(Arc::new(TreeLoop { inner: Arc::clone(inner), kept_ms }));
+    let seen = Mutex::default();
+    workers.start(Arc::new(FillLoop { inner: Arc::clone(inner), seen }));
+    if inner.antientropy.runs {
+        workers.start(Arc::new(ExchangeLoop { inner: Arc::clone(inner), state: Mutex::default() }));
+    }
+    workers.start(Arc::new(ThrottleLoop { inner: Arc::clone(inner), throttle: Mutex::default() }));
+}
+
+fn idle() -> Duration {
+    Duration::from_millis(IDLE_MS)
+}
+
+/// The nodes that hold the partition in some live layout.
+fn holders(view: &View, partition: Partition) -> impl Iterator<Item = NodeId> + '_ {
+    let layouts = view.layouts.iter();
+    layouts.flat_map(move |layouts| layouts.write_sets(partition)).flatten().copied()
+}
+
+/// Keeps a tree for each partition that this node holds and others too, and builds those that
+/// are missing.
+struct TreeLoop {
+    inner: Arc<Inner>,
+    /// When it was last looked at which trees to keep.
+    kept_ms: AtomicU64,
+}
+
+impl TreeLoop {
+    fn keep(&self, serving: &Serving, now_ms: u64) {
+        let kept_ms = self.kept_ms.load(Ordering::Relaxed);
+        if kept_ms > 0 && now_ms < kept_ms + IDLE_MS {
+            return;
+        }
+        self.kept_ms.store(now_ms.max(1), Ordering::Relaxed);
+        let view = self.inner.view.now();
+        serving.replica.keep_trees(|partition| {
+            let (mut own, mut others) = (false, false);
+            for node in holders(&view, partition) {
+                own |= node == view.me;
+                others |= node != view.me;
+            }
+            own && others
+        });
+    }
+}
+
+#[async_trait]
+impl Worker for TreeLoop {
+    fn name(&self) -> &'static str {
+        "trees"
+    }
+
+    fn status(&self) -> String {
+        let counts = self.inner.serving().map(|serving| serving.replica.trees().counts());
+        counts.map_or_else(String::new, |counts| {
+            format!("{} built, {} to build", counts.built, counts.building)
+        })
+    }
+
+    async fn step(&self) -> Option<Duration> {
+        let Some(serving) = self.inner.serving() else { return Some(idle()) };
+        let replica = &serving.replica;
+        let began_us = self.inner.clock.steady_us();
+        self.keep(&serving, began_us / 1_000);
+        let Some(partition) = replica.tree_to_build() else {
+            return Some(idle());
+        };
+        // Half of the time at most: requests read the same disk.
+        loop {
+            match replica.build_page(partition).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(partition = partition.index(), %error, "no tree yet");
+                    return Some(idle());
+                }
+            }
+            if self.inner.clock.steady_us().saturating_sub(began_us) > PAGE_REST_MS_MIN * 1_000 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let took_us = self.inner.clock.steady_us().saturating_sub(began_us);
+        Some(Duration::from_micros(took_us.max(PAGE_REST_MS_MIN * 1_000)))
+    }
+}
+
+/// Fills partitions of which this node lost something, or that it just came to hold. It begins
+/// when every operation that may have counted this replica before the loss has ended: a write that
+/// is acknowledged with its help after a source was asked would be missed.
+struct FillLoop {
+    inner: Arc<Inner>,
+    /// Each newcomer's loss, and when this loop first saw it.
+    seen: Mutex<BTreeMap<Partition, (u64, u64)>>,
+}
+
+impl FillLoop {
+    async fn fill(&self, serving: &Serving) {
+        let newcomers = serving.replica.standings().newcomers();
+        let now_ms = self.inner.clock.steady_ms();
+        let ready: Vec<_> = {
+            let mut seen = self.seen.lock();
+            seen.retain(|partition, _| newcomers.iter().any(|new| new.partition == *partition));
+            let waited = newcomers.into_iter().filter(|new| {
+                let first = seen.entry(new.partition).or_insert((new.loss, now_ms));
+                if first.0 != new.loss {
+                    *first = (new.loss, now_ms);
+                }
+                now_ms >= first.1 + self.inner.timing.request_ms_max
+            });
+            waited.collect()
+        };
+        for newcomer in ready {
+            if let Err(error) = serving.coordinator.fill(newcomer).await {
+                tracing::debug!(%error, partition = newcomer.partition.index(), "not filled yet");
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Worker for FillLoop {
+    fn name(&self) -> &'static str {
+        "fill"
+    }
+
+    fn status(&self) -> String {
+        match self.inner.serving().map(|serving| serving.replica.standings().newcomers().len()) {
+            None | Some(0) => "complete".into(),
+            Some(count) => format!("asking others for what this node lost of {count} partitions"),
+        }
+    }
+
+    async fn step(&self) -> Option<Duration> {
+        let early_ms = self.inner.refill_from_ms.load(Ordering::Relaxed);
+        if let Some(serving) = self.inner.serving()
+            && self.inner.clock.steady_ms() >= early_ms
+            && !serving.replica.standings().all_complete()
+        {
+            self.fill(&serving).await;
+        }
+        Some(idle())
+    }
+}
+
+/// Exchanges with one peer after the other, with that which was longest not exchanged with first.
+struct ExchangeLoop {
+    inner: Arc<Inner>,
+    state: Mutex<Turns>,
+}
+
+#[derive(Default)]
+struct Turns {
+    /// The turn in which each peer was tried last.
+    tried: BTreeMap<NodeId, u64>,
+    turn: u64,
+    now: Option<NodeId>,
+}
+
+impl ExchangeLoop {
+    /// The next peer that shares a partition, is up, and does not begin itself.
+    fn next(&self) -> Option<NodeId> {
+        let view = self.inner.view.now();
+        let mut peers = self.inner.serving()?.coordinator.sharing_peers();
+        peers.retain(|peer| view.is_up(*peer) && begins(view.me, *peer));
+        let mut state = self.state.lock();
+        state.tried.retain(|peer, _| peers.contains(peer));
+        let next = peers.into_iter().min_by_key(|peer| state.tried.get(peer).copied())?;
+        state.turn += 1;
+        let turn = state.turn;
+        state.tried.insert(next, turn);
+        state.now = Some(next);
+        Some(next)
+    }
+}
+
+#[async_trait]
+impl Worker for ExchangeLoop {
+    fn name(&self) -> &'static str {
+        "anti-entropy"
+    }
+
+    fn status(&self) -> String {
+        self.state.lock().now.map_or_else(|| "rests".into(), |peer| format!("compares with {peer}"))
+    }
+
+    async fn step(&self) -> Option<Duration> {
+        let rest = Some(Duration::from_millis(self.inner.antientropy.rest_ms.max(1)));
+        let Some(serving) = self.inner.serving() else { return rest };
+        let Some(peer) = self.next() else { return rest };
+        match serving.coordinator.exchange_with(peer).await {
+            Ok(tally) if tally.mended > 0 => {
+                tracing::info!(%peer, mended = tally.mended, "replicas differed and were mended");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%peer, %error, "an exchange did not end"),
+        }
+        self.state.lock().now = None;
+        rest
+    }
+}
+
+/// Looks at how long requests take, and says which part of its rate the background may use.
+struct ThrottleLoop {
+    inner: Arc<Inner>,
+    throttle: Mutex<Throttle>,
+}
+
+#[async_trait]
+impl Worker for ThrottleLoop {
+    fn name(&self) -> &'static str {
+        "throttle"
+    }
+
+    fn status(&self) -> String {
+        let per_mille = self.throttle.lock().per_mille();
+        format!("the background may use {}% of its rate", per_mille / 10)
+    }
+
+    async fn step(&self) -> Option<Duration> {
+        if let Some(serving) = self.inner.serving() {
+            let seen = serving.coordinator.latency.take();
+            let mut throttle = self.throttle.lock();
+            throttle.window(seen);
+            serving.coordinator.background.set(throttle.per_mille());
+        }
+        Some(Duration::from_millis(WINDOW_MS))
+    }
+}

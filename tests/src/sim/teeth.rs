@@ -1,0 +1,106 @@
+//! Teeth: bugs that are planted in the production code, one at a time, and must be caught.
+//!
+//! Only in a build with the feature `planted`. Each bug is met by the scenario that fits it, from seed 0
+//! on; the first seed in which any checker finds anything has caught it. Bugs of one crate stand in
+//! that crate and know nothing of the others'.
+
+use super::run::{Options, run};
+use super::scenario::Scenario;
+
+/// Seeds in which a bug may hide, at most.
+pub const SEEDS_MAX: u64 = 200;
+
+/// A planted bug, the scenario that must catch it, and where it is planted.
+#[derive(Clone, Copy, Debug)]
+pub struct Tooth {
+    /// What is wrong, in a few words.
+    pub name: &'static str,
+    scenario: Scenario,
+    plant: Plant,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Plant {
+    Quorum(kv_quorum::teeth::Bug),
+    Node(kv_node::teeth::Bug),
+    Lsm(kv_lsm::Planted),
+}
+
+/// What caught a bug.
+#[derive(Clone, Debug)]
+pub struct Catch {
+    /// The seed.
+    pub seed: u64,
+    /// The first thing that was found.
+    pub found: String,
+}
+
+/// Every bug there is.
+#[must_use]
+pub fn teeth() -> Vec<Tooth> {
+    use kv_lsm::Planted;
+    use kv_node::teeth::Bug as NodeBug;
+    use kv_quorum::teeth::Bug as QuorumBug;
+    let tooth = |name, scenario, plant| Tooth { name, scenario, plant };
+    let quorum = |bug| Plant::Quorum(bug);
+    let node = |bug| Plant::Node(bug);
+    let swarm = Scenario::Swarm;
+    vec![
+        tooth("acknowledge at W-1", swarm, quorum(QuorumBug::AckBelowW)),
+        tooth("answer at R-1", swarm, quorum(QuorumBug::AnswerBelowR)),
+        tooth("the record's vector as context", swarm, quorum(QuorumBug::ContextOfRecord)),
+        tooth("ignore siblings on merge", swarm, quorum(QuorumBug::IgnoreSiblings)),
+        tooth("prune lww inside the join", swarm, quorum(QuorumBug::PruneInJoin)),
+        tooth("refuse a join at the sibling limit", swarm, quorum(QuorumBug::RefuseJoinAtLimit)),
+        tooth("skip the second mint", swarm, quorum(QuorumBug::NoSecondMint)),
+        tooth("tail repair only", swarm, quorum(QuorumBug::TailRepairOnly)),
+        tooth(
+            "count a replica with amnesia for R",
+            Scenario::ForgetMemory,
+            quorum(QuorumBug::AmnesiacCounts),
+        ),
+        tooth("keep the tenure after a loss", Scenario::ForgetSuffix, node(NodeBug::KeepTenure)),
+        tooth("forget the flush mark", Scenario::Flush, node(NodeBug::ForgetFlush)),
+        tooth("a fact is not synced", swarm, node(NodeBug::MetaNotSynced)),
+        tooth("re-mint on EXPIRE", swarm, node(NodeBug::RemintOnExpire)),
+        tooth("DEL asks nobody", swarm, node(NodeBug::DeleteOwnOnly)),
+        tooth("not found on a read error", swarm, node(NodeBug::ReadErrorIsAbsent)),
+        tooth("show before the sync", swarm, node(NodeBug::ShowBeforeSync)),
+        tooth("skip fsync", swarm, Plant::Lsm(Planted::DurableBeforeSync)),
+        tooth("trust a failed fsync", swarm, Plant::Lsm(Planted::FailedSyncIsDone)),
+    ]
+}
+
+impl Tooth {
+    /// The scenario that must catch it.
+    #[must_use]
+    pub fn scenario(&self) -> Scenario {
+        self.scenario
+    }
+
+    /// Plants the bug and runs seeds until one catches it; none if it escapes.
+    #[must_use]
+    pub fn hunt(&self) -> Option<Catch> {
+        match self.plant {
+            Plant::Quorum(bug) => kv_quorum::teeth::plant(Some(bug)),
+            Plant::Node(bug) => kv_node::teeth::plant(Some(bug)),
+            Plant::Lsm(_) => {}
+        }
+        let caught = (0..SEEDS_MAX).find_map(|seed| self.try_seed(seed));
+        kv_quorum::teeth::plant(None);
+        kv_node::teeth::plant(None);
+        caught
+    }
+
+    fn try_seed(&self, seed: u64) -> Option<Catch> {
+        let mut options: Options = self.scenario.options(seed);
+        if let Plant::Lsm(planted) = self.plant {
+            options.world.lsm.planted = planted;
+        }
+        let found = match run(seed, &options) {
+            Ok(report) => report.violations.first()?.to_string(),
+            Err(why) => why,
+        };
+        Some(Catch { seed, found })
+    }
+}

@@ -1,0 +1,185 @@
+//! A watch over what nodes mint, read off the storage seam: what each value covers and replaces.
+//!
+//! The context of a blind write is what its coordinator knew, which no client is told. The record
+//! that it appends says so: all that its coverage covers and that is not live in it is dead. A dot
+//! that no append showed before is being minted, since a minter appends before it sends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use kv_node::keys::KeyRef;
+use kv_node::plug::storage::{
+    DamagedRange, EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row,
+    StorageEngine, StorageError, Ticket,
+};
+use kv_quorum::{Context, Dot, Record};
+use parking_lot::Mutex;
+
+use super::workload::value_of;
+
+/// Keys whose mints are watched begin so.
+pub const WATCHED: &str = "m:";
+
+/// Everything that was minted for the watched keys of a run.
+#[derive(Debug, Default)]
+pub struct Mints(Mutex<BTreeMap<String, KeyMints>>);
+
+#[derive(Debug, Default)]
+struct KeyMints {
+    known: BTreeSet<Dot>,
+    mints: Vec<Mint>,
+}
+
+#[derive(Debug)]
+struct Mint {
+    dot: Dot,
+    value: Option<String>,
+    coverage: Context,
+    live: Vec<Dot>,
+}
+
+impl Mints {
+    fn note(&self, storage_key: &[u8], record: &[u8]) {
+        let Some(key) = KeyRef::parse(storage_key) else { return };
+        let Ok(name) = std::str::from_utf8(key.key) else { return };
+        if !name.starts_with(WATCHED) {
+            return;
+        }
+        let Ok(record) = Record::decode(record) else { return };
+        let mut keys = self.0.lock();
+        let at = keys.entry(name.to_owned()).or_default();
+        for version in record.live() {
+            if at.known.insert(version.dot) {
+                let text = |bytes: &&[u8]| value_of(bytes);
+                at.mints.push(Mint {
+                    dot: version.dot,
+                    value: version.value.as_ref().map(text),
+                    coverage: record.coverage().clone(),
+                    live: record.live().iter().map(|version| version.dot).collect(),
+                });
+            }
+        }
+    }
+
+    /// How many dots of `value` were minted in a key: two where a blind write minted once more.
+    #[must_use]
+    pub fn dots_of(&self, key: &str, value: &str) -> usize {
+        let keys = self.0.lock();
+        let own = |mint: &&Mint| mint.value.as_deref() == Some(value);
+        keys.get(key).map_or(0, |at| at.mints.iter().filter(own).count())
+    }
+
+    /// The values that the mints of `value` replaced in a key: covered, and not live beside it.
+    #[must_use]
+    pub fn replaced_by(&self, key: &str, value: &str) -> Vec<String> {
+        let keys = self.0.lock();
+        let Some(at) = keys.get(key) else { return Vec::new() };
+        let own = |mint: &&Mint| mint.value.as_deref() == Some(value);
+        let mut replaced = BTreeSet::new();
+        for mint in at.mints.iter().filter(own) {
+            let dead =
+                |other: &&Mint| mint.coverage.covers(other.dot) && !mint.live.contains(&other.dot);
+            replaced.extend(at.mints.iter().filter(dead).filter_map(|other| other.value.clone()));
+        }
+        replaced.remove(value);
+        replaced.into_iter().collect()
+    }
+}
+
+/// An engine that is watched.
+pub struct WatchedEngine<E> {
+    /// The engine.
+    pub inner: E,
+    /// Where mints are noted.
+    pub mints: Arc<Mints>,
+    /// How long a sync takes, in milliseconds: what is appended is at risk meanwhile.
+    pub sync_ms: u64,
+}
+
+impl<E> std::fmt::Debug for WatchedEngine<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WatchedEngine").finish_non_exhaustive()
+    }
+}
+
+impl<E: StorageEngine> Quarantine for WatchedEngine<E> {
+    fn damaged(&self) -> Vec<DamagedRange> {
+        self.inner.damaged()
+    }
+
+    fn give_up(&self, range: &DamagedRange) {
+        self.inner.give_up(range);
+    }
+}
+
+#[async_trait]
+impl<E: StorageEngine> StorageEngine for WatchedEngine<E> {
+    fn visit_resident(
+        &self,
+        keys: &[&[u8]],
+        visit: &mut dyn FnMut(usize, Resident<'_>),
+    ) -> Result<(), StorageError> {
+        self.inner.visit_resident(keys, visit)
+    }
+
+    fn append(&self, batch: &FrozenBatch) -> Result<Ticket, StorageError> {
+        for (key, value) in batch.slices() {
+            if let Some(record) = value {
+                self.mints.note(key, record);
+            }
+        }
+        self.inner.append(batch)
+    }
+
+    async fn durable(&self, ticket: Ticket) -> Result<(), StorageError> {
+        if self.sync_ms > 0 && !ticket.is_durable() {
+            tokio::time::sleep(Duration::from_millis(self.sync_ms)).await;
+        }
+        self.inner.durable(ticket).await
+    }
+
+    async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Row>>, StorageError> {
+        self.inner.read(keys).await
+    }
+
+    async fn scan(&self, page: PageRequest) -> Result<Page, StorageError> {
+        self.inner.scan(page).await
+    }
+
+    fn status(&self, explain: Option<&[u8]>) -> (EngineStatus, Option<String>) {
+        self.inner.status(explain)
+    }
+
+    async fn close(&self) -> Result<(), StorageError> {
+        self.inner.close().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_node::keys::DEFAULT_KEYSPACE;
+    use kv_quorum::{Actor, Draft, HybridTime, Limits};
+
+    use super::*;
+
+    #[test]
+    fn a_blind_write_replaces_what_its_record_covers_and_a_put_what_its_context_does() {
+        let mints = Mints::default();
+        let key = KeyRef::place(DEFAULT_KEYSPACE, b"m:1").to_storage();
+        let dot = |node, ms| Dot::new(Actor::new(node, 1), HybridTime::new(ms, 0));
+        let mut record: Record<&[u8]> = Record::new();
+        for (node, value) in [(1, b"a|a"), (2, b"b|b")] {
+            let draft = Draft::string(&value[..]);
+            record.mint(dot(node, 1), &Context::new(), draft, &Limits::default()).expect("new");
+            mints.note(&key, &record.to_bytes());
+        }
+        assert_eq!(mints.replaced_by("m:1", "b"), [] as [String; 0]);
+        record.mint_blind(dot(1, 2), Draft::string(&b"c|"[..])).expect("new");
+        mints.note(&key, &record.to_bytes());
+        assert_eq!(mints.replaced_by("m:1", "c"), ["a", "b"]);
+        assert_eq!((mints.dots_of("m:1", "c"), mints.dots_of("m:1", "d")), (1, 0));
+    }
+}
