@@ -8,8 +8,8 @@
 //! While it is a newcomer it has no mark. Then it takes the highest of those that its sources had
 //! before it asked for anything: what they hold live below theirs is all that there is.
 //!
-//! Invariant: each exchange that counts was begun after the loss, and the mark is durable before the
-//! newcomer is complete.
+//! Invariant: each exchange that counts was begun after the loss, and the mark is durable before
+//! the newcomer is complete.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

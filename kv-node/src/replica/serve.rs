@@ -221,9 +221,9 @@ impl Replica {
         outs
     }
 
-    /// Whether this replica holds a write durably: the dot is covered (by the record or by the mark,
-    /// under which what was superseded may be collected), and where it is still live its register is
-    /// as new as `stamp`.
+    /// Whether this replica holds a write durably: the dot is covered (by the record, or by the
+    /// mark, under which what was superseded may be collected), and where it is still live its
+    /// register is as new as `stamp`.
     ///
     /// # Errors
     /// Nothing is known of the key.
