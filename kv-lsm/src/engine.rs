@@ -96,12 +96,14 @@ impl Engine {
     /// Blocks until `ticket` is durable. Inline, does the work itself.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] or [`Error::Closed`] when it never will be.
+    /// [`Error::Poisoned`] or [`Error::Closed`] when it never will be; inline also
+    /// [`Error::DiskFull`], when a later step may find room for it.
     pub fn wait_durable(&self, ticket: Ticket) -> Result<(), Error> {
         let shared = self.shared();
         while shared.config.threads == Threads::Inline && ticket > self.durable() {
-            if shared.step_log()? == StepOutcome::Idle {
-                break;
+            // Nobody else works here: what a full disk keeps back would be waited for for ever.
+            if shared.step_log()? == StepOutcome::Idle && ticket > self.durable() {
+                return Err(Error::DiskFull);
             }
         }
         shared.tickets.wait(ticket)

@@ -116,6 +116,13 @@ impl World {
         Node::start(config, parts).await.expect("a node starts on an empty directory")
     }
 
+    /// Starts a node again on what its disk holds, and waits until a majority has confirmed it.
+    async fn restart(&mut self, place: usize, count: usize) {
+        let back = self.start(place, count, self.disks[place].clone()).await;
+        self.nodes[place] = Some(back);
+        self.until("a restarted node serves", |world| world.node(place).is_ready()).await;
+    }
+
     /// Starts one more node, empty, which knows the first `count`.
     async fn add(&mut self, count: usize) -> usize {
         let (place, disk) = (self.nodes.len(), MemFs::new());

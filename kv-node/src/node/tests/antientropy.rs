@@ -263,7 +263,7 @@ async fn nodes_with_other_shapes_compare_in_the_flatter_one() {
     let mut world = still_world().await;
     world.nodes[2].take().expect("it runs").crash().await;
     world.antientropy = antientropy;
-    world.nodes[2] = Some(world.start(2, 3, world.disks[2].clone()).await);
+    world.restart(2, 3).await;
     for _ in 0..400 {
         if replica(&world, 2).standings().all_complete() && world.node(0).sees_all() {
             break;

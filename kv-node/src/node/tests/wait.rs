@@ -113,7 +113,7 @@ async fn deletes_expiries_and_puts_go_on_counting() {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_that_may_have_happened_is_held_by_nobody() {
-    let mut world = World::of(5, Rmw::Refuse).await;
+    let mut world = World::with(5, Rmw::Refuse, false, AntiEntropyConfig::default()).await;
     let (key, owners) = world.foreign_key(0);
     for other in &owners[1..] {
         world.slow(owners[0], *other, LinkFaults { cut: true, ..LinkFaults::default() });
