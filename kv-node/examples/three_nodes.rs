@@ -91,5 +91,6 @@ fn config(name: &str) -> NodeConfig {
         antientropy: kv_node::coordinator::exchange::AntiEntropyConfig::default(),
         hints: kv_node::replica::HintConfig::default(),
         clock_skew_ms_max: 60_000,
+        floors: kv_node::cluster::floors::FloorTiming::default(),
     }
 }

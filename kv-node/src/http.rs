@@ -203,6 +203,7 @@ fn metrics_page(source: &HttpSource) -> String {
     page.gauge("layout_epoch", "Epoch of the newest layout.", view.epoch());
     let live = view.layouts.as_ref().map_or(0, |layouts| layouts.live().len());
     page.gauge("layouts_live", "Live layouts: more than one during a transition.", live as u64);
+    collection_figures(&page, node);
     engine_figures(&page, node);
     if let Some(transport) = &source.transport {
         transport_figures(&page, transport);
@@ -214,6 +215,22 @@ fn metrics_page(source: &HttpSource) -> String {
         page.gauge("resident_memory_bytes", "Memory of the process.", bytes);
     }
     page.recorder.handle().render()
+}
+
+fn collection_figures(page: &Page, node: &Node) {
+    let collection = node.collection();
+    for (member, age_ms) in &collection.floors {
+        let Some(age_ms) = age_ms else { continue };
+        let about = "How far a member's floor lies behind this node's clock, milliseconds.";
+        let member = vec![Label::new("member", member.to_string())];
+        page.gauge_of(&page.key("floor_age_ms").with_extra_labels(member), about, *age_ms);
+    }
+    if let Some(age_ms) = collection.mark_age_ms {
+        let about = "Age of the lowest mark of the partitions held here, milliseconds.";
+        page.gauge("mark_age_ms", about, age_ms);
+    }
+    let held_back = collection.holding_back.len() as u64;
+    page.gauge("floors_late", "Members that hold collection back.", held_back);
 }
 
 fn engine_figures(page: &Page, node: &Node) {

@@ -76,6 +76,12 @@ figures! {
     damaged_ranges,
     /// Mints refused because the lease was spent.
     lease_spent,
+    /// Marks that this node proved for its partitions.
+    marks_raised,
+    /// Rows that went because a mark covered all that they held.
+    collected_rows,
+    /// Rows that a mark, or the end of a value, made shorter.
+    shortened_rows,
     /// Commands served to clients.
     commands,
     /// Client connections accepted.

@@ -151,6 +151,9 @@ pub enum PeerOp {
         key: Bytes,
         /// The encoded record.
         record: Bytes,
+        /// The mark under which the sender holds it, a hybrid time: what it does not hold live at
+        /// or below that is dead. 0 where it does not say.
+        mark: u64,
     },
     /// Read a record; answered when what is shown is durable.
     Read {
@@ -205,6 +208,15 @@ pub enum PeerOp {
     Heard,
     /// A gossip packet.
     Gossip(Bytes),
+    /// Marks that are proven, for partitions of which the asked node is a replica: answered by
+    /// `Done` when they are in force, durably.
+    Marks {
+        /// The witness that the asked node told before the exchanges which prove the marks: it
+        /// refuses if that is not its present one, because it may have forgotten something since.
+        witness: u64,
+        /// (partition, hybrid time).
+        marks: Vec<(u16, u64)>,
+    },
     /// A step of the cluster's birth.
     Birth(BirthOp),
     /// A step of the commit of a layout.
@@ -259,6 +271,9 @@ pub enum PeerOut {
     Record {
         /// As in `Applied`: an incomplete replica does not count for R.
         complete: bool,
+        /// The replica's mark for the partition, a hybrid time: what it does not hold live at or
+        /// below that is dead. 0 for none.
+        mark: u64,
         /// The encoded record.
         record: Bytes,
     },
@@ -275,6 +290,8 @@ pub enum PeerOut {
         rows: Vec<(Bytes, Bytes)>,
         /// Whether the range is exhausted.
         end: bool,
+        /// As in `Record`, of the partition in which the range begins.
+        mark: u64,
     },
     /// A count of live keys.
     Count(u64),

@@ -95,6 +95,9 @@ pub struct NodeInfo {
     pub queue_ops: u32,
     /// Milliseconds since a call to it was sent with nothing heard since.
     pub unanswered_ms: u32,
+    /// How far its floor lies behind the asked node's clock, in milliseconds: a member whose floor
+    /// does not move holds collection back everywhere. `None` if it told none yet.
+    pub floor_age_ms: Option<u64>,
 }
 
 /// How far a node has got with the live layouts, as the asked node knows.

@@ -28,12 +28,16 @@ use kv_quorum::{Actor, Dot, HybridTime};
 use kv_ring::Partition;
 use parking_lot::Mutex;
 
+use super::floors::{Flight, Flights};
 use super::meta::MetaStore;
 use crate::plug::rng::Rng;
 use crate::teeth::{Bug, planted};
 
 /// How far ahead of the wall clock the lease reaches.
 pub const LEASE_MS: u64 = 10_000;
+
+/// How far apart the clocks of sound members may be, in milliseconds.
+pub const CLOCK_SKEW_MS_MAX: u64 = 60_000;
 
 /// Bits of chance in a life: below the counter of a hybrid time.
 const LIFE_SPREAD: u64 = 0x7fff;
@@ -69,6 +73,7 @@ pub struct DotSource {
     meta: Arc<MetaStore>,
     rng: Arc<dyn Rng>,
     renewing: Mutex<()>,
+    flights: Flights,
     clock_skew_ms_max: u64,
 }
 
@@ -122,11 +127,24 @@ impl DotSource {
             meta,
             rng,
             renewing: Mutex::new(()),
+            flights: Flights::default(),
             clock_skew_ms_max,
         };
         source.store_tenures(&BTreeMap::new())?;
         source.renew(wall_ms)?;
         Ok(source)
+    }
+
+    /// A write, or a batch of them, begins: to be kept from before it mints until its records are
+    /// with their replicas, or nobody waits for that any more. This node's floor stays below it.
+    #[inline]
+    pub fn begin_flight(&self) -> Flight<'_> {
+        self.flights.begin()
+    }
+
+    /// The writes in flight.
+    pub fn flights(&self) -> &Flights {
+        &self.flights
     }
 
     /// The lease that a directory holds: above every time that it minted or told. Blocks.
@@ -192,6 +210,11 @@ impl DotSource {
     /// its peers see it.
     pub fn time(&self, wall_ms: u64) -> HybridTime {
         HybridTime::from_bits(self.last.load(Ordering::Relaxed)).max(HybridTime::new(wall_ms, 0))
+    }
+
+    /// Whether a time lies further ahead of the wall clock than a sound clock can.
+    pub fn is_far_ahead(&self, time: HybridTime, wall_ms: u64) -> bool {
+        time.ms() > wall_ms.saturating_add(self.clock_skew_ms_max)
     }
 
     /// When this life of the directory began.

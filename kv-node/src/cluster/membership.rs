@@ -4,8 +4,8 @@
 //! handshake of its own. A packet that can't be delivered is dropped: SWIM lives with that; a
 //! refused connection is evidence, and is told to the machine at once.
 //!
-//! Each node publishes where its clients reach it, the flush mark that it knows, and how far it has
-//! got with layouts.
+//! Each node publishes where its clients reach it, the flush mark that it knows, how far it has
+//! got with layouts, and its floor.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use kv_gossip::{Address, Config, Event, Millis, Output, SplitMix64, State, Swim,
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::floors::{Floor, Floors};
 use super::view::{Liveness, Member, SharedView};
 use crate::plug::transport::PeerAddress;
 
@@ -33,6 +34,9 @@ pub struct LayoutsSeen {
     /// The newest epoch for which it is finished.
     pub finished: u64,
 }
+
+/// The fact "my floor, and my witness".
+pub const FACT_FLOOR: u16 = 4;
 
 /// A packet to deliver.
 #[derive(Debug)]
@@ -132,6 +136,24 @@ impl Membership {
             tracing::warn!(%error, "the flush mark can't be told");
         }
         self.wake.notify_one();
+    }
+
+    /// Tells everybody this node's floor.
+    pub fn publish_floor(&self, floor: Floor) {
+        if let Err(error) = self.swim.lock().publish_fact(FACT_FLOOR, &floor.to_bytes()) {
+            tracing::warn!(%error, "the floor can't be told");
+        }
+        self.wake.notify_one();
+    }
+
+    /// The floors that members told, those that are down included.
+    pub fn floors(&self) -> Floors {
+        let swim = self.swim.lock();
+        let floors = swim.members().filter_map(|(node, _)| {
+            let fact = swim.fact(node, FACT_FLOOR)?;
+            Some((NodeId(node), Floor::from_bytes(fact.bytes)?))
+        });
+        Floors(floors.collect())
     }
 
     /// The highest flush mark that any member knows.

@@ -6,6 +6,7 @@ pub mod commit;
 pub mod confirm;
 pub mod decree;
 pub mod dots;
+pub mod floors;
 pub mod heard;
 pub mod membership;
 pub mod meta;

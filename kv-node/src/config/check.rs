@@ -8,6 +8,7 @@ use kv_client::Secret;
 use super::ConfigError;
 use super::settings::{Config, Preset};
 use crate::cluster::birth::BirthPlan;
+use crate::cluster::dots::CLOCK_SKEW_MS_MAX;
 use crate::cluster::record::{Durability, KeyspaceSettings, LevelSetting};
 use crate::keys::DEFAULT_KEYSPACE;
 use crate::plug::lsm::{LsmDurability, LsmEngine};
@@ -76,6 +77,16 @@ impl Config {
             rpc.ip().is_loopback() || !secret.is_open(),
             "cluster.secret",
             "anybody who reaches the rpc port could join without a secret: set cluster.secret_file",
+        )?;
+        rule(
+            self.collection.floor_lag_ms >= 2 * CLOCK_SKEW_MS_MAX
+                && self.collection.floor_lag_ms >= 4 * self.request.deadline_ms,
+            "collection.floor_lag_ms",
+            format_args!(
+                "a delete could be forgotten while a copy of what it deleted is under way: at \
+                 least {} and four times request.deadline_ms",
+                2 * CLOCK_SKEW_MS_MAX
+            ),
         )?;
         let bind_source = self.cluster.bind_source.as_deref().map(parse_ip).transpose()?;
         rule(self.threads >= 1 && self.threads <= 256, "threads", "from 1 to 256")?;

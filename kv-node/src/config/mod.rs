@@ -23,8 +23,8 @@ pub use check::Checked;
 pub use load::{Flags, load};
 pub use secret::SecretText;
 pub use settings::{
-    AaeConfig, AnnounceAs, AnnounceConfig, ClusterConfig, CompatConfig, Config, ConfigSet,
-    EngineKind, HandoffConfig, KeyspaceConfig, ListenConfig, LogConfig, LogFormat,
+    AaeConfig, AnnounceAs, AnnounceConfig, ClusterConfig, CollectionConfig, CompatConfig, Config,
+    ConfigSet, EngineKind, HandoffConfig, KeyspaceConfig, ListenConfig, LogConfig, LogFormat,
     MembershipConfig, Preset, RequestConfig, RespConfig, StorageConfig, WholeKeyspace,
 };
 

@@ -76,6 +76,8 @@ pub struct Config {
     pub handoff: HandoffConfig,
     /// Pace of membership.
     pub membership: MembershipConfig,
+    /// When deletes are forgotten.
+    pub collection: CollectionConfig,
     /// Anti-entropy.
     pub aae: AaeConfig,
     /// Logs.
@@ -97,6 +99,7 @@ impl Default for Config {
             request: RequestConfig::default(),
             handoff: HandoffConfig::default(),
             membership: MembershipConfig::default(),
+            collection: CollectionConfig::default(),
             aae: AaeConfig::default(),
             log: LogConfig::default(),
         }
@@ -133,6 +136,7 @@ pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("request", RequestConfig::KEYS),
     ("handoff", HandoffConfig::KEYS),
     ("membership", MembershipConfig::KEYS),
+    ("collection", CollectionConfig::KEYS),
     ("aae", AaeConfig::KEYS),
     ("log", LogConfig::KEYS),
 ];
@@ -309,6 +313,19 @@ section! {
     MembershipConfig {
         /// `local` for nodes of one machine, `lan` for a data centre, `auto` by where rpc listens.
         preset: Preset = Preset::Auto,
+    }
+}
+
+section! {
+    /// When deletes are forgotten.
+    CollectionConfig {
+        /// Milliseconds that a node's floor lies behind its clock: so long at least a delete is
+        /// kept, and then until every replica is known to have it. At least twice what clocks may
+        /// differ, and four times what a request may take.
+        floor_lag_ms: u64 = 180_000,
+        /// Milliseconds after which a member whose floor does not move is an alarm: as long as it
+        /// stays away nothing deleted is forgotten anywhere.
+        floor_alarm_ms: u64 = 900_000,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use kv_quorum::{Context, Dot, Draft, HybridTime, Record, Room};
+use kv_quorum::{Context, Dot, Draft, HybridTime, Mark, Record, Room};
 use kv_ring::Partition;
 
 use super::write::{Begin, Minted, NoMint, WriteJob, decode};
@@ -161,10 +161,17 @@ impl Coordinator {
         let begin = Begin { blind, stands_in: false };
         let (tracker, to) = self.begin_write(scope, partition, wanted, begin)?;
         let storage_key = act.key.to_storage();
+        let mark = self.parts.replica.mark(partition);
+        let _flight = self.parts.dots.begin_flight();
         let mut decided = Decided::Unchanged;
         let batch = self
             .mint_batch(&[&storage_key], &|_| partition, &mut |_, stored, out| {
-                decided = decision(decode(stored)?)?;
+                let mut record = decode(stored)?;
+                if mark != Mark::NONE {
+                    // What is collected at other replicas already must not be a sibling here.
+                    record.collect(mark, u64::MAX);
+                }
+                decided = decision(record)?;
                 let Some(record) = decided.record() else { return Ok(Verdict::Keep) };
                 record.encode_into(out);
                 Ok(Verdict::Write)

@@ -20,7 +20,8 @@ impl Coordinator {
     /// Flushes the keyspace: what was stored before is gone when this returns.
     ///
     /// # Errors
-    /// `NoReplicas`: a member did not say its time, nothing was flushed. `Indeterminate`: a member
+    /// `NoReplicas`: a member did not say its time, nothing was flushed. `ClockSkew`: a member's
+    /// time lies too far ahead of this node's, nothing was flushed. `Indeterminate`: a member
     /// did not confirm the mark.
     pub async fn flush(&self) -> Result<(), RequestError> {
         let scope = self.scope()?;
@@ -50,6 +51,10 @@ impl Coordinator {
         let mark = HybridTime::next(highest, 0);
         let (replica, dots) = (Arc::clone(&self.parts.replica), Arc::clone(&self.parts.dots));
         let now_ms = self.now_ms();
+        if self.parts.dots.is_far_ahead(mark, now_ms) {
+            // Whoever took it would hold everything dead until the clocks have come so far.
+            return Err(RequestError::ClockSkew);
+        }
         let store = move || replica.flush_durably(mark, &dots, now_ms);
         match blocking(&*self.parts.exec, store).await {
             Some(Ok(())) => {}

@@ -23,6 +23,7 @@ mod gather;
 mod handoff;
 mod local;
 mod look;
+mod marks;
 mod mutate;
 mod plans;
 mod promise;
@@ -43,6 +44,7 @@ use kv_ring::History;
 
 use exchange::{AntiEntropyConfig, ExchangeBook, LatencyWindow, Part};
 pub use explain::{Explained, HintSays, ReplicaSays};
+pub(crate) use marks::Climbs;
 pub use read::SiblingValue;
 pub(crate) use read::fingerprint;
 pub use scan::{ScanCursor, ScanPage};

@@ -8,7 +8,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use kv_quorum::{Context, Dot, Draft, Expiry, Record};
+use kv_quorum::{Context, Dot, Draft, Expiry, Mark, Record};
 
 use super::decide::{Act, Decided, Done};
 use super::follow::Followed;
@@ -277,10 +277,12 @@ impl Coordinator {
             let rule = expires_at_ms.map_or(ExpiryRule::Never, ExpiryRule::At);
             return self.set_one(act, value, rule).await;
         }
+        let mark = self.parts.replica.mark(act.scope.partition(act.key));
         let seen: Vec<Dot> = read.live().iter().map(|version| version.dot).collect();
         let done = self
             .decide(act, false, &mut |mut record| {
-                record.join(read);
+                // What this node's mark knows to be dead does not come back with what was read.
+                record.join_under(mark, read, Mark::NONE);
                 let now_ms = self.now_ms();
                 let stamp = record.stamp_above(self.parts.dots.time(now_ms));
                 let expiry = Expiry { stamp, expires_at_ms };

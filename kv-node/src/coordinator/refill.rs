@@ -5,20 +5,36 @@
 //! they are fewer. Every quorum that acknowledged a write meets one of those. The exchanges are
 //! those of anti-entropy; where there is no tree yet, key by key.
 //!
-//! Invariant: each exchange that counts was begun after the loss.
+//! While it is a newcomer it has no mark. Then it takes the highest of those that its sources had
+//! before it asked for anything: what they hold live below theirs is all that there is.
+//!
+//! Invariant: each exchange that counts was begun after the loss, and the mark is durable before
+//! the newcomer is complete.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kv_client::NodeId;
+use kv_quorum::Mark;
+use kv_ring::Partition;
 
 use super::exchange::{Rate, Talk};
 use super::{Coordinator, Scope, resolve};
 use crate::error::RequestError;
+use crate::plug::exec::blocking;
 use crate::replica::Newcomer;
 
-/// How the exchange with one source went: `None` if it did not end, else whether the source is
-/// complete itself.
-type Sources = BTreeMap<NodeId, Option<bool>>;
+/// How the exchange with each source went: `None` if it did not end.
+type Sources = BTreeMap<NodeId, Option<Source>>;
+
+/// A source that was exchanged with.
+#[derive(Clone, Copy)]
+struct Source {
+    /// Whether it is complete itself.
+    complete: bool,
+    /// Its mark before anything was listed.
+    mark: Mark,
+}
 
 impl Coordinator {
     /// Brings one partition to what the others have; it is mended then. One that this view does not
@@ -41,9 +57,25 @@ impl Coordinator {
             let needed = usize::from(n.saturating_sub(write) + 1).min(others.len());
             self.fill_from(&scope, newcomer, &others, needed, &mut sources).await?;
         }
+        let marks = sources.values().flatten().map(|source| source.mark);
+        let highest = marks.max().unwrap_or(Mark::NONE);
+        self.take_mark_of_sources(newcomer.partition, highest).await?;
         self.parts.replica.standings().mended(newcomer);
         self.parts.figures.partitions_filled.one();
         Ok(())
+    }
+
+    async fn take_mark_of_sources(
+        &self,
+        partition: Partition,
+        mark: Mark,
+    ) -> Result<(), RequestError> {
+        let (replica, marks) = (Arc::clone(&self.parts.replica), [(partition, mark)]);
+        match blocking(&*self.parts.exec, move || replica.marks().replace(&marks)).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(RequestError::Storage(format!("a mark: {error}"))),
+            None => Err(RequestError::Storage("a mark was not stored".into())),
+        }
     }
 
     /// Exchanges with as many of the others as it takes.
@@ -77,9 +109,9 @@ impl Coordinator {
         })
     }
 
-    async fn fill_from_one(&self, newcomer: Newcomer, source: NodeId) -> Option<bool> {
+    async fn fill_from_one(&self, newcomer: Newcomer, source: NodeId) -> Option<Source> {
         let Newcomer { partition, loss } = newcomer;
-        let begun = self.hybrid_now();
+        let begun = self.exchange_stamp();
         let bytes_per_second = self.parts.antientropy.fill_bytes_per_second;
         let rate = Rate { bytes_per_second, per_mille: self.background.per_mille().max(250) };
         let mut talk = Talk::new(self, source, rate);
@@ -98,11 +130,15 @@ impl Coordinator {
         if self.parts.replica.standings().losses(partition) == loss {
             self.parts.replica.exchanged().note(partition, source, begun);
         }
-        Some(talk.complete)
+        // Of one that lost something meanwhile it says nothing.
+        let mark = talk.mark.filter(|_| talk.complete).unwrap_or(Mark::NONE);
+        Some(Source { complete: talk.complete, mark })
     }
 }
 
 /// How many of the others are complete and were exchanged with.
 fn complete(others: &[NodeId], sources: &Sources) -> usize {
-    others.iter().filter(|node| sources.get(node) == Some(&Some(true))).count()
+    let is_complete =
+        |node: &&NodeId| sources.get(node).copied().flatten().is_some_and(|source| source.complete);
+    others.iter().filter(is_complete).count()
 }

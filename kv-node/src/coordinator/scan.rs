@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_quorum::Record;
+use kv_quorum::{HybridTime, Mark, Record};
 use kv_ring::{Partition, SLOTS};
 
 use super::{Coordinator, Scope, resolve};
@@ -137,8 +137,13 @@ impl Coordinator {
                     rows_max: rows_max as usize,
                     bytes_max: PAGE_BYTES_MAX as usize,
                 };
+                let mark = self.parts.replica.mark(partition);
                 match self.parts.replica.page_of_skeletons(page).await {
-                    Ok((rows, end)) => _ = pages.insert(me, (me, rows, end)),
+                    Ok((rows, end)) => {
+                        // None, if something was lost meanwhile.
+                        let mark = mark.min(self.parts.replica.mark(partition));
+                        pages.insert(me, SourcePage { source: me, rows, end, mark });
+                    }
                     Err(error) => tracing::warn!(%error, "a page of a scan could not be read"),
                 }
             }
@@ -155,8 +160,9 @@ impl Coordinator {
             });
             let answers = self.gather_while_up(scope.deadline_ms, asks.collect()).await;
             for (node, answer) in others.into_iter().zip(answers) {
-                if let Some(Ok(PeerOut::Page { rows, end })) = answer {
-                    pages.insert(node, (node, rows, end));
+                if let Some(Ok(PeerOut::Page { rows, end, mark })) = answer {
+                    let mark = Mark::at(HybridTime::from_bits(mark));
+                    pages.insert(node, SourcePage { source: node, rows, end, mark });
                 }
             }
         }
@@ -277,14 +283,38 @@ fn next_to_ask<T>(
 /// Partitions that one step of a scan looks into at most.
 const PARTITIONS_A_STEP: usize = 256;
 
-/// Rows of one replica, and whether they are all of the range.
-type SourcePage = (NodeId, Vec<(Bytes, Bytes)>, bool);
+/// Rows of one replica.
+struct SourcePage {
+    source: NodeId,
+    rows: Vec<(Bytes, Bytes)>,
+    /// Whether they are all of the range.
+    end: bool,
+    /// The replica's mark: what it does not hold live at or below that is dead.
+    mark: Mark,
+}
 
 /// What can't be read, and where. A read error is never "not found": the key may be live.
 fn damaged(source: NodeId, key: &[u8], why: impl std::fmt::Display) -> RequestError {
     let shown = key.get(PREFIX_BYTES..).unwrap_or(key);
     let shown = shown.get(..64).unwrap_or(shown).escape_ascii();
     RequestError::Storage(format!("the record of key '{shown}' on node {source} is damaged: {why}"))
+}
+
+/// The join of what each replica has of a key, or has not, under their marks.
+fn join_all_under(of_key: &[Option<Record<Bytes>>], marks: &[Mark]) -> Record<Bytes> {
+    let nothing = Record::new();
+    let mut known: Option<(Record<Bytes>, Mark)> = None;
+    for (record, mark) in of_key.iter().zip(marks) {
+        let record = record.as_ref().unwrap_or(&nothing);
+        match &mut known {
+            None => known = Some((record.clone(), *mark)),
+            Some((joined, of_joined)) => {
+                joined.join_under(*of_joined, record, *mark);
+                *of_joined = (*mark).max(*of_joined);
+            }
+        }
+    }
+    known.map_or(nothing, |(joined, _)| joined)
 }
 
 /// Joins pages of one range: live keys up to where the shortest page ends.
@@ -297,7 +327,7 @@ fn merge(
     replica: &Replica,
 ) -> Result<(Vec<Bytes>, Option<ScanCursor>), RequestError> {
     let mut until: Option<(u16, u64)> = None;
-    for (_, rows, end) in &pages {
+    for SourcePage { rows, end, .. } in &pages {
         let last = rows.last().and_then(|(key, _)| KeyRef::parse(key));
         if let (false, Some(last)) = (*end, last) {
             // A position is cut off whole: its last rows may be on the next page.
@@ -305,21 +335,25 @@ fn merge(
             until = Some(until.map_or(at, |until| until.min(at)));
         }
     }
-    let mut records: BTreeMap<Bytes, Record<Bytes>> = BTreeMap::new();
+    let marks: Vec<Mark> = pages.iter().map(|page| page.mark).collect();
+    let mut found: BTreeMap<Bytes, Vec<Option<Record<Bytes>>>> = BTreeMap::new();
     let mut firsts: Option<(u16, u64)> = None;
-    let rows = pages.into_iter().flat_map(|(source, rows, _)| {
-        rows.into_iter().map(move |(key, bytes)| (source, key, bytes))
+    let rows = pages.into_iter().enumerate().flat_map(|(from, page)| {
+        page.rows.into_iter().map(move |(key, bytes)| (from, page.source, key, bytes))
     });
-    for (source, key, bytes) in rows {
+    for (from, source, key, bytes) in rows {
         let Some(place) = KeyRef::parse(&key) else {
             return Err(damaged(source, &key, "it has no place"));
         };
         let at = (place.slot.index(), place.token.value() >> (64 - TOKEN_BITS));
         firsts = Some(firsts.map_or(at, |first| first.min(at)));
         let Some(bytes) = replica.alive(&bytes) else { continue };
-        let record = Record::decode(bytes).map_err(|error| damaged(source, &key, error))?;
+        let record = Record::decode(&bytes).map_err(|error| damaged(source, &key, error))?;
         let record = record.map(Bytes::copy_from_slice);
-        records.entry(key).or_default().join(&record);
+        let of_key = found.entry(key).or_insert_with(|| vec![None; marks.len()]);
+        if let Some(slot) = of_key.get_mut(from) {
+            *slot = Some(record);
+        }
     }
     // One position that fills a whole page is given as far as it came, and passed.
     let only = until.is_some() && until == firsts;
@@ -329,9 +363,10 @@ fn merge(
             until.is_none_or(|until| if only { at <= until } else { at < until })
         })
     };
-    let keys = records
-        .iter()
-        .filter(|(key, record)| within(key) && record.exists(now_ms))
+    let keys = found
+        .into_iter()
+        .filter(|(key, _)| within(key))
+        .filter(|(_, of_key)| join_all_under(of_key, &marks).exists(now_ms))
         .map(|(key, _)| key.slice(PREFIX_BYTES..))
         .collect();
     let next = until.map(|(slot, top)| {

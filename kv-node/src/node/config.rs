@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kv_lsm::fs::Fs;
 
 use crate::cluster::birth::BirthPlan;
+use crate::cluster::floors::FloorTiming;
 use crate::coordinator::Timing;
 use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::plug::clock::Clock;
@@ -47,6 +48,8 @@ pub struct NodeConfig {
     pub hints: HintConfig,
     /// How far apart sound clocks may be.
     pub clock_skew_ms_max: u64,
+    /// When floors move, and with them collection.
+    pub floors: FloorTiming,
 }
 
 /// What a node needs of the world.

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
 use kv_client::NodeId;
-use kv_quorum::{Actor, Dot, HybridTime};
+use kv_quorum::{Actor, Dot, HybridTime, Mark};
 
 use super::Inner;
 use super::layouts::newest_in;
@@ -147,9 +147,10 @@ impl Inner {
             |key: &[u8]| hints.as_ref().is_some_and(|serving| !serving.coordinator.holds_key(key));
         for (place, op) in ops.into_iter().enumerate() {
             match op {
-                PeerOp::Apply { key, record } => {
+                PeerOp::Apply { key, record, mark } => {
                     sorted.joins.0.push(place);
-                    sorted.joins.1.push(Join { key, record });
+                    let mark = Mark::at(HybridTime::from_bits(mark));
+                    sorted.joins.1.push(Join { key, record, mark });
                 }
                 PeerOp::Hint { target, key, record, counted } => {
                     sorted.hints.0.push(place);
@@ -296,6 +297,8 @@ impl Inner {
                 }
             }
             PeerOp::Scan { from: first, to, rows_max, bytes_max, keys_only } => {
+                // Taken before the rows are read: it speaks for them and for later ones.
+                let (place, before) = (first.clone(), serving.replica.mark_for(&first));
                 let page = PageRequest {
                     from: first,
                     to,
@@ -303,10 +306,10 @@ impl Inner {
                     bytes_max: (bytes_max as usize).min(PAGE_BYTES_MAX),
                 };
                 let standings = serving.replica.standings();
-                let place = KeyRef::parse(&page.from);
+                let at = KeyRef::parse(&page.from);
                 let page = if keys_only {
                     // A page for a reader, for whom what a newcomer lacks would be "not there".
-                    if place.is_none_or(|at| !standings.is_complete(standings.of(at.slot))) {
+                    if at.is_none_or(|at| !standings.is_complete(standings.of(at.slot))) {
                         let why = "a newcomer in the partition";
                         return PeerOut::Failed(OpFailure::Refused(why.into()));
                     }
@@ -320,7 +323,11 @@ impl Inner {
                     serving.replica.page(page).await
                 };
                 match page {
-                    Ok((rows, end)) => PeerOut::Page { rows, end },
+                    Ok((rows, end)) => {
+                        // None, if something was lost meanwhile.
+                        let mark = before.min(serving.replica.mark_for(&place)).time().to_bits();
+                        PeerOut::Page { rows, end, mark }
+                    }
                     Err(error) => PeerOut::Failed(OpFailure::Storage(error.to_string())),
                 }
             }
@@ -338,6 +345,7 @@ impl Inner {
                 Err(error) => PeerOut::Failed(OpFailure::Storage(error.to_string())),
             },
             PeerOp::HintsHeld => PeerOut::HintsHeld(serving.coordinator.hints_held()),
+            PeerOp::Marks { witness, marks } => self.take_marks(witness, &marks).await,
             PeerOp::Flush { mark, .. } => self.take_flush(HybridTime::from_bits(mark)).await,
             _ => PeerOut::Failed(OpFailure::Malformed),
         }

@@ -81,6 +81,7 @@ impl Five {
             },
             hints: self.hints,
             clock_skew_ms_max: 60_000,
+            floors: crate::cluster::floors::FloorTiming::default(),
         };
         let fs = Arc::new(self.disks[place].clone());
         let lsm = kv_lsm::Config {

@@ -109,6 +109,7 @@ impl World {
             peers: PeersConfig::default(),
             antientropy: crate::coordinator::exchange::AntiEntropyConfig::default(),
             hints: crate::replica::HintConfig::default(),
+            floors: crate::cluster::floors::FloorTiming::default(),
             clock_skew_ms_max: 60_000,
         };
         let parts = NodeParts {

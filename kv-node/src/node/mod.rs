@@ -11,6 +11,7 @@
 
 mod antientropy;
 mod change;
+mod collect;
 mod config;
 mod damage;
 mod handler;
@@ -26,6 +27,8 @@ mod open;
 mod tests;
 mod told;
 mod workers;
+
+pub use collect::CollectionStatus;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -96,6 +99,7 @@ pub(crate) struct Inner {
     antientropy: AntiEntropyConfig,
     hints: HintConfig,
     clock_skew_ms_max: u64,
+    collection: collect::Collection,
     /// How far each member's clock is from this one's, in ms, as its last answer told.
     offsets: Mutex<BTreeMap<NodeId, i64>>,
     /// Whether this node's clock is too far from a majority's to mint.
@@ -162,6 +166,11 @@ impl Node {
     /// The coordinator, once there is a layout.
     pub fn coordinator(&self) -> Option<Arc<Coordinator>> {
         self.inner.serving().map(|serving| Arc::clone(&serving.coordinator))
+    }
+
+    /// How old floors and marks are, and who holds them back.
+    pub fn collection(&self) -> CollectionStatus {
+        self.inner.collection_status()
     }
 
     /// The engine.

@@ -83,6 +83,11 @@ impl Inner {
             antientropy: config.antientropy,
             hints: config.hints,
             clock_skew_ms_max: config.clock_skew_ms_max,
+            collection: super::collect::Collection::new(
+                config.floors,
+                parts.rng.next_u64(),
+                parts.clock.steady_ms(),
+            ),
             offsets: Mutex::default(),
             skewed: Arc::default(),
             changing: tokio::sync::Mutex::default(),

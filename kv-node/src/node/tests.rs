@@ -1,6 +1,7 @@
 //! Three production nodes in one process, over the in-process transport, with paused time.
 
 mod antientropy;
+mod collect;
 mod damaged;
 mod replace;
 mod wait;
@@ -15,6 +16,7 @@ use kv_lsm::fs::MemFs;
 use super::{Node, NodeConfig, NodeParts};
 use crate::RequestError;
 use crate::cluster::birth::BirthPlan;
+use crate::cluster::floors::FloorTiming;
 use crate::cluster::record::{KeyspaceSettings, LevelSetting, Rmw};
 use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::coordinator::{Levels, ScanCursor, SetItem};
@@ -33,6 +35,8 @@ struct World {
     nodes: Vec<Option<Node>>,
     disks: Vec<MemFs>,
     rmw: Rmw,
+    /// How far floors lie behind the clock.
+    lag_ms: u64,
     sloppy: bool,
     antientropy: AntiEntropyConfig,
 }
@@ -43,11 +47,20 @@ impl World {
     }
 
     async fn with(count: usize, rmw: Rmw, sloppy: bool, antientropy: AntiEntropyConfig) -> Self {
+        Self::collecting(count, rmw, (sloppy, antientropy), 180_000).await
+    }
+
+    async fn collecting(
+        count: usize,
+        rmw: Rmw,
+        (sloppy, antientropy): (bool, AntiEntropyConfig),
+        lag_ms: u64,
+    ) -> Self {
         let clock = Arc::new(TokioClock::new(1_700_000_000_000));
         let exec: Arc<dyn Exec> = Arc::new(InlineExec);
         let network = InProcNetwork::new(Arc::clone(&clock) as Arc<dyn Clock>, exec, 1);
         let (nodes, disks) = (Vec::new(), Vec::new());
-        let mut world = Self { network, clock, nodes, disks, rmw, sloppy, antientropy };
+        let mut world = Self { network, clock, nodes, disks, rmw, lag_ms, sloppy, antientropy };
         for place in 0..count {
             let disk = MemFs::new();
             world.disks.push(disk.clone());
@@ -90,6 +103,7 @@ impl World {
             antientropy: self.antientropy,
             hints: crate::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
+            floors: FloorTiming::with_lag(self.lag_ms, 20_000),
         };
         let parts = NodeParts {
             fs: Arc::new(fs),

@@ -52,6 +52,7 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     workers.start(Arc::new(KeepLoop { inner: Arc::clone(inner), heard_at_ms }));
     super::antientropy::start(workers, inner);
     workers.start(Arc::new(HandoffLoop::new(Arc::clone(inner))));
+    super::collect::start(workers, inner);
     let done = AtomicBool::new(false);
     let rest_ms = AtomicU64::new(COUNT_REST_MS_MIN);
     workers.start(Arc::new(CountLoop { inner: Arc::clone(inner), done, rest_ms }));

@@ -50,7 +50,9 @@ impl PeerHandler for Echo {
                     let length = std::str::from_utf8(&key).ok().and_then(|key| key.parse().ok());
                     PeerOut::Text("x".repeat(length.unwrap_or(0)))
                 }
-                PeerOp::Read { key, .. } => PeerOut::Record { complete: true, record: key },
+                PeerOp::Read { key, .. } => {
+                    PeerOut::Record { complete: true, mark: 7, record: key }
+                }
                 _ => PeerOut::Done,
             });
         }
@@ -93,7 +95,7 @@ async fn answers_in_order(near: &impl Transport, far: &impl Transport) {
     let reply = near.call(&to, request(2_000, ops)).await.expect("a listening peer answers");
     assert_eq!(reply.envelope, envelope(ECHO, 2_000), "envelopes arrive whole");
     let outs = reply.outs.expect("not refused");
-    let [PeerOut::Done, PeerOut::Count(1), PeerOut::Record { record, complete: true }] =
+    let [PeerOut::Done, PeerOut::Count(1), PeerOut::Record { record, complete: true, mark: 7 }] =
         outs.as_slice()
     else {
         panic!("answers come in the order of the operations: {outs:?}");

@@ -8,6 +8,7 @@
 //! Invariant: a time noted is that of an exchange's beginning, never of its end.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kv_client::NodeId;
 use kv_quorum::HybridTime;
@@ -16,9 +17,18 @@ use parking_lot::Mutex;
 
 /// Exchanges that ended well.
 #[derive(Debug, Default)]
-pub struct ExchangeLog(Mutex<BTreeMap<(Partition, NodeId), HybridTime>>);
+pub struct ExchangeLog(Mutex<BTreeMap<(Partition, NodeId), HybridTime>>, AtomicU64);
 
 impl ExchangeLog {
+    /// A new stamp, above every earlier one whatever the clock does, and not below `time`: the
+    /// beginning of an exchange, or of a climb that exchanges have to begin after.
+    pub fn stamp(&self, time: HybridTime) -> HybridTime {
+        let above = |last| HybridTime::next(HybridTime::from_bits(last), 0).max(time).to_bits();
+        let next = |last| Some(above(last));
+        let last = self.1.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        HybridTime::from_bits(above(last.unwrap_or_default()))
+    }
+
     /// An exchange of `partition` with `peer` that began at `begun` has ended: what differed is
     /// mended durably on both sides.
     pub fn note(&self, partition: Partition, peer: NodeId, begun: HybridTime) {
@@ -62,6 +72,14 @@ impl ExchangeLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stamps_rise_whatever_the_clock_does() {
+        let log = ExchangeLog::default();
+        let at = |ms| HybridTime::new(ms, 0);
+        let stamps = [at(5), at(3), at(3), at(9)].map(|time| log.stamp(time));
+        assert!(stamps.is_sorted_by(|a, b| a < b) && stamps[3] == at(9));
+    }
 
     #[test]
     fn the_least_needs_every_peer() {

@@ -10,9 +10,11 @@
 //!
 //! Invariant: an append is the join of what was stored and what came in, or a mint over it.
 
+mod collect;
 mod counts;
 mod exchanged;
 mod hints;
+mod marks;
 mod rows;
 mod serve;
 mod standing;
@@ -22,20 +24,23 @@ mod update;
 pub(crate) mod update_tests;
 mod upkeep;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use kv_quorum::HybridTime;
+use kv_quorum::{HybridTime, Mark, Record};
 use kv_ring::{Partition, PartitionCount};
 use parking_lot::Mutex;
 
+pub use collect::Collected;
 pub use counts::LiveCounts;
 pub use exchanged::ExchangeLog;
 pub(crate) use hints::{FULL, UNCOUNTED, after};
 pub use hints::{Hint, HintConfig, HintLog, LateHint, Queued};
+pub use marks::Marks;
 pub use rows::{DecideRows, RowChange};
 pub use serve::Join;
 pub use standing::{Newcomer, Standings};
@@ -67,6 +72,12 @@ pub struct Replica {
     trees: Trees,
     /// What is kept here for replicas that are down.
     hints: HintLog,
+    /// What may be forgotten because every replica has it.
+    marks: Marks,
+    /// Where something can be collected, and when.
+    garbage: collect::Garbage,
+    /// The latest append: what is to be durable before a mark is in force.
+    appended: AtomicU64,
     /// Whether the engine keeps nothing over a restart: all is in memory and as durable as it gets.
     volatile: bool,
     /// Everything minted at or below it is dead: the flush mark of keyspace 0.
@@ -106,6 +117,7 @@ impl Replica {
             })?,
         };
         let volatile = engine.status(None).0.volatile;
+        let marks = Marks::open(&meta, partitions, volatile)?;
         Ok(Self {
             engine,
             standings: Standings::open(partitions, Arc::clone(&meta))?,
@@ -115,6 +127,9 @@ impl Replica {
             exchanged: ExchangeLog::default(),
             trees: Trees::new(partitions, trees),
             hints: HintLog::new(hints, volatile),
+            marks,
+            garbage: collect::Garbage::new(volatile),
+            appended: AtomicU64::new(0),
             volatile,
             flushed: AtomicU64::new(flushed),
             removed_below: AtomicU64::new(0),
@@ -184,6 +199,36 @@ impl Replica {
         &self.hints
     }
 
+    /// What may be forgotten because every replica has it, whatever a partition's standing.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// The mark of a partition: at or below it, what this replica does not hold live is dead. None
+    /// where it is a newcomer.
+    #[inline]
+    pub fn mark(&self, partition: Partition) -> Mark {
+        let mark = self.marks.stored(partition);
+        if mark == Mark::NONE || self.standings.is_complete(partition) { mark } else { Mark::NONE }
+    }
+
+    /// The same for a storage key's partition.
+    #[inline]
+    pub fn mark_for(&self, storage_key: &[u8]) -> Mark {
+        let key = crate::keys::KeyRef::parse(storage_key);
+        // Rows of hints lie in a keyspace of their own, and under no mark.
+        let key = key.filter(|key| key.keyspace == crate::keys::DEFAULT_KEYSPACE);
+        key.map_or(Mark::NONE, |key| self.mark(self.standings.of(key.slot)))
+    }
+
+    /// Returns when everything that was appended before is durable.
+    ///
+    /// # Errors
+    /// It may or may not survive.
+    pub async fn all_durable(&self) -> Result<(), StorageError> {
+        self.durable(Ticket(self.appended.load(Ordering::Acquire))).await
+    }
+
     /// Whether every read is served from memory and nothing waits for a sync.
     #[inline]
     pub fn is_always_durable(&self) -> bool {
@@ -229,18 +274,29 @@ impl Replica {
         Ok(())
     }
 
-    /// What a stored record is worth under the flush mark: nothing, if all of it is dead.
+    /// What a record is worth under the flush mark: nothing, if all of it is dead; and without its
+    /// dead siblings, if some are.
     #[inline]
-    pub fn alive<'a>(&self, stored: &'a [u8]) -> Option<&'a [u8]> {
+    pub fn alive<'a>(&self, record: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let flushed = self.flushed();
         if flushed == HybridTime::ZERO {
-            return Some(stored);
+            return Some(Cow::Borrowed(record));
         }
-        match kv_quorum::peek(stored) {
-            Ok(Some(peek)) if peek.dot.time > flushed => Some(stored),
-            Ok(_) => None,
+        match kv_quorum::peek(record) {
+            Ok(Some(peek)) if peek.dot.time <= flushed => None,
+            Ok(Some(peek)) if peek.live == 1 => Some(Cow::Borrowed(record)),
+            Ok(Some(_)) => {
+                let mut left = Record::decode(record).ok()?;
+                let changed = left.flush(flushed);
+                Some(if changed { Cow::Owned(left.to_bytes()) } else { Cow::Borrowed(record) })
+            }
+            // Coverage alone: it tells of what died since.
+            Ok(None) => {
+                let latest = kv_quorum::latest_of(record).unwrap_or(HybridTime::ZERO);
+                (latest > flushed).then_some(Cow::Borrowed(record))
+            }
             // Damage is for the reader to report.
-            Err(_) => Some(stored),
+            Err(_) => Some(Cow::Borrowed(record)),
         }
     }
 
@@ -260,7 +316,7 @@ impl Replica {
         self.engine.visit_resident(keys, &mut |place, resident| match resident {
             Resident::Found { bytes, ticket } => {
                 wait = wait.max(ticket);
-                show(place, self.alive(bytes));
+                show(place, self.alive(bytes).as_deref());
             }
             Resident::Absent => show(place, None),
             Resident::NeedsIo => left.push(place as u32),
@@ -292,7 +348,8 @@ impl Replica {
             if let Some(row) = row {
                 wait = wait.max(row.ticket);
             }
-            show(*place as usize, row.as_ref().and_then(|row| self.alive(&row.bytes)));
+            let record = row.as_ref().and_then(|row| self.alive(&row.bytes));
+            show(*place as usize, record.as_deref());
         }
         Ok(wait)
     }

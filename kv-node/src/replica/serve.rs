@@ -4,7 +4,7 @@
 //! look. An answer goes out only when what it tells is durable.
 
 use bytes::Bytes;
-use kv_quorum::{Actor, Context, Dot, HybridTime, JoinOutcome, Record};
+use kv_quorum::{Actor, Context, Dot, EncodedRecord, HybridTime, Mark, MarkedOutcome, Record};
 
 use super::{Replica, Verdict};
 use crate::coordinator::fingerprint;
@@ -18,33 +18,71 @@ pub struct Join {
     pub key: Bytes,
     /// The encoded record.
     pub record: Bytes,
+    /// The mark under which the peer holds it; none, where it does not say.
+    pub mark: Mark,
 }
 
 /// Rows in key order, and whether the range is exhausted.
 pub(crate) type Rows = (Vec<(Bytes, Bytes)>, bool);
 
 impl Replica {
-    /// Appends to `out` the join of what is stored and what came in; and the dots that were live
-    /// here and that the incoming record does not cover.
-    pub fn join(stored: Option<&[u8]>, incoming: &[u8], out: &mut Vec<u8>) -> (Verdict, Vec<Dot>) {
-        match kv_quorum::join_encoded(stored, incoming, out) {
+    /// Appends to `out` the join of what is stored under `key` and what came in from one whose
+    /// partition has `their_mark` (none, where that is not known); and the dots that were live
+    /// here and that the incoming record did not cover. What is dead here under the flush mark or
+    /// the partition's mark is not joined in.
+    pub fn join(
+        &self,
+        key: &[u8],
+        stored: Option<&[u8]>,
+        incoming: &[u8],
+        their_mark: Mark,
+        out: &mut Vec<u8>,
+    ) -> (Verdict, Vec<Dot>) {
+        match self.alive(incoming) {
+            Some(incoming) => self.join_as_it_is(key, stored, &incoming, their_mark, out),
+            // Nothing here, and what there is not is dead below their mark.
+            None if their_mark != Mark::NONE => {
+                (self.join_absence(key, stored, their_mark, out), Vec::new())
+            }
+            None => (Verdict::Keep, Vec::new()),
+        }
+    }
+
+    /// `join` with one whose partition has `their_mark` and who has nothing under `key`.
+    pub fn join_absence(
+        &self,
+        key: &[u8],
+        stored: Option<&[u8]>,
+        their_mark: Mark,
+        out: &mut Vec<u8>,
+    ) -> Verdict {
+        let nothing = EncodedRecord::EMPTY.as_bytes();
+        self.join_as_it_is(key, stored, nothing, their_mark, out).0
+    }
+
+    fn join_as_it_is(
+        &self,
+        key: &[u8],
+        stored: Option<&[u8]>,
+        incoming: &[u8],
+        their_mark: Mark,
+        out: &mut Vec<u8>,
+    ) -> (Verdict, Vec<Dot>) {
+        let mark = self.mark_for(key);
+        match kv_quorum::join_encoded_under(stored, mark, incoming, their_mark, out) {
             Ok(joined) => match joined.outcome {
-                JoinOutcome::Unchanged => (Verdict::Keep, joined.uncovered),
-                JoinOutcome::Incoming => {
+                MarkedOutcome::Unchanged => (Verdict::Keep, joined.uncovered),
+                MarkedOutcome::Incoming => {
                     out.extend_from_slice(incoming);
                     (Verdict::Write, joined.uncovered)
                 }
-                JoinOutcome::Merged => (Verdict::Write, joined.uncovered),
+                MarkedOutcome::Merged => (Verdict::Write, joined.uncovered),
+                MarkedOutcome::Empty => (Verdict::Remove, joined.uncovered),
             },
             // The caller has checked the incoming bytes; stored ones that can't be read stay as
             // they are, and are found out by the read that follows.
             Err(_) => (Verdict::Keep, Vec::new()),
         }
-    }
-
-    /// `join`, unless the incoming record is dead under the flush mark.
-    pub fn join_alive(&self, stored: Option<&[u8]>, incoming: &[u8], out: &mut Vec<u8>) -> Verdict {
-        self.alive(incoming).map_or(Verdict::Keep, |incoming| Self::join(stored, incoming, out).0)
     }
 
     /// Joins records that peers sent, durably. `own` says, for a storage key, the actor under
@@ -68,12 +106,11 @@ impl Replica {
                 let (Some(join), Some(slot)) = (joins.get(place), outs.get_mut(place)) else {
                     return Verdict::Keep;
                 };
-                let Some(incoming) = self.alive(&join.record) else { return Verdict::Keep };
-                if kv_quorum::peek(incoming).is_err() {
+                if kv_quorum::peek(&join.record).is_err() {
                     *slot = PeerOut::Failed(OpFailure::Malformed);
                     return Verdict::Keep;
                 }
-                if forgot(stored, incoming, own(&join.key)) {
+                if self.forgot(&join.key, stored, &join.record, own(&join.key)) {
                     alarm(&join.key);
                 }
                 if stored.is_some_and(|stored| kv_quorum::peek(stored).is_err()) {
@@ -81,7 +118,8 @@ impl Replica {
                         PeerOut::Failed(OpFailure::Storage("the stored record is damaged".into()));
                     return Verdict::Keep;
                 }
-                let (verdict, uncovered) = Self::join(stored, incoming, out);
+                let (verdict, uncovered) =
+                    self.join(&join.key, stored, &join.record, join.mark, out);
                 if !uncovered.is_empty() {
                     let complete = self.standings.is_complete_for(&join.key);
                     let coverage = stored.and_then(|stored| Record::decode(stored).ok());
@@ -112,6 +150,25 @@ impl Replica {
         outs
     }
 
+    /// Whether an incoming record covers dots of this node's own tenure that this replica does not
+    /// cover: by what is stored, by the partition's mark, by the flush mark.
+    pub(super) fn forgot(
+        &self,
+        key: &[u8],
+        stored: Option<&[u8]>,
+        incoming: &[u8],
+        own: Actor,
+    ) -> bool {
+        let claimed = kv_quorum::covered_until(incoming, own).unwrap_or(HybridTime::ZERO);
+        if claimed == HybridTime::ZERO {
+            return false;
+        }
+        let held =
+            stored.map_or(Ok(HybridTime::ZERO), |stored| kv_quorum::covered_until(stored, own));
+        let forgotten = self.mark_for(key).time().max(self.flushed());
+        held.is_ok_and(|held| claimed > held.max(forgotten))
+    }
+
     /// Reads records for a peer: a fingerprint that is the same is answered by `Same`. `hinted`
     /// joins in the hints about the keys, as a fallback does.
     pub async fn look_up(
@@ -123,6 +180,7 @@ impl Replica {
         let mut outs: Vec<PeerOut> = Vec::with_capacity(reads.len());
         outs.extend(reads.iter().map(|(key, _)| PeerOut::Record {
             complete: self.standings.is_complete_for(key),
+            mark: self.mark_for(key).time().to_bits(),
             record: Bytes::new(),
         }));
         let keys: Vec<&[u8]> = reads.iter().map(|(key, _)| &key[..]).collect();
@@ -140,7 +198,10 @@ impl Replica {
                 PeerOut::Same { complete }
             } else {
                 let record = record.map_or_else(Bytes::new, Bytes::copy_from_slice);
-                PeerOut::Record { complete, record }
+                // It rose since, or something was lost: the lower one speaks for what was read.
+                let before = if let PeerOut::Record { mark, .. } = slot { *mark } else { 0 };
+                let mark = self.mark_for(key).time().to_bits().min(before);
+                PeerOut::Record { complete, mark, record }
             };
         };
         let read = if hinted {
@@ -160,8 +221,9 @@ impl Replica {
         outs
     }
 
-    /// Whether this replica holds a write durably: the dot is covered, and where it is still live
-    /// its register is as new as `stamp`.
+    /// Whether this replica holds a write durably: the dot is covered (by the record, or by the
+    /// mark, under which what was superseded may be collected), and where it is still live its
+    /// register is as new as `stamp`.
     ///
     /// # Errors
     /// Nothing is known of the key.
@@ -174,18 +236,26 @@ impl Replica {
         if dot.time <= self.flushed() {
             return Ok(true);
         }
-        let mut held = false;
+        // As it is before the read: a dot below it was here, and what is not live now is dead.
+        let mark = self.mark_for(key);
+        let (mut covered, mut new_enough) = (false, true);
         let ticket = self
             .read(&[key], &mut |_, record| {
-                held =
-                    record.and_then(|record| Record::decode(record).ok()).is_some_and(|record| {
-                        record.coverage().covers(dot)
-                            && record.find(dot).is_none_or(|live| live.expiry.stamp >= stamp)
-                    });
+                let Some(record) = record else { return };
+                match Record::decode(record) {
+                    Ok(record) => {
+                        let live = record.find(dot);
+                        covered = record.coverage().covers(dot);
+                        new_enough = live.is_none_or(|live| live.expiry.stamp >= stamp);
+                    }
+                    Err(_) => new_enough = false,
+                }
             })
             .await?;
         self.durable(ticket).await?;
-        Ok(held)
+        // None, if something was lost meanwhile.
+        let mark = mark.min(self.mark_for(key));
+        Ok(new_enough && (covered || mark.covers(dot)))
     }
 
     /// A page of whole records; empty ones stand for what is flushed and not removed yet.
@@ -218,13 +288,6 @@ impl Replica {
         });
         Ok((rows.collect(), page.end))
     }
-}
-
-/// Whether an incoming record covers dots of this node's own tenure that the stored one doesn't.
-pub(super) fn forgot(stored: Option<&[u8]>, incoming: &[u8], own: Actor) -> bool {
-    let claimed = kv_quorum::covered_until(incoming, own);
-    let held = stored.map_or(Ok(HybridTime::ZERO), |stored| kv_quorum::covered_until(stored, own));
-    matches!((claimed, held), (Ok(claimed), Ok(held)) if claimed > held)
 }
 
 pub(super) fn told(complete: bool, coverage: &Context, uncovered: &[Dot]) -> PeerOut {

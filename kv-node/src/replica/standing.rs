@@ -202,6 +202,11 @@ impl Standings {
         (mended != loss).then_some(Newcomer { partition, loss })
     }
 
+    /// How often something was lost, in any partition.
+    pub fn all_losses(&self) -> u64 {
+        self.each.iter().map(|standing| standing.losses.load(Ordering::Acquire)).sum()
+    }
+
     /// Every partition that is to be filled, in order.
     pub fn newcomers(&self) -> Vec<Newcomer> {
         if self.all_complete() {

@@ -8,6 +8,8 @@
 //!
 //! A key that stands twice in a batch is decided twice, the second time over what the first wrote.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use kv_quorum::EncodedRecord;
 use parking_lot::{Mutex, MutexGuard};
@@ -235,6 +237,9 @@ impl Replica {
             self.counts.moved(*moved);
         }
         let appended = self.engine.append(batch);
+        if let Ok(ticket) = appended {
+            self.appended.fetch_max(ticket.0, Ordering::AcqRel);
+        }
         if appended.is_err() {
             for moved in moved.iter().rev() {
                 self.counts.moved(moved.back());
@@ -305,7 +310,8 @@ impl<'k> PassWriter<'_, 'k> {
         let hint = parse_hint(key);
         let stored_bytes = stored.map(<[u8]>::len);
         let before = stored.map(EncodedRecord::parse);
-        let mut alive = stored.and_then(|stored| self.replica.alive(stored));
+        let left = stored.and_then(|stored| self.replica.alive(stored));
+        let mut alive = left.as_deref();
         if matches!(before, Some(Err(_))) && hint.is_none() {
             alive = self.replica.damaged_record(key, alive);
         }
@@ -333,6 +339,10 @@ impl<'k> PassWriter<'_, 'k> {
         let after = self.batch.value(self.batch.len() - 1).and_then(parse);
         self.changes.extend(self.replica.trees.change(key, before, after));
         let was = alive.is_some() && before.is_some_and(has_value);
+        // Before the append: a walk that finds the record finds its slot noted.
+        if let Some(after) = after {
+            self.replica.garbage.note(key, after);
+        }
         let now = after.is_some_and(has_value);
         if was != now
             && let Some(key) = KeyRef::parse(key)

@@ -1,5 +1,6 @@
 //! Work over all rows in the background: counting after a restart, removing what was flushed.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
@@ -12,7 +13,7 @@ use crate::keys::{DEFAULT_KEYSPACE, KeyRef, position, slot_end};
 use crate::plug::storage::{PageRequest, StorageError};
 
 /// Rows of one page.
-const PAGE_ROWS_MAX: usize = 512;
+pub(super) const PAGE_ROWS_MAX: usize = 512;
 /// Bytes of one page.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 /// Slots that are counted, or looked through, in one go.
@@ -44,7 +45,7 @@ impl Replica {
         let last = first.saturating_add(COUNT_SLOTS).min(SLOTS) - 1;
         self.each_row(first..=last, &mut |key, record| {
             if let Some(key) = KeyRef::parse(key)
-                && self.alive(record).is_some_and(is_live)
+                && self.alive(record).as_deref().is_some_and(is_live)
             {
                 seen.push((key.slot.index(), key.token.value()));
             }
@@ -56,8 +57,8 @@ impl Replica {
         Err(StorageError::Busy("too many keys came and went while they were counted".into()))
     }
 
-    /// Removes rows and hints that the flush mark made dead. Once for each mark, and not before
-    /// hints are counted.
+    /// Removes what the flush mark made dead: rows, siblings and hints. Once for each mark, and not
+    /// before hints are counted.
     ///
     /// # Errors
     /// Some rows are still there; they stay dead all the same.
@@ -71,7 +72,7 @@ impl Replica {
             let last = first.saturating_add(COUNT_SLOTS).min(SLOTS) - 1;
             let mut dead: Vec<Bytes> = Vec::new();
             self.each_row(first..=last, &mut |key, record| {
-                if self.alive(record).is_none() {
+                if !matches!(self.alive(record), Some(Cow::Borrowed(_))) {
                     dead.push(key.clone());
                 }
             })
@@ -79,8 +80,11 @@ impl Replica {
             for keys in dead.chunks(PAGE_ROWS_MAX) {
                 let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
                 // Decided under the key's lock: a row that came to life meanwhile stays.
-                self.update(&keys, &mut |_, stored, _| match stored {
-                    Some(_) => Verdict::Keep,
+                self.update(&keys, &mut |_, stored, out| match stored {
+                    Some(left) => {
+                        out.extend_from_slice(left);
+                        Verdict::Write
+                    }
                     None => Verdict::Remove,
                 })
                 .await?;
@@ -90,7 +94,7 @@ impl Replica {
         Ok(())
     }
 
-    async fn each_row(
+    pub(super) async fn each_row(
         &self,
         slots: RangeInclusive<u16>,
         visit: &mut (dyn FnMut(&Bytes, &[u8]) + Send),

@@ -203,6 +203,18 @@ fn alerts(node: &Node) -> Vec<String> {
     {
         alerts.push("this node's clock is too far from a majority's: it mints nothing".into());
     }
+    let collection = node.collection();
+    for id in &collection.holding_back {
+        let age_ms = collection.floors.iter().find(|(of, _)| of == id).and_then(|of| of.1);
+        let since = age_ms.map_or_else(
+            || "ever since this node started".to_owned(),
+            |age_ms| format!("for {} s", age_ms / 1_000),
+        );
+        alerts.push(format!(
+            "{id} holds marks back {since}: nothing deleted is forgotten anywhere until it returns \
+             or is removed"
+        ));
+    }
     let damaged = node.figures().damaged_ranges.value();
     if damaged > 0 {
         let open = node.engine().damaged().len();
@@ -256,10 +268,17 @@ fn nodes(node: &Node, served: &Served) -> Vec<NodeInfo> {
     ids.extend(layout.into_iter().flat_map(|layout| layout.members().iter().copied()));
     ids.sort_unstable();
     ids.dedup();
-    ids.into_iter().map(|id| node_info(node, served, &view, id)).collect()
+    let floors = node.collection().floors;
+    ids.into_iter().map(|id| node_info(node, served, &view, &floors, id)).collect()
 }
 
-fn node_info(node: &Node, served: &Served, view: &View, id: NodeId) -> NodeInfo {
+fn node_info(
+    node: &Node,
+    served: &Served,
+    view: &View,
+    floors: &[(NodeId, Option<u64>)],
+    id: NodeId,
+) -> NodeInfo {
     let layout = view.layouts.as_ref().map(|layouts| layouts.newest());
     let member = view.members.get(&id);
     let link = node.peers().and_then(|peers| peers.status(id)).unwrap_or_default();
@@ -290,6 +309,7 @@ fn node_info(node: &Node, served: &Served, view: &View, id: NodeId) -> NodeInfo 
         call_us: link.call_us,
         queue_ops: u32::try_from(link.queue_ops).unwrap_or(u32::MAX),
         unanswered_ms: u32::try_from(link.unanswered_ms).unwrap_or(u32::MAX),
+        floor_age_ms: floors.iter().find(|(of, _)| *of == id).and_then(|of| of.1),
     }
 }
 

@@ -65,7 +65,7 @@ const FIXED_BYTES: usize = 64;
 pub fn op_bytes(op: &PeerOp) -> usize {
     FIXED_BYTES
         + match op {
-            PeerOp::Apply { key, record } | PeerOp::Hint { key, record, .. } => {
+            PeerOp::Apply { key, record, .. } | PeerOp::Hint { key, record, .. } => {
                 key.len() + record.len()
             }
             PeerOp::Read { key, .. }
@@ -75,6 +75,7 @@ pub fn op_bytes(op: &PeerOp) -> usize {
             PeerOp::Forward { key, mutation, .. } => key.len() + mutation_bytes(mutation),
             PeerOp::Scan { from, to, .. } => from.len() + to.len(),
             PeerOp::Gossip(packet) => packet.len(),
+            PeerOp::Marks { marks, .. } => 12 * marks.len(),
             PeerOp::Birth(BirthOp::Hello { me }) => {
                 me.address.len() + me.client_address.len() + me.zone.len() + 10 * me.sees.len()
             }
@@ -103,7 +104,7 @@ fn exchange_bytes(op: &ExchangeOp) -> usize {
         ExchangeOp::List { from, to, .. } => from.len() + to.len(),
         ExchangeOp::Ended { except, .. } => 3 * except.len(),
         ExchangeOp::Repair { key, .. } => key.len(),
-        ExchangeOp::Doubt { .. } => 0,
+        ExchangeOp::Begin | ExchangeOp::Doubt { .. } => 0,
     }
 }
 
@@ -242,7 +243,7 @@ mod tests {
             read: 255,
         };
         vec![
-            PeerOp::Apply { key: key.clone(), record: bytes(20_000) },
+            PeerOp::Apply { key: key.clone(), record: bytes(20_000), mark: u64::MAX },
             PeerOp::Read { key: key.clone(), have: Some(u128::MAX) },
             forward(Mutation::Set { value: bytes(999), expiry: ExpiryRule::At(u64::MAX) }),
             forward(Mutation::Put {
@@ -268,6 +269,7 @@ mod tests {
             PeerOp::Heard,
             PeerOp::Flush { keyspace: u32::MAX, mark: u64::MAX },
             PeerOp::Gossip(bytes(1_400)),
+            PeerOp::Marks { witness: u64::MAX, marks: vec![(u16::MAX, u64::MAX); 4] },
             PeerOp::Birth(BirthOp::Hello { me: newborn() }),
             PeerOp::Birth(BirthOp::Accept { record: bytes(500), layout: bytes(5_000) }),
             PeerOp::Birth(BirthOp::Fetch),
@@ -319,8 +321,8 @@ mod tests {
                 uncovered: vec![(u64::MAX, u64::MAX, u64::MAX); 100],
                 coverage: bytes(800),
             },
-            PeerOut::Record { complete: true, record: bytes(20_000) },
-            PeerOut::Page { rows: vec![(bytes(30), bytes(200)); 50], end: true },
+            PeerOut::Record { complete: true, mark: u64::MAX, record: bytes(20_000) },
+            PeerOut::Page { rows: vec![(bytes(30), bytes(200)); 50], end: true, mark: u64::MAX },
             PeerOut::Text("found".repeat(100)),
             PeerOut::Forwarded(Ok(MutationOut::Nothing(answer.clone()))),
             PeerOut::Birth(BirthOut::Me(newborn())),
@@ -347,7 +349,8 @@ mod tests {
     #[test]
     fn an_answer_at_its_heaviest_fits_the_frame_it_was_judged_for() {
         for size in (0..70_000).step_by(997) {
-            let outs = Ok(vec![PeerOut::Record { complete: true, record: bytes(size) }; 2]);
+            let outs =
+                Ok(vec![PeerOut::Record { complete: true, mark: 1, record: bytes(size) }; 2]);
             let reply = fitting(PeerReply { envelope: envelope(), outs }, 65_536);
             let whole = matches!(reply.outs.as_deref(), Ok([PeerOut::Record { .. }, _]));
             assert_eq!(whole, size * 2 + 2 * FIXED_BYTES + REPLY_HEAD_BYTES <= 65_536, "{size}");

@@ -89,6 +89,7 @@ async fn house_of(exec: Arc<dyn Exec>, engine: Arc<dyn StorageEngine>, secret: &
         antientropy: crate::coordinator::exchange::AntiEntropyConfig::default(),
         hints: crate::replica::HintConfig::default(),
         clock_skew_ms_max: 60_000,
+        floors: crate::cluster::floors::FloorTiming::default(),
     };
     let parts = NodeParts {
         fs: Arc::new(MemFs::new()),

@@ -40,6 +40,7 @@ impl LaneKind {
             PeerOp::Time
             | PeerOp::Heard
             | PeerOp::Flush { .. }
+            | PeerOp::Marks { .. }
             | PeerOp::Gossip(_)
             | PeerOp::Birth(_)
             | PeerOp::Ballot(_) => Self::Control,

@@ -36,7 +36,7 @@ fn envelope(node: NodeId, budget_ms: u32) -> Envelope {
 }
 
 fn apply(key: &str) -> PeerOp {
-    PeerOp::Apply { key: Bytes::copy_from_slice(key.as_bytes()), record: Bytes::new() }
+    PeerOp::Apply { key: Bytes::copy_from_slice(key.as_bytes()), record: Bytes::new(), mark: 0 }
 }
 
 fn applied() -> PeerOut {

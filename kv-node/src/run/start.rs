@@ -14,6 +14,8 @@ use kv_client::wire::Endpoints;
 use tokio::net::TcpListener;
 
 use super::MainParts;
+use crate::cluster::dots::CLOCK_SKEW_MS_MAX;
+use crate::cluster::floors::FloorTiming;
 use crate::cluster::meta::MetaStore;
 use crate::config::{Checked, Config, EngineKind};
 use crate::coordinator::Timing;
@@ -33,9 +35,6 @@ use crate::rpc::transport::{TarpcConfig, TarpcTransport};
 
 /// How long a stop may take before it is given up.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
-
-/// How far apart the clocks of sound members may be, in milliseconds.
-const CLOCK_SKEW_MS_MAX: u64 = 60_000;
 
 /// A node with its front doors.
 pub(super) struct Running {
@@ -172,6 +171,10 @@ fn node_config(
             replay_bytes_per_s: config.handoff.replay_bytes_per_s,
         },
         clock_skew_ms_max: CLOCK_SKEW_MS_MAX,
+        floors: FloorTiming::with_lag(
+            config.collection.floor_lag_ms,
+            config.collection.floor_alarm_ms,
+        ),
     }
 }
 

@@ -107,6 +107,35 @@ impl<'a> EncodedRecord<'a> {
         self.entries.entry_of(actor).map_or(HybridTime::ZERO, |entry| entry.time)
     }
 
+    /// When collection may first have something to do here: tombstones, what no longer lives, and
+    /// more than `entries_max` entries of actors of whom nothing is live, as soon as a mark has
+    /// these milliseconds; and values that end, when the clock has the other ones and
+    /// `clock_skew_ms_max` more. `None` for what is not here.
+    pub fn collectable_at_ms(
+        self,
+        entries_max: usize,
+        clock_skew_ms_max: u64,
+    ) -> (Option<u64>, Option<u64>) {
+        let (mut by_mark, mut by_clock) = (None::<u64>, None::<u64>);
+        let least = |best: Option<u64>, ms: u64| Some(best.map_or(ms, |best| best.min(ms)));
+        for version in self.live() {
+            let settled = version.dot.time.ms().max(version.expiry.stamp.ms());
+            match (version.expiry.expires_at_ms, version.kind) {
+                (Some(end), Kind::Tombstone) => {
+                    let end = end.saturating_add(clock_skew_ms_max);
+                    by_mark = least(by_mark, end.max(settled));
+                }
+                (Some(end), _) => by_clock = least(by_clock, end),
+                (None, Kind::Tombstone) => by_mark = least(by_mark, settled),
+                (None, _) => {}
+            }
+        }
+        if self.live_count == 0 || self.entries.len() > self.live_count + entries_max {
+            by_mark = least(by_mark, self.latest().ms());
+        }
+        (by_mark, by_clock)
+    }
+
     /// Feeds `sink` what [`Record::fingerprint`](crate::Record::fingerprint) feeds it for the
     /// same record.
     pub fn fingerprint(self, mut sink: impl FnMut(&[u8])) {

@@ -76,5 +76,6 @@ fn object(node: &NodeInfo) -> Value {
         "call_us": node.call_us,
         "queue_ops": node.queue_ops,
         "unanswered_ms": node.unanswered_ms,
+        "floor_age_ms": node.floor_age_ms,
     })
 }

@@ -40,6 +40,10 @@ const MEETING_MS_MAX: u64 = 60_000;
 const REPLACING_MS_MAX: u64 = 120_000;
 /// Rest between two tries to replace a node.
 const REPLACING_REST_MS: u64 = 200;
+/// How far floors lie behind the clocks: little, so that every run collects.
+const FLOOR_LAG_MS: u64 = 2_000;
+/// When a floor that does not move is an alarm.
+const FLOOR_ALARM_MS: u64 = 20_000;
 /// The housekeeper's rest.
 const HOUSEKEEPING_MS: u64 = 10;
 /// Where a node's engine lives on its disk; beside it is what the node must not forget.
@@ -418,6 +422,7 @@ impl World {
             antientropy: kv_node::coordinator::exchange::AntiEntropyConfig::default(),
             hints: kv_node::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
+            floors: kv_node::cluster::floors::FloorTiming::with_lag(FLOOR_LAG_MS, FLOOR_ALARM_MS),
         }
     }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kv_client::NodeId;
 use kv_merkle::{Answer, Request, Shape};
-use kv_quorum::HybridTime;
+use kv_quorum::{HybridTime, Mark};
 use kv_ring::Partition;
 
 use super::wire::{ExchangeOp, ExchangeOut};
@@ -21,14 +21,25 @@ impl Coordinator {
             ExchangeOp::Partition { partition, request } => {
                 self.answer_partition(Partition::new(partition), &request).await
             }
+            ExchangeOp::Begin => Ok(ExchangeOut::Begun {
+                begun: self.exchange_stamp().to_bits(),
+                life: self.parts.dots.life(),
+            }),
             ExchangeOp::List { partition, from, to } => {
+                let partition = Partition::new(partition);
+                let before = self.parts.replica.mark(partition);
                 self.list(from, to).await.map(|listing| ExchangeOut::Listed {
                     rows: listing.rows,
                     until: listing.until.unwrap_or_default(),
-                    complete: self.is_complete(Partition::new(partition)),
+                    complete: self.is_complete(partition),
+                    mark: self.mark_since(partition, before),
                 })
             }
-            ExchangeOp::Ended { layouts, begun, except } => {
+            ExchangeOp::Ended { life, .. } if life != self.parts.dots.life() => {
+                // It began in another life of this node, whose stamps are not of this log.
+                Err(ExchangeError::Confused)
+            }
+            ExchangeOp::Ended { layouts, begun, except, .. } => {
                 self.note_ended(from, layouts, HybridTime::from_bits(begun), &except)
             }
             ExchangeOp::Doubt { partition } => {
@@ -70,7 +81,8 @@ impl Coordinator {
         let (tree, ticket) = self.roots(count, &shared, Shape::new(depth)?).await;
         self.parts.replica.durable(ticket).await?;
         let answer = kv_merkle::answer(&tree, &Request::decode(request)?)?;
-        Ok(ExchangeOut::Compared { answer: answer.encode().into(), complete: true })
+        // Of many partitions at once: no mark speaks for them.
+        Ok(ExchangeOut::Compared { answer: answer.encode().into(), complete: true, mark: 0 })
     }
 
     async fn answer_partition(
@@ -79,25 +91,28 @@ impl Coordinator {
         request: &[u8],
     ) -> Result<ExchangeOut, ExchangeError> {
         let complete = self.is_complete(partition);
+        let before = self.parts.replica.mark(partition);
         let request = Request::decode(request)?;
         let (Request::Open { shape, .. } | Request::Compare { shape, .. }) = &request;
         let trees = self.parts.replica.trees();
         let compared = |answer: &Answer| ExchangeOut::Compared {
             answer: Bytes::from(answer.encode()),
             complete,
+            mark: self.mark_since(partition, before),
         };
         if *shape > trees.shape() {
             return Ok(compared(&Answer::OtherShape { shape: trees.shape() }));
         }
         let Some((tree, ticket)) = trees.tree(partition, *shape) else {
-            return Ok(ExchangeOut::NoTree { complete });
+            let mark = self.mark_since(partition, before);
+            return Ok(ExchangeOut::NoTree { complete, mark });
         };
         self.parts.replica.durable(ticket).await?;
         Ok(compared(&kv_merkle::answer(&tree, &request)?))
     }
 
-    /// The asker saw this node's and its own copies equal, or mended them, since `begun` on this
-    /// node's clock.
+    /// The asker saw this node's and its own copies equal, or mended them, since `begun`, a stamp
+    /// of this node's log.
     fn note_ended(
         &self,
         from: NodeId,
@@ -118,6 +133,12 @@ impl Coordinator {
             }
         }
         Ok(ExchangeOut::Noted)
+    }
+
+    /// The mark that speaks for what was read since it was `before`: none if something was lost
+    /// meanwhile, and not the higher one if it rose.
+    fn mark_since(&self, partition: Partition, before: Mark) -> u64 {
+        before.min(self.parts.replica.mark(partition)).time().to_bits()
     }
 
     fn is_complete(&self, partition: Partition) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! asker                                   the other (keeps nothing meanwhile)
-//!   Time                              ->  its clock: where the exchange begins there
+//!   Begin                             ->  a stamp of its log: where the exchange begins there
 //!   Roots, a few steps                ->  which of the shared partitions differ
 //!   (a pause: writes in flight arrive)
 //!   Partition, a few steps, for each  ->  which leaves differ
@@ -16,6 +16,10 @@
 //! Equal trees cost one short call for a pair of nodes, whatever they hold. Only records that
 //! differ travel. Everything compared is durable on its side before it is told, so what was equal
 //! is equal on both disks. A difference that comes or goes meanwhile is left to the next exchange.
+//!
+//! Replicas collect under one mark at different moments, and one may have it before the other. What
+//! is told comes with its partition's mark: below it, what the one does not have is dead, and goes
+//! from the other too. So an exchange finishes a collection and never undoes one.
 //!
 //! Invariant: an exchange is noted for a partition only if, after it began, both sides were seen to
 //! be equal in every leaf or every differing key was mended durably, and this side lost nothing of

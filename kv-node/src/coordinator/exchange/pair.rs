@@ -9,10 +9,9 @@ use twox_hash::XxHash3_64;
 
 use super::ExchangeError;
 use super::talk::{Rate, Talk, Walked};
-use super::wire::{ExchangeOp, RepairTally};
+use super::wire::{ExchangeOp, ExchangeOut, RepairTally};
 use crate::coordinator::{Coordinator, Scope};
 use crate::plug::storage::Ticket;
-use crate::wire::{PeerOp, PeerOut};
 
 /// Partitions of one pair that are exchanged at once: they share the pause before a second look.
 const PARTITIONS_AT_ONCE: usize = 16;
@@ -30,8 +29,8 @@ pub(crate) fn begins(node: NodeId, peer: NodeId) -> bool {
 struct Beginning {
     /// This node's time: nothing was looked at before.
     here: HybridTime,
-    /// The peer's.
-    there: u64,
+    /// The peer's, and its life.
+    there: (u64, u64),
     /// Each partition's losses here.
     losses: Vec<u64>,
 }
@@ -96,24 +95,25 @@ impl Coordinator {
         }
         let ended = ExchangeOp::Ended {
             layouts: layouts_digest(&scope),
-            begun: begun.there,
+            begun: begun.there.0,
+            life: begun.there.1,
             except: except.iter().map(|partition| partition.index()).collect(),
         };
         talk.ask_one(ended).await?;
         failure.map_or(Ok(()), Err)
     }
 
-    /// Asks the peer's clock before anything is looked at, here or there, so that each side can
-    /// note a beginning by its own.
+    /// Asks the peer for a stamp before anything is looked at, here or there, so that each side can
+    /// note a beginning by its own log, whose stamps never go back.
     async fn begin(&self, talk: &mut Talk<'_>, scope: &Scope) -> Result<Beginning, ExchangeError> {
-        let Some(PeerOut::Time(there)) = talk.ask(vec![PeerOp::Time]).await?.pop() else {
+        let ExchangeOut::Begun { begun, life } = talk.ask_one(ExchangeOp::Begin).await? else {
             return Err(ExchangeError::Confused);
         };
         let standings = self.parts.replica.standings();
         let partitions = scope.layouts.newest().partitions();
         Ok(Beginning {
-            here: self.hybrid_now(),
-            there,
+            here: self.exchange_stamp(),
+            there: (begun, life),
             losses: partitions.iter().map(|partition| standings.losses(partition)).collect(),
         })
     }
@@ -177,8 +177,11 @@ impl Coordinator {
         (Tree::build(&leaves), ticket)
     }
 
-    pub(in crate::coordinator) fn hybrid_now(&self) -> HybridTime {
-        self.parts.dots.time(self.parts.clock.wall_ms())
+    /// The beginning of an exchange: later than that of every earlier one, and than that of every
+    /// climb that began before.
+    pub(in crate::coordinator) fn exchange_stamp(&self) -> HybridTime {
+        let now = self.parts.dots.time(self.parts.clock.wall_ms());
+        self.parts.replica.exchanged().stamp(now)
     }
 
     pub(super) fn exchange_rate(&self) -> Rate {

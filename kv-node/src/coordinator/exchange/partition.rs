@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use kv_merkle::Shape;
+use kv_quorum::{EncodedRecord, HybridTime, Mark};
 use kv_ring::Partition;
 
 use super::ExchangeError;
@@ -79,7 +80,17 @@ impl Talk<'_> {
             let (from, to) = range.ok_or(ExchangeError::Confused)?;
             self.mend_range(partition, from, to).await?;
         }
-        let phantom = !leaves.is_empty() && self.tally.found == found && self.settle_ms > 0;
+        let mut phantom = !leaves.is_empty() && self.tally.found == found && self.settle_ms > 0;
+        if phantom {
+            // Collection may have made them equal between the looks at the trees and at the keys,
+            // now here and now there: a tree that is wrong still differs.
+            phantom = match self.compare(partition).await? {
+                Compared::Leaves(again, now) => {
+                    again == shape && now.iter().any(|leaf| leaves.binary_search(leaf).is_ok())
+                }
+                Compared::NoTree => false,
+            };
+        }
         if self.coordinator.exchanges.phantom(partition, phantom) {
             tracing::warn!(
                 partition = partition.index(),
@@ -133,7 +144,9 @@ impl Talk<'_> {
         loop {
             let own = self.coordinator.list(from.clone(), to.clone()).await?;
             self.tally.rows_listed += own.rows.len() as u64;
-            if own.rows.is_empty() && own.until.is_none() {
+            // Under a mark of its own it may have had what the peer still has, and must say so.
+            let marked = self.coordinator.parts.replica.mark(partition) != Mark::NONE;
+            if own.rows.is_empty() && own.until.is_none() && !marked {
                 return self.take_range(partition, from, to).await;
             }
             let op = ExchangeOp::List { partition: partition.index(), from, to: to.clone() };
@@ -169,12 +182,13 @@ impl Talk<'_> {
                 bytes_max: PAGE_BYTES_MAX as u32,
                 keys_only: false,
             };
-            let Some(PeerOut::Page { rows, end }) = self.ask(vec![page]).await?.pop() else {
+            let Some(PeerOut::Page { rows, end, mark }) = self.ask(vec![page]).await?.pop() else {
                 return Err(ExchangeError::Confused);
             };
             let last = rows.last().map(|(key, _)| key.clone());
             let rows = rows.into_iter().filter(|(_, record)| !record.is_empty());
-            let joins: Vec<Join> = rows.map(|(key, record)| Join { key, record }).collect();
+            let mark = Mark::at(HybridTime::from_bits(mark));
+            let joins: Vec<Join> = rows.map(|(key, record)| Join { key, record, mark }).collect();
             self.coordinator.join_all_here(&joins).await?;
             self.tally.found += joins.len() as u64;
             self.mended(joins.len());
@@ -184,25 +198,29 @@ impl Talk<'_> {
     }
 
     /// Brings keys to the same records on both sides. A key that is the same by now costs its name
-    /// and its fingerprint.
+    /// and its fingerprint. Each side judges by the other's mark what the other does not have: what
+    /// only one has collected yet goes from the other too, and nothing comes back.
     pub(super) async fn mend_keys(&mut self, keys: &[Bytes]) -> Result<(), ExchangeError> {
         let digest_key = self.coordinator.digest_key()?;
         let own = self.coordinator.records(keys).await?;
-        let reads = keys.iter().zip(&own).map(|(key, own)| PeerOp::Read {
+        let reads = keys.iter().zip(&own).map(|(key, (own, _))| PeerOp::Read {
             key: key.clone(),
             have: fingerprint(digest_key, own.as_deref()),
         });
         let answers = self.ask(reads.collect()).await?;
         let mut joins = Vec::new();
         let mut theirs = Vec::new();
-        for ((key, own), answer) in keys.iter().zip(own).zip(answers) {
+        for (key, answer) in keys.iter().zip(answers) {
             match answer {
                 PeerOut::Same { .. } => {}
-                PeerOut::Record { record, .. } => {
-                    if !record.is_empty() {
-                        joins.push(Join { key: key.clone(), record: record.clone() });
+                PeerOut::Record { record, mark, .. } => {
+                    let mark = Mark::at(HybridTime::from_bits(mark));
+                    let record = (!record.is_empty()).then_some(record);
+                    if record.is_some() || mark != Mark::NONE {
+                        let record = record.clone().unwrap_or_else(nothing);
+                        joins.push(Join { key: key.clone(), record, mark });
                     }
-                    theirs.push((key.clone(), own, (!record.is_empty()).then_some(record)));
+                    theirs.push((key.clone(), record));
                 }
                 _ => return Err(ExchangeError::Confused),
             }
@@ -218,17 +236,23 @@ impl Talk<'_> {
     /// Sends the peer what it lacks of keys whose records it told, now that this node has those.
     async fn give_back(
         &mut self,
-        theirs: Vec<(Bytes, Option<Bytes>, Option<Bytes>)>,
+        theirs: Vec<(Bytes, Option<Bytes>)>,
     ) -> Result<(), ExchangeError> {
-        let keys: Vec<Bytes> = theirs.iter().map(|(key, ..)| key.clone()).collect();
+        let keys: Vec<Bytes> = theirs.iter().map(|(key, _)| key.clone()).collect();
         let joined = self.coordinator.records(&keys).await?;
         let mut applies = Vec::new();
-        for ((key, _, theirs), joined) in theirs.iter().zip(&joined) {
+        for ((key, theirs), (joined, mark)) in theirs.iter().zip(&joined) {
             let same = kv_quorum::same_versions(joined.as_deref(), theirs.as_deref());
+            let key = key.clone();
+            let told = mark.time().to_bits();
             match joined {
                 _ if same == Ok(true) => {}
                 Some(record) => {
-                    applies.push(PeerOp::Apply { key: key.clone(), record: record.clone() });
+                    applies.push(PeerOp::Apply { key, record: record.clone(), mark: told });
+                }
+                // What it has was collected here, or has to go there: it takes the mark's word.
+                None if covers_all(*mark, theirs.as_deref()) => {
+                    applies.push(PeerOp::Apply { key, record: nothing(), mark: told });
                 }
                 // What it has is dead here, and it does not know yet why.
                 None => return Err(ExchangeError::Confused),
@@ -262,26 +286,30 @@ impl Coordinator {
         let none = fingerprint(digest_key, None);
         let rows = rows.into_iter().filter_map(|(key, record)| {
             // A record that can't be read is found out when it is asked for.
-            let print = fingerprint(digest_key, replica.alive(&record));
+            let print = fingerprint(digest_key, replica.alive(&record).as_deref());
             (print != none).then(|| (key, print.unwrap_or(0).to_be_bytes()))
         });
         Ok(Listing { rows: rows.collect(), until })
     }
 
-    /// This node's records of keys, durably.
-    async fn records(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, ExchangeError> {
+    /// This node's records of keys, durably, each with the mark that speaks for it.
+    async fn records(&self, keys: &[Bytes]) -> Result<Vec<(Option<Bytes>, Mark)>, ExchangeError> {
+        let replica = &self.parts.replica;
         let slices: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
-        let mut records = vec![None; keys.len()];
-        let ticket = self
-            .parts
-            .replica
+        let before = slices.iter().map(|key| (None, replica.mark_for(key)));
+        let mut records: Vec<(Option<Bytes>, Mark)> = before.collect();
+        let ticket = replica
             .read(&slices, &mut |place, record| {
-                if let Some(slot) = records.get_mut(place) {
+                if let Some((slot, _)) = records.get_mut(place) {
                     *slot = record.map(Bytes::copy_from_slice);
                 }
             })
             .await?;
-        self.parts.replica.durable(ticket).await?;
+        replica.durable(ticket).await?;
+        // None, if something was lost meanwhile.
+        for ((_, mark), key) in records.iter_mut().zip(slices) {
+            *mark = replica.mark_for(key).min(*mark);
+        }
         Ok(records)
     }
 
@@ -323,6 +351,17 @@ impl Coordinator {
         let record = self.parts.view.now().record.clone();
         record.map(|record| record.digest_key).ok_or(ExchangeError::NoReplicas)
     }
+}
+
+/// The record of one who has nothing of a key.
+fn nothing() -> Bytes {
+    Bytes::from_static(EncodedRecord::EMPTY.as_bytes())
+}
+
+/// Whether all that lives in a record lies at or below a mark.
+fn covers_all(mark: Mark, record: Option<&[u8]>) -> bool {
+    let highest = record.map_or(Ok(None), kv_quorum::peek);
+    highest.is_ok_and(|peek| peek.is_none_or(|peek| mark.covers(peek.dot)))
 }
 
 /// Runs of neighbouring leaves: first and last of each.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kv_client::NodeId;
 use kv_merkle::{Answer, Exchange, Pace, Shape, Tree};
+use kv_quorum::{HybridTime, Mark};
 use serde::Serialize;
 
 use super::ExchangeError;
@@ -23,6 +24,9 @@ pub(in crate::coordinator) struct Talk<'c> {
     pub(in crate::coordinator) without_trees: bool,
     /// Whether the peer said that it is complete, each time that it was asked.
     pub(in crate::coordinator) complete: bool,
+    /// The least mark of those that it told: the one before it was first asked, unless it lost
+    /// something since. For one partition only.
+    pub(in crate::coordinator) mark: Option<Mark>,
     rate: Rate,
     owed_us: u64,
 }
@@ -82,6 +86,7 @@ impl<'c> Talk<'c> {
             settle_ms: coordinator.parts.antientropy.settle_ms,
             without_trees: false,
             complete: true,
+            mark: None,
             rate,
             owed_us: 0,
         }
@@ -123,11 +128,13 @@ impl<'c> Talk<'c> {
     pub(super) async fn ask_one(&mut self, op: ExchangeOp) -> Result<ExchangeOut, ExchangeError> {
         match self.ask(vec![PeerOp::Exchange(op)]).await?.pop() {
             Some(PeerOut::Exchange(out)) => {
-                if let ExchangeOut::Compared { complete, .. }
-                | ExchangeOut::NoTree { complete }
-                | ExchangeOut::Listed { complete, .. } = &out
+                if let ExchangeOut::Compared { complete, mark, .. }
+                | ExchangeOut::NoTree { complete, mark }
+                | ExchangeOut::Listed { complete, mark, .. } = &out
                 {
                     self.complete &= complete;
+                    let mark = Mark::at(HybridTime::from_bits(*mark));
+                    self.mark = Some(self.mark.map_or(mark, |least| least.min(mark)));
                 }
                 Ok(out)
             }

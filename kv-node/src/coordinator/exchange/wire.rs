@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 /// What one asks. Only `Ended` and `Doubt` leave anything behind at the asked node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExchangeOp {
+    /// An exchange begins: answered before anything is looked at.
+    Begin,
     /// One step of comparing the roots of all partitions that both nodes hold.
     Roots {
         /// Digest of the asker's live layouts: they say which partitions those are.
@@ -35,8 +37,10 @@ pub enum ExchangeOp {
     Ended {
         /// Digest of the asker's live layouts.
         layouts: u64,
-        /// The asked node's own hybrid time at the beginning.
+        /// What the asked node answered to `Begin`.
         begun: u64,
+        /// The same.
+        life: u64,
         /// Partitions that both hold and of which it is not true, ascending.
         except: Vec<u16>,
     },
@@ -57,17 +61,29 @@ pub enum ExchangeOp {
 /// What the other answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExchangeOut {
+    /// The exchange has begun at the asked node.
+    Begun {
+        /// A stamp of its log of exchanges.
+        begun: u64,
+        /// Its life: after a restart the stamp says nothing.
+        life: u64,
+    },
     /// A step of a comparison.
     Compared {
         /// An answer of kv-merkle, encoded.
         answer: Bytes,
         /// Whether this replica is complete: what it has is all that it ever acknowledged.
         complete: bool,
+        /// Its mark for the partition, a hybrid time: what it does not hold live at or below that
+        /// is dead. 0 for none.
+        mark: u64,
     },
     /// There is no tree to compare with: it is being built, or the partition is not held.
     NoTree {
         /// As in `Compared`.
         complete: bool,
+        /// As in `Compared`.
+        mark: u64,
     },
     /// The trees of this node are flatter: ask again with this depth.
     Flatter {
@@ -82,6 +98,8 @@ pub enum ExchangeOut {
         until: Bytes,
         /// As in `Compared`.
         complete: bool,
+        /// As in `Compared`.
+        mark: u64,
     },
     /// What an exchange of a partition with all its replicas came to.
     Repaired(RepairTally),

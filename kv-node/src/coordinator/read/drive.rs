@@ -136,6 +136,7 @@ impl Coordinator {
         let standings = self.parts.replica.standings();
         for ((item, body), key) in own.iter().zip(bodies).zip(&keys) {
             let complete = standings.is_complete_for(key);
+            let mark = self.parts.replica.mark_for(key);
             if read.is_err() {
                 job.step(*item, |tracker| tracker.on_refusal(scope.view.me));
                 continue;
@@ -156,7 +157,7 @@ impl Coordinator {
                     ReadBody::Record(record) => Some(record.clone()),
                     _ => None,
                 });
-                tracker.on_reply(scope.view.me, ReadReply { complete, mark: Mark::NONE, body })
+                tracker.on_reply(scope.view.me, ReadReply { complete, mark, body })
             });
         }
         read.unwrap_or(Ticket::DURABLE)
@@ -241,7 +242,7 @@ impl Coordinator {
             let (key, record) = (key.clone(), record.clone());
             let op = match *target {
                 Some(target) => PeerOp::Hint { target, key, record, counted: true },
-                None => PeerOp::Apply { key, record },
+                None => PeerOp::Apply { key, record, mark: 0 },
             };
             let pending = Pending {
                 op,
@@ -276,7 +277,7 @@ impl Coordinator {
             .parts
             .replica
             .update(&[key], &mut |_, stored, out| {
-                self.parts.replica.join_alive(stored, record, out)
+                self.parts.replica.join(key, stored, record, Mark::NONE, out).0
             })
             .await
             .map_err(storage_error)?;
@@ -297,7 +298,7 @@ impl Coordinator {
                         continue;
                     }
                     let pending = Pending {
-                        op: PeerOp::Apply { key: item.key.clone(), record },
+                        op: PeerOp::Apply { key: item.key.clone(), record, mark: 0 },
                         slot: 0,
                         to: Arc::new(Nobody),
                         deadline_ms: scope.deadline_ms,
@@ -314,7 +315,7 @@ impl Coordinator {
                 for (key, record) in own {
                     let joined = replica
                         .update(&[&key], &mut |_, stored, out| {
-                            replica.join_alive(stored, &record, out)
+                            replica.join(&key, stored, &record, Mark::NONE, out).0
                         })
                         .await;
                     if let Err(error) = joined {

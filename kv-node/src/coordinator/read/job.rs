@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_quorum::{Mark, ReadBody, ReadOutcome, ReadReply, ReadStep};
+use kv_quorum::{HybridTime, Mark, ReadBody, ReadOutcome, ReadReply, ReadStep};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -143,16 +143,14 @@ impl Completion for ReadJob {
             });
             return;
         }
-        let reply = |complete, body| ReadReply { complete, mark: Mark::NONE, body };
         self.step(item, |tracker| match result {
-            Ok(PeerOut::Same { complete }) => {
-                tracker.on_reply(from, reply(complete, ReadBody::Same))
-            }
-            Ok(PeerOut::Record { complete, record }) if record.is_empty() => {
-                tracker.on_reply(from, reply(complete, ReadBody::Absent))
-            }
-            Ok(PeerOut::Record { complete, record }) => {
-                tracker.on_reply(from, reply(complete, ReadBody::Record(record)))
+            Ok(PeerOut::Same { complete }) => tracker
+                .on_reply(from, ReadReply { complete, mark: Mark::NONE, body: ReadBody::Same }),
+            Ok(PeerOut::Record { complete, mark, record }) => {
+                let body =
+                    if record.is_empty() { ReadBody::Absent } else { ReadBody::Record(record) };
+                let mark = Mark::at(HybridTime::from_bits(mark));
+                tracker.on_reply(from, ReadReply { complete, mark, body })
             }
             result => failed(tracker, from, &result),
         });

@@ -65,6 +65,7 @@ impl Coordinator {
         decide: &mut MintDecision<'_>,
     ) -> MintedBatch {
         let mut out = MintedBatch::default();
+        let _flight = self.parts.dots.begin_flight();
         let over = self.mint_pass(keys, None, decide, &mut out).await;
         if over.is_empty() {
             return out;
@@ -184,6 +185,8 @@ impl Coordinator {
         now_ms: u64,
         seen: HybridTime,
     ) -> Result<Dot, NoMint> {
+        // Above what every replica agreed on: a dot below that would be dead at once.
+        let seen = seen.max(self.parts.replica.mark(partition).time());
         self.parts.dots.mint(partition, now_ms, seen).map_err(|none| match none {
             NoDot::TenureOver => NoMint::TenureOver,
             NoDot::LeaseSpent => {

@@ -132,6 +132,7 @@ impl Coordinator {
         wanted: u8,
         answers: &mut [Option<Ended>],
     ) -> Option<(Vec<usize>, Arc<WriteJob>)> {
+        let _flight = self.parts.dots.begin_flight();
         let mut minting = Vec::with_capacity(here.len());
         for (place, partition) in here {
             let Some(item) = items.get(*place) else { continue };

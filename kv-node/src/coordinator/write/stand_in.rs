@@ -130,6 +130,7 @@ impl Coordinator {
         let scope = act.scope;
         let partition = scope.partition(act.key);
         let wanted = resolve(act.levels.write, scope.keyspace.write, scope.keyspace.n)?;
+        let _flight = self.parts.dots.begin_flight();
         let begin = Begin { blind, stands_in: true };
         let (tracker, to) = self.begin_write(scope, partition, wanted, begin)?;
         let key = act.key.to_storage();
@@ -177,6 +178,7 @@ impl Coordinator {
         if !replica.hints().is_counted() {
             return Err(RequestError::Busy(UNCOUNTED.into()));
         }
+        let _flight = self.parts.dots.begin_flight();
         for _ in 0..TENURES_MAX {
             if self.parts.dots.needs_tenure(place.partition) {
                 self.renew_tenure(place.partition).await?;

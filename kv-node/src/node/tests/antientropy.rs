@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kv_merkle::Shape;
-use kv_quorum::{Actor, Context, Dot, Draft, Expiry, HybridTime, Limits, Record};
+use kv_quorum::{Actor, Context, Dot, Draft, Expiry, HybridTime, Limits, Mark, Record};
 use kv_ring::Partition;
 
 use super::*;
@@ -40,7 +40,11 @@ fn row(name: &str, node: u64, ms: u64) -> Join {
     let mut record = Vec::new();
     kv_quorum::blind_overwrite(None, dot, Draft::string(&b"a value"[..]), &mut record)
         .expect("a new dot");
-    Join { key: KeyRef::place(0, name.as_bytes()).to_storage(), record: record.into() }
+    Join {
+        key: KeyRef::place(0, name.as_bytes()).to_storage(),
+        record: record.into(),
+        mark: Mark::NONE,
+    }
 }
 
 async fn store(replica: &Replica, joins: &[Join]) {
@@ -118,7 +122,11 @@ async fn both_sides_end_with_the_join_of_all_records() {
                     continue;
                 }
                 let record = Bytes::from(own.to_bytes());
-                store(&replica(&world, place), &[Join { key: key.clone(), record }]).await;
+                store(
+                    &replica(&world, place),
+                    &[Join { key: key.clone(), record, mark: Mark::NONE }],
+                )
+                .await;
                 expected.entry(key.clone()).or_default().join(&own);
             }
         }
@@ -272,4 +280,99 @@ async fn nodes_with_other_shapes_compare_in_the_flatter_one() {
     store(&replica(&world, 0), &[row("zero", 1, 2)]).await;
     assert_eq!(exchange(&world, 2, 0).await.mended, 1);
     assert_eq!(exchange(&world, 2, 0).await.found, 0);
+}
+
+/// A row that holds a delete.
+fn deleted(name: &str, ms: u64) -> Join {
+    let mut record: Record<Bytes> = Record::new();
+    let dot = |ms| Dot { actor: Actor { node: 1, tenure: 1 }, time: HybridTime::new(ms, 0) };
+    let put =
+        record.mint(dot(ms), &Context::default(), Draft::string("v".into()), &Limits::default());
+    put.expect("a new dot");
+    let seen = record.context().clone();
+    record.delete(dot(ms + 1), &seen, None, &Limits::default()).expect("a new dot");
+    let key = KeyRef::place(0, name.as_bytes()).to_storage();
+    Join { key, record: record.to_bytes().into(), mark: Mark::NONE }
+}
+
+fn raise(replica: &Replica, ms: u64) {
+    let mark = Mark::at(HybridTime::new(ms, 0));
+    let marks: Vec<_> = replica.standings().partitions().iter().map(|at| (at, mark)).collect();
+    replica.marks().raise(&marks).expect("nothing fails");
+}
+
+async fn collect(replica: &Replica) -> u64 {
+    let mut rows = 0;
+    for partition in replica.standings().partitions().iter() {
+        rows += replica.collect(partition, 0, 60_000).await.expect("nothing fails").rows;
+    }
+    rows
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_side_collected_goes_from_the_other_too() {
+    let world = still_world().await;
+    let (one, other) = (replica(&world, 0), replica(&world, 2));
+    let rows = [deleted("gone", 1), row("stays", 1, 4), deleted("gone too", 6)];
+    store(&one, &rows).await;
+    store(&other, &rows).await;
+    // What it deleted long ago, and what a lost delete left behind.
+    store(&other, &[row("left behind", 2, 3), row("new", 2, 50)]).await;
+    raise(&one, 10);
+    assert_eq!(collect(&one).await, 2);
+    assert_eq!(exchange(&world, 0, 2).await.found, 4);
+    let both = [contents(&one).await, contents(&other).await];
+    assert_eq!(both[0], both[1]);
+    let names: Vec<&[u8]> =
+        both[0].keys().map(|key| KeyRef::parse(key).expect("a key").key).collect();
+    assert_eq!(names.len(), 2);
+    assert!(names.contains(&&b"stays"[..]) && names.contains(&&b"new"[..]), "{names:?}");
+    for (from, to) in [(0, 2), (2, 0)] {
+        let tally = exchange(&world, from, to).await;
+        assert_eq!((tally.found, tally.leaves), (0, 0));
+    }
+    // The other way round: who asks has collected less.
+    store(&one, &[deleted("later", 20)]).await;
+    store(&other, &[deleted("later", 20)]).await;
+    raise(&one, 30);
+    assert_eq!(collect(&one).await, 1);
+    assert_eq!(exchange(&world, 2, 0).await.found, 1);
+    assert_eq!(contents(&other).await, both[1]);
+    assert_eq!(exchange(&world, 2, 0).await.leaves, 0);
+    // A delete that is collected is held all the same.
+    let dot = |ms| Dot { actor: Actor { node: 1, tenure: 1 }, time: HybridTime::new(ms, 0) };
+    let key = KeyRef::place(0, b"gone").to_storage();
+    assert_eq!(one.holds(&key, dot(2), HybridTime::ZERO).await.ok(), Some(true));
+    assert_eq!(one.holds(&key, dot(31), HybridTime::ZERO).await.ok(), Some(false));
+    assert_eq!(other.holds(&key, dot(40), HybridTime::ZERO).await.ok(), Some(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_is_filled_under_the_marks_of_its_sources_and_takes_the_highest() {
+    let world = still_world().await;
+    let newcomer = replica(&world, 2);
+    for place in 0..3 {
+        store(&replica(&world, place), &[deleted("gone", 1), row("stays", 1, 4)]).await;
+    }
+    store(&newcomer, &[row("left behind", 2, 3)]).await;
+    raise(&replica(&world, 0), 10);
+    raise(&replica(&world, 1), 8);
+    assert_eq!(collect(&replica(&world, 0)).await, 1);
+    newcomer.standings().lost_all();
+    let partition = Partition::new(0);
+    assert_eq!(newcomer.mark(partition), Mark::NONE);
+    for _ in 0..600 {
+        if newcomer.standings().all_complete() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(newcomer.standings().all_complete());
+    for partition in newcomer.standings().partitions().iter() {
+        assert_eq!(newcomer.mark(partition), Mark::at(HybridTime::new(10, 0)));
+    }
+    let left = contents(&newcomer).await;
+    let left_behind = KeyRef::place(0, b"left behind").to_storage();
+    assert!(!left.contains_key(&left_behind), "its delete is collected, and it stays dead");
+    assert!(left.contains_key(&KeyRef::place(0, b"stays").to_storage()));
 }

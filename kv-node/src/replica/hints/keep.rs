@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_quorum::{Actor, Context, Dot, Record};
+use kv_quorum::{Actor, Context, Dot, Mark, Record};
 
 use crate::keys::{HINTS, KeyRef, hint_row};
 use crate::plug::storage::{StorageError, Ticket};
-use crate::replica::serve::{forgot, op_failure, told};
+use crate::replica::serve::{op_failure, told};
 use crate::replica::{Replica, Verdict};
 use crate::wire::{OpFailure, PeerOut};
 
@@ -131,10 +131,11 @@ impl Replica {
                     return Verdict::Keep;
                 }
                 if let (true, Some(claim)) = (owns, claims.get_mut(at)) {
-                    *claim = forgot(stored, incoming, own(&hint.key));
+                    *claim = self.forgot(&hint.key, stored, &incoming, own(&hint.key));
                 }
                 let start = out.len();
-                let (verdict, uncovered) = Self::join(stored, incoming, out);
+                let row = rows.get(place).map_or(&[][..], |row| &row[..]);
+                let (verdict, uncovered) = self.join(row, stored, &incoming, Mark::NONE, out);
                 if let Some((dots, coverage)) = seen.get_mut(at) {
                     note(stored, uncovered, dots, coverage);
                 }

@@ -26,7 +26,7 @@ pub(crate) use pages::after;
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_quorum::{HybridTime, Record};
+use kv_quorum::{HybridTime, Mark, Record};
 
 use super::{Replica, Verdict};
 use crate::keys::hint_row;
@@ -79,7 +79,9 @@ impl Replica {
                     return;
                 }
                 let mut out = Vec::new();
-                if Self::join(slot.as_deref(), record, &mut out).0 == Verdict::Write {
+                let key = keys.get(place / (targets.len() + 1)).copied().unwrap_or_default();
+                if self.join(key, slot.as_deref(), record, Mark::NONE, &mut out).0 == Verdict::Write
+                {
                     *slot = Some(out);
                 }
             })

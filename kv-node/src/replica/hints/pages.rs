@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use kv_client::NodeId;
+use kv_quorum::Mark;
 
 use super::log::HintMove;
 use super::span_of;
@@ -140,7 +141,10 @@ impl Replica {
                 let mut changes = Vec::with_capacity(stored.len());
                 for (place, there) in stored.iter().enumerate().skip(1) {
                     let mut out = Vec::new();
-                    if Self::join(there.as_deref(), hint, &mut out).0 == Verdict::Write {
+                    let row = rows.get(place).map_or(&[][..], |row| &row[..]);
+                    if self.join(row, there.as_deref(), hint, Mark::NONE, &mut out).0
+                        == Verdict::Write
+                    {
                         changes.push((place, RowChange::Put(Bytes::from(out))));
                     }
                 }

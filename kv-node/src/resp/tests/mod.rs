@@ -72,6 +72,7 @@ impl Net {
             antientropy: crate::coordinator::exchange::AntiEntropyConfig::default(),
             hints: crate::replica::HintConfig::default(),
             clock_skew_ms_max: 60_000,
+            floors: crate::cluster::floors::FloorTiming::default(),
         };
         let parts = NodeParts {
             fs: Arc::new(MemFs::new()),
