@@ -154,7 +154,6 @@ pub(crate) struct Scope {
     pub(crate) keyspace: KeyspaceSettings,
     /// Members that count as down: membership says so, or they refuse or don't answer this node.
     pub(crate) down: Vec<NodeId>,
-    pub(crate) began_ms: u64,
     pub(crate) deadline_ms: u64,
     /// When the batch began, on the steady clock.
     pub(crate) began_us: u64,
@@ -276,10 +275,9 @@ impl Coordinator {
         };
         let down = view.down().to_vec();
         let began_us = self.parts.clock.steady_us();
-        let began_ms = began_us / 1_000;
-        let deadline_ms = began_ms + self.parts.timing.request_ms_max;
+        let deadline_ms = began_us / 1_000 + self.parts.timing.request_ms_max;
         let mints = !self.parts.skewed.load(Ordering::Acquire);
-        Ok(Scope { view, record, layouts, keyspace, down, began_ms, deadline_ms, began_us, mints })
+        Ok(Scope { view, record, layouts, keyspace, down, deadline_ms, began_us, mints })
     }
 
     /// `scope` for a caller that waits until then at most.

@@ -189,7 +189,7 @@ impl Coordinator {
     ) -> (Vec<Outcome>, bool) {
         let sloppy = scope.keyspace.sloppy;
         let table = self.plans.table(scope.view.me, Purpose::Read, wanted, sloppy, &scope.layouts);
-        let slow = self.parts.detector.slow(scope.began_ms * 1_000);
+        let slow = self.parts.detector.slow(scope.began_us);
         self.parts.detector.begun(keys.len());
         let mut refused: Vec<Option<RequestError>> = vec![None; keys.len()];
         let mut items = Vec::with_capacity(keys.len());
