@@ -141,6 +141,11 @@ impl Writer {
         self.bytes.len()
     }
 
+    /// Lets at most `more` bytes follow.
+    pub(crate) fn limit_to(&mut self, more: usize) {
+        self.bytes_max = self.bytes_max.min(self.bytes.len().saturating_add(more));
+    }
+
     /// Bytes that still fit.
     pub(crate) fn room(&self) -> usize {
         self.bytes_max.saturating_sub(self.bytes.len())

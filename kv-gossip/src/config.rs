@@ -21,6 +21,10 @@ pub struct Config {
     /// A suspicion lasts at least this many probe intervals, times log10 of the cluster's size.
     /// At least 1.
     pub suspicion_multiplier: u64,
+    /// But never more than this many probe intervals at least: a refutation has to reach everybody
+    /// in that time, and what it takes grows slower than log10 does. At least
+    /// `suspicion_multiplier`.
+    pub suspicion_periods_max: u64,
     /// So many members beside the first that confirm a suspicion cut it to that. At most 3.
     pub suspicion_confirmations: usize,
     /// A suspicion that nobody confirms lasts this many times longer. At least 1.
@@ -33,7 +37,9 @@ pub struct Config {
     pub gossip_fanout: usize,
     /// Each piece of news is sent this many times log2 of the cluster's size. At least 1.
     pub retransmit_multiplier: u32,
-    /// How often the whole state is compared with a random member's. Above 0.
+    /// How often the whole state is compared with a random member's, in a cluster of up to 32.
+    /// Comparing costs bytes in proportion to the members, so larger ones compare less often:
+    /// 1 + log2(members / 32) times this, as memberlist's push-pull does. Above 0.
     pub sync_interval_ms: u64,
     /// How often a member that is down is tried again: this is what heals a partition. Above 0.
     pub reconnect_interval_ms: u64,
@@ -47,11 +53,16 @@ pub struct Config {
     pub fact_bytes_max: usize,
     /// How many facts one node may publish.
     pub facts_per_node_max: usize,
+    /// How many bytes a member sends in one probe interval, however large the cluster is. When
+    /// they are spent, probes and answers go without news, gossip and comparisons wait. At least
+    /// the next two together.
+    pub bytes_per_period_max: usize,
     /// How many bytes of facts a member adds to its packets in one probe interval. Facts that find
     /// no room wait; a newer version takes the place of the one that waits.
     pub fact_bytes_per_period_max: usize,
-    /// How many bytes of comparison pages a member answers with in one probe interval. Requests
-    /// above it are not answered and come again. At least `packet_bytes_max`.
+    /// How many bytes of comparisons a member sends in one probe interval, asking and answering.
+    /// Our own wait for the next; requests above it are not answered and come again. At least
+    /// twice `packet_bytes_max`.
     pub sync_bytes_per_period_max: usize,
     /// How many members are remembered, this one included. News of more is dropped. At least 1.
     pub members_max: usize,
@@ -77,43 +88,36 @@ impl Config {
             reconnect_interval_ms: 1_000,
             join_retry_ms: 50,
             packet_bytes_max: 8 * 1_024,
-            ..Self::lan(1)
+            bytes_per_period_max: 256 * 1_024,
+            sync_bytes_per_period_max: 128 * 1_024,
+            ..Self::lan()
         }
     }
 
-    /// For `members` nodes of one data centre: 1 s probes, packets below a common MTU.
-    pub const fn lan(members: usize) -> Self {
-        // Comparing everything costs bytes in proportion to the members: larger clusters compare
-        // less often, as memberlist's push-pull does.
-        let stretch = if members > 32 { 1 + (members / 32).ilog2() as u64 } else { 1 };
+    /// For nodes of one data centre, any number of them: 1 s probes, packets below a common MTU.
+    pub const fn lan() -> Self {
         Self {
             probe_interval_ms: 1_000,
             probe_timeout_ms: 500,
             indirect_probes: 3,
-            // About six periods for any size: a refutation has to reach everybody in that time, and
-            // what it takes grows slower than log10 does.
-            suspicion_multiplier: if members > 150 {
-                2
-            } else if members > 30 {
-                3
-            } else {
-                4
-            },
+            suspicion_multiplier: 4,
+            suspicion_periods_max: 6,
             suspicion_confirmations: 2,
             suspicion_max_multiplier: 6,
             health_max: 8,
             gossip_interval_ms: 200,
             gossip_fanout: 3,
             retransmit_multiplier: 2,
-            sync_interval_ms: 10_000 * stretch,
+            sync_interval_ms: 10_000,
             reconnect_interval_ms: 10_000,
             join_retry_ms: 500,
             packet_bytes_max: 1_400,
             fact_bytes_max: 512,
             facts_per_node_max: 16,
+            bytes_per_period_max: 64 * 1_024,
             fact_bytes_per_period_max: 16 * 1_024,
-            sync_bytes_per_period_max: 256 * 1_024,
-            members_max: 4_096,
+            sync_bytes_per_period_max: 32 * 1_024,
+            members_max: 16_384,
             gone_keep_ms: 24 * 60 * 60 * 1_000,
             transmits_max: 1_024,
             events_max: 16 * 1_024,
@@ -132,6 +136,8 @@ impl Config {
             "probe_timeout_ms"
         } else if self.suspicion_multiplier == 0 {
             "suspicion_multiplier"
+        } else if self.suspicion_periods_max < self.suspicion_multiplier {
+            "suspicion_periods_max"
         } else if self.suspicion_confirmations >= ACCUSERS_MAX {
             "suspicion_confirmations"
         } else if self.suspicion_max_multiplier == 0 {
@@ -152,8 +158,12 @@ impl Config {
             "packet_bytes_max"
         } else if self.fact_bytes_max + PACKET_OVERHEAD_BYTES_MAX > self.packet_bytes_max {
             "fact_bytes_max"
-        } else if self.sync_bytes_per_period_max < self.packet_bytes_max {
+        } else if self.sync_bytes_per_period_max / 2 < self.packet_bytes_max {
             "sync_bytes_per_period_max"
+        } else if self.bytes_per_period_max.saturating_sub(self.fact_bytes_per_period_max)
+            < self.sync_bytes_per_period_max
+        {
+            "bytes_per_period_max"
         } else if self.members_max == 0 {
             "members_max"
         } else if self.extra_probes_max == 0 {
@@ -166,14 +176,14 @@ impl Config {
 }
 
 impl Default for Config {
-    /// [`Config::lan`] of 32 members.
+    /// [`Config::lan`].
     fn default() -> Self {
-        Self::lan(32)
+        Self::lan()
     }
 }
 
 const _: () = assert!(Config::local().validate().is_ok());
-const _: () = assert!(Config::lan(1_000).validate().is_ok());
+const _: () = assert!(Config::lan().validate().is_ok());
 
 #[cfg(test)]
 mod tests {
@@ -183,15 +193,17 @@ mod tests {
     fn a_broken_rule_is_named() {
         let config = Config { probe_timeout_ms: 250, ..Config::local() };
         assert_eq!(config.validate(), Err(Error::Config { field: "probe_timeout_ms" }));
-        let config = Config { packet_bytes_max: 600, ..Config::lan(3) };
+        let config = Config { packet_bytes_max: 600, ..Config::lan() };
         assert_eq!(config.validate(), Err(Error::Config { field: "packet_bytes_max" }));
-        let config = Config { fact_bytes_max: 1_000, ..Config::lan(3) };
+        let config = Config { fact_bytes_max: 1_000, ..Config::lan() };
         assert_eq!(config.validate(), Err(Error::Config { field: "fact_bytes_max" }));
     }
 
     #[test]
-    fn large_clusters_compare_less_often() {
-        assert_eq!(Config::lan(32).sync_interval_ms, 10_000);
-        assert_eq!(Config::lan(500).sync_interval_ms, 40_000);
+    fn the_whole_budget_holds_its_parts() {
+        let config = Config { fact_bytes_per_period_max: 33 * 1_024, ..Config::lan() };
+        assert_eq!(config.validate(), Err(Error::Config { field: "bytes_per_period_max" }));
+        let config = Config { suspicion_periods_max: 3, ..Config::lan() };
+        assert_eq!(config.validate(), Err(Error::Config { field: "suspicion_periods_max" }));
     }
 }

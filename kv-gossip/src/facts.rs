@@ -6,7 +6,7 @@
 //! again above it: the living owner always wins. Invariant: `facts_per_node_max` facts of
 //! `fact_bytes_max` bytes for each node, taken back ones included.
 
-use alloc::collections::BTreeMap;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::rng::mix;
@@ -20,66 +20,97 @@ pub struct Fact<'a> {
     pub bytes: &'a [u8],
 }
 
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Debug)]
 struct Stored {
+    id: u16,
     version: u64,
-    bytes: Option<Vec<u8>>,
+    bytes: Option<Box<[u8]>>,
 }
 
 /// The facts of one node, by name.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Facts {
-    by_id: BTreeMap<u16, Stored>,
+pub(crate) struct Facts(Option<Box<Held>>);
+
+#[derive(Clone, Debug, Default)]
+struct Held {
+    /// Ascending by name.
+    stored: Vec<Stored>,
     digest: u64,
 }
 
 impl Facts {
+    fn stored_facts(&self) -> &[Stored] {
+        self.0.as_ref().map_or(&[], |held| &held.stored)
+    }
+
+    fn find(&self, id: u16) -> Option<&Stored> {
+        let stored = self.stored_facts();
+        let place = stored.binary_search_by_key(&id, |fact| fact.id).ok()?;
+        stored.get(place)
+    }
+
     pub(crate) fn get(&self, id: u16) -> Option<Fact<'_>> {
-        let stored = self.by_id.get(&id)?;
-        Some(Fact { version: stored.version, bytes: stored.bytes.as_deref()? })
+        self.find(id)?.live()
     }
 
     /// Number and bytes, also of a fact that was taken back.
     pub(crate) fn stored(&self, id: u16) -> Option<(u64, Option<&[u8]>)> {
-        self.by_id.get(&id).map(|stored| (stored.version, stored.bytes.as_deref()))
+        self.find(id).map(|stored| (stored.version, stored.bytes.as_deref()))
     }
 
     pub(crate) fn live(&self) -> impl Iterator<Item = (u16, Fact<'_>)> {
-        self.by_id.keys().filter_map(|id| Some((*id, self.get(*id)?)))
+        self.stored_facts().iter().filter_map(|stored| Some((stored.id, stored.live()?)))
     }
 
     pub(crate) fn from(&self, id: u16) -> impl Iterator<Item = (u16, u64, Option<&[u8]>)> {
-        self.by_id.range(id..).map(|(id, stored)| (*id, stored.version, stored.bytes.as_deref()))
+        let later = self.stored_facts().iter().skip_while(move |stored| stored.id < id);
+        later.map(|stored| (stored.id, stored.version, stored.bytes.as_deref()))
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = u16> + '_ {
-        self.by_id.keys().copied()
+        self.stored_facts().iter().map(|stored| stored.id)
     }
 
     pub(crate) fn has_room_for(&self, id: u16, facts_max: usize) -> bool {
-        self.by_id.contains_key(&id) || self.by_id.len() < facts_max
+        self.find(id).is_some() || self.stored_facts().len() < facts_max
     }
 
     pub(crate) fn is_newer(&self, id: u16, version: u64, bytes: Option<&[u8]>) -> bool {
         self.stored(id).is_none_or(|known| (version, bytes) > known)
     }
 
-    pub(crate) fn set(&mut self, id: u16, version: u64, bytes: Option<Vec<u8>>) {
-        let stored = Stored { version, bytes };
-        self.digest = self.digest.wrapping_add(digest(id, &stored));
-        if let Some(before) = self.by_id.insert(id, stored) {
-            self.digest = self.digest.wrapping_sub(digest(id, &before));
+    pub(crate) fn set(&mut self, id: u16, version: u64, bytes: Option<&[u8]>) {
+        let stored = Stored { id, version, bytes: bytes.map(Box::from) };
+        let held = self.0.get_or_insert_default();
+        held.digest = held.digest.wrapping_add(digest(&stored));
+        match held.stored.binary_search_by_key(&id, |fact| fact.id) {
+            Ok(place) => {
+                if let Some(known) = held.stored.get_mut(place) {
+                    held.digest = held.digest.wrapping_sub(digest(known));
+                    *known = stored;
+                }
+            }
+            Err(place) => {
+                held.stored.reserve_exact(1);
+                held.stored.insert(place, stored);
+            }
         }
     }
 
     /// Equal for equal facts, whatever the order in which they came.
-    pub(crate) const fn digest(&self) -> u64 {
-        self.digest
+    pub(crate) fn digest(&self) -> u64 {
+        self.0.as_ref().map_or(0, |held| held.digest)
     }
 }
 
-fn digest(id: u16, stored: &Stored) -> u64 {
-    let hash = mix(stored.version ^ mix(u64::from(id) | (1 << 32)));
+impl Stored {
+    fn live(&self) -> Option<Fact<'_>> {
+        Some(Fact { version: self.version, bytes: self.bytes.as_deref()? })
+    }
+}
+
+fn digest(stored: &Stored) -> u64 {
+    let hash = mix(stored.version ^ mix(u64::from(stored.id) | (1 << 32)));
     match &stored.bytes {
         None => mix(hash),
         Some(bytes) => digest_bytes(hash, bytes),
@@ -106,13 +137,13 @@ mod tests {
     #[test]
     fn the_digest_depends_on_the_facts_and_not_on_the_way_to_them() {
         let mut one = Facts::default();
-        one.set(1, 1, Some(b"a".to_vec()));
-        one.set(2, 2, Some(b"b".to_vec()));
+        one.set(1, 1, Some(b"a"));
+        one.set(2, 2, Some(b"b"));
         one.set(1, 3, None);
         let mut other = Facts::default();
         other.set(1, 3, None);
         assert_ne!(one.digest(), other.digest());
-        other.set(2, 2, Some(b"b".to_vec()));
+        other.set(2, 2, Some(b"b"));
         assert_eq!(one.digest(), other.digest());
         assert_eq!(one.get(1), None);
         assert_eq!(one.get(2), Some(Fact { version: 2, bytes: b"b" }));
@@ -122,7 +153,7 @@ mod tests {
     #[test]
     fn newer_is_by_number_then_by_bytes() {
         let mut facts = Facts::default();
-        facts.set(1, 5, Some(b"m".to_vec()));
+        facts.set(1, 5, Some(b"m"));
         assert!(!facts.is_newer(1, 5, Some(b"m")));
         assert!(!facts.is_newer(1, 4, Some(b"z")));
         assert!(facts.is_newer(1, 5, Some(b"n")));

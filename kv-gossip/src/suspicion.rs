@@ -3,7 +3,8 @@
 //! A suspicion starts long and is cut by each further member that confirms it on its own:
 //! `max - (max - min) * log(c + 1) / log(k + 1)`, where `k` confirmations are expected. So a member
 //! that is wrong alone takes long to do harm, and a real death is still found fast. `min` grows
-//! with the logarithm of the cluster's size, because a refutation takes that many rounds to spread.
+//! with the logarithm of the cluster's size, because a refutation takes that many rounds to spread,
+//! up to a bound, because many rounds fit into a period.
 //!
 //! Local health counts what speaks against ourselves (probes that failed without even a Nack,
 //! suspicions of us) and stretches our own probe timeouts. Integer arithmetic: the same everywhere.
@@ -52,11 +53,11 @@ impl<N: Copy + Eq> Suspicion<N> {
 pub(crate) fn timeout_ms(config: &Config, live_members: usize, confirmations: u64) -> u64 {
     // log10(n) = log2(n) * 0.30103, at least 1.
     let size_log = (log2(live_members as u64) * 30_103 / 100_000).max(LOG_ONE);
-    let min_ms = config
+    let periods = config
         .suspicion_multiplier
-        .saturating_mul(config.probe_interval_ms)
         .saturating_mul(size_log)
-        / LOG_ONE;
+        .min(config.suspicion_periods_max.saturating_mul(LOG_ONE));
+    let min_ms = config.probe_interval_ms.saturating_mul(periods) / LOG_ONE;
     let expected = config.suspicion_confirmations as u64;
     // Too few others to confirm: nothing to wait for.
     if expected == 0 || (live_members as u64).saturating_sub(2) < expected {
@@ -130,12 +131,19 @@ mod tests {
     #[test]
     fn confirmations_shorten_a_suspicion_to_its_minimum() {
         // 20 members: min = 4 * 1 s * log10(20) = 5.2 s, max = 6 times that, 2 expected.
-        let config = Config::lan(20);
+        let config = Config::lan();
         let timeouts: [u64; 4] = [0, 1, 2, 3].map(|c| timeout_ms(&config, 20, c));
         assert!(timeouts[0].abs_diff(31_224) < 20, "{timeouts:?}");
         assert!(timeouts[1].abs_diff(14_807) < 20, "{timeouts:?}");
         assert!(timeouts[2].abs_diff(5_204) < 5, "{timeouts:?}");
         assert_eq!(timeouts[2], timeouts[3]);
+    }
+
+    #[test]
+    fn a_suspicion_stops_growing_with_the_cluster() {
+        let config = Config::lan();
+        let shortest: [u64; 3] = [32, 1_000, 10_000].map(|n| timeout_ms(&config, n, 2));
+        assert_eq!(shortest, [6_000; 3]);
     }
 
     #[test]

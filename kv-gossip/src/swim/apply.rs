@@ -101,7 +101,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             return;
         }
         let changed = entry.facts.stored(fact.id).is_none_or(|(_, bytes)| bytes != fact.bytes);
-        entry.facts.set(fact.id, fact.version, fact.bytes.map(<[u8]>::to_vec));
+        entry.facts.set(fact.id, fact.version, fact.bytes);
         self.news.push(News::Fact(fact.node, fact.id));
         if changed {
             self.event(Event::FactChanged { node: fact.node, id: fact.id });
@@ -119,7 +119,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         if self.own().facts.stored(id).is_some_and(|(_, known)| known == bytes) {
             return Ok(());
         }
-        self.write_own_fact(id, bytes.map(<[u8]>::to_vec));
+        self.write_own_fact(id, bytes);
         Ok(())
     }
 
@@ -127,6 +127,8 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
     pub(super) fn forget(&mut self, node: N) {
         let Some(entry) = self.table.remove(&node) else { return };
         self.live.remove(node);
+        self.gone.remove(&node);
+        self.urged.remove(&node);
         self.suspicions.remove(&node);
         self.probes.remove_node(node);
         self.news.remove(News::Account(node));
@@ -148,7 +150,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             address: Address::from_wire(account.address),
             since,
         };
-        self.table.insert(account.node, Entry { member, facts: Facts::default(), urged_at: None });
+        self.table.insert(account.node, Entry { member, facts: Facts::default() });
         self.entered(account, None);
     }
 
@@ -190,10 +192,18 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             }
             _ => {}
         }
+        if account.state.is_gone() {
+            self.gone.insert(node);
+        } else {
+            self.gone.remove(&node);
+        }
         self.news.push(News::Account(node));
         self.suspicions.remove(&node);
         match account.state {
-            State::Up => self.event(Event::Up(node)),
+            State::Up => {
+                self.urged.remove(&node);
+                self.event(Event::Up(node));
+            }
             State::Suspect => {
                 self.suspect(account);
                 self.event(Event::Suspect(node));
@@ -224,11 +234,8 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         if state.is_gone() {
             return false;
         }
-        let oldest = self
-            .members()
-            .filter(|(node, member)| *node != self.me && member.state.is_gone())
-            .min_by_key(|(_, member)| member.since)
-            .map(|(node, _)| node);
+        let gone = self.gone.iter().copied();
+        let oldest = gone.min_by_key(|node| self.member(*node).map(|member| member.since));
         if let Some(node) = oldest {
             self.forget(node);
         }
@@ -268,10 +275,10 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         }
         let bytes = facts.get(fact.id).map(|fact| fact.bytes.to_vec());
         self.fact_version = self.fact_version.max(fact.version);
-        self.write_own_fact(fact.id, bytes);
+        self.write_own_fact(fact.id, bytes.as_deref());
     }
 
-    fn write_own_fact(&mut self, id: u16, bytes: Option<alloc::vec::Vec<u8>>) {
+    fn write_own_fact(&mut self, id: u16, bytes: Option<&[u8]>) {
         self.fact_version = self.fact_version.saturating_add(1).min(COUNTER_MAX);
         let version = self.fact_version;
         self.own_mut().facts.set(id, version, bytes);

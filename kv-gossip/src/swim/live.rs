@@ -27,6 +27,14 @@ impl<N: Copy + Ord> Live<N> {
         }
     }
 
+    /// Inserts many at once.
+    pub(super) fn extend(&mut self, nodes: impl ExactSizeIterator<Item = N>) {
+        self.0.reserve_exact(nodes.len());
+        self.0.extend(nodes);
+        self.0.sort_unstable();
+        self.0.dedup();
+    }
+
     pub(super) fn remove(&mut self, node: N) {
         if let Ok(place) = self.0.binary_search(&node) {
             self.0.remove(place);

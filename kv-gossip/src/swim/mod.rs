@@ -50,6 +50,10 @@ pub struct Swim<N, R> {
     /// Who is up or suspected, this node included until it leaves: in no order, so that a random
     /// one is found at once.
     live: Live<N>,
+    /// Who is down or has left, of those that are remembered.
+    gone: BTreeSet<N>,
+    /// When those whom we hold for anything but up were last probed for being heard of.
+    urged: BTreeMap<N, Millis>,
     refused: BTreeSet<N>,
     suspicions: BTreeMap<N, Suspicion<N>>,
     health: Health,
@@ -71,8 +75,10 @@ pub struct Swim<N, R> {
 struct Entry {
     member: Member,
     facts: Facts,
-    urged_at: Option<Millis>,
 }
+
+// Clusters of thousands hold as many of these on each node.
+const _: () = assert!(size_of::<Entry>() <= 56);
 
 /// Counters for metrics. They only rise, except for the first two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -112,7 +118,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             return Err(Error::Malformed { field: "incarnation" });
         }
         let member = Member { state: State::Up, incarnation, address, since: now };
-        let own = Entry { member, facts: Facts::default(), urged_at: None };
+        let own = Entry { member, facts: Facts::default() };
         let mut news = Dissemination::new();
         news.push(News::Account(me));
         Ok(Self {
@@ -121,6 +127,8 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             now,
             table: BTreeMap::from([(me, own)]),
             live: Live::of(me),
+            gone: BTreeSet::new(),
+            urged: BTreeMap::new(),
             refused: BTreeSet::new(),
             suspicions: BTreeMap::new(),
             health: Health::default(),
@@ -138,6 +146,30 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             members_dropped: 0,
             config,
         })
+    }
+
+    /// Takes members for up that are known from before, as after a restart from a list that was
+    /// kept on disk (Serf's snapshot): whoever isn't there any more is probed and found out like
+    /// anybody. Those that are known already stay as they are; of more than `members_max` the rest
+    /// is ignored. No events: it is the caller who told us. O(members).
+    pub fn remember(&mut self, now: Millis, members: impl IntoIterator<Item = (N, Address, u64)>) {
+        self.advance(now);
+        let room = self.config.members_max.saturating_sub(self.table.len());
+        let strangers = members.into_iter().filter(|(node, _, incarnation)| {
+            let known = self.table.contains_key(node) || self.refused.contains(node);
+            !known && *incarnation <= COUNTER_MAX
+        });
+        let remembered: BTreeMap<N, Entry> = strangers
+            .take(room)
+            .map(|(node, address, incarnation)| {
+                let member = Member { state: State::Up, incarnation, address, since: now };
+                (node, Entry { member, facts: Facts::default() })
+            })
+            .collect();
+        self.live.extend(remembered.keys().copied());
+        // Collected anew, so that its nodes are full.
+        self.table = core::mem::take(&mut self.table).into_iter().chain(remembered).collect();
+        self.timers.compare_some_time(now, &mut self.rng, &self.config, self.live.len());
     }
 
     /// The next thing to do, oldest first, until there is none.

@@ -191,7 +191,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             true
         });
         for (node, seq) in doubted {
-            self.ask_others(node, seq);
+            self.ask_again(node, seq);
         }
         for probe in failed {
             self.probe_failed(&probe);
@@ -221,10 +221,13 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         self.transmit(Target::Node(node), &Message::Ping { seq, target: node });
     }
 
-    fn ask_others(&mut self, node: N, seq: u64) {
+    /// Asks others, and `node` itself once more: one packet that got lost is the likeliest reason
+    /// for silence, and asking again costs one (memberlist's second way, beside the indirect one).
+    fn ask_again(&mut self, node: N, seq: u64) {
         if !self.state(node).is_some_and(State::is_live) {
             return;
         }
+        self.transmit(Target::Node(node), &Message::Ping { seq, target: node });
         let (me, table) = (self.me, &self.table);
         let up = |other: N| table.get(&other).is_some_and(|at| at.member.state == State::Up);
         let fits = |other: N| other != me && other != node && up(other);

@@ -72,14 +72,14 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         if self.leaving || node == self.me {
             return;
         }
-        let (now, pause_ms) = (self.now, self.config.probe_timeout_ms);
-        let Some(entry) = self.table.get_mut(&node) else { return };
-        if entry.member.state == State::Up
-            || entry.urged_at.is_some_and(|at| now.since(at) < pause_ms)
-        {
+        if self.state(node).is_none_or(|state| state == State::Up) {
             return;
         }
-        entry.urged_at = Some(now);
+        let (now, pause_ms) = (self.now, self.config.probe_timeout_ms);
+        if self.urged.get(&node).is_some_and(|at| now.since(*at) < pause_ms) {
+            return;
+        }
+        self.urged.insert(node, now);
         self.urge(node, false);
     }
 

@@ -2,13 +2,12 @@
 //!
 //! Lifeguard's buddy system: whoever we hold for anything but up hears that first, so that it can
 //! refute it in one round trip. Invariants: no packet is longer than `packet_bytes_max`; facts in
-//! one period take at most `fact_bytes_per_period_max` bytes.
-
-use alloc::vec::Vec;
+//! one period take at most `fact_bytes_per_period_max` bytes, and beyond `bytes_per_period_max` only
+//! bare probes and answers are sent.
 
 use super::Swim;
 use crate::codec::Writer;
-use crate::dissemination::{Dissemination, News};
+use crate::dissemination::{Dissemination, News, Offer};
 use crate::identity::NodeCode;
 use crate::member::State;
 use crate::message::{FactUpdate, Message, Update, write_head, write_update};
@@ -27,6 +26,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
     }
 
     pub(super) fn send(&mut self, to: Target<N>, writer: Writer) {
+        self.budget.bytes = self.budget.bytes.saturating_sub(writer.len());
         self.out.transmit(to, writer.finish(), self.config.transmits_max);
     }
 
@@ -43,6 +43,9 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         let me = self.me;
         let fanout = self.config.gossip_fanout;
         for node in self.live.sample(&mut self.rng, fanout, |node| node != me) {
+            if self.budget.bytes < self.config.packet_bytes_max {
+                return;
+            }
             let to = Target::Node(node);
             let mut writer = self.head(&Message::Gossip);
             if self.add_news(&mut writer, &to) > 0 {
@@ -70,39 +73,31 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             let update = Update::Account(account);
             pieces += usize::from(writer.item(usize::MAX, |w| write_update(w, &update)).is_some());
         }
-        let mut added = Vec::new();
-        let mut misfits = 0;
-        for news in self.news.iter() {
-            if misfits >= MISFITS_MAX {
-                break;
-            }
-            let (update, bytes_max) = match news {
-                // Each packet's head has the sender's account already.
-                News::Account(node) if node == self.me => {
-                    added.push(news);
-                    continue;
-                }
-                News::Account(node) => (self.account(node).map(Update::Account), usize::MAX),
-                News::Fact(node, id) => {
-                    (self.fact_update(node, id).map(Update::Fact), self.budget.fact_bytes)
-                }
-            };
-            let Some(update) = update else { continue };
-            match writer.item(bytes_max, |w| write_update(w, &update)) {
-                None => misfits += 1,
-                Some(bytes) => {
-                    added.push(news);
-                    if matches!(update, Update::Fact(_)) {
-                        self.budget.fact_bytes -= bytes;
-                    }
-                }
-            }
-        }
+        writer.limit_to(self.budget.bytes.saturating_sub(writer.len()));
         let times_max =
             Dissemination::<N>::times_max(self.config.retransmit_multiplier, self.live.len());
-        for news in &added {
-            self.news.told(*news, times_max);
-        }
-        pieces + added.len()
+        let mut news = core::mem::replace(&mut self.news, Dissemination::new());
+        let mut fact_bytes = self.budget.fact_bytes;
+        pieces += news.offer(times_max, MISFITS_MAX, |news| {
+            let (update, bytes_max) = match news {
+                // Each packet's head has the sender's account already.
+                News::Account(node) if node == self.me => return Offer::Told,
+                News::Account(node) => (self.account(node).map(Update::Account), usize::MAX),
+                News::Fact(node, id) => (self.fact_update(node, id).map(Update::Fact), fact_bytes),
+            };
+            let Some(update) = update else { return Offer::Void };
+            match writer.item(bytes_max, |w| write_update(w, &update)) {
+                None => Offer::NoRoom,
+                Some(bytes) => {
+                    if matches!(update, Update::Fact(_)) {
+                        fact_bytes -= bytes;
+                    }
+                    Offer::Told
+                }
+            }
+        });
+        self.budget.fact_bytes = fact_bytes;
+        self.news = news;
+        pieces
     }
 }

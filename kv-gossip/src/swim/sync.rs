@@ -7,7 +7,8 @@
 //! by doing just that with its seeds: the packet's head introduces it.
 //!
 //! Invariants: a page always moves the cursor on; at most [`SESSIONS_MAX`] comparisons run; a
-//! comparison that we start because of another's never causes a third.
+//! comparison that we start because of another's never causes a third; both sides together send at
+//! most `sync_bytes_per_period_max` bytes in a period, so a larger table takes longer, not more.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -124,7 +125,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         let mut writer = self.head(&Message::Page { token: pull.token, next });
         writer.slice(&body);
         let bytes = writer.len();
-        if bytes > self.budget.sync_bytes {
+        if bytes > self.budget.sync_bytes.min(self.budget.bytes) {
             return;
         }
         self.budget.sync_bytes -= bytes;
@@ -197,9 +198,18 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
             self.sessions.remove(0);
         }
         let token = self.next_counter();
-        let expires = self.now.plus(self.config.probe_timeout_ms);
+        let spent = self.budget.sync_bytes < self.config.packet_bytes_max;
+        let (tries_left, expires) = if spent {
+            // It goes on with the next period's; that is no try.
+            (tries_left + 1, self.budget.ends)
+        } else {
+            (tries_left, self.now.plus(self.config.probe_timeout_ms))
+        };
         let session = Session { token, with: with.clone(), cursor, in_return, tries_left, expires };
         self.sessions.push(session);
+        if spent {
+            return;
+        }
 
         let bare = self.head(&message::pull(token, cursor, true, in_return, &[]));
         let entries_max = bare.room() / ENTRY_BYTES;
@@ -219,6 +229,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         let complete = written < entries_max || members.next().is_none();
         let entries = entries.finish();
         let writer = self.head(&message::pull(token, cursor, complete, in_return, &entries));
+        self.budget.sync_bytes = self.budget.sync_bytes.saturating_sub(writer.len());
         self.send(with, writer);
     }
 

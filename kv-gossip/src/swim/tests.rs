@@ -126,6 +126,30 @@ fn traffic_of_the_caller_counts_as_an_answer() {
 }
 
 #[test]
+fn a_ping_that_got_lost_is_repeated_before_anybody_is_accused() {
+    for answered in [false, true] {
+        let mut machine = machine();
+        let mut pings = Vec::new();
+        for step in 0..60 {
+            machine.poll(Millis::new(step * 10));
+            for output in outputs(&mut machine) {
+                let Output::Transmit { bytes, .. } = output else { continue };
+                if let Message::Ping { seq, .. } = Packet::<u64>::parse(&bytes).unwrap().message {
+                    pings.push(seq);
+                }
+            }
+            if answered && pings.len() == 2 {
+                let ack = Message::Ack { seq: pings[1], target: 2 };
+                machine.handle_message(Millis::new(step * 10), 2, &packet(2, &ack, &[])).unwrap();
+            }
+        }
+        assert_eq!(pings[0], pings[1], "it is the same probe");
+        let suspected = machine.member(2).unwrap().state == State::Suspect;
+        assert_eq!(suspected, !answered);
+    }
+}
+
+#[test]
 fn an_account_that_is_older_changes_nothing() {
     let mut machine = machine();
     for (state, incarnation) in [(State::Left, 2), (State::Down, 2), (State::Up, 3)] {

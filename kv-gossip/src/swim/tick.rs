@@ -14,6 +14,9 @@ use crate::member::State;
 use crate::rng::{Rng, below};
 use crate::time::Millis;
 
+/// Larger clusters than this compare less often.
+const SYNC_MEMBERS: usize = 32;
+
 #[derive(Clone, Debug)]
 pub(super) struct Timers {
     pub(super) join_at: Millis,
@@ -41,6 +44,19 @@ impl Timers {
         }
     }
 
+    /// Compares as usual from now on, first at any time within the pause: members that start
+    /// together do not all compare at once.
+    pub(super) fn compare_some_time<R: Rng>(
+        &mut self,
+        now: Millis,
+        rng: &mut R,
+        config: &Config,
+        live_members: usize,
+    ) {
+        self.sync_pause_ms = sync_pause_ms(config, live_members);
+        self.sync_at = now.plus(below(rng, self.sync_pause_ms as usize) as u64);
+    }
+
     /// Compares often at first, then as usual.
     pub(super) fn compare_soon(&mut self, now: Millis, config: &Config) {
         self.sync_pause_ms = config.probe_interval_ms.min(config.sync_interval_ms);
@@ -51,14 +67,16 @@ impl Timers {
 /// What may still be sent in this period.
 #[derive(Clone, Debug)]
 pub(super) struct Budget {
+    pub(super) bytes: usize,
     pub(super) fact_bytes: usize,
     pub(super) sync_bytes: usize,
-    ends: Millis,
+    pub(super) ends: Millis,
 }
 
 impl Budget {
     pub(super) const fn new(now: Millis, config: &Config) -> Self {
         Self {
+            bytes: config.bytes_per_period_max,
             fact_bytes: config.fact_bytes_per_period_max,
             sync_bytes: config.sync_bytes_per_period_max,
             ends: now.plus(config.probe_interval_ms),
@@ -68,7 +86,7 @@ impl Budget {
 
 impl<N: NodeCode, R: Rng> Swim<N, R> {
     /// Does what is due at `now`. Not needed before [`next_wake`](Self::next_wake); being late
-    /// harms nobody but delays what we would notice. O(members) at most once a period.
+    /// harms nobody but delays what we would notice. O(members) when a round of probes begins.
     pub fn poll(&mut self, now: Millis) {
         let late_ms = now.since(self.timers.due_at);
         self.advance(now);
@@ -140,7 +158,7 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         if self.timers.sync_at <= now {
             self.timers.sync_at = now.plus(self.timers.sync_pause_ms);
             let doubled = self.timers.sync_pause_ms.saturating_mul(2);
-            self.timers.sync_pause_ms = doubled.min(self.config.sync_interval_ms);
+            self.timers.sync_pause_ms = doubled.min(sync_pause_ms(&self.config, self.live.len()));
             self.compare_with_someone();
         }
         if self.timers.reconnect_at <= now {
@@ -151,6 +169,9 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
     }
 
     fn expire_suspicions(&mut self) {
+        if self.suspicions.is_empty() {
+            return;
+        }
         let now = self.now;
         let expired: Vec<N> = self
             .suspicions
@@ -177,9 +198,10 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
     /// that lost each other find together again.
     fn try_someone_down(&mut self) {
         let down: Vec<N> = self
-            .members()
-            .filter(|(_, member)| member.state == State::Down)
-            .map(|(node, _)| node)
+            .gone
+            .iter()
+            .copied()
+            .filter(|node| self.state(*node) == Some(State::Down))
             .collect();
         if let Some(node) = down.get(below(&mut self.rng, down.len())) {
             self.urge(*node, false);
@@ -188,13 +210,28 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
 
     fn forget_long_gone(&mut self) {
         let (now, keep_ms) = (self.now, self.config.gone_keep_ms);
-        let long_gone: Vec<N> = self
-            .members()
-            .filter(|(_, member)| member.state.is_gone() && now.since(member.since) >= keep_ms)
-            .map(|(node, _)| node)
-            .collect();
+        let is_long =
+            |node: &N| self.member(*node).is_some_and(|member| now.since(member.since) >= keep_ms);
+        let long_gone: Vec<N> = self.gone.iter().copied().filter(is_long).collect();
         for node in long_gone {
             self.forget(node);
         }
+    }
+}
+
+/// How often a cluster of so many compares.
+fn sync_pause_ms(config: &Config, live_members: usize) -> u64 {
+    let stretch = (live_members / SYNC_MEMBERS).checked_ilog2().unwrap_or(0);
+    config.sync_interval_ms.saturating_mul(u64::from(stretch) + 1)
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn large_clusters_compare_less_often() {
+        let pauses = [1, 32, 63, 64, 1_024, 10_000].map(|n| sync_pause_ms(&Config::lan(), n));
+        assert_eq!(pauses, [10_000, 10_000, 10_000, 20_000, 60_000, 90_000]);
     }
 }

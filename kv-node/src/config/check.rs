@@ -117,7 +117,7 @@ impl Config {
             secret,
             bootstrap_expect: self.bootstrap_expect()?,
             birth: self.birth()?,
-            gossip: if local { kv_gossip::Config::local() } else { kv_gossip::Config::lan(16) },
+            gossip: if local { kv_gossip::Config::local() } else { kv_gossip::Config::lan() },
             lsm: self.lsm()?,
             lsm_durability: match self.storage.durability {
                 Durability::Sync => LsmDurability::Sync,

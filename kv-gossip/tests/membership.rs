@@ -61,7 +61,7 @@ fn wrong_evidence_harms_nobody() {
 fn twenty_members_converge_and_all_find_a_killed_one() {
     let (mut slowest_start, mut slowest_death) = (0, 0);
     for seed in 0..5 {
-        let mut net = Net::with_members(seed, Config::lan(20), 20);
+        let mut net = Net::with_members(seed, Config::lan(), 20);
         net.faults = LOSSY;
         let start = net.run_until(10_000, Net::all_see_all_up);
         slowest_start = slowest_start.max(start.expect("all see all within 10 s"));
@@ -76,7 +76,7 @@ fn twenty_members_converge_and_all_find_a_killed_one() {
 
 #[test]
 fn a_hundred_members_converge_and_miss_five_at_once() {
-    let mut net = Net::with_members(17, Config::lan(100), 100);
+    let mut net = Net::with_members(17, Config::lan(), 100);
     net.faults = LOSSY;
     let start = net.run_until(15_000, Net::all_see_all_up).expect("all see all");
     net.run_for(10_000);
@@ -95,7 +95,7 @@ fn a_hundred_members_converge_and_miss_five_at_once() {
 fn a_suspect_that_is_alive_refutes() {
     let mut suspected = 0;
     for seed in 0..10 {
-        let mut net = Net::with_members(seed, Config::lan(20), 20);
+        let mut net = Net::with_members(seed, Config::lan(), 20);
         net.run_for(20_000);
         net.isolate(4, true);
         net.run_until(20_000, |net| {
@@ -117,7 +117,7 @@ fn a_suspect_that_is_alive_refutes() {
 #[test]
 fn nobody_is_declared_down_at_five_percent_loss() {
     for seed in 0..3 {
-        let mut net = Net::with_members(seed, Config::lan(20), 20);
+        let mut net = Net::with_members(seed, Config::lan(), 20);
         net.faults = LOSSY;
         net.run_for(30 * 60 * 1_000);
         assert_eq!(net.count(|event| matches!(event, Event::Down(_))), 0, "seed {seed}");
@@ -156,7 +156,7 @@ fn a_process_that_was_stopped_accuses_nobody() {
 #[test]
 fn two_halves_find_together_again() {
     for seed in 0..3 {
-        let mut net = Net::with_members(seed, Config::lan(21), 21);
+        let mut net = Net::with_members(seed, Config::lan(), 21);
         net.run_for(20_000);
         // Without the seed, which each half would try again by itself.
         net.with(1, Swim::leave);
@@ -181,7 +181,7 @@ fn two_halves_find_together_again() {
 #[test]
 fn a_broken_link_between_two_members_harms_nobody() {
     for seed in 0..5 {
-        let mut net = Net::with_members(seed, Config::lan(5), 5);
+        let mut net = Net::with_members(seed, Config::lan(), 5);
         net.run_for(10_000);
         net.cut.extend([(1, 2), (2, 1)]);
         net.run_for(120_000);
@@ -192,7 +192,7 @@ fn a_broken_link_between_two_members_harms_nobody() {
 #[test]
 fn indirect_probes_are_what_a_broken_link_is_forgiven_by() {
     let suspicions = |indirect_probes: usize| {
-        let config = Config { indirect_probes, ..Config::lan(5) };
+        let config = Config { indirect_probes, ..Config::lan() };
         let mut net = Net::with_members(1, config, 5);
         net.run_for(10_000);
         net.cut.extend([(1, 2), (2, 1)]);
@@ -208,7 +208,7 @@ fn indirect_probes_are_what_a_broken_link_is_forgiven_by() {
 fn harm_done_by_the_deaf(config: &Config) -> (usize, usize) {
     let mut net = Net::with_members(1, config.clone(), 20);
     net.run_for(20_000);
-    net.deaf.extend([(4, 700), (9, 700), (14, 700)]);
+    net.deaf.extend([(4, 850), (9, 850), (14, 850)]);
     net.events.clear();
     net.run_for(30 * 60 * 1_000);
     let healthy = |id: u64| !net.deaf.contains_key(&id);
@@ -218,16 +218,16 @@ fn harm_done_by_the_deaf(config: &Config) -> (usize, usize) {
 
 #[test]
 fn doubt_in_oneself_spares_the_healthy() {
-    let with = harm_done_by_the_deaf(&Config::lan(20));
-    let without = harm_done_by_the_deaf(&Config { health_max: 0, ..Config::lan(20) });
+    let with = harm_done_by_the_deaf(&Config::lan());
+    let without = harm_done_by_the_deaf(&Config { health_max: 0, ..Config::lan() });
     println!("healthy members (suspected, down): {with:?} with local health, {without:?} without");
     assert!(with.0 * 3 < without.0, "{with:?} {without:?}");
 }
 
 #[test]
 fn a_suspicion_that_nobody_confirms_lasts_long_enough_to_be_refuted() {
-    let with = harm_done_by_the_deaf(&Config { health_max: 0, ..Config::lan(20) });
-    let short = Config { health_max: 0, suspicion_max_multiplier: 1, ..Config::lan(20) };
+    let with = harm_done_by_the_deaf(&Config { health_max: 0, ..Config::lan() });
+    let short = Config { health_max: 0, suspicion_max_multiplier: 1, ..Config::lan() };
     let without = harm_done_by_the_deaf(&short);
     println!(
         "healthy members (suspected, down): {with:?} with long suspicions, {without:?} without"
@@ -237,7 +237,7 @@ fn a_suspicion_that_nobody_confirms_lasts_long_enough_to_be_refuted() {
 
 #[test]
 fn two_hundred_members_miss_the_dead_within_ten_periods_and_nobody_else() {
-    let mut net = Net::with_members(8, Config::lan(200), 200);
+    let mut net = Net::with_members(8, Config::lan(), 200);
     net.faults = LOSSY;
     net.run_until(30_000, Net::all_see_all_up).expect("all see all");
     net.run_for(120_000);
@@ -272,7 +272,7 @@ fn a_death_that_others_confirm_is_no_reason_to_doubt_oneself() {
 
 #[test]
 fn who_leaves_is_not_taken_for_dead() {
-    let mut net = Net::with_members(3, Config::lan(20), 20);
+    let mut net = Net::with_members(3, Config::lan(), 20);
     net.faults = LOSSY;
     net.run_for(20_000);
     net.with(9, Swim::leave);
@@ -330,7 +330,7 @@ fn a_restart_that_nobody_noticed_is_noticed() {
 
 #[test]
 fn facts_reach_all_and_a_newcomer_learns_everything() {
-    let mut net = Net::with_members(4, Config::lan(20), 20);
+    let mut net = Net::with_members(4, Config::lan(), 20);
     net.faults = LOSSY;
     net.run_for(20_000);
     for owner in 1..=20 {
@@ -353,7 +353,7 @@ fn facts_reach_all_and_a_newcomer_learns_everything() {
     net.start(21, address(21), 0, &[1, 2]);
     let learned = net.run_until(15_000, |net| known(net, &[21])).expect("the newcomer learns all");
     assert_eq!(net.machines[&21].live_members(), 21);
-    assert!(net.packet_bytes_max <= Config::lan(20).packet_bytes_max);
+    assert!(net.packet_bytes_max <= Config::lan().packet_bytes_max);
     println!("48 kB of facts: spread in {spread} ms, learned by a newcomer in {learned} ms");
 
     net.with(5, |machine, _| machine.retract_fact(3)).unwrap();
@@ -366,7 +366,7 @@ fn facts_reach_all_and_a_newcomer_learns_everything() {
 fn facts_stay_within_their_byte_budget() {
     // Every member edits 4 facts of 200 bytes each second: 16 kB/s of edits, each told ten times.
     let budget_bytes = 2_048;
-    let config = Config { fact_bytes_per_period_max: budget_bytes, ..Config::lan(20) };
+    let config = Config { fact_bytes_per_period_max: budget_bytes, ..Config::lan() };
     let run = |config: Config, edits: bool| {
         let mut net = Net::with_members(6, config, 20);
         net.run_for(20_000);
@@ -394,9 +394,10 @@ fn facts_stay_within_their_byte_budget() {
     let busy = run(config, true);
     println!("bytes per member and second: {quiet} quiet, {busy} busy");
     // Facts cost their budget, the heads of the packets that carry them (15 gossip packets a
-    // second), and their share of the comparison every ten seconds: 80 facts, at most twice.
+    // second), and their share of the comparison every ten seconds: 80 facts, at most twice, and
+    // the requests for as many pages as they fill.
     let heads = 15 * 40;
-    let comparison = 2 * 80 * 230 / 10;
+    let comparison = 2 * (80 * 230 + 14 * 330) / 10;
     assert!(busy <= quiet + budget_bytes as u64 + heads + comparison, "{quiet} {busy}");
     assert!(busy > quiet + 1_000, "the budget is used: {quiet} {busy}");
 }
@@ -404,7 +405,7 @@ fn facts_stay_within_their_byte_budget() {
 #[test]
 fn a_seed_reproduces_a_run() {
     let run = |seed| {
-        let mut net = Net::with_members(seed, Config::lan(12), 12);
+        let mut net = Net::with_members(seed, Config::lan(), 12);
         net.faults = LOSSY;
         net.run_for(30_000);
         net.kill(5);
@@ -522,4 +523,51 @@ fn a_driver_that_polls_only_after_input_is_not_taken_for_stopped() {
         net.run_for(77);
         assert_eq!(net.machines[&1].stats().health_score, 0);
     }
+}
+
+#[test]
+fn who_remembers_the_others_needs_no_seeds_and_finds_out_who_is_gone() {
+    let mut net = Net::with_acquaintances(18, Config::local(), 12);
+    assert!(net.all_see_all_up());
+    assert_eq!(net.events, []);
+    net.kill(7);
+    net.run_until(5_000, |net| net.all_see(7, State::Down)).expect("all find out");
+    assert!(net.machines.values().all(Swim::has_joined));
+    // One who remembers a member that the others have long forgotten.
+    net.with(3, |machine, now| machine.remember(now, [(99, address(99), 0), (7, address(7), 5)]));
+    assert_eq!(net.machines[&3].member(99).unwrap().state, State::Up);
+    assert_eq!(net.machines[&3].member(7).unwrap().state, State::Down, "it is known already");
+    net.run_until(9_000, |net| net.all_see(99, State::Down)).expect("it is found out");
+}
+
+#[test]
+fn what_a_member_sends_stays_within_its_budget_however_many_there_are() {
+    let spent = |budget: usize, members: u64| {
+        let config = Config {
+            bytes_per_period_max: budget,
+            fact_bytes_per_period_max: budget / 4,
+            sync_bytes_per_period_max: budget / 2,
+            ..Config::lan()
+        };
+        let mut net = Net::with_members(19, config, members);
+        net.faults = LOSSY;
+        net.run_until(60_000, Net::all_see_all_up).expect("all see all");
+        net.run_for(30_000);
+        net.events.clear();
+        let before = net.bytes;
+        for second in 0..30_u8 {
+            for id in 1..=members {
+                net.with(id, |machine, _| machine.publish_fact(1, &[second; 64])).unwrap();
+            }
+            net.run_for(1_000);
+        }
+        assert_eq!(net.count(|event| matches!(event, Event::Down(_))), 0);
+        (net.bytes - before) / members / 30
+    };
+    let narrow = [20, 120].map(|members| spent(6 * 1_024, members));
+    println!("bytes a member and second: {narrow:?} with a budget of 6 KiB");
+    assert!(narrow.iter().all(|bytes| *bytes <= 6 * 1_024), "{narrow:?}");
+    let wide = spent(64 * 1_024, 120);
+    println!("and {wide} with 64 KiB");
+    assert!(wide > 8 * 1_024, "it is the budget that bounds: {wide}");
 }
