@@ -47,6 +47,13 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// The day, and what is built.
+    pub(crate) fn day_and_commit(&self) -> String {
+        format!("{} {}", self.date, self.commit)
+    }
+}
+
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cores, cpu, memory_gib, kernel, load, sync_us, date, commit } = self;
@@ -56,6 +63,13 @@ impl fmt::Display for Machine {
              4 KiB write with fdatasync {sync_us} µs; load average before {load}."
         )
     }
+}
+
+/// Memory that can be used without anybody else losing any, where the system says so.
+pub(super) fn memory_available_bytes() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = field(&meminfo, "MemAvailable")?.trim_end_matches(" kB").parse::<u64>().ok()?;
+    Some(kib.saturating_mul(1_024))
 }
 
 /// The value of the first `name : value` line.

@@ -79,7 +79,7 @@ pub(crate) fn run(what: What, options: &Options) -> Result<()> {
     let (section, figure) = match what {
         What::Redis => ("redis", redis::measure(options)?),
         What::Cluster => ("cluster", cluster::measure(options)?),
-        What::Gossip => ("gossip", gossip::measure(options)),
+        What::Gossip => ("gossip", gossip::measure(options)?),
     };
     term::out(&figure.markdown);
     if options.write {
