@@ -26,7 +26,7 @@ pub struct AaeView {
 pub struct AaePeer {
     /// The peer.
     pub node: NodeId,
-    /// Whether the asked node begins the exchanges; else the peer does, and only it counts.
+    /// Whether the asked node begins the exchanges; else the peer does, and says what they came to.
     pub begins: bool,
     /// Exchanges that ended with everything mended.
     pub exchanges: u64,

@@ -102,7 +102,8 @@ fn exchange_bytes(op: &ExchangeOp) -> usize {
     match op {
         ExchangeOp::Roots { request, .. } | ExchangeOp::Partition { request, .. } => request.len(),
         ExchangeOp::List { from, to, .. } => from.len() + to.len(),
-        ExchangeOp::Ended { except, .. } => 3 * except.len(),
+        // Seven numbers of a tally, and the partitions.
+        ExchangeOp::Ended { except, .. } => 7 * 10 + 3 * except.len(),
         ExchangeOp::Repair { key, .. } => key.len(),
         ExchangeOp::Begin | ExchangeOp::Doubt { .. } => 0,
     }

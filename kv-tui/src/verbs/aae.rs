@@ -51,17 +51,15 @@ fn print(view: &AaeView, output: &mut Output<'_>) -> Result<(), Error> {
 fn row(peer: &AaePeer) -> Vec<String> {
     let last =
         peer.age_ms.map_or_else(|| "never".to_owned(), |ms| format!("{} ago", text::duration(ms)));
-    // What the other side finds, only the other side counts.
-    let own = |what: String| if peer.begins { what } else { "-".to_owned() };
     vec![
         peer.node.to_string(),
         if peer.begins { "this node" } else { "the peer" }.to_owned(),
         last,
         peer.exchanges.to_string(),
-        own(peer.found.to_string()),
-        own(peer.mended.to_string()),
-        own(text::size(peer.bytes)),
-        own(text::size(peer.last_bytes)),
+        peer.found.to_string(),
+        peer.mended.to_string(),
+        text::size(peer.bytes),
+        text::size(peer.last_bytes),
     ]
 }
 

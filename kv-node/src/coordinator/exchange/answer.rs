@@ -6,7 +6,7 @@ use kv_merkle::{Answer, Request, Shape};
 use kv_quorum::{HybridTime, Mark};
 use kv_ring::Partition;
 
-use super::wire::{ExchangeOp, ExchangeOut};
+use super::wire::{ExchangeOp, ExchangeOut, RepairTally};
 use super::{ExchangeError, pair};
 use crate::coordinator::Coordinator;
 use crate::wire::{OpFailure, PeerOut};
@@ -39,8 +39,8 @@ impl Coordinator {
                 // It began in another life of this node, whose stamps are not of this log.
                 Err(ExchangeError::Confused)
             }
-            ExchangeOp::Ended { layouts, begun, except, .. } => {
-                self.note_ended(from, layouts, HybridTime::from_bits(begun), &except)
+            ExchangeOp::Ended { layouts, begun, except, tally, .. } => {
+                self.note_ended(from, layouts, HybridTime::from_bits(begun), &except, &tally)
             }
             ExchangeOp::Doubt { partition } => {
                 self.parts.replica.trees().doubt(Partition::new(partition));
@@ -119,13 +119,14 @@ impl Coordinator {
         layouts: u64,
         begun: HybridTime,
         except: &[u16],
+        tally: &RepairTally,
     ) -> Result<ExchangeOut, ExchangeError> {
         let scope = self.scope().map_err(|_| ExchangeError::NoReplicas)?;
         // Under other layouts they may share other partitions than the asker thinks of.
         if layouts != pair::layouts_digest(&scope) || !except.is_sorted() {
             return Err(ExchangeError::NoReplicas);
         }
-        self.exchanges.ended_by(from, self.parts.clock.steady_ms());
+        self.exchanges.ended_by(from, self.parts.clock.steady_ms(), tally);
         for partition in pair::shared_with(&scope, from) {
             let excepted = except.binary_search(&partition.index()).is_ok();
             if !excepted && self.is_complete(partition) {

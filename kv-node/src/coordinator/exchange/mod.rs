@@ -162,10 +162,13 @@ impl ExchangeBook {
         of.failure = failure;
     }
 
-    /// An exchange that a peer began has ended.
-    fn ended_by(&self, peer: NodeId, now_ms: u64) {
+    /// An exchange that a peer began has ended, and came to this as the peer says: sent is what the
+    /// peer sent.
+    fn ended_by(&self, peer: NodeId, now_ms: u64, tally: &RepairTally) {
         let mut peers = self.peers.lock();
         let of = peers.entry(peer).or_default();
+        of.total.add(tally);
+        of.last = *tally;
         of.exchanges += 1;
         of.ended_ms = Some(now_ms);
     }

@@ -98,6 +98,7 @@ impl Coordinator {
             begun: begun.there.0,
             life: begun.there.1,
             except: except.iter().map(|partition| partition.index()).collect(),
+            tally: talk.tally,
         };
         talk.ask_one(ended).await?;
         failure.map_or(Ok(()), Err)

@@ -43,6 +43,8 @@ pub enum ExchangeOp {
         life: u64,
         /// Partitions that both hold and of which it is not true, ascending.
         except: Vec<u16>,
+        /// What it came to, for the asked node's operators.
+        tally: RepairTally,
     },
     /// Leaves differ again and again and the keys in them don't: one of the trees is wrong.
     Doubt {
