@@ -200,6 +200,12 @@ fn metrics_page(source: &HttpSource) -> String {
     );
     page.gauge("members", "Members of the newest layout.", members as u64);
     page.gauge("members_up", "Members of the newest layout that are up.", up as u64);
+    for member in view.layouts.iter().flat_map(|layouts| layouts.newest().members()) {
+        let about = "Whether a member of the newest layout is up: alert when one stays away.";
+        let label = vec![Label::new("member", member.to_string())];
+        let is_up = u64::from(view.is_up(*member));
+        page.gauge_of(&page.key("member_up").with_extra_labels(label), about, is_up);
+    }
     page.gauge("layout_epoch", "Epoch of the newest layout.", view.epoch());
     let live = view.layouts.as_ref().map_or(0, |layouts| layouts.live().len());
     page.gauge("layouts_live", "Live layouts: more than one during a transition.", live as u64);

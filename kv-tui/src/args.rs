@@ -35,7 +35,8 @@ With --json a verb prints one object (errors stay text on stderr):
             memory_bytes, disk_bytes, rows, members: {up, total},
             partitions: {full, short, no_quorum, total}, alerts, figures}
   nodes    {nodes: [{node, state, resp, rpc, http, zone, weight, partitions, first_places,
-            call_us, queue_ops, unanswered_ms, floor_age_ms}]}
+            call_us, queue_ops, unanswered_ms, floor_age_ms, read_p95_us, phi_hundredths,
+            epoch}]}
   cluster status   {layouts: [{epoch, digest}], stable, removed,
             members: [{node, seen, finished, waits_for}]}
   cluster replace  {epoch, old, new}

@@ -98,6 +98,13 @@ pub struct NodeInfo {
     /// How far its floor lies behind the asked node's clock, in milliseconds: a member whose floor
     /// does not move holds collection back everywhere. `None` if it told none yet.
     pub floor_age_ms: Option<u64>,
+    /// Microseconds that 95 of 100 recent calls with reads to it did not exceed; `None` if there
+    /// were too few.
+    pub read_p95_us: Option<u64>,
+    /// How surprising its silence is, in hundredths of phi.
+    pub phi_hundredths: u32,
+    /// The newest layout that it says it knows; 0 if it said nothing yet.
+    pub epoch: u64,
 }
 
 /// How far a node has got with the live layouts, as the asked node knows.

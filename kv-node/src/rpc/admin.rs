@@ -4,6 +4,7 @@
 //! Everything comes from one view of the cluster, so that an answer agrees with itself; what other
 //! nodes believe may differ, and is asked of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -269,7 +270,13 @@ fn nodes(node: &Node, served: &Served) -> Vec<NodeInfo> {
     ids.sort_unstable();
     ids.dedup();
     let floors = node.collection().floors;
-    ids.into_iter().map(|id| node_info(node, served, &view, &floors, id)).collect()
+    let epochs: BTreeMap<NodeId, u64> =
+        node.progress().into_iter().map(|progress| (progress.node, progress.seen)).collect();
+    let info = |id: NodeId| NodeInfo {
+        epoch: epochs.get(&id).copied().unwrap_or_default(),
+        ..node_info(node, served, &view, &floors, id)
+    };
+    ids.into_iter().map(info).collect()
 }
 
 fn node_info(
@@ -310,6 +317,9 @@ fn node_info(
         queue_ops: u32::try_from(link.queue_ops).unwrap_or(u32::MAX),
         unanswered_ms: u32::try_from(link.unanswered_ms).unwrap_or(u32::MAX),
         floor_age_ms: floors.iter().find(|(of, _)| *of == id).and_then(|of| of.1),
+        read_p95_us: link.read_p95_us,
+        phi_hundredths: link.phi_hundredths,
+        epoch: 0,
     }
 }
 

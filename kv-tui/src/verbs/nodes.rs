@@ -14,9 +14,22 @@ use crate::{Error, text};
 #[derive(Debug, Args)]
 pub(crate) struct Nodes {}
 
-/// The head of the table, shared with the terminal.
-pub(crate) const HEAD: [&str; 9] =
-    ["NODE", "STATE", "REDIS", "RPC", "ZONE", "WEIGHT", "PARTITIONS", "CALL", "QUEUED"];
+/// The head of the table, shared with the terminal, which shows as many columns as it has room for.
+pub(crate) const HEAD: [&str; COLUMNS] = [
+    "NODE",
+    "STATE",
+    "REDIS",
+    "RPC",
+    "ZONE",
+    "WEIGHT",
+    "PARTITIONS",
+    "CALL",
+    "QUEUED",
+    "PHI",
+    "READ P95",
+    "EPOCH",
+];
+pub(crate) const COLUMNS: usize = 12;
 
 impl Nodes {
     pub(crate) async fn run(
@@ -37,7 +50,7 @@ impl Nodes {
 }
 
 /// A member in the columns of `HEAD`.
-pub(crate) fn row(node: &NodeInfo) -> [String; 9] {
+pub(crate) fn row(node: &NodeInfo) -> [String; COLUMNS] {
     let or_dash = |what: &str| if what.is_empty() { "-".to_owned() } else { safe(what) };
     let call = match (node.unanswered_ms, node.call_us) {
         (0, Some(us)) => text::latency(us),
@@ -54,6 +67,9 @@ pub(crate) fn row(node: &NodeInfo) -> [String; 9] {
         format!("{} ({} first)", node.partitions, node.first_places),
         call,
         node.queue_ops.to_string(),
+        format!("{}.{:02}", node.phi_hundredths / 100, node.phi_hundredths % 100),
+        node.read_p95_us.map_or_else(|| "-".to_owned(), text::latency),
+        node.epoch.to_string(),
     ]
 }
 
@@ -77,5 +93,8 @@ fn object(node: &NodeInfo) -> Value {
         "queue_ops": node.queue_ops,
         "unanswered_ms": node.unanswered_ms,
         "floor_age_ms": node.floor_age_ms,
+        "read_p95_us": node.read_p95_us,
+        "phi_hundredths": node.phi_hundredths,
+        "epoch": node.epoch,
     })
 }

@@ -17,7 +17,7 @@ use kv_client::wire::{NodeInfo, NodeState};
 
 use crate::model::{Health, Snapshot};
 use crate::text;
-use crate::verbs::nodes::{HEAD, row};
+use crate::verbs::nodes::{COLUMNS, HEAD, row};
 
 /// Alerts shown at most; the last line says how many more there are.
 const ALERTS_MAX: usize = 4;
@@ -129,26 +129,37 @@ fn notices(screen: &Screen, snapshot: &Snapshot) -> Vec<Line<'static>> {
     lines
 }
 
+/// Blanks between two columns of a table.
+const COLUMN_SPACING: u16 = 2;
+
 fn draw_nodes(frame: &mut Frame<'_>, area: Rect, nodes: &[NodeInfo]) {
-    let columns = HEAD.len();
-    let cells: Vec<[String; 9]> = nodes.iter().map(row).collect();
+    let cells: Vec<[String; COLUMNS]> = nodes.iter().map(row).collect();
     let width = |column: usize| {
         let of_cells = cells.iter().filter_map(|row| row.get(column));
         let head = HEAD.get(column).map_or(0, |head| head.len());
         of_cells.map(|cell| cell.chars().count()).max().unwrap_or(0).max(head) as u16
     };
-    let widths: Vec<Constraint> =
-        (0..columns).map(|column| Constraint::Length(width(column))).collect();
+    // Whole columns, from the left: what has no room is in `kv nodes`.
+    let mut room = area.width.saturating_sub(2);
+    let mut widths = Vec::new();
+    for width in (0..COLUMNS).map(width) {
+        if width > room && !widths.is_empty() {
+            break;
+        }
+        widths.push(Constraint::Length(width));
+        room = room.saturating_sub(width + COLUMN_SPACING);
+    }
+    let columns = widths.len();
     let rows = cells.into_iter().zip(nodes).map(|(cells, node)| {
-        Row::new(cells).style(Style::new().fg(match node.state {
+        Row::new(cells.into_iter().take(columns)).style(Style::new().fg(match node.state {
             NodeState::Alive => Color::Reset,
             NodeState::Suspect => Color::Yellow,
             _ => Color::Red,
         }))
     });
     let table = Table::new(rows, widths)
-        .header(Row::new(HEAD).style(dim()))
-        .column_spacing(2)
+        .header(Row::new(HEAD.into_iter().take(columns)).style(dim()))
+        .column_spacing(COLUMN_SPACING)
         .block(Block::bordered().title(" Nodes "));
     frame.render_widget(table, area);
 }
