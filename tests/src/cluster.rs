@@ -8,6 +8,7 @@
 mod client;
 mod explained;
 mod links;
+mod metrics;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 pub use client::{Client, shows};
 pub use explained::Explained;
 pub use links::{Links, Network};
+pub use metrics::Metrics;
 
 /// How long a node may take to serve.
 const READY_MS_MAX: u64 = 30_000;
@@ -98,6 +100,21 @@ impl Cluster {
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(Node::resp).collect()
+    }
+
+    /// Where other nodes and operators are served, by node.
+    #[must_use]
+    pub fn rpc_addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| SocketAddr::from((node.host, node.rpc))).collect()
+    }
+
+    /// What a node's metrics page says now.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn metrics(&self, place: usize) -> io::Result<Metrics> {
+        let node = self.nodes.get(place).ok_or_else(|| io::Error::other("no such node"))?;
+        Metrics::of(SocketAddr::from((node.host, node.http)))
     }
 
     /// Starts a node on what its directory holds.

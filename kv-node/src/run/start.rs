@@ -180,6 +180,7 @@ fn node_config(
 
 fn antientropy(config: &Config) -> AntiEntropyConfig {
     AntiEntropyConfig {
+        runs: config.aae.runs,
         tree_bytes_max: config.aae.tree_bytes_max,
         bytes_per_second: config.aae.bytes_per_second,
         fill_bytes_per_second: config.aae.fill_bytes_per_second,

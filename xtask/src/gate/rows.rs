@@ -1,0 +1,220 @@
+//! The rows of the gate: what is demanded, how far that is asked to go, and the command that shows
+//! it as far as it is built.
+//!
+//! They are those of the project's reliability goals (A1 to A21), and the lines of the issues that
+//! are measured (by name). A row that nothing proves yet stands here too and says so: a gate that
+//! leaves rows out would look better than it is.
+
+/// One row of the gate.
+pub(super) struct Row {
+    pub(super) id: &'static str,
+    pub(super) demand: &'static str,
+    /// How far the goals ask it to go.
+    pub(super) asked: &'static str,
+    pub(super) proof: Proof,
+}
+
+/// What shows it.
+pub(super) enum Proof {
+    /// A command, as arguments of cargo.
+    Run(Run),
+    /// Nothing yet, and why.
+    Missing(&'static str),
+}
+
+/// A command.
+#[derive(Clone, Copy)]
+pub(super) struct Run {
+    pub(super) arguments: &'static [&'static str],
+    /// The same in minutes instead of hours; none if it is not worth a quick look.
+    pub(super) quick: Option<&'static [&'static str]>,
+    /// Whether long tests are asked for; never in a quick run.
+    pub(super) long: bool,
+}
+
+const fn run(
+    id: &'static str,
+    demand: &'static str,
+    asked: &'static str,
+    arguments: &'static [&'static str],
+    quick: Option<&'static [&'static str]>,
+) -> Row {
+    Row { id, demand, asked, proof: Proof::Run(Run { arguments, quick, long: false }) }
+}
+
+/// The tests of a target: at full length `KV_TEST_LONG` is set.
+const fn tests(
+    id: &'static str,
+    demand: &'static str,
+    asked: &'static str,
+    arguments: &'static [&'static str],
+) -> Row {
+    let quick = Some(arguments);
+    Row { id, demand, asked, proof: Proof::Run(Run { arguments, quick, long: true }) }
+}
+
+const fn missing(
+    id: &'static str,
+    demand: &'static str,
+    asked: &'static str,
+    why: &'static str,
+) -> Row {
+    Row { id, demand, asked, proof: Proof::Missing(why) }
+}
+
+macro_rules! scenario {
+    ($name:literal, $seeds:literal) => {
+        &["xtask", "sim", "--scenario", $name, "--seeds", $seeds, "--keep-going"]
+    };
+}
+
+/// All rows, in the order in which they run: what takes minutes first.
+pub(super) const ROWS: &[Row] = &[
+    run("A19", "licences, refused packages, arrows", "audit of advisories too", TIDY, Some(TIDY)),
+    run("A21", "no unsafe code in ours", "100 %", CLIPPY, Some(CLIPPY)),
+    tests("A4", "engine against a model, with crashes", "1,000,000 sequences", LSM),
+    tests("A5", "a power cut and an error at every file call", "50 scripts", LSM_PROOF),
+    tests("A13", "flipped bits are found", "10,000 flips of every file kind", LSM_DAMAGE),
+    tests("A15", "the request parser against an oracle", "fuzzed, 10 M inputs, sanitized", RESP),
+    run(
+        "gossip",
+        "1,000 members, 5 % of packets lost",
+        "issue 3, line 8",
+        GOSSIP,
+        Some(GOSSIP_ONE),
+    ),
+    tests(
+        "healing",
+        "hints drain, anti-entropy alone mends, equal pairs cost nothing",
+        "issue 3, lines 6 and 7",
+        HEALING,
+    ),
+    tests(
+        "A6",
+        "kill -9 of one and of all, nothing lost; a stopped replica is hardly noticed",
+        "200 rounds",
+        CLUSTER,
+    ),
+    tests(
+        "A11",
+        "real links cut, processes stopped and killed, 10 mixed rounds",
+        "50 rounds",
+        PARTITIONS,
+    ),
+    tests("A2", "one seed, two processes: one trace; power cuts", "100 of 100", SIM_TESTS),
+    run(
+        "A10a",
+        "a wiped replica forgets",
+        "1,000 seeds",
+        scenario!("forget-wiped", "0..200"),
+        Some(scenario!("forget-wiped", "0..20")),
+    ),
+    run(
+        "A10b",
+        "a restored backup forgets",
+        "1,000 seeds",
+        scenario!("forget-restored", "0..200"),
+        Some(scenario!("forget-restored", "0..20")),
+    ),
+    run(
+        "A10c",
+        "a suffix is lost",
+        "1,000 seeds",
+        scenario!("forget-suffix", "0..200"),
+        Some(scenario!("forget-suffix", "0..20")),
+    ),
+    run(
+        "A10d",
+        "an old tombstone returns from a fallback",
+        "1,000 seeds",
+        scenario!("doomstone", "0..200"),
+        Some(scenario!("doomstone", "0..20")),
+    ),
+    run("A1", "the full swarm, 0 violations", "10,000 seeds", SWARM, Some(SWARM_FEW)),
+    run("A20", "planted bugs are caught", "30 of 30", TEETH, None),
+    missing("A3", "linearizable keyspaces under churn", "2,000 seeds", "no such keyspaces yet"),
+    missing(
+        "A7",
+        "real power cuts of a mounted file system",
+        "1,000 cuts",
+        "only simulated disks lose power",
+    ),
+    missing("A8", "every named failpoint aborts", "20 times each", "A5 stands in for it"),
+    missing(
+        "A9",
+        "join two, leave two (riak_kv #1754)",
+        "20 runs",
+        "planned changes come with elasticity",
+    ),
+    missing(
+        "A12",
+        "pauses of 30 and 60 s, clocks that jump and strobe",
+        "20 rounds each",
+        "pauses of 30 s in A11, clocks in A1; no real clock is turned",
+    ),
+    missing(
+        "A14",
+        "full, failing and slow disks",
+        "10 rounds each",
+        "simulated disks only, in A1 and A5",
+    ),
+    missing("A16", "a soak of eight hours", "8 h", "not run"),
+    missing(
+        "A17",
+        "overload tenfold, slow readers, 10,000 idle connections",
+        "goodput >= 80 %",
+        "unit tests of the bounds only",
+    ),
+    missing("A18", "every command by every user, TLS", "100 %", "no users and no TLS yet"),
+];
+
+const TIDY: &[&str] = &["xtask", "tidy"];
+/// `unsafe_code` is forbidden in the workspace's lints.
+const CLIPPY: &[&str] =
+    &["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-Dwarnings"];
+const LSM: &[&str] = &["test", "-p", "kv-lsm"];
+const LSM_PROOF: &[&str] = &["test", "-p", "kv-lsm", "--lib", "proof::crash"];
+const LSM_DAMAGE: &[&str] = &["test", "-p", "kv-lsm", "--lib", "flipped"];
+const RESP: &[&str] = &["test", "--workspace", "--lib", "resp::"];
+const GOSSIP: &[&str] = &["xtask", "bench", "gossip", "--no-write"];
+const GOSSIP_ONE: &[&str] =
+    &["xtask", "bench", "gossip", "--members", "100", "--minutes", "10", "--no-write"];
+const HEALING: &[&str] = &["test", "--workspace", "--test", "healing"];
+const CLUSTER: &[&str] = &["test", "--workspace", "--test", "cluster"];
+const PARTITIONS: &[&str] = &["test", "--workspace", "--test", "partitions"];
+const SIM_TESTS: &[&str] = &["test", "--workspace", "--test", "sim"];
+const SWARM: &[&str] = &["xtask", "sim", "--seeds", "0..1000", "--keep-going"];
+const SWARM_FEW: &[&str] = &["xtask", "sim", "--seeds", "0..50", "--keep-going"];
+const TEETH: &[&str] = &["xtask", "sim", "--teeth"];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::flags;
+
+    #[test]
+    fn every_row_has_an_id_of_its_own_and_every_goal_a_row() {
+        let ids: BTreeSet<&str> = ROWS.iter().map(|row| row.id).collect();
+        assert_eq!(ids.len(), ROWS.len());
+        for goal in 1..=21 {
+            let id = format!("A{goal}");
+            let is_of = |row: &&str| row.trim_end_matches(char::is_alphabetic) == id;
+            assert!(ids.iter().any(|row| is_of(&row)), "{id} has no row");
+        }
+    }
+
+    #[test]
+    fn verbs_that_rows_call_exist() {
+        let runs = ROWS.iter().filter_map(|row| match &row.proof {
+            Proof::Run(run) => Some([Some(run.arguments), run.quick]),
+            Proof::Missing(_) => None,
+        });
+        for arguments in runs.flatten().flatten() {
+            if let ["xtask", rest @ ..] = arguments {
+                assert!(flags::parse(rest.iter().map(Into::into)).is_ok(), "{rest:?}");
+            }
+        }
+    }
+}
