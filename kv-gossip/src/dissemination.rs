@@ -4,8 +4,8 @@
 //! newer account takes the place of an older one for free. Members go before facts: facts may
 //! exceed their budget for hours, and a refutation must not wait for them. Of each the least told
 //! goes first, then whoever waits longest, so that nobody starves. Each is told
-//! `retransmit_multiplier * log2(members)` times, enough to reach all with high probability; what is
-//! lost beyond that is found by the periodic comparison.
+//! `retransmit_multiplier * log2(members)` times, enough to reach all with high probability; what
+//! is lost beyond that is found by the periodic comparison.
 //!
 //! Invariant: at most one piece for each member and each fact, so what is held is bounded by the
 //! tables that it names. The queues may hold as many again that are overtaken: those are passed
@@ -55,6 +55,9 @@ struct Waiting<N> {
     news: News<N>,
     arrival: u64,
 }
+
+/// The room that an empty queue keeps: what a burst needed goes back.
+const ROOM_KEPT: usize = 32;
 
 /// So many overtaken ones are not worth a cleaning.
 const OVERTAKEN_MIN: usize = 64;
@@ -133,6 +136,9 @@ impl<N: Copy + Ord> Dissemination<N> {
             }
             *queued += kept.len();
             kept.into_iter().rev().for_each(|waiting| queue.push_front(waiting));
+            if queue.is_empty() && queue.capacity() > ROOM_KEPT {
+                *queue = VecDeque::new();
+            }
             if misfits >= misfits_max {
                 break;
             }

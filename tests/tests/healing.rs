@@ -125,6 +125,15 @@ fn write(
     (acknowledged, client.errors)
 }
 
+/// Waits until nobody keeps a hint.
+fn no_hints(cluster: &Cluster) {
+    let began = Instant::now();
+    while sum(cluster, &[0, 1], "kv_hint_queued_keys") > 0 {
+        assert!(began.elapsed() < DRAINED_WITHIN, "hints stay\n{}", cluster.logs());
+        thread::sleep(POLL);
+    }
+}
+
 #[test]
 fn who_was_dead_under_load_gets_its_hints_and_nothing_is_left_to_find() {
     let away = Duration::from_secs(if is_long() { 60 } else { 5 });
@@ -148,16 +157,17 @@ fn who_was_dead_under_load_gets_its_hints_and_nothing_is_left_to_find() {
         cluster.ready().expect("it serves again");
         let back = Instant::now();
         // The load goes on meanwhile.
-        while sum(&cluster, &[0, 1], "kv_hint_queued_keys") > 0 {
-            assert!(back.elapsed() < DRAINED_WITHIN, "hints stay\n{}", cluster.logs());
-            thread::sleep(POLL);
-        }
+        no_hints(&cluster);
         let drained = back.elapsed();
+        thread::sleep(Duration::from_secs(1));
         stop.store(true, Ordering::Relaxed);
         let writers: Vec<_> =
             writers.into_iter().map(|writer| writer.join().expect("a client ends")).collect();
         (waiting, drained, writers)
     });
+    // What was on its way when the load ended arrives, or is hinted and then arrives.
+    thread::sleep(Duration::from_secs(1));
+    no_hints(&cluster);
     let acknowledged: usize = writers.iter().map(|(acknowledged, _)| acknowledged).sum();
     let told = |name: &str| sum(&cluster, &[0, 1], name);
     println!(
@@ -301,8 +311,8 @@ fn equal_pairs_cost_little(cluster: &Cluster, operator: &Operator, keys: usize) 
     let exchanges: u64 =
         before.iter().zip(&after).map(|(was, is)| is.1.exchanges - was.1.exchanges).sum();
     println!(
-        "figure: {exchanges} exchanges of {} pairs of nodes with {keys} equal keys: {most} bytes at \
-         most each, {} rows listed and {} records read",
+        "figure: {exchanges} exchanges of {} pairs of nodes with {keys} equal keys: {most} bytes \
+         at most each, {} rows listed and {} records read",
         before.len(),
         rows_after.0 - rows_before.0,
         rows_after.1 - rows_before.1,

@@ -2,8 +2,8 @@
 //!
 //! Lifeguard's buddy system: whoever we hold for anything but up hears that first, so that it can
 //! refute it in one round trip. Invariants: no packet is longer than `packet_bytes_max`; facts in
-//! one period take at most `fact_bytes_per_period_max` bytes, and beyond `bytes_per_period_max` only
-//! bare probes and answers are sent.
+//! one period take at most `fact_bytes_per_period_max` bytes, and beyond `bytes_per_period_max`
+//! only bare probes and answers are sent.
 
 use super::Swim;
 use crate::codec::Writer;

@@ -333,7 +333,7 @@ section! {
     /// Anti-entropy: replicas are compared all the time, and what differs is mended.
     AaeConfig {
         /// Whether nodes compare their copies by themselves. Without it what a node missed and no
-        /// hint brings is mended by reads and by `kv repair` only, and nothing deleted is forgotten.
+        /// hint brings is mended by reads and by `kv repair` only, and no delete is forgotten.
         runs: bool = true,
         /// Bytes a second that comparing and mending send and receive, at most; 0 is no limit.
         bytes_per_second: u64 = 8 << 20,
