@@ -161,8 +161,12 @@ pub(super) fn measure(options: &Options) -> Result<Figure> {
     table(&mut markdown, &runs, &mut missed);
     for (size, seen) in &runs {
         match seen {
-            Ok(seen) if !size.must_hold => verdict(&mut markdown, *size, seen),
-            Ok(_) => {}
+            Ok(seen) => {
+                figures(*size, seen);
+                if !size.must_hold {
+                    verdict(&mut markdown, *size, seen);
+                }
+            }
             Err(why) => {
                 let _infallible = writeln!(markdown, "\n{} members: {why}.", size.members);
             }
@@ -259,6 +263,25 @@ impl Most {
             Self::Budget => "99 of 100 <= `bytes_per_period_max`, 65536".to_owned(),
         }
     }
+}
+
+/// What the release gate keeps of a size.
+fn figures(size: Size, seen: &Seen) {
+    let of = |what: &str| {
+        let row = ROWS.iter().find(|row| row.names.first() == Some(&what));
+        row.map_or_else(String::new, |row| cell(row, seen))
+    };
+    term::out(format_args!(
+        "figure: {} members: {} declared down in {} s; a death known after {} periods; bytes a \
+         second {} quiet, {} with facts; age of facts {} s",
+        size.members,
+        of("quiet_down"),
+        of("quiet_s"),
+        of("death_periods_median"),
+        of("quiet_bytes_mean"),
+        of("facts_bytes_mean"),
+        of("facts_age_s_median"),
+    ));
 }
 
 /// Facts of 64 bytes that `fact_bytes_per_period_max` carries.
