@@ -22,8 +22,9 @@ use parking_lot::Mutex;
 const DEAD: usize = 2;
 /// As by default in production; the other tests have fewer.
 const PARTITIONS: u16 = 1_024;
-/// Keys that are written by one command.
+/// Keys that are written by one command, and how often it is tried.
 const BATCH: usize = 200;
+const LOAD_TRIES: usize = 5;
 /// Replicas without hints are equal so soon after the dead one is back.
 const EQUAL_WITHIN: Duration = Duration::from_mins(2);
 /// Hints are gone so soon.
@@ -205,8 +206,15 @@ fn load(client: &mut Client<'_>, keys: usize) {
         for key in some {
             command.arg(key).arg(format!("value of {key}"));
         }
-        let told: String = client.ask(turn % DEAD, &command).expect("two of three are enough");
-        assert_eq!(told, "OK");
+        // On a machine that is busy with other things some of it may take too long.
+        let mut told = Ok(String::new());
+        for _ in 0..LOAD_TRIES {
+            told = client.ask(turn % DEAD, &command);
+            if told.is_ok() {
+                break;
+            }
+        }
+        assert_eq!(told.expect("two of three are enough"), "OK");
     }
 }
 
