@@ -10,7 +10,7 @@
 //! tells two runs apart.
 //!
 //! Invariant: a call that was lost on the way there or back ends `TimedOut`, one whose peer was
-//! stopped meanwhile `Unknown`, and one that nobody was there to take `NotSent`.
+//! stopped meanwhile `Unknown`, and one that nobody was there to take `Gone`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -265,7 +265,7 @@ impl Transport for InProcTransport {
             !state.faults(&self.me, to).cut && !state.listening.contains_key(to)
         };
         if refused {
-            return Err(CallFailure::NotSent("connection refused".to_owned()));
+            return Err(CallFailure::Gone("connection refused".to_owned()));
         }
         let reset = self.hub.reset(&self.me, to);
         let reset = reset.notified();
@@ -414,7 +414,7 @@ mod tests {
         let (ended, ()) = tokio::join!(call, crash);
         assert!(matches!(ended, Err(CallFailure::Unknown(_))));
         let refused = near.call(&there, request(1_000)).await;
-        assert!(matches!(refused, Err(CallFailure::NotSent(_))));
+        assert!(matches!(refused, Err(CallFailure::Gone(_))));
         far.serve(Arc::new(Slow(0))).await.expect("the name is free again");
         assert!(near.call(&there, request(1_000)).await.is_ok());
         assert!(far.serve(Arc::new(Slow(0))).await.is_err(), "one listener for each address");

@@ -182,8 +182,9 @@ impl TarpcTransport {
         (slots.len() < PEERS_MAX).then(|| Arc::clone(slots.entry(to.clone()).or_default()))
     }
 
-    async fn live(&self, to: &PeerAddress) -> Result<Live, String> {
-        let slot = self.slot(to).ok_or("too many peers")?;
+    async fn live(&self, to: &PeerAddress) -> Result<Live, CallFailure> {
+        let too_many = || CallFailure::NotSent("too many peers".to_owned());
+        let slot = self.slot(to).ok_or_else(too_many)?;
         if let Some(live) = slot.open() {
             return Ok(live);
         }
@@ -206,7 +207,12 @@ impl TarpcTransport {
                 let refusals = figures.dial_refused.load(Ordering::Relaxed);
                 tracing::warn!(?to, %why, refusals, "refused by a peer");
             }
-            error.to_string()
+            match &error {
+                DialError::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
+                    CallFailure::Gone(error.to_string())
+                }
+                _ => CallFailure::Unreachable(error.to_string()),
+            }
         })?;
         figures.dialled.fetch_add(1, Ordering::Relaxed);
         let new = PeerServiceClient::new(
@@ -277,7 +283,7 @@ impl Transport for TarpcTransport {
         let deadline = Instant::now() + budget;
         let live = match tokio::time::timeout(budget, self.live(to)).await {
             Ok(Ok(live)) => live,
-            Ok(Err(why)) => return Err(CallFailure::NotSent(why)),
+            Ok(Err(failure)) => return Err(failure),
             Err(_) => return Err(CallFailure::NotSent("not connected in time".to_owned())),
         };
         let ops = Ops::new(request.ops)

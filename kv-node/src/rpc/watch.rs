@@ -4,6 +4,9 @@
 //! counting as down: who answers that is only slow. Who counts as down is asked over and over, as
 //! back-off allows, or nobody would see it come back: requests don't ask it.
 //!
+//! A node that was stopped, or got no processor for half of `link_down_ms`, heard nobody meanwhile:
+//! that shows nothing of the others, and their silence begins anew.
+//!
 //! Invariant: one probe at a time for each peer, and at most one each time that this looks.
 
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use crate::wire::PeerOp;
 pub(super) async fn watch(shared: Arc<Shared>, peers: Arc<Table>) {
     // An eighth late at most; nothing is read that is not going on.
     let rest = Duration::from_millis((shared.config.link_down_ms / 8).clamp(10, 250));
+    let mut looked_us = shared.clock.steady_us();
     loop {
         tokio::select! {
             biased;
@@ -32,9 +36,15 @@ pub(super) async fn watch(shared: Arc<Shared>, peers: Arc<Table>) {
             return;
         }
         let now_us = shared.clock.steady_us();
+        let overslept_us = now_us.saturating_sub(looked_us).saturating_sub(rest.as_micros() as u64);
+        let overslept = overslept_us >= shared.config.link_down_ms * 1_000 / 2;
+        looked_us = now_us;
         let mut changed = Vec::new();
         let mut todo = Vec::new();
         for (node, peer) in &*peers.read() {
+            if overslept {
+                peer.link.stood_still(now_us);
+            }
             let watched = peer.link.watch(&shared.config, now_us);
             if watched.went_down {
                 changed.push(*node);
