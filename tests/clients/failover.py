@@ -63,6 +63,9 @@ def main():
         loads = [Load(cluster, number) for number in range(clients)]
         for load in loads:
             load.start()
+        time.sleep(1)
+        for load in loads:
+            load.calm()
         time.sleep(2)
         usual = max(load.gap for load in loads) * 1_000
         print(f"no node killed: longest gap {usual:.0f} ms")
