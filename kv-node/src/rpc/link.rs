@@ -105,6 +105,12 @@ impl Link {
         self.down.load(Ordering::Acquire)
     }
 
+    /// Whether it has answered so lately, and does not count as down.
+    pub(super) fn answers(&self, now_us: u64, within_ms: u64) -> bool {
+        let heard_us = self.state.lock().heard_us;
+        heard_us > 0 && now_us < heard_us.saturating_add(within_ms * 1_000) && !self.is_down()
+    }
+
     /// Makes `down` follow the state; whether it changed.
     fn follow(&self, state: &State) -> bool {
         let down = state.refused || state.silent;

@@ -308,6 +308,12 @@ impl Peers {
         peers.iter().filter(|(_, peer)| peer.link.is_down()).map(|(node, _)| *node).collect()
     }
 
+    /// Whether a peer has answered this node within `link_down_ms`, and does not count as down.
+    pub fn answers(&self, node: NodeId) -> bool {
+        let (now_us, within_ms) = (self.shared.clock.steady_us(), self.shared.config.link_down_ms);
+        self.peers.read().get(&node).is_some_and(|peer| peer.link.answers(now_us, within_ms))
+    }
+
     /// How the way to a peer looks; `None` for an unknown one.
     pub fn status(&self, node: NodeId) -> Option<LinkStatus> {
         self.peers.read().get(&node).map(|peer| peer.status(&*self.shared.clock))
