@@ -50,8 +50,8 @@ struct State {
     last_failure: Option<CallFailure>,
     /// It refused a connection, and has answered nothing since.
     refused: bool,
-    /// By that it was seen that its process is gone.
-    gone: bool,
+    /// The failure by which it was seen that its process is gone.
+    gone: Option<CallFailure>,
     /// It was silent for `link_down_ms`, and has answered nothing since.
     silent: bool,
     /// A probe is on its way.
@@ -147,10 +147,8 @@ impl Link {
     /// Why nothing may be sent to it now, if it is being backed off from.
     pub(super) fn refuses(&self, now_us: u64) -> Option<PeerFailure> {
         let state = self.state.lock();
-        (state.not_before_us > now_us).then(|| match &state.last_failure {
-            Some(failure) if state.gone => PeerFailure::Call(failure.clone()),
-            _ => PeerFailure::NotConnected,
-        })
+        let gone = || state.gone.clone().map_or(PeerFailure::NotConnected, PeerFailure::Call);
+        (state.not_before_us > now_us).then(gone)
     }
 
     pub(super) fn sent(&self, call: Call, now_us: u64) {
@@ -261,6 +259,12 @@ impl Link {
         fallout
     }
 
+    /// A connection to this address has ended. Whether the peer is there shows when it is dialled.
+    pub(super) fn lost_connection(&self, address: &str) {
+        let mut state = self.state.lock();
+        state.probe_due |= state.address == address;
+    }
+
     /// This node itself stood still until now: nobody could be heard, so silence begins anew.
     pub(super) fn stood_still(&self, now_us: u64) {
         let mut state = self.state.lock();
@@ -337,7 +341,7 @@ impl State {
             call_us: None,
             last_failure: None,
             refused: false,
-            gone: false,
+            gone: None,
             silent: false,
             probing: false,
             probe_due: false,
@@ -361,7 +365,7 @@ impl State {
 
     fn refused_by(&mut self, failure: &CallFailure) {
         self.refused = true;
-        self.gone = matches!(failure, CallFailure::Gone(_));
+        self.gone = Some(failure.clone()).filter(|failure| matches!(failure, CallFailure::Gone(_)));
         self.last_failure = Some(failure.clone());
     }
 
@@ -369,7 +373,7 @@ impl State {
         self.timeouts_in_row = 0;
         self.last_failure = None;
         self.refused = false;
-        self.gone = false;
+        self.gone = None;
         self.silent = false;
         self.heard_us = now_us;
         self.probe_due = false;

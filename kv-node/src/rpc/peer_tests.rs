@@ -85,6 +85,10 @@ impl Transport for Told {
         self.disconnects.fetch_add(1, Ordering::Relaxed);
     }
 
+    async fn lost(&self) -> PeerAddress {
+        std::future::pending().await
+    }
+
     async fn close(&self) {}
 }
 

@@ -172,3 +172,27 @@ async fn a_peer_that_refuses_is_down_at_once_and_up_as_soon_as_it_is_back() {
     tokio::time::sleep(Duration::from_millis(1_300)).await;
     assert_eq!(peers.down(), [], "it is probed again and again");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_dies_is_missed_before_anybody_asks_it_for_anything() {
+    let network = InProcNetwork::new(Arc::new(TokioClock::new(0)), Arc::new(TokioExec), 5);
+    let there = network.endpoint("there");
+    there.serve(Arc::new(Yes)).await.expect("a free name");
+    let clock = Arc::new(TokioClock::new(0));
+    let peers = Peers::new(
+        PeersConfig::default(),
+        Arc::new(network.endpoint("here")),
+        clock,
+        Arc::new(TokioExec),
+        Arc::new(Heard::default()),
+    );
+    peers.set_address(PEER, "there".to_owned());
+    let results = Arc::new(Results::default());
+    let to = Arc::clone(&results) as Arc<dyn Completion>;
+    peers.submit(PEER, vec![Pending { op: apply("k"), slot: 0, to, deadline_ms: 5_000 }]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((results.ok(), peers.down()), (1, vec![]));
+    network.crash("there");
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_eq!(peers.down(), [PEER]);
+}
