@@ -3,10 +3,10 @@
 //! It is fed by the calls between replicas and steers reads only: a replica that is late, by what
 //! it is used to or by what others take, is asked where the others are not enough; and a read whose
 //! first replica takes twice as long as 95 of 100 of its recent answers asks one more (Dean and
-//! Barroso, "The tail at scale", 2013). Twice: what is learnt begins when a call is sent, and a read
-//! also waits for its lane and for the runtime; on a busy node the answer's time alone would ask
-//! one more for what is only in line here. It never decides who is a member, nor who counts as down: that is
-//! membership's and `rpc::link`'s.
+//! Barroso, "The tail at scale", 2013). Twice: what is learnt begins when a call is sent, and a
+//! read also waits for its lane and for the runtime; on a busy node the answer's time alone would
+//! ask one more for what is only in line here. It never decides who is a member, nor who counts as
+//! down: that is membership's and `rpc::link`'s.
 //!
 //! Learning happens under each link's lock. What requests read are a few relaxed atomics for each
 //! peer, looked at once for a batch.

@@ -1,8 +1,9 @@
 //! The engine on disk: kv-lsm behind the storage seam.
 //!
 //! kv-lsm is synchronous and hands out tickets. Here a ticket becomes a future (one wake from the
-//! thread that synced for all that it made durable), reads that need the disk go to the blocking pool as one
-//! piece of work for a batch, and what memory can answer is answered without leaving the thread.
+//! thread that synced for all that it made durable), reads that need the disk go to the blocking
+//! pool as one piece of work for a batch, and what memory can answer is answered without leaving
+//! the thread.
 //!
 //! Tickets of the seam are kv-lsm's numbers plus one, so that 0 stays "durable already". With
 //! `periodic` and `os` a ticket is durable when the log thread has written it: the end of the
