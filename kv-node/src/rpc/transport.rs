@@ -204,7 +204,7 @@ impl TarpcTransport {
         if let Some(live) = slot.open() {
             return Ok(live);
         }
-        let Shared { config, figures } = &*self.shared;
+        let Shared { config, figures, .. } = &*self.shared;
         let options = DialOptions {
             secret: config.secret.clone(),
             role: Role::Peer,
