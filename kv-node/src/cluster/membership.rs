@@ -4,9 +4,10 @@
 //! handshake of its own. A packet that can't be delivered is dropped: SWIM lives with that; a
 //! refused connection is evidence, and is told to the machine at once.
 //!
-//! What others say of a member that answers this node is doubted: who was cut off declares all others
-//! dead, and tells so when the network heals, just before they refute it. Until this node has had no
-//! answer of the member's for a while itself, or membership has changed its mind, it is a suspect.
+//! What others say of a member that answers this node is doubted: who was cut off declares all
+//! others dead, and tells so when the network heals, just before they refute it. Until this node
+//! has had no answer of the member's for a while itself, or membership has changed its mind, it is
+//! a suspect.
 //!
 //! Each node publishes where its clients reach it, the flush mark that it knows, how far it has
 //! got with layouts, and its floor.

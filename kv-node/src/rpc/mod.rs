@@ -32,8 +32,8 @@ pub enum PeerFailure {
     QueueFull,
     /// The peer isn't known, is being backed off from or counts as down: nothing was sent.
     NotConnected,
-    /// Its deadline passed in the queue: nothing was sent. The queue was long, or the request's time
-    /// short: that says nothing of the peer.
+    /// Its deadline passed in the queue: nothing was sent. The queue was long, or the request's
+    /// time short: that says nothing of the peer.
     Expired,
     /// The peer has answered nothing for so long that it counts as down. The answer may come yet.
     Silent,

@@ -2,8 +2,8 @@
 //!
 //! Whoever leaves a call unanswered is asked something small that no disk can delay, half way to
 //! counting as down: who answers that is only slow. Who counts as down is asked over and over, as
-//! back-off allows, or nobody would see it come back: requests don't ask it. Whose connection ends is
-//! asked at once: clients that ask where to turn to when a node dies are told of others.
+//! back-off allows, or nobody would see it come back: requests don't ask it. Whose connection ends
+//! is asked at once: clients that ask where to turn to when a node dies are told of others.
 //!
 //! A node that was stopped, or got no processor for half of `link_down_ms`, heard nobody meanwhile:
 //! that shows nothing of the others, and their silence begins anew.

@@ -5,8 +5,8 @@
 //! or is out of date loses nothing but a hop; nobody is ever redirected.
 //!
 //! Clients read all of CLUSTER SLOTS whenever a node dies, and some take a tenth of a second for a
-//! thousand ranges. So of many ranges neighbours with one master are listed as one, with the replicas
-//! that hold all of it.
+//! thousand ranges. So of many ranges neighbours with one master are listed as one, with the
+//! replicas that hold all of it.
 //!
 //! Clients such as redis-py keep a node in the role in which they saw it first, and send
 //! whole-keyspace commands to masters only. So the first range of each master is listed before
