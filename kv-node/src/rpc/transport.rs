@@ -7,7 +7,7 @@
 //!
 //! This is the dialling side and the settings; `accept` is the other side.
 //!
-//! Invariant: a call that may have reached its peer is never reported as `NotSent`.
+//! Invariant: a call that may have reached its peer is never reported as unsent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
