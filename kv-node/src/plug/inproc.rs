@@ -230,6 +230,11 @@ impl Hub {
         decode::<PeerReply>(&frame).ok().map(Delivery::Reply)
     }
 
+    /// A peer of whose end this caller has not been told.
+    fn ended_for(&self, caller: &str) -> Option<PeerAddress> {
+        self.state.lock().ended.get_mut(caller)?.pop_first()
+    }
+
     fn reset(&self, from: &str, to: &str) -> Arc<Notify> {
         let link = (from.to_owned(), to.to_owned());
         Arc::clone(self.state.lock().resets.entry(link).or_default())
@@ -320,9 +325,7 @@ impl Transport for InProcTransport {
             let ended = self.hub.ended.notified();
             tokio::pin!(ended);
             ended.as_mut().enable();
-            let told = |state: &mut State| state.ended.get_mut(&self.me)?.pop_first();
-            let peer = told(&mut self.hub.state.lock());
-            match peer {
+            match self.hub.ended_for(&self.me) {
                 Some(peer) => return peer,
                 None => ended.await,
             }

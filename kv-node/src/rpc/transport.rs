@@ -7,7 +7,7 @@
 //!
 //! This is the dialling side and the settings; `accept` is the other side.
 //!
-//! Invariant: a call that may have reached its peer is never reported as `NotSent`.
+//! Invariant: a call that may have reached its peer is never reported as unsent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use kv_client::codec::{FRAME_BYTES_MAX_DEFAULT, framed};
 use kv_client::dial::{DialError, DialOptions, dial};
+use kv_client::handshake::HandshakeError;
 use kv_client::service::ServeLimits;
 use kv_client::{Role, Secret};
 use parking_lot::Mutex;
@@ -148,6 +149,9 @@ struct Live {
     dispatch: AbortHandle,
 }
 
+/// How long a process takes to close all that it has open, mostly.
+const ENDING: Duration = Duration::from_millis(2);
+
 /// Peers that are dialled, at most: far above any cluster, to bound what addresses cost.
 const PEERS_MAX: usize = 4_096;
 
@@ -194,24 +198,21 @@ impl TarpcTransport {
         (slots.len() < PEERS_MAX).then(|| Arc::clone(slots.entry(to.clone()).or_default()))
     }
 
-    async fn live(&self, to: &PeerAddress) -> Result<Live, CallFailure> {
-        let too_many = || CallFailure::NotSent("too many peers".to_owned());
-        let slot = self.slot(to).ok_or_else(too_many)?;
-        if let Some(live) = slot.open() {
-            return Ok(live);
-        }
-        let _turn = slot.dialling.lock().await;
-        if let Some(live) = slot.open() {
-            return Ok(live);
-        }
-        let Shared { config, figures } = &*self.shared;
+    async fn connect(&self, to: &PeerAddress) -> Result<TcpStream, CallFailure> {
+        let Shared { config, figures, .. } = &*self.shared;
         let options = DialOptions {
             secret: config.secret.clone(),
             role: Role::Peer,
             bind_source: config.bind_source,
             dial_ms_max: config.dial_ms_max,
         };
-        let stream = dial(to, &options).await.map_err(|error| {
+        let mut dialled = dial(to, &options).await;
+        if matches!(&dialled, Err(DialError::Handshake(HandshakeError::Io(_)))) {
+            // A process that ends may take one more connection; a moment later nobody is there.
+            tokio::time::sleep(ENDING).await;
+            dialled = dial(to, &options).await;
+        }
+        dialled.map_err(|error| {
             figures.dial_failed.fetch_add(1, Ordering::Relaxed);
             if let DialError::Handshake(why) = &error
                 && worth_a_line(&figures.dial_refused)
@@ -225,7 +226,21 @@ impl TarpcTransport {
                 }
                 _ => CallFailure::Unreachable(error.to_string()),
             }
-        })?;
+        })
+    }
+
+    async fn live(&self, to: &PeerAddress) -> Result<Live, CallFailure> {
+        let too_many = || CallFailure::NotSent("too many peers".to_owned());
+        let slot = self.slot(to).ok_or_else(too_many)?;
+        if let Some(live) = slot.open() {
+            return Ok(live);
+        }
+        let _turn = slot.dialling.lock().await;
+        if let Some(live) = slot.open() {
+            return Ok(live);
+        }
+        let Shared { config, figures, .. } = &*self.shared;
+        let stream = self.connect(to).await?;
         figures.dialled.fetch_add(1, Ordering::Relaxed);
         let new = PeerServiceClient::new(
             tarpc::client::Config::default(),

@@ -31,8 +31,7 @@ async fn who_was_cut_off_makes_nobody_believe_that_the_others_are_dead() {
         let view = world.node(of).view().now();
         view.members[&world.node(other).id()].liveness == Liveness::Down
     };
-    let apart = |world: &World| {
-        let _same = world;
+    let apart = |_: &World| {
         SIDES[0].iter().all(|one| down(3, *one) && down(4, *one) && down(*one, 3) && down(*one, 4))
     };
     world.until("each side declares the other dead", apart).await;
