@@ -132,6 +132,12 @@ pub(super) const ROWS: &[Row] = &[
     ),
     run("A1", "the full swarm, 0 violations", "10,000 seeds", SWARM, Some(SWARM_FEW)),
     run("A20", "planted bugs are caught", "30 of 30", TEETH, None),
+    missing(
+        "clients",
+        "cluster clients of redis-py and ioredis, each node killed in turn",
+        "issue 3, line 5",
+        "by hand, they need pip and npm: tests/clients/README.md",
+    ),
     missing("A3", "linearizable keyspaces under churn", "2,000 seeds", "no such keyspaces yet"),
     missing(
         "A7",
