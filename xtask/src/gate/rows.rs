@@ -101,7 +101,13 @@ pub(super) const ROWS: &[Row] = &[
         "50 rounds",
         PARTITIONS,
     ),
-    tests("A2", "one seed, two processes: one trace; power cuts", "100 of 100", SIM_TESTS),
+    tests("A2", "one seed, two processes: one trace", "100 of 100", SIM_REPLAY),
+    tests(
+        "controls",
+        "who destroys more than W - 1 disks is seen to lose",
+        "issue 3, line 3",
+        CONTROLS,
+    ),
     run(
         "A10a",
         "a wiped replica forgets",
@@ -189,7 +195,8 @@ const GOSSIP_ONE: &[&str] =
 const HEALING: &[&str] = &["test", "--workspace", "--test", "healing"];
 const CLUSTER: &[&str] = &["test", "--workspace", "--test", "cluster"];
 const PARTITIONS: &[&str] = &["test", "--workspace", "--test", "partitions"];
-const SIM_TESTS: &[&str] = &["test", "--workspace", "--test", "sim"];
+const SIM_REPLAY: &[&str] = &["test", "--workspace", "--test", "sim", "replays"];
+const CONTROLS: &[&str] = &["test", "--workspace", "--test", "sim", "seen_to_lose"];
 const SWARM: &[&str] = &["xtask", "sim", "--seeds", "0..1000", "--keep-going"];
 const SWARM_FEW: &[&str] = &["xtask", "sim", "--seeds", "0..50", "--keep-going"];
 const TEETH: &[&str] = &["xtask", "sim", "--teeth"];
