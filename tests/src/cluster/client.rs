@@ -3,6 +3,7 @@
 //! It is the `redis` crate's ordinary synchronous client. A connection that broke is dialled anew
 //! at the next operation; what was under way on it may have happened or not.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use redis::{Connection, RedisError, RedisResult, Value};
 
 use crate::sim::history::{Action, History, Outcome};
 
+/// The system's number for a wait that was interrupted.
+const EINTR: i32 = 4;
 /// A node that says nothing for so long counts as gone.
 const ANSWER_MS_MAX: u64 = 10_000;
 /// A node on this machine is connected to in this time, or not at all.
@@ -134,7 +137,11 @@ impl<'h> Client<'h> {
     }
 
     fn failed(&mut self, error: &RedisError) -> Outcome {
-        self.errors.push(error.to_string());
+        // The system ends a wait with a time limit when the machine was stopped meanwhile: nobody
+        // told this client anything.
+        if !is_interrupted(error) {
+            self.errors.push(error.to_string());
+        }
         // Only what these say is sure to have written nothing.
         match error.code() {
             Some("NOREPLICAS" | "BUSY" | "LOADING" | "UNAVAILABLE" | "OOM") => {
@@ -143,6 +150,12 @@ impl<'h> Client<'h> {
             _ => Outcome::Unknown(error.to_string()),
         }
     }
+}
+
+fn is_interrupted(error: &RedisError) -> bool {
+    // The crate shows the system's error as text only.
+    let text = io::Error::from_raw_os_error(EINTR).to_string();
+    error.is_io_error() && error.to_string().contains(&text)
 }
 
 fn is_broken(error: &RedisError) -> bool {
