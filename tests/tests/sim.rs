@@ -9,6 +9,7 @@ use std::process::Command;
 use kv_lsm::Planted;
 use kv_node::cluster::record::LevelSetting;
 use kv_tests::sim::cuts::{Cuts, cut_all};
+use kv_tests::sim::run::MET;
 use kv_tests::sim::world::WorldConfig;
 use kv_tests::sim::{Report, Scenario, run};
 
@@ -22,9 +23,9 @@ fn sound(scenario: Scenario, seed: u64) -> Report {
 }
 
 /// Runs some seeds of a scenario beside the others; what they met, added up.
-fn swarm(seeds: std::ops::Range<u64>) -> (usize, [u64; 3]) {
+fn swarm(seeds: std::ops::Range<u64>) -> (usize, [u64; MET.len()]) {
     let mut acknowledged = 0;
-    let mut met = [0; 3];
+    let mut met = [0; MET.len()];
     for seed in seeds {
         let report = sound(Scenario::Swarm, seed);
         acknowledged += report.acknowledged;
@@ -32,7 +33,7 @@ fn swarm(seeds: std::ops::Range<u64>) -> (usize, [u64; 3]) {
             *sum += met;
         }
     }
-    println!("{acknowledged} acknowledged; second mints, read repairs, forwarded: {met:?}");
+    println!("{acknowledged} acknowledged; {MET:?}: {met:?}");
     (acknowledged, met)
 }
 
@@ -40,7 +41,7 @@ fn swarm(seeds: std::ops::Range<u64>) -> (usize, [u64; 3]) {
 fn a_hundred_seeds_of_the_swarm_find_nothing() {
     let seeds = if std::env::var_os("KV_TEST_LONG").is_some() { 1_000 } else { 100 };
     let halves = [0..seeds / 2, seeds / 2..seeds];
-    let (mut acknowledged, mut met) = (0, [0; 3]);
+    let (mut acknowledged, mut met) = (0, [0; MET.len()]);
     std::thread::scope(|scope| {
         for half in halves.map(|half| scope.spawn(|| swarm(half))) {
             let (more, also) = half.join().expect("a half found nothing");
@@ -116,15 +117,7 @@ fn two_destroyed_disks_are_seen_to_lose() {
 /// Three nodes in several worlds, the power of all cut so many times in each.
 fn cuts(worlds: std::ops::Range<u64>, rounds: usize, planted: Planted) -> Cuts {
     let lsm = kv_lsm::Config { planted, ..WorldConfig::engine() };
-    let config = WorldConfig {
-        nodes: 3,
-        skew_ms_max: 2_000,
-        copies: LevelSetting::Quorum,
-        sloppy: false,
-        lsm,
-        sync_ms: 0,
-        memory: false,
-    };
+    let config = WorldConfig { skew_ms_max: 2_000, lsm, ..WorldConfig::strict(3) };
     let mut all = Cuts::default();
     for seed in worlds {
         let cuts = cut_all(seed, rounds, &config)
