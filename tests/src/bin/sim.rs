@@ -3,7 +3,7 @@
 //! Seeds run side by side on as many threads as there are cores, each run on one thread of its
 //! own. A violation ends the process with exit code 1, its seed, how to repeat it, and a file with
 //! everything that was done and said; `--keep-going` runs the others too. A control scenario fails
-//! if nothing is found in any of its seeds. A seed that takes a minute of real time hangs: the
+//! if nothing is found in any of its seeds. A seed that takes five minutes of real time hangs: the
 //! process says which and ends.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ const USAGE: &str = "usage: sim --seed N | --seeds A..B [--scenario S] [--minute
                      [--traces DIR] [--keep-going], or sim --teeth [NAME] in a build with \
                      the feature `planted`";
 /// A seed that takes so long, in seconds of real time, hangs.
-const HANG_S: u64 = 60;
+const HANG_S: u64 = 300;
 
 struct Arguments {
     seeds: std::ops::Range<u64>,
@@ -193,7 +193,7 @@ impl Running {
     }
 }
 
-/// Ends the process when one seed runs for a minute.
+/// Ends the process when one seed runs for five minutes.
 fn watch(running: &Arc<Running>, scenario: Scenario) {
     let running = Arc::clone(running);
     std::thread::spawn(move || {

@@ -13,6 +13,7 @@ use kv_quorum::{HybridTime, Mark};
 
 use super::checkers::Violation;
 use super::checkers::converged::{Replicas, Rows};
+use super::history::EVERY_KEY;
 use super::world::World;
 
 /// Between two looks.
@@ -51,16 +52,15 @@ async fn differences(world: &World) -> Result<Vec<Violation>, String> {
     }
     let mut nodes = Vec::with_capacity(world.nodes());
     let mut hinted = Vec::new();
-    for place in 0..world.nodes() {
+    for (place, of) in coordinators.iter().enumerate() {
         let (copies, hints) = rows(world, place).await?;
-        hinted.extend(hints.iter().filter_map(|row| {
-            let (target, key) = parse_hint(row)?;
-            let name = KeyRef::parse(key).map_or(key, |key| key.key);
-            let what = format!("node {place} keeps a hint for {target}");
-            let key = String::from_utf8_lossy(name).into_owned();
-            Some(Violation { checker: "converged", key, what })
-        }));
         nodes.push(copies);
+        let queued = of.parts().replica.hints().queued();
+        let counted: u64 = queued.values().map(|queued| queued.keys).sum();
+        if counted > 0 || !hints.is_empty() {
+            let what = format!("node {place} counts {counted} hints and keeps {hints:?}");
+            hinted.push(Violation { checker: "converged", key: EVERY_KEY.into(), what });
+        }
     }
     if !hinted.is_empty() {
         return Ok(hinted);
@@ -95,8 +95,8 @@ async fn differences(world: &World) -> Result<Vec<Violation>, String> {
     Ok(replicas.differences())
 }
 
-/// All rows of a node's engine that are copies, and the keys of those that are hints.
-async fn rows(world: &World, place: usize) -> Result<(Rows, Vec<Bytes>), String> {
+/// All rows of a node's engine that are copies, and what it keeps of which key for whom.
+async fn rows(world: &World, place: usize) -> Result<(Rows, Vec<String>), String> {
     let engine = world
         .with_node(place, |node| Arc::clone(node.engine()))
         .ok_or_else(|| format!("node {place} does not run"))?;
@@ -111,8 +111,9 @@ async fn rows(world: &World, place: usize) -> Result<(Rows, Vec<Bytes>), String>
         };
         let page = engine.scan(request).await.map_err(|error| format!("node {place}: {error}"))?;
         for (key, record) in &page.rows {
-            if parse_hint(key).is_some() {
-                hints.push(key.clone());
+            if let Some((target, key)) = parse_hint(key) {
+                let name = KeyRef::parse(key).map_or(key, |key| key.key);
+                hints.push(format!("{} for {target}", String::from_utf8_lossy(name)));
             } else {
                 rows.insert(key.to_vec(), record.to_vec());
             }

@@ -32,6 +32,8 @@ pub enum Scenario {
     Doomstone,
     /// Values end, and are forgotten, while replicas are away.
     Expiry,
+    /// Disks fail, and the only replica that could make up for it was away.
+    BadDisks,
     /// FLUSHALL under faults.
     Flush,
     /// The rows of two replicas are lost at W = 2: the control.
@@ -39,7 +41,7 @@ pub enum Scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 10] = [
+pub const SCENARIOS: [Scenario; 11] = [
     Scenario::Swarm,
     Scenario::ForgetWiped,
     Scenario::ForgetSuffix,
@@ -48,6 +50,7 @@ pub const SCENARIOS: [Scenario; 10] = [
     Scenario::StandIns,
     Scenario::Doomstone,
     Scenario::Expiry,
+    Scenario::BadDisks,
     Scenario::Flush,
     Scenario::TwoDisks,
 ];
@@ -65,6 +68,7 @@ impl Scenario {
             Self::StandIns => "stand-ins",
             Self::Doomstone => "doomstone",
             Self::Expiry => "expiry",
+            Self::BadDisks => "bad-disks",
             Self::Flush => "flush",
             Self::TwoDisks => "two-disks",
         }
@@ -99,6 +103,7 @@ impl Scenario {
             Self::StandIns => stand_ins(swarm),
             Self::Doomstone => doomstone(swarm),
             Self::Expiry => expiry(swarm),
+            Self::BadDisks => bad_disks(swarm),
             // A flush needs every member: cuts of links would leave few that succeed.
             Self::Flush => Options {
                 mix: Mix::drawn(&random).with_flush(2),
@@ -194,6 +199,24 @@ fn expiry(swarm: Options) -> Options {
         faults: Faults { power, links, ..Faults::none() },
         mix: Mix::of_ends(),
         work_ms: 12_000,
+        ..swarm
+    }
+}
+
+/// Reads go to the disk and fail there; what a replica missed while it was cut off nobody brings
+/// it.
+fn bad_disks(swarm: Options) -> Options {
+    let power = PowerFaults { error: 1, down_ms_max: 2_500, ..PowerFaults::default() };
+    let links = LinkMix { isolate: 1, ..LinkMix::default() };
+    let mut world = WorldConfig { sloppy: false, antientropy: false, ..swarm.world };
+    world.lsm.cache_bytes_max = 4 << 10;
+    world.lsm.memtable_bytes_max = 8 << 10;
+    Options {
+        world,
+        faults: Faults { power, links, rest_ms_max: 1_000, ..Faults::none() },
+        mix: Mix::of_reads(),
+        work_ms: 12_000,
+        converges: false,
         ..swarm
     }
 }

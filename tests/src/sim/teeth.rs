@@ -78,7 +78,7 @@ pub fn teeth() -> Vec<Tooth> {
         tooth("a fact is not synced", swarm, node(NodeBug::MetaNotSynced)),
         tooth("re-mint on EXPIRE", swarm, node(NodeBug::RemintOnExpire)),
         tooth("DEL asks nobody", swarm, node(NodeBug::DeleteOwnOnly)),
-        tooth("not found on a read error", swarm, node(NodeBug::ReadErrorIsAbsent)),
+        tooth("not found on a read error", Scenario::BadDisks, node(NodeBug::ReadErrorIsAbsent)),
         tooth("show before the sync", swarm, node(NodeBug::ShowBeforeSync)),
         tooth("skip fsync", swarm, Plant::Lsm(Planted::DurableBeforeSync)),
         tooth("trust a failed fsync", swarm, Plant::Lsm(Planted::FailedSyncIsDone)),

@@ -150,6 +150,13 @@ impl Mix {
         Self { weights, cold_keys: COLD_KEYS / 4, ..Self::usual() }
     }
 
+    /// Keys that are written once and read again and again.
+    #[must_use]
+    pub fn of_reads() -> Self {
+        let weights = vec![(Kind::SetDistinct, 30), (Kind::GetDistinct, 60), (Kind::GetOwn, 10)];
+        Self { weights, think_us_max: 20_000, value_bytes_max: 500, ..Self::usual() }
+    }
+
     /// Values that end soon.
     #[must_use]
     pub fn of_ends() -> Self {
