@@ -22,6 +22,13 @@ pub(crate) struct Entry {
     pub(crate) value: Option<Bytes>,
 }
 
+/// The newest version of a key that a reader may see. No value: it was deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) seq: u64,
+    pub(crate) value: Option<Bytes>,
+}
+
 impl Entry {
     /// Entry order: key ascending, then sequence descending.
     pub(crate) fn order(&self, other: &Self) -> Ordering {

@@ -50,6 +50,7 @@ mod error;
 mod explain;
 pub mod fs;
 mod group;
+mod head;
 mod iter;
 mod key;
 mod memtable;

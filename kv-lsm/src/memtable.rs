@@ -1,15 +1,20 @@
 //! The memtable: what was appended and is not yet in a table, sorted.
 //!
-//! One B-tree of keys under a read-write lock. A key holds its newest version; an overwrite keeps
-//! the displaced one only when a live snapshot can see it, so a hot key costs no more than a cold
-//! one. A batch is inserted under one write lock: readers see all of it or nothing. Point reads
-//! probe with the borrowed key and allocate nothing. Keys and values share the memory of their
-//! batch.
+//! One B-tree under a read-write lock, over the [heads](crate::head) of the keys: they lie in the
+//! tree's nodes, so that a search compares words and follows no pointer but from node to node. Keys
+//! that share a head (none do whose head holds a hash) lie in a tree of their own below it.
+//!
+//! A key holds its newest version; an overwrite keeps the displaced one only when a live snapshot
+//! can see it, so a hot key costs no more than a cold one. A batch is inserted under one write
+//! lock: readers see all of it or nothing. Point reads probe with the borrowed key and allocate
+//! nothing. Keys and values share the memory of their batch.
 //!
 //! Invariants: sequences only rise; `bytes` never falls, even when an overwrite frees something
 //! (a batch's memory lives as long as any slice of it does).
 
-use std::collections::{BTreeMap, VecDeque};
+mod slots;
+
+use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,8 +22,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use crate::key::{Entry, EntryIter};
+use crate::head::{Head, head};
+use crate::key::{Entry, EntryIter, Seen};
 use crate::wal::frame::{BadOp, Ops};
+use slots::{Slot, Slots};
 
 /// What the tree costs for each operation beside the batch's own bytes, roughly.
 const OP_OVERHEAD_BYTES: usize = 144;
@@ -28,24 +35,9 @@ const CHUNK_KEYS: usize = 64;
 /// A sorted table in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Memtable {
-    map: RwLock<BTreeMap<Bytes, Slot>>,
+    map: RwLock<BTreeMap<Head, Slots>>,
     bytes: AtomicUsize,
     last_seq: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Slot {
-    seq: u64,
-    value: Option<Bytes>,
-    /// Displaced versions that a snapshot held, oldest first.
-    older: Vec<(u64, Option<Bytes>)>,
-}
-
-/// The newest version of a key that a reader may see.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
-    pub(crate) seq: u64,
-    pub(crate) value: Option<Bytes>,
 }
 
 impl Memtable {
@@ -60,12 +52,14 @@ impl Memtable {
         let mut ops = 0;
         let mut map = self.map.write();
         for op in Ops::new(payload) {
-            let (key, value) = op?;
-            let seq = first_seq + u64::from(ops);
+            let slot = Slot::new(first_seq + u64::from(ops), op?);
             ops += 1;
-            map.entry(key)
-                .and_modify(|slot| slot.overwrite(seq, value.clone(), snapshot))
-                .or_insert_with(|| Slot { seq, value, older: Vec::new() });
+            match map.entry(head(slot.key())) {
+                btree_map::Entry::Vacant(free) => {
+                    free.insert(Slots::One(slot));
+                }
+                btree_map::Entry::Occupied(mut taken) => taken.get_mut().insert(slot, snapshot),
+            }
         }
         drop(map);
         let cost = payload.len() + ops as usize * OP_OVERHEAD_BYTES;
@@ -76,13 +70,7 @@ impl Memtable {
 
     /// The version of `key` that a reader at `seq` sees.
     pub(crate) fn get(&self, key: &[u8], seq: u64) -> Option<Seen> {
-        let map = self.map.read();
-        let slot = map.get(key)?;
-        if slot.seq <= seq {
-            return Some(Seen { seq: slot.seq, value: slot.value.clone() });
-        }
-        let (seq, value) = slot.older.iter().rev().find(|(at, _)| *at <= seq)?;
-        Some(Seen { seq: *seq, value: value.clone() })
+        self.map.read().get(&head(key))?.of(key)?.at(seq)
     }
 
     /// Memory held, in bytes, roughly.
@@ -110,23 +98,6 @@ impl Memtable {
     }
 }
 
-impl Slot {
-    fn overwrite(&mut self, seq: u64, value: Option<Bytes>, snapshot: u64) {
-        let displaced = std::mem::replace(&mut self.value, value);
-        let displaced_seq = std::mem::replace(&mut self.seq, seq);
-        if displaced_seq <= snapshot {
-            self.older.push((displaced_seq, displaced));
-        }
-    }
-
-    fn versions<'a>(&'a self, key: &'a Bytes) -> impl DoubleEndedIterator<Item = Entry> + 'a {
-        let entry =
-            |seq: u64, value: &Option<Bytes>| Entry { key: key.clone(), seq, value: value.clone() };
-        let newest = std::iter::once(entry(self.seq, &self.value));
-        newest.chain(self.older.iter().rev().map(move |(seq, value)| entry(*seq, value)))
-    }
-}
-
 /// A walk that copies a chunk of keys at a time, so that it holds no lock between calls.
 struct Walk {
     table: Arc<Memtable>,
@@ -138,31 +109,44 @@ struct Walk {
 }
 
 impl Walk {
+    fn take_rest(&mut self) -> Option<(Bound<Bytes>, Bound<Bytes>)> {
+        self.rest.take().filter(|(lower, upper)| !is_empty_range(lower, upper))
+    }
+
     fn fill_front(&mut self) {
-        let Some((lower, upper)) = self.rest.take().filter(|(l, u)| !is_empty_range(l, u)) else {
-            return;
-        };
+        let Some(bounds) = self.take_rest() else { return };
         let map = self.table.map.read();
+        let slots = map.range(heads(&bounds)).flat_map(|(_, slots)| slots.within(&bounds));
         let mut last = None;
-        for (key, slot) in map.range((lower, upper.clone())).take(CHUNK_KEYS) {
-            self.front.extend(slot.versions(key));
-            last = Some(key.clone());
+        for slot in slots.take(CHUNK_KEYS) {
+            self.front.extend(slot.versions());
+            last = Some(slot.key_bytes());
         }
-        self.rest = last.map(|key| (Bound::Excluded(key), upper));
+        drop(map);
+        self.rest = last.map(|key| (Bound::Excluded(key), bounds.1));
     }
 
     fn fill_back(&mut self) {
-        let Some((lower, upper)) = self.rest.take().filter(|(l, u)| !is_empty_range(l, u)) else {
-            return;
-        };
+        let Some(bounds) = self.take_rest() else { return };
         let map = self.table.map.read();
+        let slots = map.range(heads(&bounds)).flat_map(|(_, slots)| slots.within(&bounds));
         let mut first = None;
-        for (key, slot) in map.range((lower.clone(), upper)).rev().take(CHUNK_KEYS) {
-            self.back.extend(slot.versions(key).rev());
-            first = Some(key.clone());
+        for slot in slots.rev().take(CHUNK_KEYS) {
+            self.back.extend(slot.versions().rev());
+            first = Some(slot.key_bytes());
         }
-        self.rest = first.map(|key| (lower, Bound::Excluded(key)));
+        drop(map);
+        self.rest = first.map(|key| (bounds.0, Bound::Excluded(key)));
     }
+}
+
+/// The heads of the keys within the bounds, which are not empty.
+fn heads((lower, upper): &(Bound<Bytes>, Bound<Bytes>)) -> (Bound<Head>, Bound<Head>) {
+    let of = |bound: &Bound<Bytes>| match bound {
+        Bound::Included(key) | Bound::Excluded(key) => Bound::Included(head(key)),
+        Bound::Unbounded => Bound::Unbounded,
+    };
+    (of(lower), of(upper))
 }
 
 impl Iterator for Walk {
@@ -248,6 +232,38 @@ mod tests {
             head.extend(tail);
             assert_eq!(head, all, "step {step}");
         }
+    }
+
+    #[test]
+    fn keys_that_share_a_head_are_told_apart() {
+        let table = Arc::new(Memtable::default());
+        let prefix = "sixteen bytes ok";
+        let keys: Vec<String> =
+            (0..100).map(|n| format!("{prefix}{:03}", (n * 37) % 100)).collect();
+        for (key, seq) in keys.iter().zip(1..) {
+            assert_eq!(table.get(key.as_bytes(), u64::MAX), None);
+            put(&table, seq, key, Some(key), 0);
+        }
+        put(&table, 101, &keys[1], None, 50);
+        put(&table, 102, prefix, Some("short"), 0);
+        put(&table, 103, "sixteen", Some("shorter"), 0);
+        put(&table, 104, "sixteen\0", Some("as the head fills it"), 0);
+        let at = |key: &str, seq| table.get(key.as_bytes(), seq).map(|seen| seen.value);
+        assert_eq!(at(&keys[1], u64::MAX), Some(None));
+        assert_eq!(at(&keys[1], 50), Some(Some(Bytes::from(keys[1].clone()))));
+        assert_eq!(at("sixteen", u64::MAX), Some(Some(Bytes::from("shorter"))));
+        let walk = |lower: Bound<&str>, upper: Bound<&str>| -> Vec<Entry> {
+            let own = |bound: Bound<&str>| bound.map(|key| Bytes::from(key.to_owned()));
+            table.range(own(lower), own(upper)).map(Result::unwrap).collect()
+        };
+        let all = walk(Bound::Unbounded, Bound::Unbounded);
+        assert_eq!(all.len(), 104);
+        assert!(all.is_sorted_by(|a, b| a.order(b).is_lt()));
+        let (from, to) = (format!("{prefix}010"), format!("{prefix}020"));
+        assert_eq!(walk(Bound::Included(&from), Bound::Excluded(&to)).len(), 10);
+        assert_eq!(walk(Bound::Excluded(&from), Bound::Included(&to)).len(), 10);
+        assert_eq!(walk(Bound::Unbounded, Bound::Excluded(prefix)).len(), 2);
+        assert_eq!(walk(Bound::Included("sixteen\0"), Bound::Included(prefix)).len(), 2);
     }
 
     #[test]

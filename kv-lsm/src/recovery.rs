@@ -191,8 +191,8 @@ impl Replay<'_> {
         if flushed > 0 {
             let mut rest = Vec::new();
             for op in Ops::new(&frame.payload).skip(flushed as usize) {
-                let (key, value) = op?;
-                frame::push_op(&mut rest, &key, value.as_deref());
+                let op = op?;
+                frame::push_op(&mut rest, op.key(), op.value().as_deref());
             }
             payload = Bytes::from(rest);
         }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use crate::error::Error;
 use crate::iter::merge;
-use crate::key::{Entry, EntryIter};
-use crate::memtable::{Memtable, Seen, is_empty_range};
+use crate::key::{EntryIter, Seen};
+use crate::memtable::{Memtable, is_empty_range};
 use crate::sstable::{ResidentEntry, as_slice};
 use crate::ticket::Ticket;
 use crate::version::Version;
@@ -56,7 +56,7 @@ impl View {
         let seen = match self.get_memory(key, u64::MAX) {
             Some(seen) => seen,
             None => match self.version.get_resident(key, u64::MAX)? {
-                ResidentEntry::Found(entry) => Seen::from(entry),
+                ResidentEntry::Found(seen) => seen,
                 ResidentEntry::Absent => return Ok(Resident::Absent),
                 ResidentEntry::NeedsIo => return Ok(Resident::NeedsIo),
             },
@@ -69,7 +69,7 @@ impl View {
         if let Some(seen) = self.get_memory(key, seq) {
             return Ok(seen.found());
         }
-        Ok(self.version.get(key, seq)?.and_then(|entry| Seen::from(entry).found()))
+        Ok(self.version.get(key, seq)?.and_then(Seen::found))
     }
 
     /// All entries between the bounds, merged.
@@ -90,11 +90,5 @@ impl Seen {
     fn found(self) -> Option<Found> {
         let ticket = Ticket::from_seq(self.seq);
         self.value.map(|value| Found { value, ticket })
-    }
-}
-
-impl From<Entry> for Seen {
-    fn from(entry: Entry) -> Self {
-        Self { seq: entry.seq, value: entry.value }
     }
 }

@@ -114,8 +114,14 @@ pub enum Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallFailure {
-    /// The call was never sent: it had no effect.
+    /// It was not sent, for a reason of this side's: no time was left, it does not fit a frame. It
+    /// had no effect, and says nothing of the peer.
     NotSent(String),
+    /// There is no connection to the peer and none can be made: it had no effect.
+    Unreachable(String),
+    /// Nobody listens where the peer did: it had no effect, and the process that was there is gone
+    /// with all that it was asked.
+    Gone(String),
     /// The call may have been acted on: nothing is known of it.
     Unknown(String),
     /// No answer within the budget: nothing is known of it.
@@ -125,7 +131,12 @@ pub enum CallFailure {
 impl CallFailure {
     /// Whether the peer certainly did not act.
     pub fn without_effect(&self) -> bool {
-        matches!(self, Self::NotSent(_))
+        matches!(self, Self::NotSent(_) | Self::Unreachable(_) | Self::Gone(_))
+    }
+
+    /// Whether the peer refused a connection, or none could be made.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Gone(_))
     }
 }
 
@@ -133,6 +144,8 @@ impl std::fmt::Display for CallFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotSent(why) => write!(f, "not sent: {why}"),
+            Self::Unreachable(why) => write!(f, "not sent, no connection: {why}"),
+            Self::Gone(why) => write!(f, "not sent, nobody is there: {why}"),
             Self::Unknown(why) => write!(f, "no answer, may have happened: {why}"),
             Self::TimedOut => write!(f, "no answer in time, may have happened"),
         }

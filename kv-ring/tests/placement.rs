@@ -155,6 +155,19 @@ fn the_judge_of_movement_sees_a_needless_move() {
 }
 
 #[test]
+fn partitions_of_a_first_layout_with_the_same_owners_are_neighbours() {
+    let five = topology(&[NodeSpec::default(); 5]);
+    for claim in [&FlowClaim as &dyn Claim, &FastClaim] {
+        let layout = Layout::first(&five, PartitionCount::DEFAULT, 3, claim).unwrap();
+        let owners: Vec<&[u32]> = layout.partitions().iter().map(|p| layout.owners(p)).collect();
+        let ranges = 1 + owners.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        let lists = owners.iter().collect::<BTreeSet<_>>().len();
+        assert_eq!(ranges, lists);
+        assert!(ranges <= 5 * 4 * 3, "{ranges}");
+    }
+}
+
+#[test]
 fn nothing_moves_when_nothing_changes() {
     let topology = topology(&[NodeSpec::default(); 7]);
     for claim in [&FlowClaim as &dyn Claim, &FastClaim, &AutoClaim] {

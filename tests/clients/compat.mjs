@@ -4,96 +4,19 @@
 //
 // Starts and ends its own nodes; exits with 1 if anything is wrong.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
-import net from "node:net";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { createClient, createCluster, RESP_TYPES } from "redis";
+import { Nodes } from "./nodes.mjs";
 
-const BINARY = resolve(process.argv[2] ?? "../../target/release/kv-node");
+const BINARY = process.argv[2] ?? "../../target/release/kv-node";
 const BASE = Number(process.argv[3] ?? 7300);
 const BYTES = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
 const NODES = [1, 2, 3];
 const port = (node) => BASE + node;
 const rows = new Map();
 const wrong = [];
-
-class Nodes {
-  constructor(resp = "") {
-    this.resp = resp;
-    this.password = /requirepass = "([^"]*)"/.exec(resp)?.[1];
-    this.directory = mkdtempSync(join(tmpdir(), "kv-clients-"));
-    this.secret = randomBytes(16).toString("hex");
-    this.processes = new Map();
-  }
-
-  async up() {
-    NODES.forEach((node) => this.start(node));
-    for (const node of NODES) await this.wait(node, "EXISTS ready", (said) => said.startsWith(":"));
-  }
-
-  start(node) {
-    const home = join(this.directory, `n${node}`);
-    mkdirSync(home, { recursive: true });
-    const seeds = NODES.map((seed) => `"127.0.0.1:${BASE + 100 + seed}"`).join(", ");
-    writeFileSync(join(home, "kv.toml"), `data_dir = "${home}/data"
-[listen]
-resp = "127.0.0.1:${port(node)}"
-rpc = "127.0.0.1:${BASE + 100 + node}"
-http = "127.0.0.1:${BASE + 200 + node}"
-[cluster]
-bootstrap_expect = 3
-seeds = [${seeds}]
-secret = "${this.secret}"
-[resp]
-${this.resp}
-`);
-    const log = openSync(join(home, "log"), "a");
-    const stdio = ["ignore", log, log];
-    this.processes.set(node, spawn(BINARY, ["--config", join(home, "kv.toml")], { stdio }));
-  }
-
-  ask(node, line) {
-    return new Promise((done) => {
-      const socket = net.connect(port(node), "127.0.0.1", () => {
-        const auth = this.password ? `AUTH "${this.password}"\r\n` : "";
-        socket.write(`${auth}${line}\r\nQUIT\r\n`);
-      });
-      let said = "";
-      socket.on("data", (bytes) => (said += bytes)).on("error", () => done(""));
-      socket.on("close", () => done(this.password ? said.replace(/^\+OK\r\n/, "") : said));
-    });
-  }
-
-  async wait(node, line, good) {
-    for (const end = Date.now() + 20_000; Date.now() < end; await sleep(50)) {
-      if (good(await this.ask(node, line))) return;
-    }
-    throw new Error(`node ${node} is not ready for ${line}`);
-  }
-
-  kill(node) {
-    const gone = new Promise((done) => this.processes.get(node).once("exit", done));
-    this.processes.get(node).kill("SIGKILL");
-    return gone;
-  }
-
-  async restart(node) {
-    this.start(node);
-    const shown = (said) => said.split("\n").some((line) =>
-      line.includes(`:${port(node)}@`) && !line.includes("fail"));
-    for (const other of NODES) await this.wait(other, "CLUSTER NODES", shown);
-  }
-
-  async down() {
-    await Promise.all(NODES.map((node) => this.kill(node)));
-    rmSync(this.directory, { recursive: true });
-  }
-}
 
 async function check(client, feature, test) {
   let verdict = "ok";
@@ -410,7 +333,7 @@ const modes = {
     'requirepass = "pass word"\nannounce = "cluster"\nwhole_keyspace = "local"',
 };
 for (const [mode, settings] of Object.entries(modes)) {
-  const nodes = new Nodes(settings);
+  const nodes = new Nodes(BINARY, BASE, { resp: settings });
   await nodes.up();
   try {
     await libraries(nodes, mode);

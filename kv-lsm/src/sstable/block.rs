@@ -22,13 +22,14 @@
 mod walk;
 
 use std::cmp::Ordering;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 
 pub(crate) use walk::BlockIter;
 
 use crate::codec::{put_varint, take_varint};
+use crate::key::Seen;
 
 /// Entries from one restart point to the next in a data block.
 pub(crate) const RESTART_ENTRIES: usize = 16;
@@ -158,13 +159,8 @@ impl Block {
         self.restarts
     }
 
-    /// The newest version of `key` at or below `snapshot`: sequence and value (`None` inside is a
-    /// tombstone). Allocates nothing.
-    pub(crate) fn find(
-        &self,
-        key: &[u8],
-        snapshot: u64,
-    ) -> Result<Option<(u64, Option<Bytes>)>, Malformed> {
+    /// The newest version of `key` at or below `snapshot`. Allocates nothing.
+    pub(crate) fn find(&self, key: &[u8], snapshot: u64) -> Result<Option<Seen>, Malformed> {
         let mut pos = self.restart_before(key, snapshot)?;
         // Bytes of `key` that the entry before has too; that entry is before what we look for.
         let mut matched = 0;
@@ -187,21 +183,12 @@ impl Block {
                 Ordering::Less => matched += more,
                 Ordering::Greater => return Ok(None),
                 Ordering::Equal if raw.seq > snapshot => matched = key.len(),
-                Ordering::Equal => return Ok(Some((raw.seq, self.value(raw)))),
+                Ordering::Equal => {
+                    return Ok(Some(Seen { seq: raw.seq, value: self.value(raw) }));
+                }
             }
         }
         Ok(None)
-    }
-
-    /// The value and the index of the first restart entry at or after (`key`, `seq`); for blocks
-    /// in which every entry is a restart (the index). `None`: all are before it.
-    pub(crate) fn restart_at_or_after(
-        &self,
-        key: &[u8],
-        seq: u64,
-    ) -> Result<Option<usize>, Malformed> {
-        let at = self.restarts_before(key, seq)?;
-        Ok((at < self.restarts).then_some(at))
     }
 
     /// Key, sequence and value of restart entry `index`.
@@ -255,12 +242,18 @@ impl Block {
 
     /// Position of the last restart before (`key`, `seq`), or of the first.
     fn restart_before(&self, key: &[u8], seq: u64) -> Result<usize, Malformed> {
-        self.restart(self.restarts_before(key, seq)?.saturating_sub(1))
+        self.restart(self.restarts_before(0..self.restarts, key, seq)?.saturating_sub(1))
     }
 
-    /// Number of restart entries before (`key`, `seq`), by binary search.
-    fn restarts_before(&self, key: &[u8], seq: u64) -> Result<usize, Malformed> {
-        let (mut low, mut high) = (0, self.restarts);
+    /// The first restart entry of `among` at or after (`key`, `seq`), or the end of `among`; those
+    /// before `among` are before it. A binary search.
+    pub(super) fn restarts_before(
+        &self,
+        among: Range<usize>,
+        key: &[u8],
+        seq: u64,
+    ) -> Result<usize, Malformed> {
+        let (mut low, mut high) = (among.start, among.end);
         while low < high {
             let middle = low.midpoint(high);
             let raw = self.raw_at(self.restart(middle)?)?;
@@ -409,7 +402,10 @@ mod tests {
                 let want = model
                     .iter()
                     .find(|(k, seq, _)| *k == key && *seq <= snapshot)
-                    .map(|(_, seq, value)| (*seq, value.clone().map(Bytes::from)));
+                    .map(|(_, seq, value)| Seen {
+                        seq: *seq,
+                        value: value.clone().map(Bytes::from),
+                    });
                 prop_assert_eq!(block.find(&key, snapshot), Ok(want));
             }
         }

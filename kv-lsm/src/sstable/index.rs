@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::block::{Block, BlockBuilder, Malformed, common_prefix};
 use super::seal::Handle;
 use crate::codec::{put_varint, take_varint};
+use crate::head::{Head, head};
 
 /// Collects the index while data blocks are written.
 #[derive(Debug)]
@@ -54,36 +55,49 @@ impl IndexBuilder {
     }
 }
 
-/// A pinned index.
+/// A pinned index. Beside the block, each entry's key stands as its head and its handle as an end,
+/// so that a search touches the block only to tell keys of one head apart.
 #[derive(Debug)]
 pub(crate) struct Index {
     block: Block,
+    heads: Box<[Head]>,
+    /// Where each data block ends; the next begins there.
+    ends: Box<[u64]>,
 }
 
 impl Index {
     /// Parses an index and checks that every block lies before `data_end`.
     pub(crate) fn parse(bytes: Bytes, data_end: u64) -> Result<Self, Malformed> {
-        let index = Self { block: Block::parse(bytes)? };
+        let block = Block::parse(bytes)?;
+        let mut heads = Vec::with_capacity(block.restarts());
+        let mut ends = Vec::with_capacity(block.restarts());
         let mut end = 0;
-        for at in 0..index.len() {
-            let handle = index.handle(at)?;
+        for at in 0..block.restarts() {
+            let (key, _, handle) = block.restart_entry(at)?;
+            let handle = parse_handle(handle)?;
             if handle.offset != end || handle.len == 0 {
                 return Err(Malformed);
             }
             end = handle.offset.checked_add(u64::from(handle.len)).ok_or(Malformed)?;
+            heads.push(head(key));
+            ends.push(end);
         }
-        if end == data_end { Ok(index) } else { Err(Malformed) }
+        if end != data_end || !heads.is_sorted() {
+            return Err(Malformed);
+        }
+        Ok(Self { block, heads: heads.into(), ends: ends.into() })
     }
 
     /// The index of a table that has none that can be read.
     pub(crate) fn none() -> Self {
-        Self { block: Block::empty() }
+        Self { block: Block::empty(), heads: Box::default(), ends: Box::default() }
     }
 
     /// The keys between which the entries of the block at `offset` lie: what parts it from the
     /// block before (none for the first), and from the next.
     pub(crate) fn span_of(&self, offset: u64) -> Option<(Option<Bytes>, Option<Bytes>)> {
-        let at = (0..self.len()).find(|at| self.handle(*at).is_ok_and(|h| h.offset == offset))?;
+        let at = self.ends.partition_point(|end| *end <= offset);
+        self.handle(at).ok().filter(|handle| handle.offset == offset)?;
         let key = |at: usize| {
             self.block.restart_entry(at).ok().map(|(key, _, _)| Bytes::copy_from_slice(key))
         };
@@ -92,26 +106,35 @@ impl Index {
 
     /// Number of data blocks.
     pub(crate) fn len(&self) -> usize {
-        self.block.restarts()
+        self.ends.len()
     }
 
     /// Memory that it takes, bytes.
     pub(crate) fn size(&self) -> usize {
-        self.block.size()
+        self.block.size() + size_of_val(&*self.heads) + size_of_val(&*self.ends)
     }
 
     /// The first block that may hold an entry at or after (`key`, `seq`); [`Index::len`] if none.
     pub(crate) fn seek(&self, key: &[u8], seq: u64) -> Result<usize, Malformed> {
-        Ok(self.block.restart_at_or_after(key, seq)?.unwrap_or_else(|| self.len()))
+        let sought = head(key);
+        let low = self.heads.partition_point(|head| *head < sought);
+        let equal = self.heads.iter().skip(low).take_while(|head| **head == sought).count();
+        if equal == 0 { Ok(low) } else { self.block.restarts_before(low..low + equal, key, seq) }
     }
 
     /// Where block `at` lies.
     pub(crate) fn handle(&self, at: usize) -> Result<Handle, Malformed> {
-        let (_, _, mut value) = self.block.restart_entry(at)?;
-        let offset = take_varint(&mut value).ok_or(Malformed)?;
-        let len = take_varint(&mut value).ok_or(Malformed)?;
-        Ok(Handle { offset, len: u32::try_from(len).map_err(|_| Malformed)? })
+        let end = *self.ends.get(at).ok_or(Malformed)?;
+        let before = at.checked_sub(1).and_then(|before| self.ends.get(before));
+        let offset = before.copied().unwrap_or(0);
+        Ok(Handle { offset, len: u32::try_from(end - offset).map_err(|_| Malformed)? })
     }
+}
+
+fn parse_handle(mut value: &[u8]) -> Result<Handle, Malformed> {
+    let offset = take_varint(&mut value).ok_or(Malformed)?;
+    let len = take_varint(&mut value).ok_or(Malformed)?;
+    Ok(Handle { offset, len: u32::try_from(len).map_err(|_| Malformed)? })
 }
 
 /// The shortest key at or after `last` and before `next`, for `last < next`.
@@ -141,7 +164,39 @@ mod tests {
         assert_eq!(separator(b"ab", b"abc"), b"ab");
     }
 
+    /// An index over one block for each key, which is its block's last.
+    fn index_of(keys: &[Vec<u8>]) -> Index {
+        let mut builder = IndexBuilder::new();
+        for (at, key) in keys.iter().enumerate() {
+            let handle = Handle { offset: 10 * at as u64, len: 10 };
+            builder.add((key, 1), keys.get(at + 1).map(Vec::as_slice), handle);
+        }
+        let bytes = builder.finish(Bytes::copy_from_slice);
+        Index::parse(bytes, 10 * keys.len() as u64).unwrap()
+    }
+
     proptest! {
+        #[test]
+        fn the_block_that_may_hold_a_key_is_found_among_keys_of_one_head(
+            keys in prop::collection::btree_set(prop::collection::vec(0_u8..2, 14..19), 1..40),
+            sought in prop::collection::vec(0_u8..2, 14..19),
+        ) {
+            let keys: Vec<Vec<u8>> = keys.into_iter().collect();
+            let index = index_of(&keys);
+            let expected = keys.partition_point(|last| *last < sought);
+            let found = index.seek(&sought, 1).unwrap();
+            // A separator may lie above its block's last key, and never at the next block's first.
+            prop_assert!(found == expected || found + 1 == expected && !keys.contains(&sought));
+            for (at, key) in keys.iter().enumerate() {
+                prop_assert_eq!(index.seek(key, 1).unwrap(), at);
+                let handle = index.handle(at).unwrap();
+                prop_assert_eq!((handle.offset, handle.len), (10 * at as u64, 10));
+                let span = index.span_of(10 * at as u64).unwrap();
+                prop_assert_eq!(span.0.is_none(), at == 0);
+            }
+            prop_assert!(index.span_of(5).is_none() && index.handle(keys.len()).is_err());
+        }
+
         #[test]
         fn a_separator_parts(a: Vec<u8>, b: Vec<u8>) {
             prop_assume!(a != b);

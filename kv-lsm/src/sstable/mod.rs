@@ -30,7 +30,7 @@ pub(crate) use iter::as_slice;
 pub use quarantine::Damage;
 pub(crate) use reader::Table;
 
-use crate::key::Entry;
+use crate::key::Seen;
 
 /// What the manifest knows of a table. A table is of no level by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl TableMeta {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResidentEntry {
     /// The newest version at or below the snapshot.
-    Found(Entry),
+    Found(Seen),
     /// Certainly none: by range, filter, or the cached block.
     Absent,
     /// Only the disk knows.

@@ -26,7 +26,7 @@ use super::{Explanation, ResidentEntry, TableMeta, Verdict};
 use crate::cache::BlockCache;
 use crate::error::Error;
 use crate::fs::{File, Fs, OpenMode};
-use crate::key::{Entry, EntryIter};
+use crate::key::{EntryIter, Seen};
 
 /// A table that can be read. Shared behind an `Arc`; readers that hold it keep it readable after
 /// its file was removed.
@@ -183,7 +183,7 @@ impl Table {
         key: &[u8],
         hash: u64,
         snapshot: u64,
-    ) -> Result<Option<Entry>, Error> {
+    ) -> Result<Option<Seen>, Error> {
         let Some(handle) = self.locate(key, hash, snapshot)? else { return Ok(None) };
         let Some(block) = self.block(handle, true)? else { return Ok(None) };
         self.find(&block, handle, key, snapshot)
@@ -300,9 +300,8 @@ impl Table {
         handle: Handle,
         key: &[u8],
         snapshot: u64,
-    ) -> Result<Option<Entry>, Error> {
-        let found = block.find(key, snapshot).map_err(|Malformed| self.bad_block(handle))?;
-        Ok(found.map(|(seq, value)| Entry { key: Bytes::copy_from_slice(key), seq, value }))
+    ) -> Result<Option<Seen>, Error> {
+        block.find(key, snapshot).map_err(|Malformed| self.bad_block(handle))
     }
 
     /// A data block from the cache or the disk; `None` for one that was given up.
@@ -374,7 +373,7 @@ impl Table {
 
 #[cfg(test)]
 impl Table {
-    pub(crate) fn get(&self, key: &[u8], snapshot: u64) -> Result<Option<Entry>, Error> {
+    pub(crate) fn get(&self, key: &[u8], snapshot: u64) -> Result<Option<Seen>, Error> {
         self.get_hashed(key, key_hash(key), snapshot)
     }
 

@@ -12,6 +12,7 @@ use crate::cache::BlockCache;
 use crate::config::{Compression, Config};
 use crate::error::Error;
 use crate::fs::{FailFs, FailKind, Fs, MemFs, OpenMode};
+use crate::key::Entry;
 
 /// Key and reversed sequence to value: entry order.
 type Model = BTreeMap<(Vec<u8>, std::cmp::Reverse<u64>), Option<Vec<u8>>>;
@@ -72,12 +73,13 @@ fn sample() -> Model {
     model
 }
 
-fn newest(model: &Model, key: &[u8], snapshot: u64) -> Option<Entry> {
+fn seen(model: &Model, key: &[u8], snapshot: u64) -> Option<Seen> {
     model
         .range((key.to_vec(), std::cmp::Reverse(snapshot))..)
         .next()
         .filter(|((found, _), _)| found == key)
         .map(|((_, seq), value)| entry(key, seq.0, value.as_deref()))
+        .map(|Entry { seq, value, .. }| Seen { seq, value })
 }
 
 fn all(model: &Model) -> Vec<Entry> {
@@ -96,7 +98,7 @@ fn the_sample_is_read_back_in_every_way() {
             let table = open_with(&fs, meta.clone(), policy, cache_bytes).unwrap();
             for (key, seq) in model.keys() {
                 for snapshot in [seq.0, seq.0.saturating_sub(1), u64::MAX] {
-                    let want = newest(&model, key, snapshot);
+                    let want = seen(&model, key, snapshot);
                     assert_eq!(table.get(key, snapshot).unwrap(), want, "{key:?} {snapshot}");
                 }
             }
@@ -147,7 +149,7 @@ fn a_read_error_is_never_an_answer() {
         }
         assert_eq!(failing.calls(), before, "a resident read touched the disk");
         for (key, seq) in model.keys().step_by(17) {
-            assert_eq!(table.get(key, seq.0)?, newest(&model, key, seq.0));
+            assert_eq!(table.get(key, seq.0)?, seen(&model, key, seq.0));
         }
         let scanned = table.scan().collect::<Result<Vec<_>, _>>()?;
         assert_eq!(scanned, all(&model));
@@ -177,7 +179,7 @@ fn every_flipped_byte_is_an_error_or_without_effect() {
                 backward.reverse();
                 assert_eq!(forward, backward);
                 for (key, seq) in model.keys() {
-                    let newest = newest(&model, key, seq.0);
+                    let newest = seen(&model, key, seq.0);
                     assert_eq!(table.get(key, seq.0)?, newest, "byte {byte}");
                 }
                 Ok(forward)
@@ -287,7 +289,7 @@ proptest! {
         let meta = build(&fs, &model, &Config { compression, ..config() });
         let table = open(&fs, meta).unwrap();
         for (key, snapshot) in &probes {
-            prop_assert_eq!(table.get(key, *snapshot).unwrap(), newest(&model, key, *snapshot));
+            prop_assert_eq!(table.get(key, *snapshot).unwrap(), seen(&model, key, *snapshot));
         }
         let (lower, upper) = (bound(low_kind, &low), bound(high_kind, &high));
         let inside = |entry: &Entry| {

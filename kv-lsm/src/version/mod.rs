@@ -28,7 +28,7 @@ pub(crate) use manifest::Manifest;
 use crate::cache::BlockCache;
 use crate::error::Error;
 use crate::fs::Fs;
-use crate::key::{Entry, EntryIter};
+use crate::key::{Entry, EntryIter, Seen};
 use crate::sstable::{
     Damage, Explanation, FilterPolicy, ResidentEntry, Table, TableMeta, as_slice, key_hash,
     table_path,
@@ -216,11 +216,11 @@ impl Version<TableMeta> {
 
 impl Version {
     /// The newest version of `key` at or below `snapshot`, a tombstone included.
-    pub(crate) fn get(&self, key: &[u8], snapshot: u64) -> Result<Option<Entry>, Error> {
+    pub(crate) fn get(&self, key: &[u8], snapshot: u64) -> Result<Option<Seen>, Error> {
         let hash = key_hash(key);
         for table in self.candidates(key) {
-            if let Some(entry) = table.get_hashed(key, hash, snapshot)? {
-                return Ok(Some(entry));
+            if let Some(seen) = table.get_hashed(key, hash, snapshot)? {
+                return Ok(Some(seen));
             }
         }
         Ok(None)

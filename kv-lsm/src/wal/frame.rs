@@ -138,7 +138,7 @@ impl<'a> Ops<'a> {
     }
 
     /// The next operation; `Err` when the rest is not one.
-    fn parse(&mut self) -> Result<(Bytes, Option<Bytes>), BadOp> {
+    fn parse(&mut self) -> Result<Op, BadOp> {
         let mut rest = self.payload.get(self.at..).ok_or(BadOp)?;
         let (&kind, tail) = rest.split_first().ok_or(BadOp)?;
         rest = tail;
@@ -151,12 +151,39 @@ impl<'a> Ops<'a> {
             return Err(BadOp);
         }
         self.at = end;
-        let key = self.payload.slice(key_at..value_at);
-        match kind {
-            KIND_PUT => Ok((key, Some(self.payload.slice(value_at..end)))),
-            KIND_DELETE if value_bytes == 0 => Ok((key, None)),
-            _ => Err(BadOp),
-        }
+        let is_put = match kind {
+            KIND_PUT => true,
+            KIND_DELETE if value_bytes == 0 => false,
+            _ => return Err(BadOp),
+        };
+        Ok(Op { bytes: self.payload.slice(key_at..end), key_bytes, is_put })
+    }
+}
+
+/// One operation: the key, and the value that follows it, as one slice of the payload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Op {
+    bytes: Bytes,
+    key_bytes: usize,
+    is_put: bool,
+}
+
+impl Op {
+    /// The key.
+    #[inline]
+    pub(crate) fn key(&self) -> &[u8] {
+        self.bytes.get(..self.key_bytes).unwrap_or_default()
+    }
+
+    /// The key, sharing the payload's memory.
+    pub(crate) fn key_bytes(&self) -> Bytes {
+        self.bytes.slice(..self.key_bytes)
+    }
+
+    /// The value, sharing the payload's memory; `None` for a deletion.
+    #[inline]
+    pub(crate) fn value(&self) -> Option<Bytes> {
+        self.is_put.then(|| self.bytes.slice(self.key_bytes..))
     }
 }
 
@@ -165,7 +192,7 @@ impl<'a> Ops<'a> {
 pub(crate) struct BadOp;
 
 impl Iterator for Ops<'_> {
-    type Item = Result<(Bytes, Option<Bytes>), BadOp>;
+    type Item = Result<Op, BadOp>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.at >= self.payload.len() {
@@ -217,7 +244,8 @@ mod tests {
         let (read, payload) = open(&frame, 7).unwrap();
         assert_eq!(read, header);
         let payload = Bytes::copy_from_slice(payload);
-        let ops: Vec<_> = Ops::new(&payload).map(Result::unwrap).collect();
+        let ops: Vec<_> =
+            Ops::new(&payload).map(Result::unwrap).map(|op| (op.key_bytes(), op.value())).collect();
         assert_eq!(ops[0], (Bytes::from("key"), Some(Bytes::from("value"))));
         assert_eq!(ops[1], (Bytes::from("gone"), None));
         assert_eq!(ops[2], (Bytes::new(), Some(Bytes::new())));

@@ -4,11 +4,17 @@
 //! handshake of its own. A packet that can't be delivered is dropped: SWIM lives with that; a
 //! refused connection is evidence, and is told to the machine at once.
 //!
+//! What others say of a member that answers this node is doubted: who was cut off declares all
+//! others dead, and tells so when the network heals, just before they refute it. Until this node
+//! has had no answer of the member's for a while itself, or membership has changed its mind, it is
+//! a suspect.
+//!
 //! Each node publishes where its clients reach it, the flush mark that it knows, how far it has
 //! got with layouts, and its floor.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use kv_client::NodeId;
 use kv_gossip::{Address, Config, Event, Millis, Output, SplitMix64, State, Swim, Target};
@@ -55,7 +61,13 @@ pub struct Membership {
     view: Arc<SharedView>,
     me: Member,
     wake: Notify,
+    /// Whether a member has answered this node lately.
+    answers: OnceLock<Box<Answers>>,
+    /// A member that is said to be down is shown as a suspect.
+    doubts: AtomicBool,
 }
+
+type Answers = dyn Fn(NodeId) -> bool + Send + Sync;
 
 impl std::fmt::Debug for Membership {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -105,9 +117,22 @@ impl Membership {
         let others: Result<Vec<Address>, _> =
             others.map(|seed| Address::new(seed.as_bytes())).collect();
         swim.join(now, others?);
-        let membership = Self { swim: Mutex::new(swim), view, me: config.me, wake: Notify::new() };
+        let membership = Self {
+            swim: Mutex::new(swim),
+            view,
+            me: config.me,
+            wake: Notify::new(),
+            answers: OnceLock::new(),
+            doubts: AtomicBool::new(false),
+        };
         membership.publish_view();
         Ok(membership)
+    }
+
+    /// Says who tells whether a member has answered this node lately. Nobody does at first.
+    pub fn ask_of_answers(&self, answers: impl Fn(NodeId) -> bool + Send + Sync + 'static) {
+        let known = self.answers.set(Box::new(answers));
+        debug_assert!(known.is_ok(), "told once");
     }
 
     /// Takes a packet that a peer delivered.
@@ -228,7 +253,7 @@ impl Membership {
         }
         let next = swim.next_wake().get();
         drop(swim);
-        if changed {
+        if self.doubts.load(Ordering::Acquire) || changed {
             self.publish_view();
         }
         (packets, next)
@@ -240,6 +265,8 @@ impl Membership {
     }
 
     fn publish_view(&self) {
+        let answers = |node| self.answers.get().is_some_and(|answers| answers(NodeId(node)));
+        let mut doubts = false;
         let swim = self.swim.lock();
         let members = swim
             .members()
@@ -254,6 +281,10 @@ impl Membership {
                     liveness: match member.state {
                         State::Up => Liveness::Up,
                         State::Suspect => Liveness::Suspect,
+                        State::Down if answers(node) => {
+                            doubts = true;
+                            Liveness::Suspect
+                        }
                         State::Down => Liveness::Down,
                         State::Left => Liveness::Left,
                     },
@@ -262,6 +293,7 @@ impl Membership {
             })
             .collect();
         drop(swim);
+        self.doubts.store(doubts, Ordering::Release);
         self.view.publish(|view| view.members = members);
     }
 }

@@ -1,9 +1,14 @@
 //! Forwarding: a write that arrives at a node which may not mint it goes to one that may.
 //!
-//! It is tried elsewhere only if it was certainly never acted on; otherwise its outcome is unknown
-//! and said to be. The operation id makes a second attempt recognisable as the same write. A
-//! fallback is turned to only when every primary is down: one that is slow or full is not stood in
-//! for.
+//! It is tried elsewhere only if it was certainly never acted on, or if the peer's process is gone:
+//! then whatever that did with it is done, and nothing of it can come later and overwrite what was
+//! acknowledged meanwhile. Otherwise its outcome is unknown and said to be. The operation id makes
+//! a second attempt recognisable as the same write: both are shown as one. What promises something
+//! is never tried twice. A fallback is turned to only when every primary is down: one that is slow
+//! or full is not stood in for.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kv_client::NodeId;
@@ -15,7 +20,7 @@ use crate::error::RequestError;
 use crate::keys::KeyRef;
 use crate::mutation::{Mutation, MutationOut};
 use crate::rpc::{PeerFailure, PeerResult};
-use crate::wire::{OpFailure, PeerOp, PeerOut};
+use crate::wire::{CallFailure, OpFailure, PeerOp, PeerOut};
 
 /// A write on its way to a node that may mint it.
 struct Forwarded {
@@ -28,7 +33,23 @@ struct Forwarded {
     stand_ins: Vec<NodeId>,
     /// Who was asked last.
     minter: Option<NodeId>,
+    /// Who was asked and is gone, and may have written it.
+    unsure: Vec<NodeId>,
     outcome: Option<Result<MutationOut, RequestError>>,
+}
+
+impl Forwarded {
+    /// Takes what an attempt came to. That nothing was written is not known after one whose
+    /// process is gone.
+    fn end(&mut self, outcome: Result<MutationOut, RequestError>, wanted: u8) {
+        let silent = self.unsure.clone();
+        self.outcome = Some(match outcome {
+            Err(_) if !silent.is_empty() => {
+                Err(RequestError::Indeterminate { reached: 0, wanted, silent })
+            }
+            outcome => outcome,
+        });
+    }
 }
 
 /// What became of a forwarded write.
@@ -94,6 +115,7 @@ impl Coordinator {
                 primaries: Self::candidates(scope, key),
                 stand_ins: Self::stand_in_candidates(scope, key),
                 minter: None,
+                unsure: Vec::new(),
                 outcome: None,
             })
             .collect();
@@ -167,7 +189,7 @@ impl Coordinator {
                 None => {
                     self.parts.figures.no_replicas.one();
                     let down = scope.down.clone();
-                    item.outcome = Some(Err(RequestError::NoReplicas { wanted: write, down }));
+                    item.end(Err(RequestError::NoReplicas { wanted: write, down }), write);
                 }
             }
         }
@@ -192,18 +214,60 @@ impl Coordinator {
             })
             .collect();
         let results = self.gather_while_up(scope.deadline_ms, asks).await;
+        let gone = self.gone_of(scope.deadline_ms, &open, &results).await;
         let mut stale = false;
         for ((place, node), result) in open.into_iter().zip(results) {
             let Some(item) = forwarded.get_mut(place) else { continue };
+            let again = !matches!(item.mutation, Mutation::Promise(_));
+            if again && is_broken(result.as_ref()) && gone.contains(&node) {
+                item.unsure.push(node);
+                continue;
+            }
             stale |= matches!(&result, Some(Err(failure)) if failure.is_stale());
             let slow = matches!(&result, Some(Err(failure)) if !failure.means_down());
             let primary = scope.layouts.newest().owners(partition_of(scope, &item.key));
             if slow && primary.contains(&node) {
                 item.stand_ins.clear();
             }
-            item.outcome = outcome_of(node, result, write);
+            if let Some(outcome) = outcome_of(node, result, write) {
+                item.end(outcome, write);
+            }
         }
         stale
+    }
+
+    /// Those among the nodes whose connection broke under a call that are gone: nobody listens
+    /// there any more. One that is being cut off may not be, and is asked again for a moment.
+    async fn gone_of(
+        &self,
+        deadline_ms: u64,
+        asked: &[(usize, NodeId)],
+        results: &[Option<PeerResult>],
+    ) -> BTreeSet<NodeId> {
+        let broken = asked.iter().zip(results).filter(|(_, result)| is_broken(result.as_ref()));
+        let mut open: BTreeSet<NodeId> = broken.map(|((_, node), _)| *node).collect();
+        let mut gone = BTreeSet::new();
+        let deadline_ms = deadline_ms.min(self.parts.clock.steady_ms() + GONE_MS_MAX);
+        while !open.is_empty() && self.parts.clock.steady_ms() < deadline_ms {
+            let nodes: Vec<NodeId> = open.iter().copied().collect();
+            let asks = nodes.iter().map(|node| (*node, PeerOp::Time)).collect();
+            let told = self.gather_while_up(deadline_ms, asks).await;
+            for (node, told) in nodes.into_iter().zip(told) {
+                match told {
+                    Some(Err(PeerFailure::Call(CallFailure::Gone(_)))) => {
+                        gone.insert(node);
+                        open.remove(&node);
+                    }
+                    // A process that ends closes its doors one after the other.
+                    Some(Err(failure)) if failure.means_down() => {}
+                    _ => _ = open.remove(&node),
+                }
+            }
+            if !open.is_empty() {
+                self.parts.clock.sleep(GONE_REST).await;
+            }
+        }
+        gone
     }
 
     /// This node is the first live fallback, and no primary could be reached.
@@ -224,16 +288,25 @@ impl Coordinator {
         };
         let (mutation, operation) = (item.mutation.clone(), item.operation);
         let (out, _) = self.mutate_here(scope, key, mutation, levels, Some(operation)).await;
-        item.outcome = match out {
+        match out {
             // Its hint log is full: nothing was written.
-            Err(RequestError::Busy(_)) if !item.stand_ins.is_empty() => None,
-            out => Some(out),
-        };
+            Err(RequestError::Busy(_)) if !item.stand_ins.is_empty() => {}
+            out => item.end(out, write),
+        }
     }
 }
 
 /// Fallbacks that a write is tried at, at most.
 const STAND_INS_MAX: usize = 8;
+/// For so long at most it is found out whether a node is gone.
+const GONE_MS_MAX: u64 = 500;
+/// A node that may be ending is asked again after this.
+const GONE_REST: Duration = Duration::from_millis(5);
+
+/// Whether a call's connection broke: it may have been acted on.
+fn is_broken(result: Option<&PeerResult>) -> bool {
+    matches!(result, Some(Err(PeerFailure::Call(CallFailure::Unknown(_)))))
+}
 
 fn partition_of(scope: &Scope, storage_key: &[u8]) -> kv_ring::Partition {
     KeyRef::parse(storage_key).map_or(kv_ring::Partition::new(0), |key| scope.partition(key))

@@ -22,6 +22,9 @@ use crate::worker::{Worker, Workers};
 const IDLE_MS: u64 = 500;
 /// Rest between two pages of a tree in the making, at least.
 const PAGE_REST_MS_MIN: u64 = 1;
+/// A peer with which nothing was to be mended rests so many turns: under writes each exchange
+/// builds the roots of all that is shared anew, on both sides.
+const EQUAL_PEER_TURNS: u64 = 8;
 /// How often the latency of requests is looked at.
 const WINDOW_MS: u64 = 1_000;
 
@@ -180,26 +183,39 @@ struct ExchangeLoop {
 
 #[derive(Default)]
 struct Turns {
-    /// The turn in which each peer was tried last.
-    tried: BTreeMap<NodeId, u64>,
+    /// The turn in which each peer was tried last, and until when it rests, by the steady clock.
+    tried: BTreeMap<NodeId, (u64, u64)>,
     turn: u64,
     now: Option<NodeId>,
 }
 
 impl ExchangeLoop {
-    /// The next peer that shares a partition, is up, and does not begin itself.
+    /// The next peer that shares a partition, is up, does not begin itself and does not rest. One
+    /// that was down is forgotten, and so does not rest when it is back.
     fn next(&self) -> Option<NodeId> {
         let view = self.inner.view.now();
+        let now_ms = self.inner.clock.steady_ms();
         let mut peers = self.inner.serving()?.coordinator.sharing_peers();
         peers.retain(|peer| view.is_up(*peer) && begins(view.me, *peer));
         let mut state = self.state.lock();
         state.tried.retain(|peer, _| peers.contains(peer));
+        let rests = |peer: &NodeId| state.tried.get(peer).is_some_and(|tried| now_ms < tried.1);
+        peers.retain(|peer| !rests(peer));
         let next = peers.into_iter().min_by_key(|peer| state.tried.get(peer).copied())?;
         state.turn += 1;
         let turn = state.turn;
-        state.tried.insert(next, turn);
+        state.tried.insert(next, (turn, 0));
         state.now = Some(next);
         Some(next)
+    }
+
+    /// Nothing was to be mended.
+    fn equal(&self, peer: NodeId) {
+        let rest_ms = self.inner.antientropy.rest_ms.saturating_mul(EQUAL_PEER_TURNS);
+        let until_ms = self.inner.clock.steady_ms().saturating_add(rest_ms);
+        if let Some(tried) = self.state.lock().tried.get_mut(&peer) {
+            tried.1 = until_ms;
+        }
     }
 }
 
@@ -221,7 +237,7 @@ impl Worker for ExchangeLoop {
             Ok(tally) if tally.mended > 0 => {
                 tracing::info!(%peer, mended = tally.mended, "replicas differed and were mended");
             }
-            Ok(_) => {}
+            Ok(_) => self.equal(peer),
             Err(error) => tracing::debug!(%peer, %error, "an exchange did not end"),
         }
         self.state.lock().now = None;

@@ -138,6 +138,10 @@ impl Node {
             Arc::clone(&parts.exec),
             Arc::new(Told { node: Arc::downgrade(&inner), me: inner.view.now().me }),
         ));
+        let answering = Arc::downgrade(&peers);
+        inner.membership.ask_of_answers(move |node| {
+            answering.upgrade().is_some_and(|peers| peers.answers(node))
+        });
         assert!(inner.peers.set(peers).is_ok(), "the peers are set once");
         if inner.is_alone() {
             inner.take_up().await?;

@@ -3,6 +3,7 @@
 mod antientropy;
 mod collect;
 mod damaged;
+mod reach;
 mod replace;
 mod wait;
 

@@ -74,7 +74,7 @@ impl PeerEvents for Told {
     }
 
     fn failed(&self, to: NodeId, failure: &CallFailure) {
-        if failure.without_effect()
+        if failure.is_refusal()
             && let Some(node) = self.node.upgrade()
         {
             node.membership.unreachable(node.clock.steady_ms(), to);

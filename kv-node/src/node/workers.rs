@@ -92,13 +92,17 @@ impl Inner {
     /// Delivers a packet of membership's, and notes what that showed of the peer.
     async fn deliver(&self, packet: Packet) {
         let op = PeerOp::Gossip(Bytes::from(packet.bytes));
+        let sent_us = self.clock.steady_us();
         let told = self.ask_whoever(&packet.to, op, GOSSIP_MS_MAX).await;
         let (Some(to), Some(peers)) = (packet.node, self.peers.get()) else { return };
         match told {
             Ok((found, _)) if found == to => peers.note(to, Sign::Answered),
-            Err(failure) if failure.without_effect() => {
+            Err(failure) if failure.is_refusal() => {
                 self.membership.unreachable(self.clock.steady_ms(), to);
-                peers.note(to, Sign::Refused);
+                peers.note(to, Sign::Refused(failure));
+            }
+            Err(CallFailure::TimedOut | CallFailure::NotSent(_)) => {
+                peers.note(to, Sign::Unanswered { sent_us });
             }
             _ => {}
         }

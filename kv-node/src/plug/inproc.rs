@@ -10,9 +10,9 @@
 //! tells two runs apart.
 //!
 //! Invariant: a call that was lost on the way there or back ends `TimedOut`, one whose peer was
-//! stopped meanwhile `Unknown`, and one that nobody was there to take `NotSent`.
+//! stopped meanwhile `Unknown`, and one that nobody was there to take `Gone`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +60,8 @@ struct Hub {
     rng: SeededRng,
     frame_bytes_max: u32,
     state: Mutex<State>,
+    /// Somewhere a connection has ended.
+    ended: Notify,
 }
 
 #[derive(Default)]
@@ -68,6 +70,8 @@ struct State {
     everywhere: LinkFaults,
     links: BTreeMap<(PeerAddress, PeerAddress), LinkFaults>,
     resets: BTreeMap<(PeerAddress, PeerAddress), Arc<Notify>>,
+    /// By who called, the peers whose end he has not been told of yet.
+    ended: BTreeMap<PeerAddress, BTreeSet<PeerAddress>>,
     calls: u64,
     trace: u64,
 }
@@ -108,6 +112,7 @@ impl InProcNetwork {
             rng: SeededRng::new(seed),
             frame_bytes_max: FRAME_BYTES_MAX_DEFAULT,
             state: Mutex::new(State::default()),
+            ended: Notify::new(),
         }))
     }
 
@@ -225,6 +230,11 @@ impl Hub {
         decode::<PeerReply>(&frame).ok().map(Delivery::Reply)
     }
 
+    /// A peer of whose end this caller has not been told.
+    fn ended_for(&self, caller: &str) -> Option<PeerAddress> {
+        self.state.lock().ended.get_mut(caller)?.pop_first()
+    }
+
     fn reset(&self, from: &str, to: &str) -> Arc<Notify> {
         let link = (from.to_owned(), to.to_owned());
         Arc::clone(self.state.lock().resets.entry(link).or_default())
@@ -236,11 +246,22 @@ impl Hub {
             listener.running.values().for_each(AbortHandle::abort);
         }
         let touched = |(from, to): &(PeerAddress, PeerAddress)| from == address || to == address;
+        let mut callers = Vec::new();
         for (link, reset) in &state.resets {
             if touched(link) {
                 reset.notify_waiters();
             }
+            let (from, to) = link;
+            // The end of a connection is a message too.
+            if to == address && !state.faults(to, from).cut {
+                callers.push(from.clone());
+            }
         }
+        for caller in callers {
+            state.ended.entry(caller).or_default().insert(address.to_owned());
+        }
+        drop(state);
+        self.ended.notify_waiters();
     }
 }
 
@@ -265,7 +286,7 @@ impl Transport for InProcTransport {
             !state.faults(&self.me, to).cut && !state.listening.contains_key(to)
         };
         if refused {
-            return Err(CallFailure::NotSent("connection refused".to_owned()));
+            return Err(CallFailure::Gone("connection refused".to_owned()));
         }
         let reset = self.hub.reset(&self.me, to);
         let reset = reset.notified();
@@ -297,6 +318,18 @@ impl Transport for InProcTransport {
 
     fn disconnect(&self, to: &PeerAddress) {
         self.hub.reset(&self.me, to).notify_waiters();
+    }
+
+    async fn lost(&self) -> PeerAddress {
+        loop {
+            let ended = self.hub.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            match self.hub.ended_for(&self.me) {
+                Some(peer) => return peer,
+                None => ended.await,
+            }
+        }
     }
 
     async fn close(&self) {
@@ -414,7 +447,7 @@ mod tests {
         let (ended, ()) = tokio::join!(call, crash);
         assert!(matches!(ended, Err(CallFailure::Unknown(_))));
         let refused = near.call(&there, request(1_000)).await;
-        assert!(matches!(refused, Err(CallFailure::NotSent(_))));
+        assert!(matches!(refused, Err(CallFailure::Gone(_))));
         far.serve(Arc::new(Slow(0))).await.expect("the name is free again");
         assert!(near.call(&there, request(1_000)).await.is_ok());
         assert!(far.serve(Arc::new(Slow(0))).await.is_err(), "one listener for each address");

@@ -1,8 +1,9 @@
 //! The engine on disk: kv-lsm behind the storage seam.
 //!
-//! kv-lsm is synchronous and hands out tickets. Here a ticket becomes a future (one callback from
-//! the thread that synced, one wake), reads that need the disk go to the blocking pool as one
-//! piece of work for a batch, and what memory can answer is answered without leaving the thread.
+//! kv-lsm is synchronous and hands out tickets. Here a ticket becomes a future (one wake from the
+//! thread that synced for all that it made durable), reads that need the disk go to the blocking
+//! pool as one piece of work for a batch, and what memory can answer is answered without leaving
+//! the thread.
 //!
 //! Tickets of the seam are kv-lsm's numbers plus one, so that 0 stays "durable already". With
 //! `periodic` and `os` a ticket is durable when the log thread has written it: the end of the
@@ -13,6 +14,8 @@
 //! disk is busy. `step_until_idle` does the flushes and compactions.
 //!
 //! Invariant: an error of kv-lsm is never turned into "no such row".
+
+mod waiting;
 
 use std::ops::Bound;
 use std::path::Path;
@@ -31,6 +34,7 @@ use super::storage::{
     StorageEngine, StorageError, Ticket,
 };
 use crate::teeth::{Bug, planted};
+use waiting::Waiting;
 
 /// When an append counts as durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +68,7 @@ pub struct LsmEngine {
     durability: LsmDurability,
     inline: bool,
     exec: Arc<dyn Exec>,
+    waiting: Arc<Waiting>,
     closed: Arc<AtomicBool>,
     boot: Option<Arc<str>>,
 }
@@ -92,7 +97,8 @@ impl LsmEngine {
     ) -> Result<Self, Error> {
         let inline = config.threads == Threads::Inline;
         let engine = Engine::open(fs, dir, config)?;
-        Ok(Self { engine, durability, inline, exec, closed: Arc::default(), boot: None })
+        let (waiting, closed) = (Arc::default(), Arc::default());
+        Ok(Self { engine, durability, inline, exec, waiting, closed, boot: None })
     }
 
     /// Names the system's present boot: what was written but not synced outlives this process as
@@ -299,18 +305,8 @@ impl StorageEngine for LsmEngine {
         if self.engine.durable() >= ticket {
             return Ok(());
         }
-        let (give, take) = oneshot::channel();
-        self.engine.on_durable(
-            ticket,
-            Box::new(move |told| {
-                // Whoever waited may be gone.
-                let _unwanted = give.send(told);
-            }),
-        );
-        match take.await {
-            Ok(told) => told.map_err(storage_error),
-            Err(_) => Err(StorageError::Closed),
-        }
+        let told = self.waiting.wait(&self.engine, &*self.exec, ticket).await;
+        told.map_or(Err(StorageError::Closed), |told| told.map_err(storage_error))
     }
 
     async fn read(&self, keys: &[Bytes]) -> Result<Vec<Option<Row>>, StorageError> {

@@ -38,6 +38,10 @@ pub trait Transport: Send + Sync + 'static {
     /// Drops whatever connection there is to a peer, so that the next call dials anew.
     fn disconnect(&self, to: &PeerAddress);
 
+    /// Waits until a connection to a peer has ended, and says which peer's: each end is told once,
+    /// to one who waits. So a peer that dies is missed before anybody asks it for anything.
+    async fn lost(&self) -> PeerAddress;
+
     /// Stops answering and drops every connection.
     async fn close(&self);
 }

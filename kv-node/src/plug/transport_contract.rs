@@ -25,6 +25,7 @@ pub async fn suite<T: Transport>(mut fresh: impl AsyncFnMut() -> T) {
     a_slow_answer_times_out_and_hurts_no_other(&fresh().await, &fresh().await).await;
     disconnecting_ends_calls_and_the_next_dials_anew(&fresh().await, &fresh().await).await;
     closing_ends_calls(&fresh().await, &fresh().await).await;
+    the_end_of_a_connection_is_told_once(&fresh().await, &fresh().await).await;
     what_does_not_fit_is_not_sent(&fresh().await, &fresh().await).await;
     an_answer_that_does_not_fit_fails_alone(&fresh().await, &fresh().await).await;
 }
@@ -109,7 +110,7 @@ async fn refuses_where_nobody_listens(near: &impl Transport, far: &impl Transpor
     far.close().await;
     let failure = near.call(&to, request(1_000, vec![PeerOp::Count])).await;
     let failure = failure.expect_err("nobody is there");
-    assert!(failure.without_effect(), "nobody was there to act: {failure}");
+    assert!(matches!(failure, CallFailure::Gone(_)), "nobody was there to act: {failure}");
     close_both(near, far).await;
 }
 
@@ -177,6 +178,18 @@ async fn closing_ends_calls(near: &impl Transport, far: &impl Transport) {
     }
     let last = failures.last().expect("it was called");
     assert!(last.without_effect(), "nobody is there to act: {failures:?}");
+    close_both(near, far).await;
+}
+
+async fn the_end_of_a_connection_is_told_once(near: &impl Transport, far: &impl Transport) {
+    let to = listen(far).await;
+    works(near, &to).await;
+    let told = |ms| tokio::time::timeout(Duration::from_millis(ms), near.lost());
+    // What ended before is told too.
+    while told(20).await.is_ok() {}
+    far.close().await;
+    assert_eq!(told(1_000).await.as_ref(), Ok(&to));
+    assert!(told(50).await.is_err(), "once");
     close_both(near, far).await;
 }
 

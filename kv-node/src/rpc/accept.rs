@@ -82,7 +82,7 @@ async fn greet(
     shared: &Shared,
     doors: &BTreeMap<Role, Arc<dyn Door>>,
 ) -> Option<(TcpStream, Role)> {
-    let Shared { config, figures } = shared;
+    let Shared { config, figures, .. } = shared;
     let serves = |role| role == Role::Peer || doors.contains_key(&role);
     let greeting = async {
         stream.set_nodelay(true)?;

@@ -121,14 +121,13 @@ impl Lane {
     /// Queues operations, in order; those that don't fit are completed with the reason.
     pub(super) fn push(&self, ops: Vec<Pending>) {
         let mut refused = Vec::new();
-        let mut stalled = Vec::new();
         {
             let mut queue = self.queue.lock();
             // Read under the lock that `stall` takes after it was set: none is forgotten.
-            let silent = self.link.is_down();
+            let down = self.kind != LaneKind::Control && self.link.is_down();
             for pending in ops {
                 let bytes = op_bytes(&pending.op);
-                if queue.stopped {
+                if queue.stopped || down {
                     refused.push((pending, PeerFailure::NotConnected));
                 } else if bytes > self.bounds.op_bytes_max {
                     let why = OpFailure::Refused("it does not fit a frame".to_owned());
@@ -138,9 +137,6 @@ impl Lane {
                 {
                     refused.push((pending, PeerFailure::QueueFull));
                 } else {
-                    if silent {
-                        stalled.push((pending.slot, Arc::clone(&pending.to)));
-                    }
                     queue.bytes += bytes;
                     queue.ops.push_back((pending, bytes));
                 }
@@ -151,13 +147,14 @@ impl Lane {
         for (pending, why) in refused {
             pending.to.complete(pending.slot, self.link.node, Err(why));
         }
-        for (slot, to) in stalled {
-            to.stalled(slot, self.link.node);
-        }
     }
 
-    /// The peer counts as down: whoever waits for it is told, and may have the answer yet.
+    /// The peer counts as down: whoever waits for it is told, and may have the answer yet if his
+    /// operation was sent. What was not sent is not going to be, save control.
     pub(super) fn stall(&self) {
+        if self.kind != LaneKind::Control {
+            self.fail_queue();
+        }
         let waiting: Waiting = {
             let queue = self.queue.lock();
             let sent = queue.in_flight.iter().flat_map(|(_, waiting)| waiting.iter().cloned());
@@ -231,8 +228,7 @@ impl Lane {
             number
         };
         for pending in late {
-            let why = CallFailure::NotSent("the deadline passed in the queue".to_owned());
-            pending.to.complete(pending.slot, self.link.node, Err(PeerFailure::Call(why)));
+            pending.to.complete(pending.slot, self.link.node, Err(PeerFailure::Expired));
         }
         let call = Call { prompt: self.kind != LaneKind::Work, reads, ops: ops.len() };
         let batch = Batch { lane: self, number, call };
@@ -277,7 +273,7 @@ impl Lane {
                     self.shared.probe_due.notify_one();
                 }
                 events.failed(self.link.node, &failure);
-                let backed_off = failure.without_effect();
+                let backed_off = failure.is_refusal();
                 batch.complete_all(&PeerFailure::Call(failure));
                 if backed_off {
                     self.fail_queue();

@@ -6,7 +6,8 @@
 //! calls reach it. Membership is not asked here, and is told of refusals only.
 //!
 //! The time without an answer counts only calls that wait for the peer alone (data and control): a
-//! forwarded write may rightly wait for a third node.
+//! forwarded write may rightly wait for a third node, so it has the peer probed. A call that ended
+//! without an answer goes on to count: it is an answer that ends the silence.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kv_client::NodeId;
 use parking_lot::Mutex;
 
+use super::PeerFailure;
 use super::peer::{LinkStatus, PeersConfig};
 use crate::detect::{Gauge, Learnt};
 use crate::plug::transport::PeerAddress;
@@ -35,6 +37,10 @@ struct State {
     prompt_in_flight: usize,
     /// Since when such a call is in flight with nothing heard since.
     waiting_since_us: Option<u64>,
+    /// Since when a call that may wait for others too is in flight with nothing heard since.
+    working_since_us: Option<u64>,
+    /// When anything was heard last.
+    heard_us: u64,
     backoff_ms: u64,
     not_before_us: u64,
     timeouts_in_row: u32,
@@ -44,6 +50,8 @@ struct State {
     last_failure: Option<CallFailure>,
     /// It refused a connection, and has answered nothing since.
     refused: bool,
+    /// The failure by which it was seen that its process is gone.
+    gone: Option<CallFailure>,
     /// It was silent for `link_down_ms`, and has answered nothing since.
     silent: bool,
     /// A probe is on its way.
@@ -97,6 +105,12 @@ impl Link {
         self.down.load(Ordering::Acquire)
     }
 
+    /// Whether it has answered so lately, and does not count as down.
+    pub(super) fn answers(&self, now_us: u64, within_ms: u64) -> bool {
+        let heard_us = self.state.lock().heard_us;
+        heard_us > 0 && now_us < heard_us.saturating_add(within_ms * 1_000) && !self.is_down()
+    }
+
     /// Makes `down` follow the state; whether it changed.
     fn follow(&self, state: &State) -> bool {
         let down = state.refused || state.silent;
@@ -130,9 +144,11 @@ impl Link {
         true
     }
 
-    /// Microseconds until it may be dialled again.
-    pub(super) fn backed_off_us(&self, now_us: u64) -> u64 {
-        self.state.lock().not_before_us.saturating_sub(now_us)
+    /// Why nothing may be sent to it now, if it is being backed off from.
+    pub(super) fn refuses(&self, now_us: u64) -> Option<PeerFailure> {
+        let state = self.state.lock();
+        let gone = || state.gone.clone().map_or(PeerFailure::NotConnected, PeerFailure::Call);
+        (state.not_before_us > now_us).then(gone)
     }
 
     pub(super) fn sent(&self, call: Call, now_us: u64) {
@@ -146,6 +162,8 @@ impl Link {
             if state.waiting_since_us.is_none() {
                 state.wait_since(Some(now_us));
             }
+        } else if state.working_since_us.is_none() {
+            state.working_since_us = Some(now_us);
         }
     }
 
@@ -178,13 +196,26 @@ impl Link {
 
     /// It refused a connection that was not for its lanes. Answers whether it counts as down from
     /// now on.
-    pub(super) fn refused_elsewhere(&self, config: &PeersConfig, now_us: u64) -> bool {
+    pub(super) fn refused_elsewhere(
+        &self,
+        failure: &CallFailure,
+        config: &PeersConfig,
+        now_us: u64,
+    ) -> bool {
         let mut state = self.state.lock();
         if state.not_before_us <= now_us {
             state.back_off(config, now_us);
         }
-        state.refused = true;
+        state.refused_by(failure);
         self.follow(&state)
+    }
+
+    /// It left a call unanswered that did not go through its lanes and was sent then.
+    pub(super) fn unanswered_elsewhere(&self, sent_us: u64) {
+        let mut state = self.state.lock();
+        if state.heard_us < sent_us && state.waiting_since_us.is_none_or(|since| since > sent_us) {
+            state.wait_since(Some(sent_us));
+        }
     }
 
     pub(super) fn failed(
@@ -196,16 +227,19 @@ impl Link {
     ) -> Fallout {
         let mut state = self.state.lock();
         state.ended(call.prompt);
-        if state.prompt_in_flight == 0 {
+        // What was not answered in time is not answered: the silence goes on.
+        let silence = matches!(failure, CallFailure::TimedOut | CallFailure::NotSent(_));
+        if state.prompt_in_flight == 0 && !silence {
             state.wait_since(None);
         }
         state.last_failure = Some(failure.clone());
         let mut fallout = Fallout::default();
         match failure {
-            CallFailure::NotSent(_) => {
+            CallFailure::Unreachable(_) | CallFailure::Gone(_) => {
                 state.back_off(config, now_us);
-                state.refused = true;
+                state.refused_by(failure);
             }
+            CallFailure::NotSent(_) => {}
             // A call that rightly takes long says nothing of the connection.
             CallFailure::TimedOut if call.prompt => {
                 state.timeouts_in_row += 1;
@@ -225,10 +259,26 @@ impl Link {
         fallout
     }
 
+    /// A connection to this address has ended. Whether the peer is there shows when it is dialled.
+    pub(super) fn lost_connection(&self, address: &str) {
+        let mut state = self.state.lock();
+        state.probe_due |= state.address == address;
+    }
+
+    /// This node itself stood still until now: nobody could be heard, so silence begins anew.
+    pub(super) fn stood_still(&self, now_us: u64) {
+        let mut state = self.state.lock();
+        if state.waiting_since_us.is_some() {
+            state.wait_since(Some(now_us));
+        }
+        state.working_since_us = state.working_since_us.map(|_| now_us);
+    }
+
     /// Judges the silence as of now.
     pub(super) fn watch(&self, config: &PeersConfig, now_us: u64) -> Watched {
         let mut state = self.state.lock();
-        let waited_us = state.waiting_since_us.map_or(0, |since| now_us.saturating_sub(since));
+        let since = |at: Option<u64>| at.map_or(0, |since| now_us.saturating_sub(since));
+        let waited_us = since(state.waiting_since_us);
         let mut watched = Watched::default();
         if !state.silent && waited_us >= config.link_down_ms * 1_000 {
             state.silent = true;
@@ -240,7 +290,7 @@ impl Link {
         let asked = state.probe_due
             || state.refused
             || state.silent
-            || waited_us >= config.link_down_ms * 1_000 / 2;
+            || waited_us.max(since(state.working_since_us)) >= config.link_down_ms * 1_000 / 2;
         if asked && !state.probing && state.not_before_us <= now_us {
             state.probing = true;
             state.probe_due = false;
@@ -281,6 +331,8 @@ impl State {
             calls_in_flight: 0,
             prompt_in_flight: 0,
             waiting_since_us: None,
+            working_since_us: None,
+            heard_us: 0,
             backoff_ms: 0,
             not_before_us: 0,
             timeouts_in_row: 0,
@@ -289,6 +341,7 @@ impl State {
             call_us: None,
             last_failure: None,
             refused: false,
+            gone: None,
             silent: false,
             probing: false,
             probe_due: false,
@@ -305,16 +358,29 @@ impl State {
         if prompt {
             self.prompt_in_flight -= 1;
         }
+        if self.calls_in_flight == self.prompt_in_flight {
+            self.working_since_us = None;
+        }
+    }
+
+    fn refused_by(&mut self, failure: &CallFailure) {
+        self.refused = true;
+        self.gone = Some(failure.clone()).filter(|failure| matches!(failure, CallFailure::Gone(_)));
+        self.last_failure = Some(failure.clone());
     }
 
     fn heard(&mut self, now_us: u64) {
         self.timeouts_in_row = 0;
         self.last_failure = None;
         self.refused = false;
+        self.gone = None;
         self.silent = false;
+        self.heard_us = now_us;
         self.probe_due = false;
         self.clear_backoff();
         self.wait_since((self.prompt_in_flight > 0).then_some(now_us));
+        let working = self.calls_in_flight > self.prompt_in_flight;
+        self.working_since_us = working.then_some(now_us);
     }
 
     fn back_off(&mut self, config: &PeersConfig, now_us: u64) {

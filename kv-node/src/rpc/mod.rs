@@ -30,8 +30,11 @@ use crate::wire::{CallFailure, OpFailure, PeerOp, PeerOut, Refusal};
 pub enum PeerFailure {
     /// The sender's queue was full: nothing was sent.
     QueueFull,
-    /// The peer isn't known or its connection is being backed off from: nothing was sent.
+    /// The peer isn't known, is being backed off from or counts as down: nothing was sent.
     NotConnected,
+    /// Its deadline passed in the queue: nothing was sent. The queue was long, or the request's
+    /// time short: that says nothing of the peer.
+    Expired,
     /// The peer has answered nothing for so long that it counts as down. The answer may come yet.
     Silent,
     /// The call failed; it says whether it may have been acted on.
@@ -55,16 +58,18 @@ impl PeerFailure {
     pub fn means_down(&self) -> bool {
         match self {
             Self::NotConnected | Self::Silent => true,
-            Self::Call(failure) => !matches!(failure, CallFailure::TimedOut),
+            Self::Call(failure) => {
+                failure.is_refusal() || matches!(failure, CallFailure::Unknown(_))
+            }
             Self::Refused(refusal) => matches!(refusal, Refusal::Stopping | Refusal::Loading),
-            Self::QueueFull | Self::Op(_) | Self::Confused => false,
+            Self::QueueFull | Self::Expired | Self::Op(_) | Self::Confused => false,
         }
     }
 
     /// Whether the peer certainly did not act.
     pub fn without_effect(&self) -> bool {
         match self {
-            Self::QueueFull | Self::NotConnected | Self::Refused(_) => true,
+            Self::QueueFull | Self::NotConnected | Self::Expired | Self::Refused(_) => true,
             Self::Call(failure) => failure.without_effect(),
             Self::Op(failure) => !matches!(failure, OpFailure::Unknown(_)),
             Self::Silent | Self::Confused => false,

@@ -21,8 +21,10 @@
 //! time out, with nothing heard in between, is dropped and dialled anew.
 //!
 //! Who refuses connections, or leaves a call unanswered for `link_down_ms` with nothing heard
-//! since, counts as down for requests (`PeerEvents::reach_changed`), and operations on their way to
-//! it are told (`Completion::stalled`). `watch` sees to that.
+//! since, counts as down for requests (`PeerEvents::reach_changed`). Operations that were sent to
+//! it are told (`Completion::stalled`); those that were not fail, for certain without effect, and
+//! data and work are not taken for it any more: it is control calls that see it come back. `watch`
+//! sees to that. That a deadline passed in a queue shows an overloaded lane, not a dead peer.
 //!
 //! Invariant: every operation that was submitted is completed exactly once, also when its sender
 //! is dropped.
@@ -164,14 +166,19 @@ pub struct LinkStatus {
 }
 
 /// What a peer was seen to do by another way than its lanes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sign {
     /// It made a call of its own.
     Called,
     /// It answered a call.
     Answered,
-    /// It refused a connection.
-    Refused,
+    /// It refused a connection, or none could be made.
+    Refused(CallFailure),
+    /// It left a call unanswered.
+    Unanswered {
+        /// When that was sent, on the steady clock.
+        sent_us: u64,
+    },
 }
 
 /// The senders to all peers.
@@ -270,7 +277,8 @@ impl Peers {
     }
 
     /// A peer was seen by another way than its lanes. A call of its own shows that it is there, so
-    /// back-off ends and a probe goes out; an answer, that it is up; a refusal, that it is down.
+    /// back-off ends and a probe goes out; an answer, that it is up; a refusal, that it is down. A
+    /// call without an answer counts as one of the lanes' does.
     pub fn note(&self, node: NodeId, sign: Sign) {
         let link = self.peers.read().get(&node).map(|peer| Arc::clone(&peer.link));
         let Some(link) = link else { return };
@@ -283,7 +291,11 @@ impl Peers {
                 false
             }
             Sign::Answered => link.answered_elsewhere(clock.steady_us()),
-            Sign::Refused => link.refused_elsewhere(config, clock.steady_us()),
+            Sign::Refused(failure) => link.refused_elsewhere(&failure, config, clock.steady_us()),
+            Sign::Unanswered { sent_us } => {
+                link.unanswered_elsewhere(sent_us);
+                false
+            }
         };
         if changed {
             events.reach_changed(node);
@@ -294,6 +306,12 @@ impl Peers {
     pub fn down(&self) -> Vec<NodeId> {
         let peers = self.peers.read();
         peers.iter().filter(|(_, peer)| peer.link.is_down()).map(|(node, _)| *node).collect()
+    }
+
+    /// Whether a peer has answered this node within `link_down_ms`, and does not count as down.
+    pub fn answers(&self, node: NodeId) -> bool {
+        let (now_us, within_ms) = (self.shared.clock.steady_us(), self.shared.config.link_down_ms);
+        self.peers.read().get(&node).is_some_and(|peer| peer.link.answers(now_us, within_ms))
     }
 
     /// How the way to a peer looks; `None` for an unknown one.
@@ -332,19 +350,21 @@ impl Peer {
 
 impl PeerSender for Peers {
     fn submit(&self, to: NodeId, ops: Vec<Pending>) {
-        let lanes = {
-            let peers = self.peers.read();
-            let backed_off = |peer: &Peer| peer.link.backed_off_us(self.shared.clock.steady_us());
-            match peers.get(&to) {
-                Some(peer) if backed_off(peer) == 0 => Some(peer.lanes.clone()),
-                _ => None,
-            }
+        let lanes = match self.peers.read().get(&to) {
+            None => Err(PeerFailure::NotConnected),
+            Some(peer) => match peer.link.refuses(self.shared.clock.steady_us()) {
+                Some(why) => Err(why),
+                None => Ok(peer.lanes.clone()),
+            },
         };
-        let Some(lanes) = lanes else {
-            for pending in ops {
-                pending.to.complete(pending.slot, to, Err(PeerFailure::NotConnected));
+        let lanes = match lanes {
+            Ok(lanes) => lanes,
+            Err(why) => {
+                for pending in ops {
+                    pending.to.complete(pending.slot, to, Err(why.clone()));
+                }
+                return;
             }
-            return;
         };
         // Nearly always all of a submission goes one way: then it is moved as it is.
         let first = ops.first().map(|pending| LaneKind::of(&pending.op));

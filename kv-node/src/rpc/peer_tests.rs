@@ -61,7 +61,7 @@ fn honest(request: &PeerRequest) -> Result<PeerReply, CallFailure> {
 }
 
 fn refused(_: &PeerRequest) -> Result<PeerReply, CallFailure> {
-    Err(CallFailure::NotSent("connection refused".to_owned()))
+    Err(CallFailure::Unreachable("the handshake failed".to_owned()))
 }
 
 fn silent(_: &PeerRequest) -> Result<PeerReply, CallFailure> {
@@ -83,6 +83,10 @@ impl Transport for Told {
 
     fn disconnect(&self, _: &PeerAddress) {
         self.disconnects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn lost(&self) -> PeerAddress {
+        std::future::pending().await
     }
 
     async fn close(&self) {}
@@ -320,29 +324,29 @@ async fn one_submission_may_be_for_several_lanes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_refuses_is_backed_off_from_and_then_tried_again() {
+async fn a_peer_that_refuses_is_backed_off_from_and_only_probed_until_it_answers() {
     let bench = Bench::new(PeersConfig::default());
     bench.script(&[refused, refused]);
     bench.submit(apply("tried"));
     bench.go(100).await;
     let not_sent = bench.results.failure(0).expect("refused");
-    assert!(matches!(not_sent, PeerFailure::Call(CallFailure::NotSent(_))));
+    assert!(matches!(not_sent, PeerFailure::Call(CallFailure::Unreachable(_))));
     bench.submit(apply("not tried"));
     assert_eq!(bench.results.failure(1), Some(PeerFailure::NotConnected), "at once");
     assert_eq!(bench.call_sizes().len(), 1);
-    tokio::time::advance(Duration::from_millis(51)).await;
-    bench.submit(apply("tried"));
-    settle().await;
-    assert_eq!(bench.call_sizes().len(), 2);
+    tokio::time::sleep(Duration::from_millis(140)).await;
+    let calls = bench.told.calls.lock().clone();
+    assert!(matches!(calls.last().map(Vec::as_slice), Some([PeerOp::Time])), "{calls:?}");
     // The second failure in a row doubles the time.
     let status = bench.peers.status(PEER).expect("a known peer");
-    assert_eq!(status.backed_off_ms, 100);
-    assert!(matches!(status.last_failure, Some(CallFailure::NotSent(_))));
-    tokio::time::advance(Duration::from_millis(60)).await;
+    assert!((51..=100).contains(&status.backed_off_ms), "{}", status.backed_off_ms);
+    assert!(matches!(status.last_failure, Some(CallFailure::Unreachable(_))));
     bench.submit(apply("not tried"));
-    assert_eq!(bench.results.failure(3), Some(PeerFailure::NotConnected));
+    assert_eq!(bench.results.failure(2), Some(PeerFailure::NotConnected));
+    assert_eq!(calls.len(), bench.call_sizes().len());
     // It calls us itself: it is there again.
     bench.peers.note(PEER, Sign::Called);
+    settle().await;
     bench.submit(apply("answered"));
     settle().await;
     assert_eq!(bench.results.ok(), 1);
@@ -416,8 +420,9 @@ async fn what_nobody_waits_for_any_more_is_not_sent() {
     tokio::time::advance(Duration::from_millis(100)).await;
     bench.go(10).await;
     let late = bench.results.failure(1).expect("its deadline passed");
-    assert!(matches!(late, PeerFailure::Call(CallFailure::NotSent(_))));
-    assert_eq!(bench.results.ok(), 2);
+    assert_eq!(late, PeerFailure::Expired);
+    assert!(late.without_effect() && !late.means_down(), "an overloaded lane is no dead peer");
+    assert_eq!((bench.results.ok(), bench.peers.down()), (2, vec![]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,9 +7,9 @@
 //!
 //! This is the dialling side and the settings; `accept` is the other side.
 //!
-//! Invariant: a call that may have reached its peer is never reported as `NotSent`.
+//! Invariant: a call that may have reached its peer is never reported as unsent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use kv_client::codec::{FRAME_BYTES_MAX_DEFAULT, framed};
 use kv_client::dial::{DialError, DialOptions, dial};
+use kv_client::handshake::HandshakeError;
 use kv_client::service::ServeLimits;
 use kv_client::{Role, Secret};
 use parking_lot::Mutex;
 use tarpc::client::RpcError;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
 use super::accept::accept;
@@ -118,6 +119,14 @@ pub struct TarpcTransport {
 pub(super) struct Shared {
     pub(super) config: TarpcConfig,
     pub(super) figures: TransportFigures,
+    ended: Ended,
+}
+
+/// Peers to whom a connection has ended and of whom nobody was told yet; of `PEERS_MAX` at most.
+#[derive(Default)]
+struct Ended {
+    peers: Mutex<BTreeSet<PeerAddress>>,
+    wake: Notify,
 }
 
 struct Accepting {
@@ -140,6 +149,9 @@ struct Live {
     dispatch: AbortHandle,
 }
 
+/// How long a process takes to close all that it has open, mostly.
+const ENDING: Duration = Duration::from_millis(2);
+
 /// Peers that are dialled, at most: far above any cluster, to bound what addresses cost.
 const PEERS_MAX: usize = 4_096;
 
@@ -155,7 +167,11 @@ impl TarpcTransport {
     /// A transport that does nothing yet.
     pub fn new(config: TarpcConfig) -> Self {
         Self {
-            shared: Arc::new(Shared { config, figures: TransportFigures::default() }),
+            shared: Arc::new(Shared {
+                config,
+                figures: TransportFigures::default(),
+                ended: Ended::default(),
+            }),
             doors: BTreeMap::new(),
             slots: Mutex::default(),
             accepting: Mutex::default(),
@@ -182,23 +198,21 @@ impl TarpcTransport {
         (slots.len() < PEERS_MAX).then(|| Arc::clone(slots.entry(to.clone()).or_default()))
     }
 
-    async fn live(&self, to: &PeerAddress) -> Result<Live, String> {
-        let slot = self.slot(to).ok_or("too many peers")?;
-        if let Some(live) = slot.open() {
-            return Ok(live);
-        }
-        let _turn = slot.dialling.lock().await;
-        if let Some(live) = slot.open() {
-            return Ok(live);
-        }
-        let Shared { config, figures } = &*self.shared;
+    async fn connect(&self, to: &PeerAddress) -> Result<TcpStream, CallFailure> {
+        let Shared { config, figures, .. } = &*self.shared;
         let options = DialOptions {
             secret: config.secret.clone(),
             role: Role::Peer,
             bind_source: config.bind_source,
             dial_ms_max: config.dial_ms_max,
         };
-        let stream = dial(to, &options).await.map_err(|error| {
+        let mut dialled = dial(to, &options).await;
+        if matches!(&dialled, Err(DialError::Handshake(HandshakeError::Io(_)))) {
+            // A process that ends may take one more connection; a moment later nobody is there.
+            tokio::time::sleep(ENDING).await;
+            dialled = dial(to, &options).await;
+        }
+        dialled.map_err(|error| {
             figures.dial_failed.fetch_add(1, Ordering::Relaxed);
             if let DialError::Handshake(why) = &error
                 && worth_a_line(&figures.dial_refused)
@@ -206,15 +220,35 @@ impl TarpcTransport {
                 let refusals = figures.dial_refused.load(Ordering::Relaxed);
                 tracing::warn!(?to, %why, refusals, "refused by a peer");
             }
-            error.to_string()
-        })?;
+            match &error {
+                DialError::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
+                    CallFailure::Gone(error.to_string())
+                }
+                _ => CallFailure::Unreachable(error.to_string()),
+            }
+        })
+    }
+
+    async fn live(&self, to: &PeerAddress) -> Result<Live, CallFailure> {
+        let too_many = || CallFailure::NotSent("too many peers".to_owned());
+        let slot = self.slot(to).ok_or_else(too_many)?;
+        if let Some(live) = slot.open() {
+            return Ok(live);
+        }
+        let _turn = slot.dialling.lock().await;
+        if let Some(live) = slot.open() {
+            return Ok(live);
+        }
+        let Shared { config, figures, .. } = &*self.shared;
+        let stream = self.connect(to).await?;
         figures.dialled.fetch_add(1, Ordering::Relaxed);
         let new = PeerServiceClient::new(
             tarpc::client::Config::default(),
             framed(stream, config.frame_bytes_max),
         );
         let open = Arc::new(AtomicBool::new(true));
-        let closing = SetOnDrop(Arc::clone(&open));
+        let closing =
+            Closing { open: Arc::clone(&open), to: to.clone(), shared: Arc::clone(&self.shared) };
         let dispatch = tokio::spawn(async move {
             let _closing = closing;
             if let Err(error) = new.dispatch.await {
@@ -227,12 +261,19 @@ impl TarpcTransport {
     }
 }
 
-/// Marks a connection closed however its task ends, abortion included.
-struct SetOnDrop(Arc<AtomicBool>);
+/// Marks a connection closed however its task ends, abortion included, and tells of it.
+struct Closing {
+    open: Arc<AtomicBool>,
+    to: PeerAddress,
+    shared: Arc<Shared>,
+}
 
-impl Drop for SetOnDrop {
+impl Drop for Closing {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.open.store(false, Ordering::Release);
+        let ended = &self.shared.ended;
+        ended.peers.lock().insert(std::mem::take(&mut self.to));
+        ended.wake.notify_one();
     }
 }
 
@@ -277,7 +318,7 @@ impl Transport for TarpcTransport {
         let deadline = Instant::now() + budget;
         let live = match tokio::time::timeout(budget, self.live(to)).await {
             Ok(Ok(live)) => live,
-            Ok(Err(why)) => return Err(CallFailure::NotSent(why)),
+            Ok(Err(failure)) => return Err(failure),
             Err(_) => return Err(CallFailure::NotSent("not connected in time".to_owned())),
         };
         let ops = Ops::new(request.ops)
@@ -299,6 +340,17 @@ impl Transport for TarpcTransport {
         let slot = self.slots.lock().get(to).cloned();
         if let Some(slot) = slot {
             slot.disconnect();
+        }
+    }
+
+    async fn lost(&self) -> PeerAddress {
+        let ended = &self.shared.ended;
+        loop {
+            let peer = ended.peers.lock().pop_first();
+            match peer {
+                Some(peer) => return peer,
+                None => ended.wake.notified().await,
+            }
         }
     }
 

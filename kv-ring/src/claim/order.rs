@@ -5,6 +5,11 @@
 //! fractional solution) and lies between floor and ceiling of an N-th of the feasible share. Then
 //! second places among the copies that are left, and so on: each rank is spread as evenly. An owner
 //! keeps its rank where it can, and one that already has the data goes before a newcomer.
+//!
+//! Who owns which partition of a first layout does not matter, only how many each owns. So there
+//! partitions with the same owners are neighbours: one range for all who list them, and clients of
+//! Redis Cluster read the whole list each time that a node dies.
+//!
 //! Invariant: the sets of owners are not touched.
 
 use alloc::vec;
@@ -26,6 +31,9 @@ pub(crate) fn ordered(request: &ClaimRequest<'_>, mut left: Vec<Vec<u16>>) -> Ve
             left.retain(|&owner| owner != chosen);
             order.push(chosen);
         }
+    }
+    if request.before(0).is_empty() {
+        order.sort_unstable();
     }
     order.concat()
 }

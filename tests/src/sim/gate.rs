@@ -95,6 +95,10 @@ impl<T: Transport> Transport for GatedTransport<T> {
         self.inner.disconnect(to);
     }
 
+    async fn lost(&self) -> PeerAddress {
+        self.inner.lost().await
+    }
+
     async fn close(&self) {
         self.inner.close().await;
     }

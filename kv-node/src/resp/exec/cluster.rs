@@ -4,6 +4,10 @@
 //! master, the others as its replicas. Any node serves any key, so a client that is sent elsewhere
 //! or is out of date loses nothing but a hop; nobody is ever redirected.
 //!
+//! Clients read all of CLUSTER SLOTS whenever a node dies, and some take a tenth of a second for a
+//! thousand ranges. So of many ranges neighbours with one master are listed as one, with the
+//! replicas that hold all of it.
+//!
 //! Clients such as redis-py keep a node in the role in which they saw it first, and send
 //! whole-keyspace commands to masters only. So the first range of each master is listed before
 //! everything else and without replicas: every node that is a master anywhere is seen as one.
@@ -22,6 +26,8 @@ use crate::resp::request::Request;
 use crate::resp::table::{Command, CommandId};
 
 const SLOTS: usize = 16_384;
+/// More ranges than this are listed by master.
+const RANGES_BY_OWNERS_MAX: usize = 256;
 
 /// Slots with the same live owners, master first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +56,7 @@ impl Exec<'_> {
                 let text = nodes(&view);
                 self.reply().verbatim(&text);
             }
-            CommandId::ClusterSlots => slots(&mut self.reply(), &view, &ranges(&view)?),
+            CommandId::ClusterSlots => slots(&mut self.reply(), &view, ranges(&view)?),
             CommandId::ClusterShards => shards(&mut self.reply(), &view, &ranges(&view)?),
             _ => return Err(not_here(command)),
         }
@@ -77,6 +83,24 @@ fn ranges(view: &View) -> Result<Vec<Range>, RequestError> {
         }
     }
     Ok(ranges)
+}
+
+/// Neighbours with one master made one range, with those replicas that hold all of it.
+fn by_master(ranges: Vec<Range>) -> Vec<Range> {
+    let mut merged: Vec<Range> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(before)
+                if before.owners.first() == range.owners.first()
+                    && before.last + 1 == range.first =>
+            {
+                before.last = range.last;
+                before.owners.retain(|node| range.owners.contains(node));
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
 }
 
 /// Each master's first range with the master alone, then the other ranges.
@@ -116,8 +140,11 @@ fn address(view: &View, node: NodeId) -> (String, u16) {
     }
 }
 
-fn slots(reply: &mut Reply<'_>, view: &View, ranges: &[Range]) {
-    let ranges = masters_first(ranges);
+fn slots(reply: &mut Reply<'_>, view: &View, mut ranges: Vec<Range>) {
+    if ranges.len() > RANGES_BY_OWNERS_MAX {
+        ranges = by_master(ranges);
+    }
+    let ranges = masters_first(&ranges);
     reply.array(ranges.len());
     for range in ranges {
         reply.array(2 + range.owners.len());
@@ -174,7 +201,7 @@ fn shards(reply: &mut Reply<'_>, view: &View, ranges: &[Range]) {
 /// One line for each member. Everyone who is first somewhere has its slots behind it; who is first
 /// nowhere is a master without slots, as a new node is in Redis.
 fn nodes(view: &View) -> String {
-    let ranges = ranges(view).unwrap_or_default();
+    let ranges = by_master(ranges(view).unwrap_or_default());
     let epoch = view.layouts.as_ref().map_or(0, |layouts| layouts.newest().epoch());
     let mut text = String::new();
     for (node, member) in &view.members {
@@ -223,4 +250,32 @@ fn cluster_info(view: &View) -> String {
         SLOTS - served,
         masters.len(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(first: u16, last: u16, owners: &[u64]) -> Range {
+        Range { first, last, owners: owners.iter().copied().map(NodeId).collect() }
+    }
+
+    #[test]
+    fn neighbours_with_one_master_are_one_range_with_those_who_hold_all_of_it() {
+        let ranges = vec![
+            range(0, 15, &[1, 2, 3]),
+            range(16, 31, &[1, 3, 4]),
+            range(32, 47, &[1, 4, 3]),
+            range(48, 63, &[2, 3, 1]),
+            range(80, 95, &[2, 3, 1]),
+            range(96, 111, &[1, 2, 3]),
+        ];
+        let expected = vec![
+            range(0, 47, &[1, 3]),
+            range(48, 63, &[2, 3, 1]),
+            range(80, 95, &[2, 3, 1]),
+            range(96, 111, &[1, 2, 3]),
+        ];
+        assert_eq!(by_master(ranges), expected, "a gap is nobody's");
+    }
 }
