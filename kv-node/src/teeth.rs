@@ -25,6 +25,12 @@ pub enum Bug {
     ReadErrorIsAbsent,
     /// What a power cut may still take back is shown.
     ShowBeforeSync,
+    /// A hint that counted goes when it was sent, whatever its target answers.
+    DropCountedHint,
+    /// Deletes are collected as soon as a walk finds them, mark or no mark.
+    CollectEarly,
+    /// A value that ended is forgotten with its dot, when only its bytes should go.
+    ExpiredIsGone,
 }
 
 #[cfg(feature = "__planted")]

@@ -12,6 +12,7 @@
 //! has; fallbacks are in no set.
 
 use crate::error::Error;
+use crate::teeth::{Bug, planted};
 use alloc::vec::Vec;
 
 /// How many different nodes a plan may name, fallbacks included.
@@ -197,6 +198,13 @@ impl Standing {
             return None;
         }
         let place = if index < plan.primaries { Some(index) } else { self.stands_for(index) }?;
+        if planted(Bug::HintsCountTwice)
+            && let Some((first, _)) = self.stand_ins.first().copied()
+            && usize::from(first) != index
+        {
+            self.stand_ins.push((first, place as u8));
+            return None;
+        }
         let used = |at: usize| (self.contacted | self.failed) >> at & 1 == 1;
         let free = (plan.primaries..plan.nodes.len())
             .find(|at| !used(*at) && self.stands_for(*at).is_none())?;

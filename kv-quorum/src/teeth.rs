@@ -29,6 +29,8 @@ pub enum Bug {
     TailRepairOnly,
     /// A replica that lost what it had acknowledged counts for R.
     AmnesiacCounts,
+    /// A fallback stands in for every primary that is down, and its one copy counts for each.
+    HintsCountTwice,
 }
 
 #[cfg(feature = "__planted")]

@@ -1,8 +1,12 @@
 //! `cargo xtask sim`: runs the simulation of kv-tests on one seed or a range of seeds.
 //!
 //! A failure names its seed, and the same seed gives the same run. The simulator itself is
-//! kv-tests' `sim` binary; it is built with assertions and optimised. `--teeth` builds it once
-//! more, with bugs that can be planted (no other build has them), and hunts them.
+//! kv-tests' `sim` binary; it is built with assertions and optimised, with the features of the
+//! whole workspace, so that what tests have compiled is not compiled again. `--teeth` builds it
+//! once more, with bugs that can be planted (no other build has them), and hunts them.
+
+use std::path::PathBuf;
+use std::process::Command;
 
 use crate::cmd;
 use crate::error::{Error, Result};
@@ -11,7 +15,7 @@ use crate::metadata::Graph;
 /// Where runs leave their traces.
 const TRACES: &str = "target/sim";
 /// Compiles planted bugs in.
-const TEETH_FEATURE: &str = "planted";
+const TEETH_FEATURE: &str = "kv-tests/planted";
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,12 +57,25 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     if !has_sim {
         return Err(Error::Failed("the package kv-tests has no binary `sim`".into()));
     }
-    let mut run = cmd::cargo(&["run", "--locked", "--quiet", "-p", "kv-tests", "--bin", "sim"]);
+    let mut build = cmd::cargo(&["build", "--locked", "--quiet", "--workspace", "--bin", "sim"]);
+    let mut run = Command::new(built());
+    run.current_dir(cmd::root());
     match plan {
-        Plan::Seeds(runs) => run.arg("--").args(runs.arguments()),
-        Plan::Teeth(name) => run.args(["--features", TEETH_FEATURE, "--", "--teeth"]).args(name),
+        Plan::Seeds(runs) => run.args(runs.arguments()),
+        Plan::Teeth(name) => {
+            build.args(["--features", TEETH_FEATURE]);
+            run.arg("--teeth").args(name)
+        }
     };
+    cmd::run(&mut build)?;
     cmd::run(&mut run)
+}
+
+/// Where cargo leaves the simulator.
+fn built() -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    cmd::root().join(target).join("debug").join("sim")
 }
 
 impl Runs {

@@ -204,12 +204,14 @@ impl Replica {
         &self.marks
     }
 
-    /// The mark of a partition: at or below it, what this replica does not hold live is dead. None
-    /// where it is a newcomer.
+    /// The mark of a partition: at or below it, what this replica does not hold live is dead. A
+    /// newcomer has that of a flush only, which is true of everybody: it goes with every answer, so
+    /// that who has not heard of the flush yet brings nothing back.
     #[inline]
     pub fn mark(&self, partition: Partition) -> Mark {
-        let mark = self.marks.stored(partition);
-        if mark == Mark::NONE || self.standings.is_complete(partition) { mark } else { Mark::NONE }
+        let flushed = Mark::at(self.flushed());
+        let mark = self.marks.stored(partition).max(flushed);
+        if mark == flushed || self.standings.is_complete(partition) { mark } else { flushed }
     }
 
     /// The same for a storage key's partition.

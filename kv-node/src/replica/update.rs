@@ -187,12 +187,13 @@ impl Replica {
             let place = places.map_or(at as u32, |places| places.get(at).copied().unwrap_or(0));
             let stripe = order.guard_of(at);
             let changes = || locked.get(stripe).map_or(0, |guard| **guard);
-            let earlier = order.twin_before(at, keys).and_then(|twin| {
+            // The last of the same key that changed anything: one in between may have kept it.
+            let earlier = order.twins_before(at, keys).find_map(|twin| {
                 let twin = places.map_or(twin as u32, |of| of.get(twin).copied().unwrap_or(0));
-                writer.record_of(twin)
+                writer.left_by(twin)
             });
             match (earlier, resident, fetched.get(at)) {
-                (Some(earlier), ..) => writer.decide(key, (place, stripe), Some(&earlier), decide),
+                (Some(left), ..) => writer.decide(key, (place, stripe), left.as_deref(), decide),
                 (None, Resident::Found { bytes, ticket }, _) => {
                     writer.ticket = writer.ticket.max(ticket);
                     writer.decide(key, (place, stripe), Some(bytes), decide);
@@ -352,10 +353,11 @@ impl<'k> PassWriter<'_, 'k> {
         }
     }
 
-    /// What this pass wrote for a place.
-    fn record_of(&self, place: u32) -> Option<Vec<u8>> {
+    /// What this pass left of a place's row, if it changed it; nothing within if it removed it.
+    #[expect(clippy::option_option, reason = "not changed, removed, written")]
+    fn left_by(&self, place: u32) -> Option<Option<Vec<u8>>> {
         let row = self.places.iter().rposition(|at| *at == place)?;
-        self.batch.value(row).map(<[u8]>::to_vec)
+        Some(self.batch.value(row).map(<[u8]>::to_vec))
     }
 }
 
@@ -395,15 +397,19 @@ impl LockOrder {
         self.of_key.get(at).copied().unwrap_or(0) as usize
     }
 
-    /// The last place before `at` with the same key.
+    /// The places before `at` with the same key, the last first.
     #[inline]
-    fn twin_before(&self, at: usize, keys: &[&[u8]]) -> Option<usize> {
-        if !self.shared {
-            return None;
-        }
-        let (earlier, rest) = keys.split_at_checked(at)?;
-        let key = rest.first()?;
-        earlier.iter().rposition(|other| other == key)
+    fn twins_before<'o>(
+        &self,
+        at: usize,
+        keys: &'o [&[u8]],
+    ) -> impl Iterator<Item = usize> + use<'o> {
+        let before = if self.shared { keys.split_at_checked(at) } else { None };
+        let pair = before.and_then(|(earlier, rest)| Some((earlier, *rest.first()?)));
+        pair.into_iter().flat_map(|(earlier, key)| {
+            let twins = earlier.iter().enumerate().rev();
+            twins.filter(move |(_, other)| **other == key).map(|(place, _)| place)
+        })
     }
 }
 

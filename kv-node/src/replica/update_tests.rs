@@ -148,6 +148,23 @@ async fn a_batch_does_not_overtake_its_own_reads() {
 }
 
 #[tokio::test]
+async fn a_key_that_stands_again_is_decided_over_what_was_changed_last() {
+    let replica = replica(&HalfEngine::new());
+    for name in ["am", "bd"] {
+        let keys = storage_keys(&[name; 4]);
+        let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+        let mut seen: Vec<Option<Vec<u8>>> = Vec::new();
+        let mut decide = |place: usize, stored: Option<&[u8]>, out: &mut Vec<u8>| {
+            seen.push(stored.map(<[u8]>::to_vec));
+            out.extend_from_slice(&record(9));
+            [Verdict::Write, Verdict::Keep, Verdict::Remove, Verdict::Keep][place]
+        };
+        replica.update(&keys, &mut decide).await.expect("a disk");
+        assert_eq!(seen[1..], [Some(record(9)), Some(record(9)), None], "{name}");
+    }
+}
+
+#[tokio::test]
 async fn what_was_appended_before_the_disk_failed_stands() {
     let engine = HalfEngine::new();
     let replica = replica(&engine);

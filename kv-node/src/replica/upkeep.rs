@@ -1,7 +1,7 @@
 //! Work over all rows in the background: counting after a restart, removing what was flushed.
 
 use std::borrow::Cow;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -16,8 +16,18 @@ use crate::plug::storage::{PageRequest, StorageError};
 pub(super) const PAGE_ROWS_MAX: usize = 512;
 /// Bytes of one page.
 const PAGE_BYTES_MAX: usize = 1 << 20;
-/// Slots that are counted, or looked through, in one go.
-const COUNT_SLOTS: u16 = 64;
+/// Slots that are counted, or looked through, in one go at first.
+const SPAN_SLOTS: u16 = 64;
+
+/// Slots to look through in one go after a span of so many had so many rows: about a page's, so
+/// that a directory with little in it is through in a few goes.
+fn next_span(slots: u16, rows: usize) -> u16 {
+    match rows {
+        0..=128 => slots.saturating_mul(2).min(SLOTS),
+        129..=2_048 => slots,
+        _ => (slots / 2).max(1),
+    }
+}
 
 impl Replica {
     /// Counts the live keys of every slot that is not counted yet. A slot that can't be read does
@@ -27,23 +37,27 @@ impl Replica {
     /// The first of what went wrong: some slots are not counted, call again later.
     pub async fn recount(&self) -> Result<(), StorageError> {
         let mut wrong = None;
-        for first in (0..SLOTS).step_by(usize::from(COUNT_SLOTS)) {
-            if !self.counts.begin(first..first.saturating_add(COUNT_SLOTS).min(SLOTS)) {
+        let (mut first, mut span) = (0, SPAN_SLOTS);
+        while first < SLOTS {
+            let end = first.saturating_add(span).min(SLOTS);
+            let slots = std::mem::replace(&mut first, end)..end;
+            if !self.counts.begin(slots.clone()) {
                 continue;
             }
             // What was decided before moves were noted is in the engine when the scan begins.
             self.wait_out_updates();
-            if let Err(error) = self.count_from(first).await {
-                wrong = wrong.or(Some(error));
+            match self.count_in(slots).await {
+                Ok(keys) => span = next_span(span, keys),
+                Err(error) => wrong = wrong.or(Some(error)),
             }
         }
         wrong.map_or(Ok(()), Err)
     }
 
-    async fn count_from(&self, first: u16) -> Result<(), StorageError> {
+    /// Counts some slots; says how many keys live in them.
+    async fn count_in(&self, slots: Range<u16>) -> Result<usize, StorageError> {
         let mut seen: Vec<(u16, u64)> = Vec::new();
-        let last = first.saturating_add(COUNT_SLOTS).min(SLOTS) - 1;
-        self.each_row(first..=last, &mut |key, record| {
+        self.each_row(slots.start..=slots.end - 1, &mut |key, record| {
             if let Some(key) = KeyRef::parse(key)
                 && self.alive(record).as_deref().is_some_and(is_live)
             {
@@ -52,7 +66,7 @@ impl Replica {
         })
         .await?;
         if self.counts.finish(&seen) {
-            return Ok(());
+            return Ok(seen.len());
         }
         Err(StorageError::Busy("too many keys came and went while they were counted".into()))
     }
@@ -68,15 +82,19 @@ impl Replica {
             return Ok(());
         }
         self.remove_flushed_hints().await?;
-        for first in (0..SLOTS).step_by(usize::from(COUNT_SLOTS)) {
-            let last = first.saturating_add(COUNT_SLOTS).min(SLOTS) - 1;
-            let mut dead: Vec<Bytes> = Vec::new();
-            self.each_row(first..=last, &mut |key, record| {
+        let (mut first, mut span) = (0, SPAN_SLOTS);
+        while first < SLOTS {
+            let end = first.saturating_add(span).min(SLOTS);
+            let slots = std::mem::replace(&mut first, end)..=end - 1;
+            let (mut dead, mut rows): (Vec<Bytes>, usize) = (Vec::new(), 0);
+            self.each_row(slots, &mut |key, record| {
+                rows += 1;
                 if !matches!(self.alive(record), Some(Cow::Borrowed(_))) {
                     dead.push(key.clone());
                 }
             })
             .await?;
+            span = next_span(span, rows);
             for keys in dead.chunks(PAGE_ROWS_MAX) {
                 let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
                 // Decided under the key's lock: a row that came to life meanwhile stays.

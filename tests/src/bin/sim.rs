@@ -1,29 +1,32 @@
 //! The simulator, as `cargo xtask sim` calls it: seeds of a scenario, a line for each.
 //!
-//! The first violation ends the run with exit code 1, its seed, how to repeat it, and a file with
+//! Seeds run side by side on as many threads as there are cores, each run on one thread of its
+//! own. A violation ends the process with exit code 1, its seed, how to repeat it, and a file with
 //! everything that was done and said; `--keep-going` runs the others too. A control scenario fails
-//! if nothing is found in any of its seeds. A seed that takes a minute of real time hangs: the
+//! if nothing is found in any of its seeds. A seed that takes five minutes of real time hangs: the
 //! process says which and ends.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kv_tests::sim::{Report, Scenario, run, trace};
 
-const USAGE: &str = "usage: sim --seed N | --seeds A..B [--scenario S] [--minutes M] \
+const USAGE: &str = "usage: sim --seed N | --seeds A..B [--scenario S] [--minutes M] [--jobs J] \
                      [--traces DIR] [--keep-going], or sim --teeth [NAME] in a build with \
                      the feature `planted`";
 /// A seed that takes so long, in seconds of real time, hangs.
-const HANG_S: u64 = 60;
+const HANG_S: u64 = 300;
 
 struct Arguments {
     seeds: std::ops::Range<u64>,
     scenario: Scenario,
     minutes: Option<u64>,
+    jobs: usize,
     traces: PathBuf,
     /// One seed, whose trace is wanted whatever comes of it.
     one: bool,
@@ -35,6 +38,7 @@ fn parse() -> Option<Arguments> {
         seeds: 0..0,
         scenario: Scenario::Swarm,
         minutes: None,
+        jobs: cores(),
         traces: PathBuf::from("target/sim"),
         one: false,
         keep_going: false,
@@ -54,6 +58,7 @@ fn parse() -> Option<Arguments> {
             }
             "--scenario" => parsed.scenario = Scenario::named(&arguments.next()?)?,
             "--minutes" => parsed.minutes = Some(arguments.next()?.parse().ok()?),
+            "--jobs" => parsed.jobs = arguments.next()?.parse().ok()?,
             "--traces" => parsed.traces = PathBuf::from(arguments.next()?),
             "--keep-going" => parsed.keep_going = true,
             _ => return None,
@@ -62,7 +67,11 @@ fn parse() -> Option<Arguments> {
     if parsed.minutes.is_some() && parsed.seeds.is_empty() {
         parsed.seeds = 0..u64::MAX;
     }
-    (!parsed.seeds.is_empty()).then_some(parsed)
+    (!parsed.seeds.is_empty() && parsed.jobs > 0).then_some(parsed)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn main() -> ExitCode {
@@ -75,32 +84,21 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let begun = Instant::now();
-    let running = Arc::new(AtomicU64::new(arguments.seeds.start));
+    let tally = Tally::default();
+    let running = Arc::<Running>::default();
     watch(&running, arguments.scenario);
-    let (mut seeds, mut failed) = (0, 0);
-    let over = |begun: Instant| {
-        arguments.minutes.is_some_and(|minutes| begun.elapsed().as_secs() >= minutes * 60)
-    };
-    for seed in arguments.seeds.clone() {
-        if over(begun) {
-            break;
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs {
+            scope.spawn(|| work(&arguments, &tally, &running, begun));
         }
-        running.store(seed, Ordering::Relaxed);
-        seeds += 1;
-        if let Err(why) = one(seed, &arguments) {
-            failed += 1;
-            if arguments.scenario.is_control() {
-                continue;
-            }
-            complain(&why);
-            complain(&format!("repeat with: {}", repeat(seed, arguments.scenario)));
-            if !arguments.keep_going {
-                break;
-            }
-        }
-    }
-    let per_seed_ms = begun.elapsed().as_millis() / seeds.max(1);
-    say(&format!("{seeds} seeds, {failed} failed, {per_seed_ms} ms each"));
+    });
+    let (seeds, failed) = (tally.ended.into_inner(), tally.failed.into_inner());
+    let busy_ms = tally.busy_ms.into_inner() / seeds.max(1);
+    let each_ms = begun.elapsed().as_millis() / u128::from(seeds.max(1));
+    say(&format!(
+        "{seeds} seeds, {failed} failed, {busy_ms} ms each on a core, {each_ms} ms on {}",
+        arguments.jobs
+    ));
     let sound = if arguments.scenario.is_control() { failed > 0 } else { failed == 0 };
     if !sound && arguments.scenario.is_control() {
         complain("this scenario must be seen to lose something, and was not");
@@ -108,25 +106,65 @@ fn main() -> ExitCode {
     if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// What the threads share.
+#[derive(Default)]
+struct Tally {
+    next: AtomicU64,
+    ended: AtomicU64,
+    failed: AtomicU64,
+    busy_ms: AtomicU64,
+    over: AtomicBool,
+}
+
+/// Runs the next seed, and the next.
+fn work(arguments: &Arguments, tally: &Tally, running: &Running, begun: Instant) {
+    let minutes = arguments.minutes;
+    let late = || minutes.is_some_and(|minutes| begun.elapsed().as_secs() >= minutes * 60);
+    while !tally.over.load(Ordering::Relaxed) && !late() {
+        let seed = arguments.seeds.start + tally.next.fetch_add(1, Ordering::Relaxed);
+        if seed >= arguments.seeds.end {
+            return;
+        }
+        running.begins(seed);
+        let from = Instant::now();
+        let found = one(seed, arguments);
+        running.ends(seed);
+        tally.busy_ms.fetch_add(from.elapsed().as_millis() as u64, Ordering::Relaxed);
+        tally.ended.fetch_add(1, Ordering::Relaxed);
+        if let Err(why) = found {
+            tally.failed.fetch_add(1, Ordering::Relaxed);
+            if arguments.scenario.is_control() {
+                continue;
+            }
+            complain(&format!("{why}\nrepeat with: {}", repeat(seed, arguments.scenario)));
+            if !arguments.keep_going {
+                tally.over.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 /// Plants the bugs whose name has `part` in it, one after the other, and hunts them.
 #[cfg(feature = "planted")]
 fn teeth(part: &str) -> ExitCode {
     use kv_tests::sim::teeth::{SEEDS_MAX, teeth};
     let mut escaped = 0;
+    let mut caught = 0;
     for tooth in teeth().iter().filter(|tooth| tooth.name.contains(part)) {
         let (begun, scenario) = (Instant::now(), tooth.scenario().name());
-        let told = match tooth.hunt() {
-            Some(caught) => {
-                format!("caught by {scenario} seed {}: {}", caught.seed, caught.found)
+        let told = match tooth.hunt(cores()) {
+            Some(catch) => {
+                caught += 1;
+                format!("caught by {scenario} seed {}: {}", catch.seed, catch.found)
             }
             None => {
                 escaped += 1;
                 format!("ESCAPED {SEEDS_MAX} seeds of {scenario}")
             }
         };
-        say(&format!("{:<36} {:>6} ms  {told}", tooth.name, begun.elapsed().as_millis()));
+        say(&format!("{:<41} {:>6} ms  {told}", tooth.name, begun.elapsed().as_millis()));
     }
-    say(&format!("{escaped} escaped"));
+    say(&format!("{caught} caught, {escaped} escaped"));
     if escaped == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -134,17 +172,34 @@ fn repeat(seed: u64, scenario: Scenario) -> String {
     format!("cargo xtask sim --seed {seed} --scenario {}", scenario.name())
 }
 
-/// Ends the process when one seed runs for a minute.
-fn watch(running: &Arc<AtomicU64>, scenario: Scenario) {
+/// The seeds that run now, and since when.
+#[derive(Default)]
+struct Running(Mutex<BTreeMap<u64, Instant>>);
+
+impl Running {
+    fn begins(&self, seed: u64) {
+        let mut seeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seeds.insert(seed, Instant::now());
+    }
+
+    fn ends(&self, seed: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&seed);
+    }
+
+    fn hangs(&self) -> Option<u64> {
+        let seeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let hangs = |since: &Instant| since.elapsed().as_secs() >= HANG_S;
+        seeds.iter().find(|(_, since)| hangs(since)).map(|(seed, _)| *seed)
+    }
+}
+
+/// Ends the process when one seed runs for five minutes.
+fn watch(running: &Arc<Running>, scenario: Scenario) {
     let running = Arc::clone(running);
     std::thread::spawn(move || {
-        let mut last = (running.load(Ordering::Relaxed), Instant::now());
         loop {
             std::thread::sleep(Duration::from_secs(1));
-            let seed = running.load(Ordering::Relaxed);
-            if seed != last.0 {
-                last = (seed, Instant::now());
-            } else if last.1.elapsed().as_secs() >= HANG_S {
+            if let Some(seed) = running.hangs() {
                 complain(&format!("seed {seed} hangs; repeat with: {}", repeat(seed, scenario)));
                 std::process::exit(1);
             }

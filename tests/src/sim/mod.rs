@@ -14,6 +14,7 @@
 //! Invariant: nothing here reads the machine's clock or randomness.
 
 pub mod checkers;
+pub mod contexts;
 pub mod cuts;
 pub mod disk;
 pub mod exec;

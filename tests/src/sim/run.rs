@@ -6,11 +6,12 @@ use parking_lot::Mutex;
 use twox_hash::XxHash3_64;
 
 use super::checkers::{self, Rules, Violation};
+use super::contexts::with_contexts;
 use super::history::{Action, EVERY_KEY, History, Op, Outcome};
 use super::nemesis::{self, Faults};
 use super::replicas;
-use super::watch::WATCHED;
-use super::workload::{Client, Mix, all_shown, shown};
+use super::watch::{Mints, SHARED};
+use super::workload::{Client, Mix, all_shown, is_hot, shown};
 use super::world::{EPOCH_MS, World, WorldConfig};
 
 /// The client number of the reads that look, after everything is healed, at what there is.
@@ -19,6 +20,16 @@ pub const AUDITOR: usize = usize::MAX;
 const AUDIT_TRIES: usize = 5;
 /// Replicas may take so long, after everything is healed, until they are equal.
 const CONVERGE_MS_MAX: u64 = 120_000;
+
+/// What runs must have met to prove anything about it.
+pub const MET: [&str; 6] = [
+    "second_mints",
+    "read_repairs",
+    "forwarded",
+    "sloppy_writes",
+    "hints_delivered",
+    "marks_raised",
+];
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -33,11 +44,18 @@ pub struct Options {
     pub faults: Faults,
     /// What clients do.
     pub mix: Mix,
-    /// A disk forgets what it acknowledged and its node can't know: reads are bound only when
-    /// every key was read once after healing, which mends it.
+    /// A disk forgets what it acknowledged and its node may not know: reads are bound only when
+    /// all is mended.
     pub forgets: bool,
     /// Replicas must become equal by themselves.
     pub converges: bool,
+}
+
+impl Options {
+    /// Whether reads and writes need to have met only after all is healed.
+    fn is_sloppy(&self) -> bool {
+        self.world.sloppy || self.forgets
+    }
 }
 
 /// What came of a run.
@@ -55,9 +73,8 @@ pub struct Report {
     pub acknowledged: usize,
     /// Operations of which nobody knows whether they happened.
     pub unknown: usize,
-    /// Second mints, read repairs and forwarded writes, of the nodes' last lives: what a run
-    /// must have met to prove anything about it.
-    pub met: [u64; 3],
+    /// Counters of the nodes' last lives, by `MET`: what runs must have met to prove anything.
+    pub met: [u64; MET.len()],
     /// Milliseconds of the world's time.
     pub world_ms: u64,
     /// What must not be.
@@ -112,13 +129,8 @@ async fn play(
     if options.converges {
         differences = replicas::converge(world, CONVERGE_MS_MAX).await?;
     }
-    if options.forgets {
-        // What was forgotten and never exchanged again is mended by the reads that find it.
-        let keys = keys_of(history.lock().ops());
-        audit(world, &Mutex::default(), &keys, true).await;
-    }
     let keys = keys_of(history.lock().ops());
-    audit(world, &history, &keys, false).await;
+    audit(world, &history, &keys, options.is_sloppy()).await;
     Ok((std::mem::take(&mut *history.lock()), differences))
 }
 
@@ -150,27 +162,26 @@ pub fn keys_of(ops: &[Op]) -> Vec<String> {
     keys
 }
 
-/// Reads keys: each through every node if `everywhere`, otherwise those that are written once
-/// through one.
-pub async fn audit(world: &World, history: &Mutex<History>, keys: &[String], everywhere: bool) {
+/// Reads keys, those that are written again and again through every node; with `all`, all values
+/// of every key whose mints are watched, and not of the shared ones only.
+pub async fn audit(world: &World, history: &Mutex<History>, keys: &[String], all: bool) {
     let nodes = world.nodes();
     for (turn, key) in keys.iter().enumerate() {
-        let once = !everywhere && (key.starts_with("d:") || key.starts_with("e:"));
-        let through = if once { turn % nodes..turn % nodes + 1 } else { 0..nodes };
+        let through = if is_hot(key) { 0..nodes } else { turn % nodes..turn % nodes + 1 };
+        let all = key.starts_with(SHARED) || all && Mints::watches(key);
         for node in through {
-            look(world, history, node, key).await;
+            look(world, history, node, key, all).await;
         }
     }
 }
 
-async fn look(world: &World, history: &Mutex<History>, node: usize, key: &str) {
+async fn look(world: &World, history: &Mutex<History>, node: usize, key: &str, all: bool) {
     for _ in 0..AUDIT_TRIES {
         let Some(mut door) = world.door(node) else { continue };
-        let shared = key.starts_with(WATCHED);
-        let action = if shared { Action::Siblings } else { Action::Get };
+        let action = if all { Action::Siblings } else { Action::Get };
         let begun = history.lock().begin_at(AUDITOR, node, key, action, world.now_us());
         let outcome =
-            if shared { all_shown(&mut door, key).await.1 } else { shown(&mut door, key).await };
+            if all { all_shown(&mut door, key).await.1 } else { shown(&mut door, key).await };
         let told = matches!(outcome, Outcome::Shown(_) | Outcome::AllShown(_));
         history.lock().end(begun, outcome, world.now_us());
         if told {
@@ -188,12 +199,10 @@ fn report(
 ) -> Report {
     let traces = [history.trace_hash().to_be_bytes(), world.network.trace_hash().to_be_bytes()];
     let ops = history.take_ops();
-    let rules = Rules {
-        sloppy: options.world.sloppy || options.forgets,
-        skew_ms: world.skew_ms_seen(),
-        epoch_ms: EPOCH_MS,
-    };
-    let mut violations = checkers::check_under(&with_contexts(world, &ops), &rules);
+    let rules =
+        Rules { sloppy: options.is_sloppy(), skew_ms: world.skew_ms_seen(), epoch_ms: EPOCH_MS };
+    let judged = with_contexts(&world.mints, &ops, rules.sloppy);
+    let mut violations = checkers::check_under(&judged, &rules);
     violations.extend(differences);
     Report {
         seed,
@@ -202,27 +211,10 @@ fn report(
         unknown: ops.iter().filter(|op| matches!(op.outcome, Outcome::Unknown(_))).count(),
         ops,
         log: world.log(),
-        met: ["second_mints", "read_repairs", "forwarded"].map(|name| world.figure(name)),
+        met: MET.map(|name| world.figure(name)),
         world_ms: world.now_us() / 1_000,
         violations,
     }
-}
-
-/// The history with blind writes of shared keys as puts with the context that their coordinator
-/// had. Of one that minted twice, somebody may have been shown the first dot only, and his context
-/// covers no more than that: it may stand after he replaced it, and is not judged.
-fn with_contexts(world: &World, ops: &[Op]) -> Vec<Op> {
-    let mut ops = ops.to_vec();
-    for op in ops.iter_mut().filter(|op| op.key.starts_with(WATCHED)) {
-        if let Action::Set(value) = &op.action {
-            let seen = world.mints.replaced_by(&op.key, value);
-            if world.mints.dots_of(&op.key, value) > 1 {
-                op.outcome = Outcome::Unknown("minted twice".into());
-            }
-            op.action = Action::Put { value: value.clone(), seen };
-        }
-    }
-    ops
 }
 
 /// Whether a read belongs to the audit.

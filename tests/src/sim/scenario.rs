@@ -4,13 +4,14 @@
 //! or brought it back (riak_kv #679 above all), and `two-disks` is the control: it destroys more
 //! than is promised to survive, and must be seen to lose.
 
-use kv_node::cluster::record::LevelSetting;
-
-use super::nemesis::{Destroy, Faults, LinkMix, PowerFaults};
+use super::nemesis::{ClockFaults, Destroy, Faults, LinkMix, PowerFaults};
 use super::random::Random;
 use super::run::Options;
 use super::workload::Mix;
 use super::world::WorldConfig;
+
+/// How far apart sound clocks are in runs in which they are near each other.
+const SHORT_SKEW_MS_MAX: u64 = 1_000;
 
 /// A named scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +22,18 @@ pub enum Scenario {
     ForgetWiped,
     /// A replica loses the end of its log and does not know it.
     ForgetSuffix,
+    /// The directory of a node is put back to an old copy: it is refused, and replaced.
+    ForgetRestored,
     /// Engines in memory: a replica that restarts has forgotten everything, and knows it.
     ForgetMemory,
+    /// Fallbacks stand in for primaries most of the time, and one of them loses its hints.
+    StandIns,
+    /// Hints that were delivered and collected come back.
+    Doomstone,
+    /// Values end, and are forgotten, while replicas are away.
+    Expiry,
+    /// Disks fail, and the only replica that could make up for it was away.
+    BadDisks,
     /// FLUSHALL under faults.
     Flush,
     /// The rows of two replicas are lost at W = 2: the control.
@@ -30,11 +41,16 @@ pub enum Scenario {
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 6] = [
+pub const SCENARIOS: [Scenario; 11] = [
     Scenario::Swarm,
     Scenario::ForgetWiped,
     Scenario::ForgetSuffix,
+    Scenario::ForgetRestored,
     Scenario::ForgetMemory,
+    Scenario::StandIns,
+    Scenario::Doomstone,
+    Scenario::Expiry,
+    Scenario::BadDisks,
     Scenario::Flush,
     Scenario::TwoDisks,
 ];
@@ -47,7 +63,12 @@ impl Scenario {
             Self::Swarm => "swarm",
             Self::ForgetWiped => "forget-wiped",
             Self::ForgetSuffix => "forget-suffix",
+            Self::ForgetRestored => "forget-restored",
             Self::ForgetMemory => "forget-memory",
+            Self::StandIns => "stand-ins",
+            Self::Doomstone => "doomstone",
+            Self::Expiry => "expiry",
+            Self::BadDisks => "bad-disks",
             Self::Flush => "flush",
             Self::TwoDisks => "two-disks",
         }
@@ -72,49 +93,17 @@ impl Scenario {
         let swarm = swarm(&random);
         match self {
             Self::Swarm => swarm,
-            Self::ForgetWiped => Options {
-                faults: Faults {
-                    power: PowerFaults {
-                        cut_one: 1,
-                        kill: 1,
-                        destroy: Some(Destroy::Wipe),
-                        down_ms_max: 1_500,
-                        ..PowerFaults::default()
-                    },
-                    links: LinkMix { isolate: 1, link: 2, delay: 1, ..LinkMix::default() },
-                    ..Faults::none()
-                },
-                work_ms: 20_000,
-                ..swarm
-            },
-            Self::ForgetSuffix => Options {
-                faults: Faults {
-                    power: PowerFaults {
-                        destroy: Some(Destroy::Suffix),
-                        down_ms_max: 1_000,
-                        ..PowerFaults::default()
-                    },
-                    links: LinkMix { isolate: 1, link: 2, ..LinkMix::default() },
-                    ..Faults::none()
-                },
-                mix: Mix::of_siblings(),
-                work_ms: 12_000,
-                forgets: true,
-                ..swarm
-            },
-            Self::ForgetMemory => Options {
-                world: WorldConfig { memory: true, ..swarm.world },
-                faults: Faults {
-                    power: PowerFaults {
-                        cut_one: 1,
-                        kill: 1,
-                        down_ms_max: 1_500,
-                        ..PowerFaults::default()
-                    },
-                    ..swarm.faults
-                },
-                ..swarm
-            },
+            Self::ForgetWiped => forget(Destroy::Wipe, swarm),
+            Self::ForgetRestored => Options { work_ms: 30_000, ..forget(Destroy::Restore, swarm) },
+            Self::ForgetSuffix => {
+                let forget = forget(Destroy::Suffix, swarm);
+                Options { mix: Mix::of_siblings(), work_ms: 12_000, forgets: true, ..forget }
+            }
+            Self::ForgetMemory => forget_memory(swarm),
+            Self::StandIns => stand_ins(swarm),
+            Self::Doomstone => doomstone(swarm),
+            Self::Expiry => expiry(swarm),
+            Self::BadDisks => bad_disks(swarm),
             // A flush needs every member: cuts of links would leave few that succeed.
             Self::Flush => Options {
                 mix: Mix::drawn(&random).with_flush(2),
@@ -131,25 +120,129 @@ impl Scenario {
                 work_ms: 12_000,
                 ..swarm
             },
-            Self::TwoDisks => Options {
-                faults: Faults {
-                    power: PowerFaults {
-                        destroy: Some(Destroy::Rows { nodes: 2 }),
-                        down_ms_max: 1_000,
-                        ..PowerFaults::default()
-                    },
-                    ..Faults::none()
-                },
-                work_ms: 8_000,
-                ..swarm
-            },
+            Self::TwoDisks => two_disks(swarm),
         }
+    }
+}
+
+/// A node forgets, between other ends of nodes and cuts.
+fn forget(how: Destroy, swarm: Options) -> Options {
+    let power = PowerFaults {
+        cut_one: 1,
+        kill: 1,
+        destroy: Some(how),
+        down_ms_max: 1_500,
+        ..PowerFaults::default()
+    };
+    let links = LinkMix { isolate: 1, link: 2, delay: 1, ..LinkMix::default() };
+    Options { faults: Faults { power, links, ..Faults::none() }, work_ms: 20_000, ..swarm }
+}
+
+/// Every end of a node is a loss, of which the others mend it before the next. What a fallback
+/// kept is not among that, so there are none.
+fn forget_memory(swarm: Options) -> Options {
+    let power = PowerFaults { cut_one: 1, kill: 1, down_ms_max: 1_500, ..PowerFaults::default() };
+    Options {
+        world: WorldConfig { memory: true, sloppy: false, ..swarm.world },
+        faults: Faults { power, ..swarm.faults },
+        ..swarm
+    }
+}
+
+/// Links are cut most of the time, and a node that keeps hints loses them.
+fn stand_ins(swarm: Options) -> Options {
+    let power = PowerFaults {
+        kill: 1,
+        destroy: Some(Destroy::Keeper),
+        down_ms_max: 1_500,
+        ..PowerFaults::default()
+    };
+    let links = LinkMix { halves: 3, isolate: 2, bridge: 1, ..LinkMix::default() };
+    Options {
+        world: WorldConfig { sloppy: true, ..swarm.world },
+        faults: Faults { power, links, rest_ms_max: 1_000, ..Faults::none() },
+        work_ms: 12_000,
+        ..swarm
+    }
+}
+
+/// Deletes are kept for nodes that are away, delivered and collected, and then come back. (Riak's
+/// doomstone: an old tombstone of a fallback that kills what was written since.)
+fn doomstone(swarm: Options) -> Options {
+    let power = PowerFaults {
+        kill: 1,
+        destroy: Some(Destroy::OldHints),
+        down_ms_max: 1_500,
+        ..PowerFaults::default()
+    };
+    let links = LinkMix { isolate: 2, link: 1, halves: 1, ..LinkMix::default() };
+    Options {
+        world: WorldConfig { sloppy: true, floor_lag_ms: 300, ..swarm.world },
+        faults: Faults { power, links, ..Faults::none() },
+        mix: Mix::of_deletes(),
+        work_ms: 24_000,
+        ..swarm
+    }
+}
+
+/// Clocks are so near each other that values end, and their bytes go, within a run.
+fn expiry(swarm: Options) -> Options {
+    let links = LinkMix { isolate: 2, link: 3, one_way_percent: 30, ..LinkMix::default() };
+    let power = PowerFaults { kill: 1, down_ms_max: 1_500, ..PowerFaults::default() };
+    Options {
+        world: WorldConfig {
+            sloppy: false,
+            skew_ms_max: 50,
+            clock_skew_ms_max: SHORT_SKEW_MS_MAX,
+            ..swarm.world
+        },
+        faults: Faults { power, links, ..Faults::none() },
+        mix: Mix::of_ends(),
+        work_ms: 12_000,
+        ..swarm
+    }
+}
+
+/// Reads go to the disk and fail there; what a replica missed while it was cut off nobody brings
+/// it.
+fn bad_disks(swarm: Options) -> Options {
+    let power = PowerFaults { error: 1, down_ms_max: 2_500, ..PowerFaults::default() };
+    let links = LinkMix { isolate: 1, ..LinkMix::default() };
+    let mut world = WorldConfig { sloppy: false, antientropy: false, ..swarm.world };
+    world.lsm.cache_bytes_max = 4 << 10;
+    world.lsm.memtable_bytes_max = 8 << 10;
+    Options {
+        world,
+        faults: Faults { power, links, rest_ms_max: 1_000, ..Faults::none() },
+        mix: Mix::of_reads(),
+        work_ms: 12_000,
+        converges: false,
+        ..swarm
+    }
+}
+
+/// Two of three copies are destroyed, and nobody mended the third meanwhile: more than is promised
+/// to survive.
+fn two_disks(swarm: Options) -> Options {
+    let power = PowerFaults {
+        destroy: Some(Destroy::Rows { nodes: 2 }),
+        down_ms_max: 1_000,
+        ..PowerFaults::default()
+    };
+    let links = LinkMix { isolate: 3, link: 1, ..LinkMix::default() };
+    Options {
+        world: WorldConfig { sloppy: false, antientropy: false, ..swarm.world },
+        faults: Faults { power, links, ..Faults::none() },
+        mix: Mix::usual(),
+        work_ms: 8_000,
+        converges: false,
+        ..swarm
     }
 }
 
 /// Five nodes, all kinds of faults with chances of their own.
 fn swarm(random: &Random) -> Options {
-    let faults = Faults::drawn(random);
+    let mut faults = Faults::drawn(random);
     let mut mix = Mix::drawn(random);
     // A pause of half a minute needs a run in which something happens before and after it.
     let pauses_long = faults.pauses.pause_ms_max > 3_000;
@@ -157,28 +250,36 @@ fn swarm(random: &Random) -> Options {
     if pauses_long {
         mix.think_us_max *= 3;
     }
-    let mut lsm = WorldConfig::engine();
+    let mut world = WorldConfig {
+        skew_ms_max: if random.percent(50) { 5_000 } else { 50 },
+        // As the product's default keyspace.
+        sloppy: random.percent(60),
+        sync_ms: if random.percent(40) { random.between(1, 8) } else { 0 },
+        ..WorldConfig::strict(5)
+    };
     if random.percent(40) {
         // So little that most rows are read from the disk.
-        lsm.cache_bytes_max = 4 << 10;
-        lsm.memtable_bytes_max = 16 << 10;
+        world.lsm.cache_bytes_max = 4 << 10;
+        world.lsm.memtable_bytes_max = 16 << 10;
+    }
+    if random.percent(20) {
+        // So little that logs of hints are full.
+        world.hint_bytes_max = random.between(1 << 10, 16 << 10);
+    }
+    if random.percent(25) {
+        // Sound clocks: what ends, and what is collected, goes within the run.
+        world.skew_ms_max = 50;
+        world.clock_skew_ms_max = SHORT_SKEW_MS_MAX;
+        faults.clocks = ClockFaults::default();
     }
     Options {
-        world: WorldConfig {
-            nodes: 5,
-            skew_ms_max: if random.percent(50) { 5_000 } else { 50 },
-            copies: LevelSetting::Quorum,
-            sloppy: false,
-            lsm,
-            sync_ms: if random.percent(40) { random.between(1, 8) } else { 0 },
-            memory: false,
-        },
+        world,
         clients: random.between(3, 7) as usize,
         work_ms,
         faults,
         mix,
         forgets: false,
-        converges: false,
+        converges: true,
     }
 }
 

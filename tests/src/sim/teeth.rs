@@ -4,6 +4,8 @@
 //! seed 0 on; the first seed in which any checker finds anything has caught it. Bugs of one crate
 //! stand in that crate and know nothing of the others'.
 
+use std::thread::ScopedJoinHandle;
+
 use super::run::{Options, run};
 use super::scenario::Scenario;
 
@@ -60,11 +62,23 @@ pub fn teeth() -> Vec<Tooth> {
             quorum(QuorumBug::AmnesiacCounts),
         ),
         tooth("keep the tenure after a loss", Scenario::ForgetSuffix, node(NodeBug::KeepTenure)),
+        tooth(
+            "let two own hints count twice",
+            Scenario::StandIns,
+            quorum(QuorumBug::HintsCountTwice),
+        ),
+        tooth("drop a counted hint", Scenario::StandIns, node(NodeBug::DropCountedHint)),
+        tooth("collect a tombstone early", Scenario::Doomstone, node(NodeBug::CollectEarly)),
+        tooth(
+            "drop an expired value without a tombstone",
+            Scenario::Expiry,
+            node(NodeBug::ExpiredIsGone),
+        ),
         tooth("forget the flush mark", Scenario::Flush, node(NodeBug::ForgetFlush)),
         tooth("a fact is not synced", swarm, node(NodeBug::MetaNotSynced)),
         tooth("re-mint on EXPIRE", swarm, node(NodeBug::RemintOnExpire)),
         tooth("DEL asks nobody", swarm, node(NodeBug::DeleteOwnOnly)),
-        tooth("not found on a read error", swarm, node(NodeBug::ReadErrorIsAbsent)),
+        tooth("not found on a read error", Scenario::BadDisks, node(NodeBug::ReadErrorIsAbsent)),
         tooth("show before the sync", swarm, node(NodeBug::ShowBeforeSync)),
         tooth("skip fsync", swarm, Plant::Lsm(Planted::DurableBeforeSync)),
         tooth("trust a failed fsync", swarm, Plant::Lsm(Planted::FailedSyncIsDone)),
@@ -78,15 +92,28 @@ impl Tooth {
         self.scenario
     }
 
-    /// Plants the bug and runs seeds until one catches it; none if it escapes.
+    /// Plants the bug and runs seeds, so many side by side, until one catches it; none if it
+    /// escapes.
     #[must_use]
-    pub fn hunt(&self) -> Option<Catch> {
+    pub fn hunt(&self, jobs: usize) -> Option<Catch> {
         match self.plant {
             Plant::Quorum(bug) => kv_quorum::teeth::plant(Some(bug)),
             Plant::Node(bug) => kv_node::teeth::plant(Some(bug)),
             Plant::Lsm(_) => {}
         }
-        let caught = (0..SEEDS_MAX).find_map(|seed| self.try_seed(seed));
+        let jobs = jobs.max(1) as u64;
+        let firsts = (0..SEEDS_MAX).step_by(jobs as usize);
+        let caught = firsts.map(|first| first..SEEDS_MAX.min(first + jobs)).find_map(|seeds| {
+            std::thread::scope(|scope| {
+                let tries = seeds.map(|seed| (seed, scope.spawn(move || self.try_seed(seed))));
+                let tries: Vec<_> = tries.collect();
+                let panicked = |seed| Some(Catch { seed, found: "the run panicked".into() });
+                let ended = |(seed, one): (u64, ScopedJoinHandle<'_, Option<Catch>>)| {
+                    one.join().unwrap_or_else(|_| panicked(seed))
+                };
+                tries.into_iter().map(ended).collect::<Vec<_>>().into_iter().flatten().next()
+            })
+        });
         kv_quorum::teeth::plant(None);
         kv_node::teeth::plant(None);
         caught

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kv_node::keys::KeyRef;
+use kv_node::keys::{KeyRef, parse_hint};
+use kv_node::plug::clock::{Clock, TokioClock};
 use kv_node::plug::storage::{
     DamagedRange, EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row,
     StorageEngine, StorageError, Ticket,
@@ -20,12 +21,17 @@ use parking_lot::Mutex;
 
 use super::workload::value_of;
 
-/// Keys whose mints are watched begin so.
-pub const WATCHED: &str = "m:";
+/// Keys that clients put siblings to begin so.
+pub const SHARED: &str = "m:";
+/// Keys whose mints are watched begin so: those that clients overwrite and delete.
+const WATCHED: [&str; 3] = [SHARED, "c:", "s:"];
 
 /// Everything that was minted for the watched keys of a run.
-#[derive(Debug, Default)]
-pub struct Mints(Mutex<BTreeMap<String, KeyMints>>);
+#[derive(Debug)]
+pub struct Mints {
+    clock: Arc<TokioClock>,
+    keys: Mutex<BTreeMap<String, KeyMints>>,
+}
 
 #[derive(Debug, Default)]
 struct KeyMints {
@@ -35,6 +41,7 @@ struct KeyMints {
 
 #[derive(Debug)]
 struct Mint {
+    at_us: u64,
     dot: Dot,
     value: Option<String>,
     coverage: Context,
@@ -42,19 +49,34 @@ struct Mint {
 }
 
 impl Mints {
+    /// A watch that knows the time.
+    #[must_use]
+    pub fn new(clock: Arc<TokioClock>) -> Self {
+        Self { clock, keys: Mutex::default() }
+    }
+
+    /// Whether the mints of a key are watched.
+    #[must_use]
+    pub fn watches(key: &str) -> bool {
+        WATCHED.iter().any(|prefix| key.starts_with(prefix))
+    }
+
     fn note(&self, storage_key: &[u8], record: &[u8]) {
+        // Who mints in the place of a primary appends hints only.
+        let storage_key = parse_hint(storage_key).map_or(storage_key, |(_, key)| key);
         let Some(key) = KeyRef::parse(storage_key) else { return };
         let Ok(name) = std::str::from_utf8(key.key) else { return };
-        if !name.starts_with(WATCHED) {
+        if !Self::watches(name) {
             return;
         }
         let Ok(record) = Record::decode(record) else { return };
-        let mut keys = self.0.lock();
+        let mut keys = self.keys.lock();
         let at = keys.entry(name.to_owned()).or_default();
         for version in record.live() {
             if at.known.insert(version.dot) {
                 let text = |bytes: &&[u8]| value_of(bytes);
                 at.mints.push(Mint {
+                    at_us: self.clock.steady_us(),
                     dot: version.dot,
                     value: version.value.as_ref().map(text),
                     coverage: record.coverage().clone(),
@@ -67,7 +89,7 @@ impl Mints {
     /// How many dots of `value` were minted in a key: two where a blind write minted once more.
     #[must_use]
     pub fn dots_of(&self, key: &str, value: &str) -> usize {
-        let keys = self.0.lock();
+        let keys = self.keys.lock();
         let own = |mint: &&Mint| mint.value.as_deref() == Some(value);
         keys.get(key).map_or(0, |at| at.mints.iter().filter(own).count())
     }
@@ -75,16 +97,27 @@ impl Mints {
     /// The values that the mints of `value` replaced in a key: covered, and not live beside it.
     #[must_use]
     pub fn replaced_by(&self, key: &str, value: &str) -> Vec<String> {
-        let keys = self.0.lock();
+        let mut replaced = self.replaced(key, |mint| mint.value.as_deref() == Some(value));
+        replaced.retain(|other| other != value);
+        replaced
+    }
+
+    /// The values that deletes replaced which were minted in a key between two moments.
+    #[must_use]
+    pub fn deleted_between(&self, key: &str, from_us: u64, to_us: u64) -> Vec<String> {
+        let within = |mint: &Mint| (from_us..=to_us).contains(&mint.at_us);
+        self.replaced(key, |mint| mint.value.is_none() && within(mint))
+    }
+
+    fn replaced(&self, key: &str, by: impl Fn(&Mint) -> bool) -> Vec<String> {
+        let keys = self.keys.lock();
         let Some(at) = keys.get(key) else { return Vec::new() };
-        let own = |mint: &&Mint| mint.value.as_deref() == Some(value);
         let mut replaced = BTreeSet::new();
-        for mint in at.mints.iter().filter(own) {
+        for mint in at.mints.iter().filter(|mint| by(mint)) {
             let dead =
                 |other: &&Mint| mint.coverage.covers(other.dot) && !mint.live.contains(&other.dot);
             replaced.extend(at.mints.iter().filter(dead).filter_map(|other| other.value.clone()));
         }
-        replaced.remove(value);
         replaced.into_iter().collect()
     }
 }
@@ -167,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_blind_write_replaces_what_its_record_covers_and_a_put_what_its_context_does() {
-        let mints = Mints::default();
+        let mints = Mints::new(Arc::new(TokioClock::new(0)));
         let key = KeyRef::place(DEFAULT_KEYSPACE, b"m:1").to_storage();
         let dot = |node, ms| Dot::new(Actor::new(node, 1), HybridTime::new(ms, 0));
         let mut record: Record<&[u8]> = Record::new();
@@ -181,5 +214,9 @@ mod tests {
         mints.note(&key, &record.to_bytes());
         assert_eq!(mints.replaced_by("m:1", "c"), ["a", "b"]);
         assert_eq!((mints.dots_of("m:1", "c"), mints.dots_of("m:1", "d")), (1, 0));
+        record.mint_blind(dot(2, 3), Draft::tombstone()).expect("new");
+        mints.note(&key, &record.to_bytes());
+        assert_eq!(mints.deleted_between("m:1", 0, u64::MAX), ["a", "b", "c"]);
+        assert_eq!(mints.deleted_between("m:1", u64::MAX, u64::MAX), [] as [String; 0]);
     }
 }

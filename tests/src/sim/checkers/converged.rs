@@ -2,11 +2,14 @@
 //! bytes.
 //!
 //! Coverage may differ, and so may what is dead: an expired value has its bytes on one replica and
-//! not on another, which makes no difference to anybody.
+//! not on another, which makes no difference to anybody. Replicas collect under one mark at
+//! different moments, so each is looked at as if it had collected under the highest mark that one
+//! of them has: a delete that one of them has already forgotten is no difference, a value that one
+//! of them lacks is.
 
 use std::collections::BTreeMap;
 
-use kv_quorum::{HybridTime, Record};
+use kv_quorum::{HybridTime, Mark, Record};
 
 use super::Violation;
 
@@ -22,6 +25,10 @@ pub struct Replicas<'r> {
     pub nodes: &'r [Rows],
     /// The places of the nodes that hold a storage key.
     pub owners: &'r dyn Fn(&[u8]) -> Vec<usize>,
+    /// The mark that a node's complete replica of a storage key has.
+    pub marks: &'r dyn Fn(usize, &[u8]) -> Mark,
+    /// How far apart the nodes take sound clocks to be, in milliseconds.
+    pub clock_skew_ms_max: u64,
     /// What is flushed.
     pub flushed: HybridTime,
     /// The time by which values are judged to have ended, in milliseconds since 1970.
@@ -46,7 +53,9 @@ impl Replicas<'_> {
 
     fn difference(&self, key: &[u8]) -> Option<Violation> {
         let owners = (self.owners)(key);
-        let faces: Vec<Vec<Face>> = owners.iter().map(|owner| self.faces(*owner, key)).collect();
+        let mark = owners.iter().map(|owner| (self.marks)(*owner, key)).max().unwrap_or_default();
+        let faces: Vec<Vec<Face>> =
+            owners.iter().map(|owner| self.faces(*owner, key, mark)).collect();
         let first = faces.first()?;
         let (other, face) =
             owners.iter().zip(&faces).find(|(_, face)| *face != first).map(|(a, b)| (*a, b))?;
@@ -64,13 +73,16 @@ impl Replicas<'_> {
         })
     }
 
-    fn faces(&self, node: usize, key: &[u8]) -> Vec<Face> {
+    fn faces(&self, node: usize, key: &[u8], mark: Mark) -> Vec<Face> {
         let Some(bytes) = self.nodes.get(node).and_then(|rows| rows.get(key)) else {
             return Vec::new();
         };
-        let Ok(record) = Record::decode(bytes) else {
+        let Ok(mut record) = Record::decode(bytes) else {
             return vec![(0, 0, 0, 0, None, Some(b"damaged".to_vec()))];
         };
+        if mark != Mark::NONE {
+            record.collect(mark, self.clock_skew_ms_max);
+        }
         let live = record.live().iter().filter(|version| version.dot.time > self.flushed);
         live.map(|version| {
             (
@@ -105,13 +117,29 @@ mod tests {
     }
 
     fn differ(one: Option<Vec<u8>>, other: Option<Vec<u8>>, flushed_ms: u64) -> bool {
+        differ_under(Mark::NONE, one, other, flushed_ms)
+    }
+
+    fn differ_under(
+        mark: Mark,
+        one: Option<Vec<u8>>,
+        other: Option<Vec<u8>>,
+        flushed_ms: u64,
+    ) -> bool {
         let key = KeyRef::place(DEFAULT_KEYSPACE, b"k").to_storage().to_vec();
         let rows = |record: Option<Vec<u8>>| {
             record.into_iter().map(|record| (key.clone(), record)).collect::<Rows>()
         };
         let nodes = [rows(one), rows(other), rows(Some(record(9, b"not an owner's", None)))];
         let flushed = HybridTime::new(flushed_ms, 0);
-        let replicas = Replicas { nodes: &nodes, owners: &|_| vec![0, 1], flushed, now_ms: 100 };
+        let replicas = Replicas {
+            nodes: &nodes,
+            owners: &|_| vec![0, 1],
+            marks: &|node, _| if node == 1 { mark } else { Mark::NONE },
+            clock_skew_ms_max: 0,
+            flushed,
+            now_ms: 100,
+        };
         !replicas.differences().is_empty()
     }
 
@@ -127,5 +155,18 @@ mod tests {
         assert!(!differ(a(), None, 1), "it is flushed");
         let ended = |value: &[u8]| Some(record(1, value, Some(50)));
         assert!(!differ(ended(b"a"), ended(b""), 0), "it has ended");
+    }
+
+    #[test]
+    fn a_delete_that_one_has_collected_is_no_difference_and_a_value_is() {
+        let mut deleted: Record<&[u8]> = Record::new();
+        let dot = Dot::new(Actor::new(1, 1), HybridTime::new(5, 0));
+        deleted.mint_blind(dot, Draft::tombstone()).expect("new");
+        let deleted = || Some(deleted.to_bytes());
+        let mark = |ms| Mark::at(HybridTime::new(ms, 0));
+        assert!(differ(deleted(), None, 0), "nobody may have collected it");
+        assert!(!differ_under(mark(9), deleted(), None, 0));
+        assert!(differ_under(mark(4), deleted(), None, 0), "it lies above the mark");
+        assert!(differ_under(mark(9), Some(record(5, b"a", None)), None, 0), "it is a value");
     }
 }

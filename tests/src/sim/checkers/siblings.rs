@@ -4,7 +4,7 @@
 //! until a write covers it with a context whose holder had been shown it, and never comes back
 //! after that. Writes that were never answered may have covered what their context says, or not.
 //! A blind SET's context is what its coordinator knew, which the watch over the mints tells: it
-//! stands here as a put.
+//! stands here as a put, and a DEL likewise.
 
 use super::{Checker, Rules, Violation, by_key, flushes};
 use crate::sim::history::{Action, Op, Outcome};

@@ -9,6 +9,7 @@
 //! or lose only what was not synced.
 
 mod clocks;
+mod destroy;
 mod links;
 mod power;
 
@@ -67,6 +68,14 @@ pub enum Destroy {
     /// The rows of a node are put back to what they were some time before: the end of its log is
     /// lost, and what the node must not forget stays.
     Suffix,
+    /// A whole disk is put back to what it was: its node is refused, and replaced as one whose disk
+    /// was lost, unless the copy is so young that it may serve.
+    Restore,
+    /// The rows of a node that keeps hints for others are lost, and the hints with them.
+    Keeper,
+    /// The rows of a node are put back to a moment at which it kept hints, which were delivered
+    /// and collected since: they come back.
+    OldHints,
 }
 
 /// Faults of the network.
@@ -130,7 +139,13 @@ impl Faults {
                 kill: weight(),
                 error: weight(),
                 full: weight(),
-                destroy: None,
+                destroy: match random.below(10) {
+                    0 => Some(Destroy::Wipe),
+                    1 => Some(Destroy::Restore),
+                    2 => Some(Destroy::Rows { nodes: 1 }),
+                    3 => Some(Destroy::Keeper),
+                    _ => None,
+                },
                 down_ms_max: random.between(500, 6_000),
             },
             links: LinkMix {
@@ -169,8 +184,10 @@ pub async fn strike(
     faults: &Faults,
     until_us: u64,
 ) -> Result<(), String> {
-    let (power, (), (), ()) = tokio::join!(
-        power::hand(world, seed, faults, until_us),
+    let aside = destroy::Aside::default();
+    let (power, (), (), (), ()) = tokio::join!(
+        power::hand(world, seed, faults, until_us, &aside),
+        destroy::put_aside(world, seed, faults, until_us, &aside),
         links::hand(world, seed, faults, until_us),
         clocks::hand(world, seed, faults, until_us),
         pauses(world, seed, faults, until_us),

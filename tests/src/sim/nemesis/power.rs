@@ -1,17 +1,15 @@
 //! The hand on power and disks. What it ends it starts again, on what is left of the disk.
 
-use std::path::Path;
 use std::time::Duration;
 
-use kv_lsm::fs::{Fs, MemFs};
-
-use super::{Destroy, Faults, choose, rest};
+use super::destroy::{Aside, Destruction};
+use super::{Faults, choose, rest};
 use crate::sim::disk::{Fails, Trouble};
 use crate::sim::random::Random;
-use crate::sim::world::{ENGINE_DIRS, World};
+use crate::sim::world::World;
 
 /// A cut falls on one of so many changes of files after it was drawn.
-const CUT_CHANGES_MAX: u64 = 60;
+pub(super) const CUT_CHANGES_MAX: u64 = 60;
 /// It falls anyway after so long.
 const CUT_MS_MAX: u64 = 300;
 /// Nodes that fell together start so long after each other, at most.
@@ -33,6 +31,7 @@ pub(super) async fn hand(
     seed: u64,
     faults: &Faults,
     until_us: u64,
+    aside: &Aside,
 ) -> Result<(), String> {
     let random = Random::of(seed, "power");
     let power = &faults.power;
@@ -43,25 +42,15 @@ pub(super) async fn hand(
         (Stroke::Error, power.error),
         (Stroke::Full, power.full),
     ];
-    let mut destruction = power.destroy;
-    let begun_us = world.now_us();
-    let mut backups: Vec<MemFs> = Vec::new();
+    let of = |how| Destruction::of(how, world.now_us(), until_us);
+    let mut destruction = power.destroy.map(of);
     loop {
         rest(&random, faults.rest_ms_max).await;
-        let now_us = world.now_us();
-        if now_us >= until_us {
+        if world.now_us() >= until_us {
             return Ok(());
         }
-        // In the second third, so that there is something to lose and time to see it.
-        let third_us = (until_us - begun_us) / 3;
-        if destruction.is_some() && backups.is_empty() {
-            let backup = |place| world.power.backup(place, random.next());
-            backups = (0..world.nodes()).map(backup).collect();
-        }
-        if now_us > begun_us + third_us
-            && let Some(how) = destruction.take()
-        {
-            destroy(world, &random, how, &backups, power.down_ms_max).await?;
+        if let Some(due) = destruction.take_if(|destruction| destruction.is_due(world)) {
+            due.strike(world, &random, aside, power.down_ms_max).await?;
             continue;
         }
         // Where to end is to forget, one node at a time may: the others must have filled it.
@@ -108,7 +97,7 @@ async fn cut(
     restart(world, random, &victims, down_ms_max).await
 }
 
-async fn restart(
+pub(super) async fn restart(
     world: &World,
     random: &Random,
     victims: &[usize],
@@ -146,42 +135,6 @@ async fn error(
         return restart(world, random, &[victim], down_ms_max).await;
     }
     cut(world, random, vec![victim], down_ms_max).await
-}
-
-async fn destroy(
-    world: &World,
-    random: &Random,
-    how: Destroy,
-    backups: &[MemFs],
-    down_ms_max: u64,
-) -> Result<(), String> {
-    let first = random.below(world.nodes() as u64) as usize;
-    let count = match how {
-        Destroy::Rows { nodes } => nodes,
-        Destroy::Wipe | Destroy::Suffix => 1,
-    };
-    let victims: Vec<usize> = (0..count).map(|step| (first + step) % world.nodes()).collect();
-    world.note(format!("{how:?} of {victims:?}"));
-    let old = world.id(first);
-    power_cut(world, &victims, random.below(CUT_CHANGES_MAX), random.next()).await;
-    if let (Destroy::Wipe, Some(old)) = (how, old) {
-        world.power.lose(first);
-        restart(world, random, &victims, down_ms_max).await?;
-        return world.replace(first, old).await;
-    }
-    let empty = MemFs::new();
-    for dir in ENGINE_DIRS {
-        Fs::create_dir(&empty, Path::new(dir)).map_err(|error| error.to_string())?;
-        for victim in &victims {
-            let left = match how {
-                Destroy::Suffix => backups.get(*victim).unwrap_or(&empty),
-                Destroy::Rows { .. } | Destroy::Wipe => &empty,
-            };
-            let put_back = world.power.put_back_dir(*victim, left, Path::new(dir));
-            put_back.map_err(|error| format!("disk {victim}: {error}"))?;
-        }
-    }
-    restart(world, random, &victims, down_ms_max).await
 }
 
 /// Cuts the power of these nodes after so many changes of files, or when a while has passed.

@@ -13,6 +13,7 @@
 
 mod ops;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,10 +23,14 @@ use parking_lot::Mutex;
 
 use super::history::{Action, History, Outcome};
 use super::random::Random;
+use super::watch::SHARED;
 use super::world::{Door, World};
 
-/// Keys that all clients put siblings to.
+/// Keys that all clients put siblings to, again and again.
 const SHARED_KEYS: u64 = 3;
+/// Shared keys that see a few puts in a run: a replica that forgot one of them is not shown so by
+/// the next request.
+const COLD_KEYS: u64 = 200;
 /// Keys that all clients overwrite.
 const CONTESTED_KEYS: u64 = 3;
 /// An operation without an answer after so long has none: the longest pause, a request's deadline
@@ -65,6 +70,8 @@ pub struct Mix {
     pub value_bytes_max: u64,
     /// A value that ends does so within this, at most, in milliseconds.
     pub ttl_ms_max: u64,
+    /// So many more shared keys, which half of what is done to shared keys falls on: few puts each.
+    pub cold_keys: u64,
 }
 
 impl Mix {
@@ -89,7 +96,7 @@ impl Mix {
             (Kind::ChangeEnd, 3),
             (Kind::GetExpiring, 4),
         ];
-        Self { weights, think_us_max: 60_000, value_bytes_max: 64, ttl_ms_max: 8_000 }
+        Self { weights, think_us_max: 60_000, value_bytes_max: 64, ttl_ms_max: 8_000, cold_keys: 0 }
     }
 
     /// The usual, shifted by chance: everything is some times as frequent as otherwise, and
@@ -122,9 +129,47 @@ impl Mix {
             (Kind::Put, 40),
             (Kind::SetShared, 3),
             (Kind::DeleteSeen, 3),
-            (Kind::Look, 44),
+            (Kind::Look, 34),
         ];
-        Self { weights, ..Self::usual() }
+        Self { weights, cold_keys: COLD_KEYS, ..Self::usual() }
+    }
+
+    /// Puts, deletes and reads of siblings, and deletes of other keys.
+    #[must_use]
+    pub fn of_deletes() -> Self {
+        let weights = vec![
+            (Kind::SetDistinct, 10),
+            (Kind::SetOwn, 8),
+            (Kind::DeleteOwn, 8),
+            (Kind::SetContested, 6),
+            (Kind::DeleteContested, 6),
+            (Kind::Put, 20),
+            (Kind::DeleteSeen, 16),
+            (Kind::Look, 26),
+        ];
+        Self { weights, cold_keys: COLD_KEYS / 4, ..Self::usual() }
+    }
+
+    /// Keys that are written once and read again and again.
+    #[must_use]
+    pub fn of_reads() -> Self {
+        let weights = vec![(Kind::SetDistinct, 30), (Kind::GetDistinct, 60), (Kind::GetOwn, 10)];
+        Self { weights, think_us_max: 20_000, value_bytes_max: 500, ..Self::usual() }
+    }
+
+    /// Values that end soon.
+    #[must_use]
+    pub fn of_ends() -> Self {
+        let weights = vec![
+            (Kind::SetDistinct, 10),
+            (Kind::SetUntil, 25),
+            (Kind::ChangeEnd, 30),
+            (Kind::GetExpiring, 20),
+            (Kind::Touch, 10),
+            (Kind::SetOwn, 5),
+            (Kind::GetOwn, 5),
+        ];
+        Self { weights, ttl_ms_max: 3_000, ..Self::usual() }
     }
 
     fn draw(&self, random: &Random) -> Kind {
@@ -156,7 +201,7 @@ pub struct Client {
     /// Keys with an end so far.
     expiring: u64,
     /// For each shared key the last context and the values that it covers.
-    seen: Vec<(Option<Bytes>, Vec<String>)>,
+    seen: BTreeMap<u64, (Option<Bytes>, Vec<String>)>,
 }
 
 impl Client {
@@ -179,7 +224,7 @@ impl Client {
             done: 0,
             distinct: 0,
             expiring: 0,
-            seen: vec![(None, Vec::new()); SHARED_KEYS as usize],
+            seen: BTreeMap::new(),
         }
     }
 
@@ -238,6 +283,13 @@ pub fn own_key(client: usize) -> String {
 #[must_use]
 pub fn distinct_key(client: usize, n: u64) -> String {
     format!("d:{client}:{n}")
+}
+
+/// Whether a key is written again and again.
+#[must_use]
+pub fn is_hot(key: &str) -> bool {
+    let shared = key.strip_prefix(SHARED).and_then(|n| n.parse().ok());
+    shared.map_or(key.starts_with("s:") || key.starts_with("c:"), |n: u64| n < SHARED_KEYS)
 }
 
 /// The bytes that are stored for a value: it, and a filler up to about `bytes`.

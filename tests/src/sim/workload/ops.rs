@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{CONTESTED_KEYS, Client, Kind, SHARED_KEYS, ask, distinct_key, own_key};
 use super::{all_shown, shown, stored};
 use crate::sim::history::{Action, EVERY_KEY, Outcome};
-use crate::sim::watch::WATCHED;
+use crate::sim::watch::SHARED;
 use crate::sim::world::{Door, World};
 
 /// An end that no run reaches, in milliseconds from now.
@@ -37,7 +37,7 @@ impl Client {
             Kind::Touch => self.touch(world).await,
             Kind::Put => self.put(world).await,
             Kind::SetShared => {
-                let n = self.random.below(SHARED_KEYS);
+                let n = self.shared();
                 self.set(world, &format!("m:{n}")).await;
             }
             Kind::DeleteSeen => self.delete_seen(world).await,
@@ -56,13 +56,21 @@ impl Client {
         format!("c:{}", self.random.below(CONTESTED_KEYS))
     }
 
+    /// The number of a shared key.
+    fn shared(&self) -> u64 {
+        if self.mix.cold_keys > 0 && self.random.percent(50) {
+            return SHARED_KEYS + self.random.below(self.mix.cold_keys);
+        }
+        self.random.below(SHARED_KEYS)
+    }
+
     /// The last of this client's keys with an end.
     fn expiring_key(&self) -> String {
         format!("e:{}:{}", self.id, self.expiring)
     }
 
     fn bytes(&self, key: &str, value: &str) -> Bytes {
-        let shared = key.starts_with(WATCHED);
+        let shared = key.starts_with(SHARED);
         let bytes_max = if shared { SIBLING_BYTES_MAX } else { self.mix.value_bytes_max };
         stored(value, self.random.below(bytes_max + 1))
     }
@@ -103,13 +111,13 @@ impl Client {
 
     /// KV.GET of a shared key.
     async fn look(&mut self, world: &World) {
-        let n = self.random.below(SHARED_KEYS) as usize;
+        let n = self.shared();
         let Some((node, mut door)) = self.door(world) else { return };
         let key = format!("m:{n}");
         let begun = self.begin(world, node, &key, Action::Siblings);
         let (context, outcome) = all_shown(&mut door, &key).await;
-        if let (Outcome::AllShown(values), Some(seen)) = (&outcome, self.seen.get_mut(n)) {
-            *seen = (context, values.clone());
+        if let Outcome::AllShown(values) = &outcome {
+            self.seen.insert(n, (context, values.clone()));
         }
         self.end(world, begun, outcome);
     }
@@ -117,9 +125,9 @@ impl Client {
     /// KV.PUT to a shared key, mostly with what was seen last, sometimes with nothing. Its answer
     /// is a context too, and covers nothing new but the write itself.
     async fn put(&mut self, world: &World) {
-        let n = self.random.below(SHARED_KEYS) as usize;
+        let n = self.shared();
         let blind = self.random.percent(20);
-        let (context, mut seen) = match self.seen.get(n) {
+        let (context, mut seen) = match self.seen.get(&n) {
             Some(seen) if !blind => seen.clone(),
             _ => (None, Vec::new()),
         };
@@ -135,9 +143,7 @@ impl Client {
             Err(outcome) => outcome,
             Ok(context) => {
                 seen.push(value);
-                if let Some(last) = self.seen.get_mut(n) {
-                    *last = (Some(context), seen);
-                }
+                self.seen.insert(n, (Some(context), seen));
                 Outcome::Acknowledged
             }
         };
@@ -146,8 +152,8 @@ impl Client {
 
     /// KV.DEL of a shared key, if anything of it was seen.
     async fn delete_seen(&mut self, world: &World) {
-        let n = self.random.below(SHARED_KEYS) as usize;
-        let Some((Some(context), seen)) = self.seen.get(n).cloned() else { return };
+        let n = self.shared();
+        let Some((Some(context), seen)) = self.seen.get(&n).cloned() else { return };
         let key = format!("m:{n}");
         let name = key.as_bytes();
         let delete = async |door: &Door| door.coordinator.delete_seen(name, context).await;

@@ -1,0 +1,81 @@
+//! Healing: every trouble ends, every node runs, and they find each other again.
+
+use std::time::Duration;
+
+use kv_node::coordinator::Coordinator;
+use kv_node::node::Node;
+use kv_node::plug::clock::Clock;
+
+use super::World;
+use crate::sim::random::Random;
+
+/// How long the nodes may take to find each other.
+const MEETING_MS_MAX: u64 = 60_000;
+/// Between two looks.
+const LOOK_MS: u64 = 20;
+
+impl World {
+    /// Whether every node runs and has everything that it ever acknowledged, as far as it knows.
+    #[must_use]
+    pub fn is_repaired(&self) -> bool {
+        let complete = |node: &Node| {
+            node.coordinator().is_some_and(|own| own.parts().replica.standings().all_complete())
+        };
+        (0..self.nodes()).all(|place| self.with_node(place, complete) == Some(true))
+    }
+
+    /// Whether a node that ends has forgotten what it acknowledged.
+    #[must_use]
+    pub fn forgets_by_ending(&self) -> bool {
+        self.config.memory
+    }
+
+    /// Starts every node that does not run, ends every trouble, and heals the network.
+    ///
+    /// # Errors
+    /// A node can't start, or they don't find each other.
+    pub async fn heal(&self) -> Result<(), String> {
+        self.note("heal".into());
+        self.network.set_all(kv_node::plug::inproc::LinkFaults::default());
+        self.network.heal();
+        self.set_clocks_near(&Random::of(self.seed, "clocks at last"));
+        for place in 0..self.nodes() {
+            self.pause(place, false);
+            self.power.trouble(place, None);
+            self.power.fill(place, false);
+        }
+        for place in self.poisoned() {
+            self.kill(place).await;
+        }
+        for place in 0..self.nodes() {
+            if !self.runs(place) {
+                self.start(place).await?;
+            }
+        }
+        self.met().await
+    }
+
+    /// Returns when every node that runs sees all others.
+    pub(super) async fn met(&self) -> Result<(), String> {
+        let deadline_us = self.now_us() + MEETING_MS_MAX * 1_000;
+        // A replica that lost something counts for reads when it is filled; a peer that refused is
+        // asked again after a while.
+        let is_whole = |node: &Node| {
+            let filled = |node: &Coordinator| node.parts().replica.standings().all_complete();
+            let reaches_all = node.view().now().down().is_empty();
+            node.sees_all() && reaches_all && node.coordinator().is_some_and(|node| filled(&node))
+        };
+        while !(0..self.nodes()).all(|place| self.with_node(place, is_whole) == Some(true)) {
+            if self.panics() > 0 {
+                return Err("a node's task panicked".into());
+            }
+            if self.now_us() > deadline_us {
+                return Err(
+                    "the nodes do not see each other, or are not filled, after a minute".into()
+                );
+            }
+            self.clock.sleep(Duration::from_millis(LOOK_MS)).await;
+        }
+        Ok(())
+    }
+}
