@@ -399,11 +399,11 @@ impl LockOrder {
 
     /// The places before `at` with the same key, the last first.
     #[inline]
-    fn twins_before<'o>(
+    fn twins_before<'o, 'k>(
         &self,
         at: usize,
-        keys: &'o [&[u8]],
-    ) -> impl Iterator<Item = usize> + use<'o> {
+        keys: &'o [&'k [u8]],
+    ) -> impl Iterator<Item = usize> + use<'o, 'k> {
         let before = if self.shared { keys.split_at_checked(at) } else { None };
         let pair = before.and_then(|(earlier, rest)| Some((earlier, *rest.first()?)));
         pair.into_iter().flat_map(|(earlier, key)| {
