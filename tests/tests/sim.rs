@@ -63,7 +63,7 @@ fn named_scenarios_find_nothing() {
         named.flat_map(|scenario| (0..4).map(move |seed| (scenario, seed))).collect();
     std::thread::scope(|scope| {
         for half in runs.chunks(runs.len().div_ceil(2)) {
-            scope.spawn(|| {
+            scope.spawn(move || {
                 for (scenario, seed) in half {
                     let report = sound(*scenario, *seed);
                     println!("{} {}", scenario.name(), report.line());
