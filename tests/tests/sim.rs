@@ -77,8 +77,6 @@ fn named_scenarios_find_nothing() {
 const REGRESSIONS: &[(Scenario, u64, &str)] = &[
     (Scenario::Swarm, 1, "a log that counted a hint which was not there held floors back for ever"),
     (Scenario::Swarm, 14, "of two hints for one key in one call the second wrote over the first"),
-    (Scenario::Flush, 9, "a half-done FLUSHALL brought back what had been overwritten before it"),
-    (Scenario::Flush, 15, "the same, through a replica that had not heard of the flush"),
 ];
 
 #[test]
