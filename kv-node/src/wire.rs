@@ -98,7 +98,7 @@ pub enum Refusal {
     /// The peer has heard from a later life of the caller's directory: another process runs on a
     /// copy of it, and the caller must stop.
     Superseded,
-    /// The peer has no layout yet.
+    /// The peer has no layout yet, or does not serve by it yet.
     Loading,
     /// A queue at the peer is full.
     Busy,

@@ -222,6 +222,12 @@ impl DotSource {
         self.life
     }
 
+    /// Whether the lease reaches beyond the wall clock: a mint finds it spent otherwise.
+    #[inline]
+    pub fn lease_reaches(&self, wall_ms: u64) -> bool {
+        HybridTime::new(wall_ms, 0).to_bits() < self.lease.load(Ordering::Acquire)
+    }
+
     /// The same as `time`, but never at or above the lease: what peers may remember of this node,
     /// so that a directory whose lease is below what they remember is known to be an old copy.
     pub fn told_time(&self, wall_ms: u64) -> u64 {

@@ -40,11 +40,11 @@ struct Forwarded {
 
 impl Forwarded {
     /// Takes what an attempt came to. That nothing was written is not known after one whose
-    /// process is gone.
+    /// process is gone: it may be that which left nothing to do.
     fn end(&mut self, outcome: Result<MutationOut, RequestError>, wanted: u8) {
         let silent = self.unsure.clone();
         self.outcome = Some(match outcome {
-            Err(_) if !silent.is_empty() => {
+            Err(_) | Ok(MutationOut::Nothing(_)) if !silent.is_empty() => {
                 Err(RequestError::Indeterminate { reached: 0, wanted, silent })
             }
             outcome => outcome,

@@ -132,7 +132,8 @@ impl Inner {
         }
         let (own, theirs) = (view.epoch(), newest_in(envelope));
         match theirs.cmp(&own) {
-            _ if own == 0 => Some(Refusal::Loading),
+            // A node that starts again knows its layouts before it serves by them.
+            _ if own == 0 || self.serving.get().is_none() => Some(Refusal::Loading),
             Ordering::Less => Some(Refusal::StaleLayout { decided: self.decided_after(theirs) }),
             Ordering::Equal => None,
             Ordering::Greater => Some(Refusal::Behind),

@@ -5,6 +5,7 @@
 //! So a tenure is durable before a dot is minted in it, and no key waits for a disk.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kv_quorum::{Dot, Draft, HybridTime};
@@ -17,6 +18,11 @@ use crate::error::RequestError;
 use crate::plug::exec::blocking;
 use crate::plug::storage::Ticket;
 use crate::replica::Verdict;
+
+/// A mint waits for the clock's lease so many times,
+const LEASE_TRIES: u32 = 40;
+/// for so long each.
+const LEASE_REST: Duration = Duration::from_millis(5);
 
 /// Why a decision wrote nothing.
 #[derive(Debug)]
@@ -65,6 +71,7 @@ impl Coordinator {
         decide: &mut MintDecision<'_>,
     ) -> MintedBatch {
         let mut out = MintedBatch::default();
+        self.await_lease().await;
         let _flight = self.parts.dots.begin_flight();
         let over = self.mint_pass(keys, None, decide, &mut out).await;
         if over.is_empty() {
@@ -84,6 +91,17 @@ impl Coordinator {
             out.failed.push((place, error));
         }
         out
+    }
+
+    /// Waits a moment for the clock's lease: a node that stood still finds it spent until it is
+    /// renewed on disk, and others count on it already.
+    async fn await_lease(&self) {
+        for _ in 0..LEASE_TRIES {
+            if self.parts.dots.lease_reaches(self.parts.clock.wall_ms()) {
+                return;
+            }
+            self.parts.clock.sleep(LEASE_REST).await;
+        }
     }
 
     /// One pass over `keys`, whose places in the batch are `places` (or their own order). Answers
