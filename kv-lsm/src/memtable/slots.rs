@@ -12,7 +12,7 @@ use crate::wal::frame::Op;
 #[derive(Debug)]
 pub(super) enum Slots {
     One(Slot),
-    Many(Box<BTreeMap<Bytes, Slot>>),
+    Many(BTreeMap<Bytes, Slot>),
 }
 
 /// A key and its versions.
@@ -39,7 +39,7 @@ impl Slots {
             Self::One(own) => {
                 let own = std::mem::replace(own, Slot::new(0, Op::default()));
                 let both = [(own.key_bytes(), own), (slot.key_bytes(), slot)];
-                *self = Self::Many(Box::new(BTreeMap::from(both)));
+                *self = Self::Many(BTreeMap::from(both));
             }
             Self::Many(slots) => match slots.entry(slot.key_bytes()) {
                 btree_map::Entry::Vacant(free) => {

@@ -41,7 +41,9 @@ impl Metrics {
             };
             value.trim().parse::<f64>().ok()
         });
-        figures.sum::<f64>() as u64
+        #[expect(clippy::cast_sign_loss, reason = "counters and sizes are not negative")]
+        let sum = figures.sum::<f64>() as u64;
+        sum
     }
 }
 

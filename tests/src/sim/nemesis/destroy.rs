@@ -96,13 +96,13 @@ impl Destruction {
         let drawn = random.below(world.nodes() as u64) as usize;
         let first = match self.how {
             Destroy::Keeper => keeper(world).unwrap_or(drawn),
-            Destroy::OldHints => match aside.keys().next() {
-                Some(place) => *place,
-                None => {
+            Destroy::OldHints => {
+                let Some(place) = aside.keys().next() else {
                     world.note("nobody was seen to keep a hint".into());
                     return Ok(());
-                }
-            },
+                };
+                *place
+            }
             _ => drawn,
         };
         let count = if let Destroy::Rows { nodes } = self.how { nodes } else { 1 };

@@ -289,7 +289,8 @@ pub fn distinct_key(client: usize, n: u64) -> String {
 #[must_use]
 pub fn is_hot(key: &str) -> bool {
     let shared = key.strip_prefix(SHARED).and_then(|n| n.parse().ok());
-    shared.map_or(key.starts_with("s:") || key.starts_with("c:"), |n: u64| n < SHARED_KEYS)
+    let is_one = || key.starts_with("s:") || key.starts_with("c:");
+    shared.map_or_else(is_one, |n: u64| n < SHARED_KEYS)
 }
 
 /// The bytes that are stored for a value: it, and a filler up to about `bytes`.
