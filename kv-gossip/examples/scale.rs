@@ -136,7 +136,7 @@ fn deaths(net: &mut Net, options: &Options, period_ms: u64, began: Instant) {
         }
         eprintln!("{} s: a death, known after {:?} periods", since(began), periods.last());
     }
-    let alive = |id: &u64| net.machines.contains_key(id);
+    let alive = |id: &u64| net.machines.contains_key(*id);
     println!("deaths={}", options.deaths);
     println!("deaths_unknown={unknown}");
     println!("deaths_wrong={}", net.count(|event| matches!(event, Event::Down(id) if alive(id))));

@@ -253,7 +253,7 @@ fn two_hundred_members_miss_the_dead_within_ten_periods_and_nobody_else() {
     println!("periods until a death is known everywhere: {periods:?}");
     assert!(periods[2] <= 10, "{periods:?}");
     assert_eq!(
-        net.count(|event| matches!(event, Event::Down(id) if net.machines.contains_key(id))),
+        net.count(|event| matches!(event, Event::Down(id) if net.machines.contains_key(*id))),
         0
     );
 }

@@ -29,8 +29,8 @@ impl Machines {
         self.slots.get_mut(id as usize)?.as_mut()
     }
 
-    pub(crate) fn contains_key(&self, id: &u64) -> bool {
-        self.slots.get(*id as usize).is_some_and(Option::is_some)
+    pub(crate) fn contains_key(&self, id: u64) -> bool {
+        self.slots.get(id as usize).is_some_and(Option::is_some)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -215,7 +215,7 @@ mod tests {
         for goal in 1..=21 {
             let id = format!("A{goal}");
             let is_of = |row: &&str| row.trim_end_matches(char::is_alphabetic) == id;
-            assert!(ids.iter().any(|row| is_of(row)), "{id} has no row");
+            assert!(ids.iter().any(is_of), "{id} has no row");
         }
     }
 

@@ -83,7 +83,8 @@ async fn a_forwarded_write_whose_minter_dies_is_taken_to_another() {
     for promise in [false, true] {
         let rmw = if promise { Rmw::BestEffort } else { Rmw::Refuse };
         let mut world = World::of(5, rmw).await;
-        let key = (0..).map(|n| format!("key{n}")).find(|key| !primaries(&world, key).contains(&0));
+        let key =
+            (0..10_000).map(|n| format!("key{n}")).find(|key| !primaries(&world, key).contains(&0));
         let key = key.expect("a key of others");
         let minter = primaries(&world, &key)[0];
         let value = Bytes::from_static(b"v");
