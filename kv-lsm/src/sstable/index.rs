@@ -118,8 +118,11 @@ impl Index {
     pub(crate) fn seek(&self, key: &[u8], seq: u64) -> Result<usize, Malformed> {
         let sought = head(key);
         let low = self.heads.partition_point(|head| *head < sought);
-        let equal = self.heads.iter().skip(low).take_while(|head| **head == sought).count();
-        if equal == 0 { Ok(low) } else { self.block.restarts_before(low..low + equal, key, seq) }
+        if self.heads.get(low) != Some(&sought) {
+            return Ok(low);
+        }
+        let high = self.heads.partition_point(|head| *head <= sought);
+        self.block.restarts_before(low..high, key, seq)
     }
 
     /// Where block `at` lies.
