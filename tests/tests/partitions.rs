@@ -102,9 +102,10 @@ const LONG: &[Fault] = &[
     Fault::Ring,
 ];
 
-/// What a client was told instead of an answer, and when.
+/// What a client was told instead of an answer, when, and after how long.
 struct Trouble {
     at: Instant,
+    took: Duration,
     node: usize,
     error: String,
 }
@@ -150,12 +151,14 @@ fn work(
             break;
         }
         let key = format!("d:{id}:{n}");
+        let asked = Instant::now();
         client.set(node, &key, &format!("value of {key}"));
         if n % 4 == 0 {
             client.get(node, &format!("d:{id}:{}", n / 2));
         }
         let rest_ms = if client.errors.is_empty() { 2 } else { 50 };
-        let told = client.errors.drain(..).map(|error| Trouble { at: Instant::now(), node, error });
+        let (at, took) = (Instant::now(), asked.elapsed());
+        let told = client.errors.drain(..).map(|error| Trouble { at, took, node, error });
         trouble.extend(told);
         thread::sleep(Duration::from_millis(rest_ms));
     }
@@ -165,7 +168,7 @@ fn work(
 #[test]
 fn a_majority_is_served_whatever_is_cut_and_nothing_is_lost() {
     let name = "a_majority_is_served_whatever_is_cut_and_nothing_is_lost";
-    let Some((mut cluster, links)) = in_own_network(name, &["log.level=warn"]) else { return };
+    let Some((mut cluster, links)) = in_own_network(name, &["log.level=info"]) else { return };
     let history = Mutex::new(History::default());
     let faults = if is_long() { LONG } else { SHORT };
     for (round, fault) in faults.iter().enumerate() {
@@ -176,9 +179,12 @@ fn a_majority_is_served_whatever_is_cut_and_nothing_is_lost() {
         let bad: Vec<String> = trouble
             .iter()
             .filter(|trouble| fault.leaves_a_majority_to(trouble.node) && !in_flight(trouble))
-            .map(|Trouble { at, node, error }| {
+            .map(|Trouble { at, took, node, error }| {
                 let late = at.saturating_duration_since(began).as_millis();
-                format!("node {node} after {late} ms: {error}")
+                format!(
+                    "node {node} after {late} ms, asked {} ms before: {error}",
+                    took.as_millis()
+                )
             })
             .collect();
         let shown = bad.get(..bad.len().min(5)).unwrap_or_default();

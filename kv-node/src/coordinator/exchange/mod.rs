@@ -62,7 +62,8 @@ pub struct AntiEntropyConfig {
     pub fill_bytes_per_second: u64,
     /// Milliseconds between two exchanges of this node.
     pub rest_ms: u64,
-    /// Milliseconds after which what differed is compared again, before any data is sent.
+    /// Milliseconds after which what differed is compared again, before any data is sent. Longer
+    /// than a copy of a write may be on its way when nothing is wrong.
     pub settle_ms: u64,
 }
 
@@ -74,7 +75,7 @@ impl Default for AntiEntropyConfig {
             bytes_per_second: 8 << 20,
             fill_bytes_per_second: 64 << 20,
             rest_ms: 1_000,
-            settle_ms: 100,
+            settle_ms: 1_000,
         }
     }
 }

@@ -8,12 +8,13 @@ use kv_ring::{Partition, PartitionCount};
 use twox_hash::XxHash3_64;
 
 use super::ExchangeError;
+use super::partition::Look;
 use super::talk::{Rate, Talk, Walked};
 use super::wire::{ExchangeOp, ExchangeOut, RepairTally};
 use crate::coordinator::{Coordinator, Scope};
 use crate::plug::storage::Ticket;
 
-/// Partitions of one pair that are exchanged at once: they share the pause before a second look.
+/// Partitions of one pair that are looked at or mended at once.
 const PARTITIONS_AT_ONCE: usize = 16;
 /// So many partitions without a tree, and the rest is left to a later exchange.
 const WITHOUT_TREE_MAX: usize = 16;
@@ -61,32 +62,14 @@ impl Coordinator {
         }
         let begun = self.begin(talk, &scope).await?;
         let differing = self.compare_roots(talk, &scope, &shared).await?;
-        let mut except = Vec::new();
-        let mut failure = None;
-        if !differing.is_empty() {
+        let mut round = Round::new(self, talk.peer);
+        let looks = round.look(&differing).await;
+        if !looks.is_empty() {
             talk.settle().await;
         }
-        let mut without_tree = 0;
-        for some in differing.chunks(PARTITIONS_AT_ONCE) {
-            if without_tree > WITHOUT_TREE_MAX {
-                except.extend_from_slice(some);
-                continue;
-            }
-            let peer = talk.peer;
-            let talks = join_all(some.iter().copied().map(|partition| async move {
-                let mut part = Talk::new(self, peer, self.exchange_rate());
-                let ended = part.exchange(partition).await;
-                (partition, part.tally, ended)
-            }));
-            for (partition, tally, ended) in talks.await {
-                talk.tally.add(&RepairTally { peers: 0, ..tally });
-                if let Err(error) = ended {
-                    without_tree += usize::from(matches!(error, ExchangeError::NoTree));
-                    except.push(partition);
-                    failure = Some(error);
-                }
-            }
-        }
+        round.mend(looks).await;
+        let Round { tally, mut except, failure, .. } = round;
+        talk.tally.add(&tally);
         except.extend(shared.iter().filter(|at| self.lost_since(&begun, **at)));
         except.sort_unstable();
         except.dedup();
@@ -188,6 +171,89 @@ impl Coordinator {
     pub(super) fn exchange_rate(&self) -> Rate {
         let bytes_per_second = self.parts.antientropy.bytes_per_second;
         Rate { bytes_per_second, per_mille: self.background.per_mille() }
+    }
+}
+
+/// The partitions of one exchange that may differ: all are looked at before any is looked at
+/// again, so that they share one pause, and what was only on its way is not taken for a difference.
+struct Round<'c> {
+    coordinator: &'c Coordinator,
+    peer: NodeId,
+    tally: RepairTally,
+    /// Partitions that may still differ.
+    except: Vec<Partition>,
+    failure: Option<ExchangeError>,
+    without_tree: usize,
+}
+
+impl<'c> Round<'c> {
+    fn new(coordinator: &'c Coordinator, peer: NodeId) -> Self {
+        let tally = RepairTally::default();
+        Self { coordinator, peer, tally, except: Vec::new(), failure: None, without_tree: 0 }
+    }
+
+    /// Looks at each partition's trees once. Those that differ, and in which leaves.
+    async fn look(&mut self, partitions: &[Partition]) -> Vec<(Partition, Look)> {
+        let mut looks = Vec::new();
+        for some in partitions.chunks(PARTITIONS_AT_ONCE) {
+            if self.without_tree > WITHOUT_TREE_MAX {
+                self.except.extend_from_slice(some);
+                continue;
+            }
+            let some = some.iter().map(|at| (*at, None));
+            for (partition, look) in self.each(some).await {
+                match look {
+                    Look::Leaves(..) if look.differs() => looks.push((partition, look)),
+                    Look::Leaves(..) => {}
+                    Look::NoTree => self.failed(partition, ExchangeError::NoTree),
+                }
+            }
+        }
+        looks
+    }
+
+    /// Looks at what differed once more, and mends what still does.
+    async fn mend(&mut self, looks: Vec<(Partition, Look)>) {
+        let mut looks = looks.into_iter().map(|(at, first)| (at, Some(first)));
+        loop {
+            let some: Vec<_> = looks.by_ref().take(PARTITIONS_AT_ONCE).collect();
+            if some.is_empty() {
+                return;
+            }
+            self.each(some.into_iter()).await;
+        }
+    }
+
+    /// Looks at some partitions, or mends what a first look found in them, all at once. Answers
+    /// what the looks found; what failed is noted.
+    async fn each(
+        &mut self,
+        some: impl Iterator<Item = (Partition, Option<Look>)>,
+    ) -> Vec<(Partition, Look)> {
+        let (coordinator, peer) = (self.coordinator, self.peer);
+        let parts = join_all(some.map(|(partition, first)| async move {
+            let mut part = Talk::new(coordinator, peer, coordinator.exchange_rate());
+            let ended = match first {
+                None => part.look(partition).await.map(Some),
+                Some(first) => part.exchange_seen(partition, first).await.map(|()| None),
+            };
+            (partition, part.tally, ended)
+        }));
+        let mut found = Vec::new();
+        for (partition, tally, ended) in parts.await {
+            self.tally.add(&RepairTally { peers: 0, ..tally });
+            match ended {
+                Ok(look) => found.extend(look.map(|look| (partition, look))),
+                Err(error) => self.failed(partition, error),
+            }
+        }
+        found
+    }
+
+    fn failed(&mut self, partition: Partition, error: ExchangeError) {
+        self.without_tree += usize::from(matches!(error, ExchangeError::NoTree));
+        self.except.push(partition);
+        self.failure = Some(error);
     }
 }
 

@@ -34,9 +34,18 @@ pub(super) struct Listing {
 }
 
 /// What comparing a partition's trees found.
-enum Compared {
+pub(super) enum Look {
+    /// Leaves that differ, ascending; none if the trees are the same.
     Leaves(Shape, Vec<u32>),
+    /// One of the two has no tree of it.
     NoTree,
+}
+
+impl Look {
+    /// Whether leaves differ.
+    pub(super) fn differs(&self) -> bool {
+        matches!(self, Self::Leaves(_, leaves) if !leaves.is_empty())
+    }
 }
 
 impl Talk<'_> {
@@ -49,27 +58,46 @@ impl Talk<'_> {
         &mut self,
         partition: Partition,
     ) -> Result<(), ExchangeError> {
-        let (shape, leaves) = match self.compare(partition).await? {
-            Compared::NoTree if self.without_trees => {
+        let first = self.look(partition).await?;
+        if first.differs() {
+            self.settle().await;
+        }
+        self.exchange_seen(partition, first).await
+    }
+
+    /// A first look at a partition's trees: what differs may be on its way.
+    pub(super) async fn look(&mut self, partition: Partition) -> Result<Look, ExchangeError> {
+        let look = self.compare(partition).await?;
+        if matches!(&look, Look::Leaves(_, leaves) if leaves.is_empty()) {
+            self.coordinator.exchanges.phantom(partition, false);
+        }
+        Ok(look)
+    }
+
+    /// Mends what differed at a first look and still does, some time later.
+    ///
+    /// # Errors
+    /// Something may still differ.
+    pub(super) async fn exchange_seen(
+        &mut self,
+        partition: Partition,
+        first: Look,
+    ) -> Result<(), ExchangeError> {
+        let (shape, leaves) = match first {
+            Look::NoTree if self.without_trees => {
                 return self.exchange_key_by_key(partition).await;
             }
-            Compared::NoTree => return Err(ExchangeError::NoTree),
-            Compared::Leaves(_, leaves) if leaves.is_empty() => {
-                self.coordinator.exchanges.phantom(partition, false);
-                return Ok(());
-            }
-            Compared::Leaves(shape, leaves) if self.settle_ms == 0 => (shape, leaves),
-            Compared::Leaves(shape, first) => {
-                self.settle().await;
-                match self.compare(partition).await? {
-                    Compared::Leaves(again, leaves) if again == shape => {
-                        let still = |leaf: &u32| first.binary_search(leaf).is_ok();
-                        (shape, leaves.into_iter().filter(still).collect())
-                    }
-                    Compared::Leaves(again, leaves) => (again, leaves),
-                    Compared::NoTree => return Err(ExchangeError::NoTree),
+            Look::NoTree => return Err(ExchangeError::NoTree),
+            Look::Leaves(_, leaves) if leaves.is_empty() => return Ok(()),
+            Look::Leaves(shape, leaves) if self.settle_ms == 0 => (shape, leaves),
+            Look::Leaves(shape, first) => match self.compare(partition).await? {
+                Look::Leaves(again, leaves) if again == shape => {
+                    let still = |leaf: &u32| first.binary_search(leaf).is_ok();
+                    (shape, leaves.into_iter().filter(still).collect())
                 }
-            }
+                Look::Leaves(again, leaves) => (again, leaves),
+                Look::NoTree => return Err(ExchangeError::NoTree),
+            },
         };
         let found = self.tally.found;
         self.tally.leaves += leaves.len() as u64;
@@ -85,10 +113,10 @@ impl Talk<'_> {
             // Collection may have made them equal between the looks at the trees and at the keys,
             // now here and now there: a tree that is wrong still differs.
             phantom = match self.compare(partition).await? {
-                Compared::Leaves(again, now) => {
+                Look::Leaves(again, now) => {
                     again == shape && now.iter().any(|leaf| leaves.binary_search(leaf).is_ok())
                 }
-                Compared::NoTree => false,
+                Look::NoTree => false,
             };
         }
         if self.coordinator.exchanges.phantom(partition, phantom) {
@@ -112,20 +140,20 @@ impl Talk<'_> {
         self.mend_range(partition, from, to).await
     }
 
-    async fn compare(&mut self, partition: Partition) -> Result<Compared, ExchangeError> {
+    async fn compare(&mut self, partition: Partition) -> Result<Look, ExchangeError> {
         let replica = &self.coordinator.parts.replica;
         let mut shape = replica.trees().shape();
         for _ in 0..SHAPES_MAX {
             let Some((tree, ticket)) = replica.trees().tree(partition, shape) else {
-                return Ok(Compared::NoTree);
+                return Ok(Look::NoTree);
             };
             replica.durable(ticket).await?;
             let partition = partition.index();
             let walked =
                 self.walk(&tree, |request| ExchangeOp::Partition { partition, request }).await?;
             match walked {
-                Walked::Leaves(leaves) => return Ok(Compared::Leaves(shape, leaves)),
-                Walked::NoTree => return Ok(Compared::NoTree),
+                Walked::Leaves(leaves) => return Ok(Look::Leaves(shape, leaves)),
+                Walked::NoTree => return Ok(Look::NoTree),
                 Walked::OtherShape(theirs) => shape = theirs,
                 Walked::Flatter(_) => return Err(ExchangeError::Confused),
             }
