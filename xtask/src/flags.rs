@@ -43,6 +43,9 @@ cargo xtask VERB
              [--rounds 3] [--requests N] [--keys N]
   bench gossip            membership of 10 to 10,000 in a virtual network
              [--members N] [--minutes M]
+  bench lsm               kv-lsm beside other embedded stores
+             [--against fjall,surrealkv,redb] [--quick] [--rounds 3] [--only WORKLOAD,...]
+             [--dir DIR] [--json FILE]
                           all write docs/PERFORMANCE.md, but with --no-write
 
   release-gate [--only ROW] [--quick] [--no-write]
@@ -55,7 +58,7 @@ const VERBS: &[&str] =
     &["ci", "tidy", "arrows", "package", "sim", "cluster", "bench", "release-gate", "help"];
 const CLUSTER_VERBS: &[&str] =
     &["up", "status", "kill", "start", "pause", "resume", "logs", "down"];
-const BENCH_VERBS: &[&str] = &["redis", "cluster", "gossip"];
+const BENCH_VERBS: &[&str] = &["redis", "cluster", "gossip", "lsm"];
 /// Ports of node i are base + i, base + 100 + i, base + 200 + i: more nodes would overlap.
 const NODES_MAX: u16 = 99;
 
@@ -224,6 +227,7 @@ fn parse_bench(parser: &mut Parser) -> Result<Verb> {
     let what = match word.as_str() {
         "redis" => bench::What::Redis,
         "cluster" => bench::What::Cluster,
+        "lsm" => return parse_bench_lsm(parser),
         _ => bench::What::Gossip,
     };
     let mut options = bench::Options::default();
@@ -243,6 +247,35 @@ fn parse_bench(parser: &mut Parser) -> Result<Verb> {
         }
     }
     Ok(Verb::Bench { what, options })
+}
+
+/// Its options are the driver's own words: they are looked at here and handed on.
+fn parse_bench_lsm(parser: &mut Parser) -> Result<Verb> {
+    const WITH_VALUE: &[&str] = &["against", "rounds", "only", "dir", "json"];
+    let mut options = bench::Options::default();
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            Arg::Long("no-write") => options.write = false,
+            Arg::Long("quick") => options.driver.push("--quick".to_owned()),
+            Arg::Long(name) if WITH_VALUE.contains(&name) => {
+                let flag = format!("--{name}");
+                options.driver.extend([flag, text(parser)?]);
+            }
+            other => {
+                let known = &[
+                    "--against",
+                    "--quick",
+                    "--rounds",
+                    "--only",
+                    "--dir",
+                    "--json",
+                    "--no-write",
+                ];
+                return asked_for_help(other, known);
+            }
+        }
+    }
+    Ok(Verb::Bench { what: bench::What::Lsm, options })
 }
 
 fn parse_gate(parser: &mut Parser) -> Result<Verb> {

@@ -1,12 +1,13 @@
 //! `cargo xtask bench`: the project's figures, measured on this machine and written down with it.
 //!
-//! The load is `redis-benchmark`, which is nobody's of ours; without the Redis tools the verb says
-//! SKIPPED and writes nothing. Runs are interleaved, each figure is the median of its rounds, and
+//! The load on nodes is `redis-benchmark`, which is nobody's of ours; without the Redis tools the
+//! verb says SKIPPED and writes nothing. Runs are interleaved, each figure is the median of its rounds, and
 //! CPU time is the servers' own from `/proc`, so that a slower generator doesn't flatter anybody.
 
 mod cluster;
 mod gossip;
 mod load;
+mod lsm;
 mod machine;
 mod redis;
 pub(crate) mod report;
@@ -24,6 +25,7 @@ pub(crate) enum What {
     Redis,
     Cluster,
     Gossip,
+    Lsm,
 }
 
 /// How long and how much.
@@ -40,6 +42,8 @@ pub(crate) struct Options {
     pub(crate) minutes: Option<u64>,
     /// Whether docs/PERFORMANCE.md is written.
     pub(crate) write: bool,
+    /// Words for a driver outside the workspace.
+    pub(crate) driver: Vec<String>,
 }
 
 impl Default for Options {
@@ -51,6 +55,7 @@ impl Default for Options {
             members: None,
             minutes: None,
             write: true,
+            driver: Vec::new(),
         }
     }
 }
@@ -70,7 +75,7 @@ pub(crate) fn run(what: What, options: &Options) -> Result<()> {
     let tools: &[&str] = match what {
         What::Redis => &["redis-benchmark", "redis-server"],
         What::Cluster => &["redis-benchmark"],
-        What::Gossip => &[],
+        What::Gossip | What::Lsm => &[],
     };
     if let Some(missing) = tools.iter().find(|tool| !load::is_installed(tool)) {
         term::out(format_args!("SKIPPED: {missing} is not installed"));
@@ -80,6 +85,7 @@ pub(crate) fn run(what: What, options: &Options) -> Result<()> {
         What::Redis => ("redis", redis::measure(options)?),
         What::Cluster => ("cluster", cluster::measure(options)?),
         What::Gossip => ("gossip", gossip::measure(options)?),
+        What::Lsm => ("lsm", lsm::measure(options)?),
     };
     term::out(&figure.markdown);
     if options.write {
