@@ -19,7 +19,7 @@ pub(crate) const BATCH_PAIRS: u64 = 100;
 /// Pairs of a scan.
 const SCAN_PAIRS: usize = 100;
 const ZIPF_THETA: f64 = 0.99;
-/// The part of a workload's time in which a reader warms up unmeasured.
+/// The part of a workload's time before it that is not measured.
 const WARM_SHARE: f64 = 0.3;
 /// Operations between two looks at the clock's bound.
 const OPS_PER_LOOK: u64 = 16;
@@ -123,9 +123,10 @@ pub(crate) fn run(
 ) -> Result<Outcome> {
     let zipf = matches!(workload.kind, Kind::ReadZipf | Kind::Ycsb(..))
         .then(|| Zipf::new(pairs, ZIPF_THETA));
-    let reads = matches!(
+    // Commits warm up too: the first finds files to be made.
+    let warms_up = !matches!(
         workload.kind,
-        Kind::ReadHit | Kind::ReadMiss | Kind::ReadZipf | Kind::Scan | Kind::Ycsb(..)
+        Kind::FillInOrder | Kind::FillInBatches | Kind::FillAtRandom | Kind::Overwrite
     );
     let for_seconds = |seconds: f64| Run {
         store,
@@ -136,7 +137,7 @@ pub(crate) fn run(
         ops_max: limits.ops,
         until: Instant::now() + Duration::from_secs_f64(seconds),
     };
-    if reads && workload.name != "readcold" {
+    if warms_up && workload.name != "readcold" {
         for_seconds(limits.seconds * WARM_SHARE).on_all_threads(1)?;
     }
     let (began, cpu_began) = (Instant::now(), process::cpu_seconds());

@@ -5,8 +5,10 @@
 //! never under it).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
+use parking_lot::Condvar;
 
 use crate::config::Config;
 use crate::error::Error;
@@ -96,6 +98,10 @@ impl Batch {
         &self.payload
     }
 
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
+    }
+
     /// Checks the batch against the limits.
     pub(crate) fn check(&self, config: &Config) -> Result<(), Error> {
         for (what, bytes, bytes_max) in [
@@ -129,8 +135,16 @@ pub(crate) struct Commit {
     pub(crate) need: Need,
     /// The memtable that is inserted into.
     pub(crate) active: Arc<Memtable>,
-    /// Whether the log writer sleeps and must be woken.
-    pub(crate) writer_sleeps: bool,
+    /// How the log writer's thread sleeps.
+    pub(crate) writer_sleeps: Sleep,
+    /// What has gathered is the thread's to write.
+    pub(crate) writer_wanted: bool,
+    /// So much was written without a sync that the log writer should see to it.
+    pub(crate) disk_behind: bool,
+    /// When what is written must be synced.
+    pub(crate) sync_due: Option<Instant>,
+    /// The last operation before the last mark.
+    pub(crate) marked_seq: u64,
     /// The log is above its bound: seal at the next append.
     pub(crate) seal_wanted: bool,
     /// No more appends.
@@ -143,7 +157,11 @@ impl Commit {
             group: Group::reuse(Vec::new(), next_seq),
             need: Need::default(),
             active,
-            writer_sleeps: false,
+            writer_sleeps: Sleep::Not,
+            writer_wanted: false,
+            disk_behind: false,
+            sync_due: None,
+            marked_seq: next_seq - 1,
             seal_wanted: false,
             closed: false,
         }
@@ -151,12 +169,13 @@ impl Commit {
 
     /// Gives the operations of `batch` their sequences and enters them into group and memtable.
     /// `payload` is a copy of the batch's; `snapshot` the newest sequence still read at.
-    pub(crate) fn append(&mut self, payload: &Bytes, batch: &Batch, snapshot: u64) -> Ticket {
+    pub(crate) fn append(&mut self, payload: Bytes, batch: &Batch, snapshot: u64) -> Ticket {
         let first_seq = self.last_seq() + 1;
+        self.group.frame.extend_from_slice(&payload);
         let inserted = self.active.insert(first_seq, payload, snapshot);
         assert!(inserted == Ok(batch.ops), "a batch that does not parse");
-        self.group.frame.extend_from_slice(payload);
         self.group.ops += batch.ops;
+        self.group.batches += 1;
         self.need.add(batch.durability);
         Ticket::from_seq(self.last_seq())
     }
@@ -166,11 +185,35 @@ impl Commit {
         self.group.last_seq()
     }
 
+    /// Makes what has gathered the log writer's, and wakes it if it sleeps.
+    pub(crate) fn wake_writer(&mut self, log_wake: &Condvar) {
+        self.writer_wanted = true;
+        self.rouse_writer(log_wake);
+    }
+
+    /// Makes the log writer look anew whether there is something to do.
+    pub(crate) fn rouse_writer(&mut self, log_wake: &Condvar) {
+        if std::mem::replace(&mut self.writer_sleeps, Sleep::Not) != Sleep::Not {
+            log_wake.notify_one();
+        }
+    }
+
     /// Takes what has gathered; the next group follows it, in the memory of `spare`.
     pub(crate) fn take(&mut self, spare: Vec<u8>) -> (Group, Need) {
         let next = Group::reuse(spare, self.group.last_seq() + 1);
         (std::mem::replace(&mut self.group, next), std::mem::take(&mut self.need))
     }
+}
+
+/// How the log writer's thread sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    /// It does not: it looks before it sleeps again.
+    Not,
+    /// It looks by itself in a while.
+    Lightly,
+    /// Until it is woken: nothing was written since the last mark.
+    Deeply,
 }
 
 /// The strictest of what a group's batches need.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::compaction::CompactionFilter;
 use crate::compression::RAW_BLOCK_BYTES_MAX;
 use crate::error::Error;
-use crate::sstable::{Bloom, FilterPolicy};
+use crate::sstable::{BlockedBloom, Bloom, FilterPolicy};
 
 /// Who does the work that an append leaves behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,8 +64,12 @@ pub struct Config {
     pub block_bytes: usize,
     /// Size at which compaction ends a table and begins the next, in bytes.
     pub table_bytes_max: u64,
-    /// How new tables' filters are made. Tables with another policy's filter are read without it.
+    /// How the filters of the last level's tables are made, which hold most of the keys and whose
+    /// false positives cost a read of the disk. Tables with a filter of neither policy are read
+    /// without it.
     pub filter: Arc<dyn FilterPolicy>,
+    /// How those of the other levels are made: every read asks them before the last level.
+    pub filter_upper: Arc<dyn FilterPolicy>,
     /// How blocks are compressed.
     pub compression: Compression,
     /// Block cache, in bytes.
@@ -113,19 +117,20 @@ impl Default for Config {
             key_bytes_max: 65_535,
             value_bytes_max: 2 << 20,
             batch_bytes_max: 4 << 20,
-            log_buffer_bytes_max: 4 << 20,
-            log_segment_bytes: 16 << 20,
+            log_buffer_bytes_max: 2 << 20,
+            log_segment_bytes: 8 << 20,
             log_bytes_max: 256 << 20,
-            log_segments_spare_max: 4,
+            log_segments_spare_max: 2,
             memtable_bytes_max: 64 << 20,
             memtables_sealed_max: 2,
             stall_ms_max: 5_000,
             block_bytes: 4 << 10,
             table_bytes_max: 64 << 20,
-            filter: Arc::new(Bloom::default()),
+            filter: Arc::new(Bloom { bits_per_key: 15 }),
+            filter_upper: Arc::new(BlockedBloom::default()),
             compression: Compression::Lz4,
             cache_bytes_max: 64 << 20,
-            level0_tables_compact: 4,
+            level0_tables_compact: 6,
             level0_tables_max: 20,
             level1_bytes: 256 << 20,
             level_fanout: 10,

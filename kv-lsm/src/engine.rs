@@ -13,7 +13,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::commit::Batch;
@@ -70,19 +69,22 @@ impl Engine {
     /// [`Error::TooLarge`], [`Error::Busy`], [`Error::Poisoned`], [`Error::Closed`]; after each of
     /// them nothing of the batch was written.
     pub fn append(&self, batch: &Batch) -> Result<Ticket, Error> {
+        self.shared().append(batch, false)
+    }
+
+    /// Appends a batch and waits until it is durable: what `append` and `wait_durable` do together,
+    /// with less waiting, as the caller writes the log itself when nobody else does.
+    ///
+    /// # Errors
+    /// As [`Engine::append`], and as [`Engine::wait_durable`].
+    pub fn commit(&self, batch: &Batch) -> Result<Ticket, Error> {
         let shared = self.shared();
-        batch.check(&shared.config)?;
-        let payload = Bytes::copy_from_slice(batch.payload());
-        let mut commit = shared.make_room(payload.len())?;
-        if batch.is_empty() {
-            return Ok(Ticket::from_seq(commit.last_seq()));
+        if shared.config.threads == Threads::Inline {
+            let ticket = self.append(batch)?;
+            return self.wait_durable(ticket).map(|()| ticket);
         }
-        let ticket = commit.append(&payload, batch, shared.snapshots.newest());
-        let wake = std::mem::replace(&mut commit.writer_sleeps, false);
-        drop(commit);
-        if wake {
-            shared.log_wake.notify_one();
-        }
+        let ticket = shared.append(batch, true)?;
+        shared.settle(ticket, batch.durability())?;
         Ok(ticket)
     }
 
@@ -129,12 +131,17 @@ impl Engine {
     /// # Errors
     /// [`Error::Io`] or [`Error::Corrupt`] when a table cannot be read: never "not found".
     pub fn get(&self, key: &[u8]) -> Result<Option<Found>, Error> {
-        self.shared().view().get(key, u64::MAX)
+        self.shared().view().get_newest(key)
     }
 
     /// A walk over the keys of a range, from either end, as of now.
     pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
         self.snapshot().scan(range)
+    }
+
+    /// A walk over the keys that begin with `prefix`, from either end, as of now.
+    pub fn scan_prefix(&self, prefix: &[u8]) -> Iter {
+        self.snapshot().scan_prefix(prefix)
     }
 
     /// A reader that sees the engine as of now, however long it is held. It keeps memory and table
@@ -193,6 +200,7 @@ impl Engine {
                 table.give_up(damage);
             }
         }
+        shared.forget_rows();
         shared.work.note_compaction(None);
         shared.work.add();
     }
@@ -203,7 +211,8 @@ impl Engine {
         self.shared().stats()
     }
 
-    /// Writes and syncs what was appended and stops the threads. Appends through other clones fail
+    /// Writes and syncs what was appended, with threads also flushes it, so that the next open has
+    /// nothing to replay, and stops the threads. Appends through other clones fail
     /// from now on, reads go on.
     ///
     /// # Errors
@@ -212,16 +221,20 @@ impl Engine {
         self.owner.close()
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.owner.shared
     }
 }
 
 impl Owner {
     fn close(&self) -> Result<(), Error> {
-        self.shared.begin_close();
         let threads = std::mem::take(&mut *self.threads.lock());
         let own = std::thread::current().id();
+        if !threads.is_empty() && threads.iter().all(|thread| thread.thread().id() != own) {
+            // What can't be flushed is in the log.
+            let _ = self.shared.flush_all();
+        }
+        self.shared.begin_close();
         if threads.iter().any(|thread| thread.thread().id() == own) {
             // The last clone went away in a callback. The threads write what has gathered, and end.
             return Ok(());

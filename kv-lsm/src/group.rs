@@ -2,15 +2,21 @@
 //! and tells everyone. While it is at it the next group gathers (Pebble's flush loop, MySQL's and
 //! RocksDB's group commit, without the hand-over between leaders).
 //!
+//! Who waits for a commit and finds nobody writing writes the group himself: alone, a commit costs
+//! no change of threads. Who finds somebody writing wakes the thread for what has gathered and
+//! waits; so the thread has the groups of many, and nobody leads for others.
+//!
 //! Invariants: groups are written in the order of their sequences; a ticket is published after the
 //! sync that its batch asked for; after an error nothing more is written.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
-use crate::commit::{Commit, Need};
+use crate::commit::{Commit, Need, Sleep};
 use crate::error::Error;
+use crate::poison::PanicGuard;
 use crate::shared::Shared;
 use crate::step::StepOutcome;
 use crate::wal::writer::{Group, LogWriter};
@@ -55,86 +61,179 @@ impl Shared {
         marked.map_err(|e| self.fail(&e.to_string()))
     }
 
-    /// The log writer's life: takes groups until the engine is closed and nothing is left.
+    /// The log writer's life: takes what nobody else writes until the engine is closed and nothing
+    /// is left.
     pub(crate) fn run_log(&self) {
         let mut spare = Vec::new();
-        let mut sync_due = None;
-        let mut log = self.log.lock();
         loop {
-            let woken = match log.stuck.take() {
-                Some((group, need)) => {
-                    if !self.await_space() {
-                        log.stuck = Some((group, need));
-                        return;
-                    }
-                    Woken::Group(group, need)
-                }
-                None => self.await_group(&mut spare, sync_due, &log),
-            };
+            let woken = self.await_work();
+            let mut log = self.log.lock();
             let done = match woken {
-                Woken::Group(group, need) => {
-                    self.room.notify_all();
-                    let done = match self.write_or_keep(&mut log, group, need) {
-                        Ok(frame) => {
-                            spare = frame.unwrap_or_default();
-                            Ok(())
-                        }
-                        Err(error) => Err(error),
-                    };
-                    sync_due = next_sync(&log, sync_due, need);
-                    // Groups that come without a pause must not put the sync off.
-                    if done.is_ok() && sync_due.is_some_and(|due| due <= Instant::now()) {
-                        sync_due = None;
-                        self.sync_log(&mut log)
-                    } else {
-                        done
-                    }
+                Woken::Group => {
+                    self.await_crowd(&log);
+                    self.write_gathered(&mut log, &mut spare)
                 }
-                Woken::SyncDue => {
-                    sync_due = None;
-                    self.sync_log(&mut log)
-                }
-                Woken::MarkDue(next_seq) => {
-                    log.mark(next_seq).map(|_| ()).map_err(|e| self.fail(&e.to_string()))
-                }
+                Woken::SyncDue => self.sync_log(&mut log),
+                Woken::MarkDue => self.mark_idle(&mut log),
+                Woken::Looking => Ok(()),
                 Woken::Closed => return,
             };
+            let behind = log.file_behind();
             if done.is_err() {
+                return;
+            }
+            let stuck = log.stuck.is_some();
+            drop(log);
+            if let Some((file, path)) = behind
+                && let Err(source) = file.sync_data()
+            {
+                self.fail(&Error::io("sync", &path, source).to_string());
+                return;
+            }
+            if stuck && !self.await_space() {
                 return;
             }
         }
     }
 
-    /// Sleeps until there is something to do for the log writer.
-    fn await_group(
-        &self,
-        spare: &mut Vec<u8>,
-        sync_due: Option<Instant>,
-        log: &LogWriter,
-    ) -> Woken {
-        let mark_due = log.wants_mark().then(|| Instant::now() + MARK_AFTER);
+    /// Whether commits come from several threads at once, so that they had better share a sync.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.crowd.load(Ordering::Relaxed) > 1
+    }
+
+    /// Waits a moment for those whom the last sync has woken, so that they share the next: as long
+    /// as more come, and no longer than a part of what the last sync took.
+    fn await_crowd(&self, log: &LogWriter) {
+        let crowd = self.crowd.load(Ordering::Relaxed);
+        let until = Instant::now() + log.sync_took / 4;
+        while crowd > 1 && self.commit.lock().group.batches < crowd && Instant::now() < until {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Writes what has gathered, if that is still anything: another may have come first.
+    fn write_gathered(&self, log: &mut LogWriter, spare: &mut Vec<u8>) -> Result<(), Error> {
+        let taken = log.stuck.take().or_else(|| {
+            let mut commit = self.commit.lock();
+            (commit.group.ops > 0).then(|| commit.take(std::mem::take(spare)))
+        });
+        let Some((group, need)) = taken else { return Ok(()) };
+        self.room.notify_all();
+        if need.sync {
+            // It falls slowly: one that came late is no sign that the others have gone.
+            let crowd = self.crowd.load(Ordering::Relaxed);
+            self.crowd.store(group.batches.max(crowd - crowd.div_ceil(4)), Ordering::Relaxed);
+        }
+        if let Some(memory) = self.write_or_keep(log, group, need)? {
+            *spare = memory;
+        }
+        if need.within_ms.is_some() {
+            self.note_sync(log, need);
+        }
+        if log.is_behind() {
+            let mut commit = self.commit.lock();
+            commit.disk_behind = true;
+            commit.rouse_writer(&self.log_wake);
+        }
+        Ok(())
+    }
+
+    /// Notes when what is written and not synced must be.
+    fn note_sync(&self, log: &LogWriter, need: Need) {
+        let mut commit = self.commit.lock();
+        if !log.is_unsynced() {
+            commit.sync_due = None;
+        } else if let Some(ms) = need.within_ms {
+            let asked = Instant::now() + Duration::from_millis(ms);
+            commit.sync_due = Some(commit.sync_due.map_or(asked, |due| due.min(asked)));
+            commit.wake_writer(&self.log_wake);
+        }
+    }
+
+    /// Writes the group that `ticket` is in on the caller's own thread, if nobody is writing just
+    /// now: then a commit costs no change of threads. Returns whether it may have; the caller looks
+    /// at the durable ticket.
+    ///
+    /// What gathers meanwhile is not this caller's: whoever waits for it sees to it.
+    pub(crate) fn lead(&self) -> bool {
+        let Some(mut log) = self.log.try_lock() else { return false };
+        if log.stuck.is_some() || self.poison.check().is_err() {
+            return false;
+        }
+        let _guard = PanicGuard(|| {
+            self.fail("a write to the log panicked");
+        });
+        let mut spare = std::mem::take(&mut log.spare);
+        // A failure is told by the tickets.
+        let _ = self.write_gathered(&mut log, &mut spare);
+        log.spare = spare;
+        true
+    }
+
+    /// Wakes the log writer for what has gathered.
+    pub(crate) fn wake_for_group(&self) {
+        let mut commit = self.commit.lock();
+        if commit.group.ops > 0 {
+            commit.wake_writer(&self.log_wake);
+        }
+    }
+
+    /// Says in a mark what was synced, if nothing was written in the meantime.
+    fn mark_idle(&self, log: &mut LogWriter) -> Result<(), Error> {
+        let next_seq = {
+            let commit = self.commit.lock();
+            if commit.group.ops > 0 || log.stuck.is_some() {
+                return Ok(());
+            }
+            commit.last_seq() + 1
+        };
+        log.mark(next_seq).map(|_| ()).map_err(|e| self.fail(&e.to_string()))
+    }
+
+    /// Sleeps until there is something to do for the log writer. After the first append that
+    /// follows a mark it sleeps for [`MARK_AFTER`] at a time, so that those who write themselves
+    /// need not wake it.
+    fn await_work(&self) -> Woken {
         let mut commit: MutexGuard<'_, Commit> = self.commit.lock();
         loop {
-            if commit.group.ops > 0 {
-                let (group, need) = commit.take(std::mem::take(spare));
-                return Woken::Group(group, need);
+            if commit.writer_wanted && commit.group.ops > 0 {
+                commit.writer_wanted = false;
+                return Woken::Group;
             }
-            if commit.closed || self.poison.check().is_err() {
+            if self.poison.check().is_err() {
                 return Woken::Closed;
             }
-            commit.writer_sleeps = true;
-            let timed_out = if let Some(due) = sync_due.or(mark_due) {
-                self.log_wake.wait_until(&mut commit, due).timed_out()
-            } else {
-                self.log_wake.wait(&mut commit);
-                false
+            if commit.closed {
+                return if commit.group.ops > 0 { Woken::Group } else { Woken::Closed };
+            }
+            // Groups that come without a pause must not put the sync off.
+            if commit.sync_due.is_some_and(|due| due <= Instant::now()) {
+                commit.sync_due = None;
+                return Woken::SyncDue;
+            }
+            if std::mem::take(&mut commit.disk_behind) {
+                return Woken::Looking;
+            }
+            commit.writer_wanted = false;
+            let seq_before = commit.last_seq();
+            let mark_due = commit.marked_seq != seq_before;
+            commit.writer_sleeps = if mark_due { Sleep::Lightly } else { Sleep::Deeply };
+            let timed_out = match (commit.sync_due, mark_due) {
+                (Some(due), _) => self.log_wake.wait_until(&mut commit, due).timed_out(),
+                (None, true) => self.log_wake.wait_for(&mut commit, MARK_AFTER).timed_out(),
+                (None, false) => {
+                    self.log_wake.wait(&mut commit);
+                    false
+                }
             };
-            commit.writer_sleeps = false;
-            if timed_out && commit.group.ops == 0 {
-                return match sync_due {
-                    Some(_) => Woken::SyncDue,
-                    None => Woken::MarkDue(commit.last_seq() + 1),
-                };
+            commit.writer_sleeps = Sleep::Not;
+            if timed_out && commit.sync_due.is_none() && commit.last_seq() == seq_before {
+                if commit.group.ops > 0 {
+                    // Whoever appended it has not come to write it for so long: nobody will.
+                    return Woken::Group;
+                }
+                commit.marked_seq = seq_before;
+                return Woken::MarkDue;
             }
         }
     }
@@ -190,7 +289,10 @@ impl Shared {
             self.counters.log_bytes_written.add(group.frame.len() as u64);
             if need.sync && !self.reports_early() {
                 self.counters.log_syncs.add(1);
-                match log.sync() {
+                let began = Instant::now();
+                let synced = log.sync();
+                log.sync_took = began.elapsed();
+                match synced {
                     Err(_) if self.trusts_failed_syncs() => {}
                     synced => synced?,
                 }
@@ -207,6 +309,9 @@ impl Shared {
     }
 
     fn sync_log(&self, log: &mut LogWriter) -> Result<(), Error> {
+        if !log.is_unsynced() {
+            return Ok(());
+        }
         self.counters.log_syncs.add(1);
         log.sync().map_err(|e| self.fail(&e.to_string()))
     }
@@ -237,20 +342,12 @@ impl Shared {
     }
 }
 
-/// When what is written and not synced must be: the earliest that a batch asked for.
-fn next_sync(log: &LogWriter, due: Option<Instant>, need: Need) -> Option<Instant> {
-    if !log.is_unsynced() {
-        return None;
-    }
-    let asked = need.within_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
-    due.into_iter().chain(asked).min()
-}
-
 /// Why the log writer woke up.
 enum Woken {
-    Group(Group, Need),
+    Group,
     SyncDue,
-    /// With the sequence of the next operation.
-    MarkDue(u64),
+    MarkDue,
+    /// To have a look at the log.
+    Looking,
     Closed,
 }

@@ -31,7 +31,9 @@
 //! - [`Engine`]: open, [`append`](Engine::append), [`on_durable`](Engine::on_durable),
 //!   [`get_resident`](Engine::get_resident) (never touches the disk), [`get`](Engine::get),
 //!   [`scan`](Engine::scan) from both ends, [`snapshot`](Engine::snapshot),
-//!   [`explain`](Engine::explain), [`verify`](Engine::verify).
+//!   [`explain`](Engine::explain), [`verify`](Engine::verify); [`commit`](Engine::commit) appends
+//!   and waits in one, [`checkpoint`](Engine::checkpoint) copies a directory while it is in use,
+//!   [`open_read_only`](Engine::open_read_only) looks into one without changing it.
 //! - [`Config`]: bounds with units in their names. [`Threads::Inline`] takes the engine's threads
 //!   away: the owner calls [`step`](Engine::step), so that a simulation decides what happens when.
 //! - [`fs`]: the file system as a seam. [`fs::MemFs`] models what a power cut leaves behind,
@@ -40,6 +42,7 @@
 //! What is promised about syncs, and what is assumed of disks, is in the README.
 
 mod cache;
+mod checkpoint;
 mod codec;
 mod commit;
 mod compaction;
@@ -55,6 +58,7 @@ mod iter;
 mod key;
 mod memtable;
 mod metrics;
+mod pace;
 mod poison;
 #[cfg(test)]
 mod proof;

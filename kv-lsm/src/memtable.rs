@@ -24,11 +24,12 @@ use parking_lot::RwLock;
 
 use crate::head::{Head, head};
 use crate::key::{Entry, EntryIter, Seen};
+use crate::sstable::key_hash;
 use crate::wal::frame::{BadOp, Ops};
 use slots::{Slot, Slots};
 
 /// What the tree costs for each operation beside the batch's own bytes, roughly.
-const OP_OVERHEAD_BYTES: usize = 144;
+pub(crate) const OP_OVERHEAD_BYTES: usize = 120;
 /// Keys that an iterator copies under one read lock.
 const CHUNK_KEYS: usize = 64;
 
@@ -46,9 +47,10 @@ impl Memtable {
     pub(crate) fn insert(
         &self,
         first_seq: u64,
-        payload: &Bytes,
+        payload: Bytes,
         snapshot: u64,
     ) -> Result<u32, BadOp> {
+        let payload_bytes = payload.len();
         let mut ops = 0;
         let mut map = self.map.write();
         for op in Ops::new(payload) {
@@ -62,7 +64,7 @@ impl Memtable {
             }
         }
         drop(map);
-        let cost = payload.len() + ops as usize * OP_OVERHEAD_BYTES;
+        let cost = payload_bytes + ops as usize * OP_OVERHEAD_BYTES;
         self.bytes.fetch_add(cost, Ordering::Relaxed);
         self.last_seq.fetch_max(first_seq + u64::from(ops) - 1, Ordering::Release);
         Ok(ops)
@@ -71,6 +73,28 @@ impl Memtable {
     /// The version of `key` that a reader at `seq` sees.
     pub(crate) fn get(&self, key: &[u8], seq: u64) -> Option<Seen> {
         self.map.read().get(&head(key))?.of(key)?.at(seq)
+    }
+
+    /// The hashes of all keys, as filters and the cache know them.
+    pub(crate) fn key_hashes(&self) -> Vec<u64> {
+        let map = self.map.read();
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        map.values().flat_map(|slots| slots.within(&all)).map(|slot| key_hash(slot.key())).collect()
+    }
+
+    /// Gives the newest version of every key to `each`, in the order of the keys, under one read
+    /// lock: for a table that is not written to any more.
+    pub(crate) fn each_newest<E>(
+        &self,
+        mut each: impl FnMut(&[u8], u64, Option<&[u8]>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let map = self.map.read();
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        for slot in map.values().flat_map(|slots| slots.within(&all)) {
+            let (key, seq, value) = slot.newest();
+            each(key, seq, value)?;
+        }
+        Ok(())
     }
 
     /// Memory held, in bytes, roughly.
@@ -188,7 +212,7 @@ mod tests {
     fn put(table: &Memtable, seq: u64, key: &str, value: Option<&str>, snapshot: u64) {
         let mut payload = Vec::new();
         push_op(&mut payload, key.as_bytes(), value.map(str::as_bytes));
-        table.insert(seq, &Bytes::from(payload), snapshot).unwrap();
+        table.insert(seq, Bytes::from(payload), snapshot).unwrap();
     }
 
     #[test]

@@ -10,7 +10,6 @@
 //! every durable one, all of it is synced, and no segment that recovery read is written to again.
 
 use std::io;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,7 +53,9 @@ pub(crate) fn claim_dir(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn Send + Sync>,
     let log_dir = dir.join(LOG_DIR);
     fs.create_dir(&log_dir).map_err(|e| Error::io("create", &log_dir, e))?;
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-    for made in std::iter::once(dir).chain(parent) {
+    // A manifest was written after the names had been made durable.
+    let is_new = Manifest::exists(fs, dir).is_err();
+    for made in std::iter::once(dir).chain(parent).filter(|_| is_new) {
         fs.sync_dir(made).map_err(|e| Error::io("sync", made, e))?;
     }
     let path = dir.join(LOCK_FILE);
@@ -72,7 +73,7 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
         fs: Arc::clone(fs),
         dir: dir.to_path_buf(),
         cache: Arc::new(BlockCache::new(config.cache_bytes_max, config.block_bytes)),
-        filter: Arc::clone(&config.filter),
+        filters: [Arc::clone(&config.filter), Arc::clone(&config.filter_upper)],
     };
     let ids = Arc::new(AtomicU64::new(found.next_file_id.max(orphan_end).max(1)));
     let segments = Segments::open(
@@ -107,7 +108,13 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
     }
     let active = Arc::new(Memtable::default());
     Ok(Recovered {
-        view: View { active, sealed: Vec::new(), version: Arc::new(version) },
+        view: View {
+            active,
+            sealed: Vec::new(),
+            version: Arc::new(version),
+            cache: Arc::clone(&opener.cache),
+            epoch: 0,
+        },
         segments: Arc::new(segments),
         manifest,
         opener,
@@ -190,13 +197,13 @@ impl Replay<'_> {
         let mut payload = frame.payload.clone();
         if flushed > 0 {
             let mut rest = Vec::new();
-            for op in Ops::new(&frame.payload).skip(flushed as usize) {
+            for op in Ops::new(frame.payload.clone()).skip(flushed as usize) {
                 let op = op?;
                 frame::push_op(&mut rest, op.key(), op.value().as_deref());
             }
             payload = Bytes::from(rest);
         }
-        let ops = self.table.insert(frame.first_seq + flushed, &payload, 0)?;
+        let ops = self.table.insert(frame.first_seq + flushed, payload, 0)?;
         if u64::from(ops) + flushed != u64::from(frame.ops) {
             return Err(frame::BadOp);
         }
@@ -217,9 +224,9 @@ impl Replay<'_> {
             filter: None,
             next_file_id: &mut || self.ids.fetch_add(1, Ordering::Relaxed),
             stop: &|| false,
+            changed: Vec::new(),
         };
-        let entries = table.range(Bound::Unbounded, Bound::Unbounded);
-        let mut edit = compaction::flush(entries, table.last_seq(), &mut context)?;
+        let mut edit = compaction::flush(&table, &mut context)?;
         edit.next_file_id = Some(self.ids.load(Ordering::Relaxed));
         self.manifest.append(&edit)?;
         self.version = self.version.apply(&edit, |meta| self.opener.open(meta))?;

@@ -5,27 +5,34 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
-use crate::commit::Commit;
+use crate::commit::{Batch, Commit, Durability, Sleep};
 use crate::config::{Config, Threads};
 use crate::error::Error;
 use crate::fs::Fs;
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, OP_OVERHEAD_BYTES};
 use crate::metrics::{Counters, Stats};
+use crate::pace::Pace;
 use crate::poison::Poison;
 use crate::recovery::Recovered;
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::step::StepOutcome;
 use crate::ticket::{Ticket, Tickets};
-use crate::version::{LEVELS, Manifest, Opener};
+use crate::version::{Edit, LEVELS, Manifest, Opener};
 use crate::view::View;
 use crate::wal::recycle::Segments;
 use crate::wal::writer::LogWriter;
 use crate::work::{Full, Work};
+
+/// How often one who waits for a write without a sync looks whether it is done or his to do.
+const TRIES_MAX: u32 = 80;
+/// Of these, so many without giving way to another thread.
+const TRIES_SPINNING: u32 = 60;
 
 /// Everything that the engine's threads share.
 #[derive(Debug)]
@@ -53,6 +60,9 @@ pub(crate) struct Shared {
     pub(crate) flushed_seq: AtomicU64,
     pub(crate) work: Work,
     pub(crate) full: Full,
+    pub(crate) pace: Pace,
+    /// Batches of the last groups that were synced: how many commit at once.
+    pub(crate) crowd: AtomicU32,
     /// How often damage of the log was passed over at the open.
     pub(crate) log_damage: u64,
     /// Serializes inline steps.
@@ -92,6 +102,8 @@ impl Shared {
             flushed_seq: AtomicU64::new(state.last_seq),
             work: Work::default(),
             full: Full::default(),
+            pace: Pace::default(),
+            crowd: AtomicU32::new(0),
             log_damage: state.log_damage,
             snapshots: Arc::default(),
             poison: Poison::default(),
@@ -115,6 +127,53 @@ impl Shared {
 
     pub(crate) fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.read())
+    }
+
+    /// Enters a batch into log and memtable. `will_settle`: the caller comes to [`Shared::settle`]
+    /// at once, so the log writer need not be woken for it.
+    pub(crate) fn append(&self, batch: &Batch, will_settle: bool) -> Result<Ticket, Error> {
+        batch.check(&self.config)?;
+        let payload = Bytes::copy_from_slice(batch.payload());
+        let mut commit = self.make_room(payload.len())?;
+        if batch.is_empty() {
+            return Ok(Ticket::from_seq(commit.last_seq()));
+        }
+        let ticket = commit.append(payload, batch, self.snapshots.newest());
+        if !will_settle {
+            commit.wake_writer(&self.log_wake);
+        } else if commit.writer_sleeps == Sleep::Deeply {
+            // From now on it looks by itself whether a mark is due.
+            commit.rouse_writer(&self.log_wake);
+        }
+        drop(commit);
+        if self.config.threads == Threads::Background {
+            self.pace.pay((batch.bytes() + batch.len() * OP_OVERHEAD_BYTES) as u64);
+        }
+        Ok(ticket)
+    }
+
+    /// Waits until a ticket is durable that was just appended, and writes the log for it if nobody
+    /// else does. A write without a sync is so short that another's is waited for awake.
+    pub(crate) fn settle(&self, ticket: Ticket, durability: Durability) -> Result<(), Error> {
+        let tries = match durability {
+            Durability::Os => TRIES_MAX,
+            // Many who wait for syncs are better served together, by the thread.
+            Durability::Sync => u32::from(!self.is_crowded()),
+            Durability::Periodic { .. } => 0,
+        };
+        for tried in 0..tries {
+            self.lead();
+            if ticket <= self.tickets.durable() {
+                return Ok(());
+            }
+            if tried > TRIES_SPINNING {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        self.wake_for_group();
+        self.tickets.wait(ticket)
     }
 
     /// Waits until a payload may be appended, and returns with the commit lock held.
@@ -177,7 +236,7 @@ impl Shared {
     }
 
     /// Puts the active memtable in line for its flush.
-    fn seal(&self, commit: &mut Commit) {
+    pub(crate) fn seal(&self, commit: &mut Commit) {
         let fresh = Arc::new(Memtable::default());
         let old = std::mem::replace(&mut commit.active, Arc::clone(&fresh));
         commit.seal_wanted = false;
@@ -185,9 +244,15 @@ impl Shared {
         let mut next = View::clone(&view);
         next.active = fresh;
         next.sealed.insert(0, old);
+        self.pace.look(&next, &self.config);
         *view = Arc::new(next);
         drop(view);
         self.work.add();
+    }
+
+    /// Operations up to this sequence are in tables.
+    pub(crate) fn flushed_seq(&self) -> u64 {
+        self.flushed_seq.load(Ordering::Acquire)
     }
 
     /// Stops writes for good: everyone who waits is told.
@@ -211,7 +276,18 @@ impl Shared {
 
     /// After the threads have ended: writes what is left, and tells those who still wait.
     pub(crate) fn finish_close(&self) -> Result<(), Error> {
-        let result = self.poison.check().and_then(|()| self.drain_log());
+        let result = self.poison.check().and_then(|()| self.drain_log()).and_then(|()| {
+            let is_flushed = self.flushed_seq() >= self.commit.lock().last_seq();
+            if !is_flushed || self.config.threads == Threads::Inline {
+                return Ok(());
+            }
+            // Then the next open has no log to read. Before a segment loses its name the manifest
+            // must know that its number is used up.
+            let _writer = self.log.lock();
+            let next_file_id = Some(self.ids.load(Ordering::Relaxed));
+            self.manifest.lock().append(&Edit { next_file_id, ..Edit::default() })?;
+            self.segments.retire_all()
+        });
         self.tickets.fail(&Error::Closed);
         result
     }

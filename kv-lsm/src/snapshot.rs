@@ -99,6 +99,11 @@ impl Snapshot {
         self.view.get(key, self.held.seq())
     }
 
+    /// A walk over the keys that begin with `prefix`, from either end.
+    pub fn scan_prefix(&self, prefix: &[u8]) -> Iter {
+        self.scan::<Vec<u8>>((Bound::Included(prefix.to_vec()), end_of_prefix(prefix)))
+    }
+
     /// A walk over the keys of a range, from either end.
     pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
         let bound = |bound: Bound<&K>| bound.map(|key| Bytes::copy_from_slice(key.as_ref()));
@@ -106,6 +111,18 @@ impl Snapshot {
         let entries = visible(self.view.range(&lower, &upper), self.held.seq());
         Iter { held: Arc::clone(&self.held), entries }
     }
+}
+
+/// The least key above all that begin with `prefix`, if there is one.
+fn end_of_prefix(prefix: &[u8]) -> Bound<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return Bound::Excluded(end);
+        }
+    }
+    Bound::Unbounded
 }
 
 /// A walk over key and value pairs, ascending from the front and descending from the back. After an
@@ -146,6 +163,15 @@ impl DoubleEndedIterator for Iter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prefix_ends_before_the_next() {
+        let end = |prefix: &[u8]| end_of_prefix(prefix);
+        assert_eq!(end(b"ab"), Bound::Excluded(b"ac".to_vec()));
+        assert_eq!(end(b"a\xff\xff"), Bound::Excluded(b"b".to_vec()));
+        assert_eq!(end(b"\xff"), Bound::Unbounded);
+        assert_eq!(end(b""), Bound::Unbounded);
+    }
 
     #[test]
     fn the_newest_follows_what_is_held() {

@@ -4,10 +4,10 @@
 //!
 //! Invariant: a unit that fails poisons the engine.
 
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crate::compaction;
 use crate::error::Error;
@@ -113,11 +113,12 @@ impl Shared {
     fn flush_one(&self) -> Result<bool, Error> {
         self.poison.check()?;
         let Some(table) = self.view().sealed.last().cloned() else { return Ok(false) };
-        let entries = table.range(Bound::Unbounded, Bound::Unbounded);
         let flushed_seq = table.last_seq();
+        let mut changed = Vec::new();
+        let began = Instant::now();
         let done = self
-            .with_context(|context| compaction::flush(entries, flushed_seq, context))
-            .and_then(|edit| self.install(edit, Some(&table)));
+            .with_context(&mut changed, |context| compaction::flush(&table, context))
+            .and_then(|edit| self.install(edit, Some(&table), &table.key_hashes()));
         match done {
             Ok(()) => self.full.set_flush(false),
             Err(Error::Closed) => return Ok(false),
@@ -128,7 +129,8 @@ impl Shared {
             }
             Err(e) => return Err(self.fail(&e.to_string())),
         }
-        self.flushed_seq.store(flushed_seq, Ordering::Relaxed);
+        self.pace.note_flush(table.bytes() as u64, began.elapsed());
+        self.flushed_seq.store(flushed_seq, Ordering::Release);
         self.counters.flushes.add(1);
         self.segments.retire(flushed_seq).map_err(|e| self.fail(&e.to_string()))?;
         self.made_room();
@@ -144,7 +146,10 @@ impl Shared {
         }
         let version = Arc::clone(&self.view().version);
         let Some(job) = compaction::choose(&*version, &self.config) else { return Ok(false) };
-        let done = self.with_context(|context| compaction::run(&job, &version, context));
+        let mut changed = Vec::new();
+        let began = Instant::now();
+        let done =
+            self.with_context(&mut changed, |context| compaction::run(&job, &version, context));
         let edit = match done {
             Ok(edit) => edit,
             Err(Error::Closed) => return Ok(false),
@@ -161,7 +166,7 @@ impl Shared {
         };
         // From here on the manifest may know the edit: any failure is final, but for a manifest
         // that had no room for it.
-        match self.install(edit, None) {
+        match self.install(edit, None, &changed) {
             Ok(()) => {}
             Err(e) if e.is_full() => {
                 self.work.note_compaction(Some(e));
@@ -169,16 +174,25 @@ impl Shared {
             }
             Err(e) => return Err(self.fail(&e.to_string())),
         }
+        if job.level == 0 {
+            let bytes = job.inputs.len() * self.config.memtable_bytes_max;
+            self.pace.note_compaction(bytes as u64, began.elapsed());
+        }
         self.work.note_compaction(None);
         self.counters.compactions.add(1);
         self.made_room();
         Ok(true)
     }
 
-    fn with_context<T>(&self, job: impl FnOnce(&mut compaction::Context<'_>) -> T) -> T {
+    /// `changed` gets the hashes of the keys whose newest value the job has dropped or replaced.
+    fn with_context<T>(
+        &self,
+        changed: &mut Vec<u64>,
+        job: impl FnOnce(&mut compaction::Context<'_>) -> T,
+    ) -> T {
         // Who reads at a snapshot holds the view that it was taken from, memtables and tables:
         // what is written here is read by later readers only.
-        job(&mut compaction::Context {
+        let mut context = compaction::Context {
             fs: &*self.fs,
             dir: &self.dir,
             config: &self.config,
@@ -186,12 +200,22 @@ impl Shared {
             filter: self.config.compaction_filter.as_deref(),
             next_file_id: &mut || self.ids.fetch_add(1, Ordering::Relaxed),
             stop: &|| self.work.is_closing(),
-        })
+            changed: Vec::new(),
+        };
+        let done = job(&mut context);
+        *changed = context.changed;
+        done
     }
 
     /// Makes an edit durable, then visible, then removes the files that it made superfluous.
-    /// `flushed` is the memtable that the edit takes the place of.
-    fn install(&self, mut edit: Edit, flushed: Option<&Arc<Memtable>>) -> Result<(), Error> {
+    /// `flushed` is the memtable that the edit takes the place of; `changed` are the hashes of the
+    /// keys for which the tables have another newest value now.
+    fn install(
+        &self,
+        mut edit: Edit,
+        flushed: Option<&Arc<Memtable>>,
+        changed: &[u64],
+    ) -> Result<(), Error> {
         let mut manifest = self.manifest.lock();
         edit.next_file_id = Some(self.ids.load(Ordering::Relaxed));
         if let Err(error) = manifest.append(&edit) {
@@ -207,12 +231,15 @@ impl Shared {
         }
         // The version changes only under the manifest's lock.
         let version = self.view().version.apply(&edit, |meta| self.opener.open(meta))?;
+        let epoch = (!changed.is_empty()).then(|| self.opener.cache.begin_epoch(Some(changed)));
         let mut view = self.view.write();
         let mut next = View::clone(&view);
         next.version = Arc::new(version);
+        next.epoch = epoch.unwrap_or(next.epoch);
         if let Some(table) = flushed {
             next.sealed.retain(|sealed| !Arc::ptr_eq(sealed, table));
         }
+        self.pace.look(&next, &self.config);
         *view = Arc::new(next);
         drop(view);
         drop(manifest);
@@ -227,6 +254,14 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Forgets the rows of the cache: what they were read from was given up.
+    pub(crate) fn forget_rows(&self) {
+        let _one_at_a_time = self.manifest.lock();
+        let epoch = self.opener.cache.begin_epoch(None);
+        let mut view = self.view.write();
+        *view = Arc::new(View { epoch, ..View::clone(&view) });
     }
 
     /// Wakes the appends that wait. Under the lock, so that none that is about to wait misses it.

@@ -5,9 +5,10 @@
 //! that one sync satisfied in one go.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, Thread};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::error::Error;
 
@@ -38,14 +39,17 @@ pub type OnDurable = Box<dyn FnOnce(Result<(), Error>) + Send>;
 #[derive(Default)]
 pub(crate) struct Tickets {
     durable: AtomicU64,
+    has_failed: AtomicBool,
     waiting: Mutex<Waiting>,
-    risen: Condvar,
 }
 
 #[derive(Default)]
 struct Waiting {
     /// Ascending by sequence; nearly always appended to.
     callbacks: VecDeque<(u64, OnDurable)>,
+    /// Threads that sleep until a sequence is durable. Each is woken by itself, and all at once: a
+    /// condition variable would let them through its lock one after the other.
+    sleepers: Vec<(u64, Thread)>,
     failed: Option<Error>,
 }
 
@@ -82,28 +86,47 @@ impl Tickets {
 
     /// Blocks until `ticket` is durable or never will be.
     pub(crate) fn wait(&self, ticket: Ticket) -> Result<(), Error> {
-        let mut waiting = self.waiting.lock();
+        if ticket <= self.durable() {
+            return Ok(());
+        }
+        {
+            let mut waiting = self.waiting.lock();
+            if let Some(error) = waiting.failed.as_ref().filter(|_| ticket > self.durable()) {
+                return Err(error.clone());
+            }
+            waiting.sleepers.push((ticket.0, thread::current()));
+        }
         loop {
+            // It was raised before the waker took the lock, or the waker finds this thread.
             if ticket <= self.durable() {
                 return Ok(());
             }
-            if let Some(error) = &waiting.failed {
-                return Err(error.clone());
+            if self.has_failed.load(Ordering::Acquire) {
+                let waiting = self.waiting.lock();
+                if let Some(error) = waiting.failed.as_ref().filter(|_| ticket > self.durable()) {
+                    return Err(error.clone());
+                }
             }
-            self.risen.wait(&mut waiting);
+            thread::park();
         }
     }
 
     /// Everything up to `seq` is durable: runs the callbacks that this satisfies.
     pub(crate) fn publish(&self, seq: u64) {
+        let mut woken = Vec::new();
         let satisfied: VecDeque<_> = {
             let mut waiting = self.waiting.lock();
             self.durable.fetch_max(seq, Ordering::Release);
+            if !waiting.sleepers.is_empty() {
+                woken.extend(waiting.sleepers.extract_if(.., |(at, _)| *at <= seq));
+            }
             let count = waiting.callbacks.partition_point(|(at, _)| *at <= seq);
             let later = waiting.callbacks.split_off(count);
             std::mem::replace(&mut waiting.callbacks, later)
         };
-        self.risen.notify_all();
+        for (_, thread) in woken {
+            thread.unpark();
+        }
         for (_, callback) in satisfied {
             callback(Ok(()));
         }
@@ -111,12 +134,15 @@ impl Tickets {
 
     /// Nothing that is not durable now ever will be.
     pub(crate) fn fail(&self, error: &Error) {
-        let lost = {
+        let (lost, woken) = {
             let mut waiting = self.waiting.lock();
             waiting.failed.get_or_insert_with(|| error.clone());
-            std::mem::take(&mut waiting.callbacks)
+            self.has_failed.store(true, Ordering::Release);
+            (std::mem::take(&mut waiting.callbacks), std::mem::take(&mut waiting.sleepers))
         };
-        self.risen.notify_all();
+        for (_, thread) in woken {
+            thread.unpark();
+        }
         for (_, callback) in lost {
             callback(Err(error.clone()));
         }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::cache::BlockCache;
 use crate::error::Error;
 use crate::iter::merge;
 use crate::key::{EntryIter, Seen};
 use crate::memtable::{Memtable, is_empty_range};
-use crate::sstable::{ResidentEntry, as_slice};
+use crate::sstable::{ResidentEntry, as_slice, key_hash};
 use crate::ticket::Ticket;
 use crate::version::Version;
 
@@ -43,6 +44,9 @@ pub(crate) struct View {
     /// Newest first.
     pub(crate) sealed: Vec<Arc<Memtable>>,
     pub(crate) version: Arc<Version>,
+    pub(crate) cache: Arc<BlockCache>,
+    /// That of the cache's rows for which this view is the newest.
+    pub(crate) epoch: u64,
 }
 
 impl View {
@@ -55,7 +59,7 @@ impl View {
     pub(crate) fn get_resident(&self, key: &[u8]) -> Result<Resident, Error> {
         let seen = match self.get_memory(key, u64::MAX) {
             Some(seen) => seen,
-            None => match self.version.get_resident(key, u64::MAX)? {
+            None => match self.get_resident_below(key)? {
                 ResidentEntry::Found(seen) => seen,
                 ResidentEntry::Absent => return Ok(Resident::Absent),
                 ResidentEntry::NeedsIo => return Ok(Resident::NeedsIo),
@@ -64,12 +68,42 @@ impl View {
         Ok(seen.found().map_or(Resident::Absent, Resident::Found))
     }
 
-    /// The value of `key` that a reader at `seq` sees.
+    /// The same, in the tables.
+    fn get_resident_below(&self, key: &[u8]) -> Result<ResidentEntry, Error> {
+        let hash = key_hash(key);
+        if let Some(seen) = self.cache.find_row(key, hash) {
+            return Ok(ResidentEntry::Found(seen));
+        }
+        let entry = self.version.get_resident(key, hash, u64::MAX)?;
+        if let ResidentEntry::Found(seen) = &entry {
+            self.cache.offer_row(key, hash, seen, self.epoch);
+        }
+        Ok(entry)
+    }
+
+    /// The newest value of `key`.
+    pub(crate) fn get_newest(&self, key: &[u8]) -> Result<Option<Found>, Error> {
+        if let Some(seen) = self.get_memory(key, u64::MAX) {
+            return Ok(seen.found());
+        }
+        let hash = key_hash(key);
+        if let Some(seen) = self.cache.find_row(key, hash) {
+            return Ok(seen.found());
+        }
+        let seen = self.version.get(key, hash, u64::MAX)?;
+        if let Some(seen) = &seen {
+            self.cache.offer_row(key, hash, seen, self.epoch);
+        }
+        Ok(seen.and_then(Seen::found))
+    }
+
+    /// The value of `key` that a reader at `seq` sees. Such a reader may hold an old view, for which
+    /// the cache's rows are too new.
     pub(crate) fn get(&self, key: &[u8], seq: u64) -> Result<Option<Found>, Error> {
         if let Some(seen) = self.get_memory(key, seq) {
             return Ok(seen.found());
         }
-        Ok(self.version.get(key, seq)?.and_then(Seen::found))
+        Ok(self.version.get(key, key_hash(key), seq)?.and_then(Seen::found))
     }
 
     /// All entries between the bounds, merged.
@@ -77,8 +111,10 @@ impl View {
         if is_empty_range(lower, upper) {
             return Box::new(std::iter::empty());
         }
+        // What comes into an empty one is too new for whoever asks now.
         let mut sources: Vec<EntryIter> = std::iter::once(&self.active)
             .chain(&self.sealed)
+            .filter(|table| !table.is_empty())
             .map(|table| table.range(lower.clone(), upper.clone()))
             .collect();
         sources.extend(self.version.iters(as_slice(lower), as_slice(upper)));

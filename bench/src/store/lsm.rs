@@ -28,9 +28,10 @@ pub(super) fn open(dir: &Path, sizes: Sizes, waits: bool) -> Result<Box<dyn Stor
 impl Lsm {
     fn append(&self, batch: &mut Batch, sync: bool) -> Result<()> {
         batch.set_durability(if sync { Durability::Sync } else { Durability::Os });
-        let ticket = self.engine.append(batch)?;
         if sync || self.waits {
-            self.engine.wait_durable(ticket)?;
+            self.engine.commit(batch)?;
+        } else {
+            self.engine.append(batch)?;
         }
         Ok(())
     }

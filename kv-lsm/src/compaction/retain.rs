@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::{CompactionFilter, Decision};
 use crate::key::Entry;
+use crate::sstable::key_hash;
 
 /// Passes entries in order; see the module.
 pub(crate) struct Retain<'a> {
@@ -19,13 +20,15 @@ pub(crate) struct Retain<'a> {
     filter: Option<&'a dyn CompactionFilter>,
     /// Key and stripe of the entry before.
     before: Option<(Bytes, usize)>,
+    /// Hashes of the keys for which the filter has not said that the value is kept.
+    pub(crate) changed: Vec<u64>,
 }
 
 impl<'a> Retain<'a> {
     /// Begins a run. `snapshots` is sorted.
     pub(crate) fn new(snapshots: &'a [u64], filter: Option<&'a dyn CompactionFilter>) -> Self {
         assert!(snapshots.is_sorted(), "snapshots come in order");
-        Self { snapshots, filter, before: None }
+        Self { snapshots, filter, before: None, changed: Vec::new() }
     }
 
     /// The entry as it goes on, if it does. `deeper` says whether a level below the output may
@@ -51,7 +54,11 @@ impl<'a> Retain<'a> {
             && let Some(filter) = self.filter
             && let Some(value) = &entry.value
         {
-            match filter.decide(&entry.key, value) {
+            let decision = filter.decide(&entry.key, value);
+            if decision != Decision::Keep {
+                self.changed.push(key_hash(&entry.key));
+            }
+            match decision {
                 Decision::Keep => {}
                 Decision::Drop => entry.value = None,
                 Decision::Replace(value) => entry.value = Some(value),

@@ -11,8 +11,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::retain::Retain;
 use super::{CompactionFilter, Job, Kind};
 use crate::config::Config;
@@ -20,8 +18,9 @@ use crate::error::Error;
 use crate::fs::Fs;
 use crate::iter::merge;
 use crate::key::EntryIter;
+use crate::memtable::Memtable;
 use crate::sstable::{Builder, Table, TableMeta, table_path};
-use crate::version::{Edit, HasMeta, Version, scan_in_sequence};
+use crate::version::{Edit, HasMeta, LEVELS, Version, scan_in_sequence};
 
 /// What a flush or a compaction works with.
 pub(crate) struct Context<'a> {
@@ -39,17 +38,33 @@ pub(crate) struct Context<'a> {
     pub(crate) next_file_id: &'a mut dyn FnMut() -> u64,
     /// Asked between entries: true ends the work with [`Error::Closed`].
     pub(crate) stop: &'a dyn Fn() -> bool,
+    /// Hashes of the keys whose newest value the filter has dropped or replaced.
+    pub(crate) changed: Vec<u64>,
 }
 
 /// Writes a memtable as a table of level 0 (as several, without a key in common, if its index
-/// would be larger than a block may be). `flushed_seq` is its last sequence. Tombstones stay:
-/// what they hide may be anywhere below. The edit adds nothing when the memtable is empty.
-pub(crate) fn flush(
+/// would be larger than a block may be). Tombstones stay: what they hide may be anywhere below. Of
+/// a key only its newest version goes on: who reads at a snapshot holds the memtable itself. The
+/// edit adds nothing when the memtable is empty.
+pub(crate) fn flush(memtable: &Memtable, context: &mut Context<'_>) -> Result<Edit, Error> {
+    let mut out = Outputs::new(0, u64::MAX);
+    let written = memtable.each_newest(|key, seq, value| out.add(key, seq, value, context));
+    let tables = out.finish(written, context)?;
+    Ok(Edit {
+        added: tables.into_iter().map(|meta| (0, meta)).collect(),
+        flushed_seq: Some(memtable.last_seq()),
+        ..Edit::default()
+    })
+}
+
+/// As [`flush`], of any entries: with several versions of a key, which only snapshots see.
+#[cfg(test)]
+fn flush_entries(
     entries: EntryIter,
     flushed_seq: u64,
     context: &mut Context<'_>,
 ) -> Result<Edit, Error> {
-    let tables = write_tables(entries, None, |_| true, u64::MAX, context)?;
+    let tables = write_tables(entries, 0, None, |_| true, context)?;
     Ok(Edit {
         added: tables.into_iter().map(|meta| (0, meta)).collect(),
         flushed_seq: Some(flushed_seq),
@@ -76,78 +91,112 @@ pub(crate) fn run(job: &Job, version: &Version, context: &mut Context<'_>) -> Re
             sources.push(scan_in_sequence(job.below.clone()));
             // In level 0 an older version may be beside, not only below.
             let deeper = |key: &[u8]| output == 0 || version.is_deeper(output, key);
-            let (filter, bytes_max) = (context.filter, context.config.table_bytes_max);
-            write_tables(merge(sources), filter, deeper, bytes_max, context)?
+            write_tables(merge(sources), output, context.filter, deeper, context)?
         }
     };
     edit.added = metas.into_iter().map(|meta| (job.output_level, meta)).collect();
     Ok(edit)
 }
 
-/// Writes what is retained of `entries` to tables of about `bytes_max`, and syncs them and the
-/// directory. On an error what was written is removed as far as possible.
+/// Writes what is retained of `entries` to tables of a level.
 fn write_tables(
     entries: EntryIter,
+    level: usize,
     filter: Option<&dyn CompactionFilter>,
     deeper: impl Fn(&[u8]) -> bool,
-    bytes_max: u64,
     context: &mut Context<'_>,
 ) -> Result<Vec<TableMeta>, Error> {
-    let mut begun = Vec::new();
-    let written = try_write(entries, filter, deeper, bytes_max, context, &mut begun);
-    let written = written.and_then(|tables| {
-        if tables.is_empty() {
-            return Ok(tables);
+    // Compaction begins new tables; a flush must not make one level 0 table into several.
+    let bytes_max = if level == 0 { u64::MAX } else { context.config.table_bytes_max };
+    let mut out = Outputs::new(level, bytes_max);
+    let mut retain = Retain::new(context.snapshots, filter);
+    let write = || {
+        for entry in entries {
+            if (context.stop)() {
+                return Err(Error::Closed);
+            }
+            if let Some(entry) = retain.pass(entry?, &deeper) {
+                out.add(&entry.key, entry.seq, entry.value.as_deref(), context)?;
+            }
         }
-        let dir = context.dir;
-        context.fs.sync_dir(dir).map_err(|source| Error::io("sync", dir, source))?;
-        Ok(tables)
-    });
-    if written.is_err() {
-        for file_id in begun {
-            // What stays is named by no manifest, and the next open removes it.
-            let _ = context.fs.remove(&table_path(context.dir, file_id));
-        }
-    }
-    written
+        Ok(())
+    };
+    let written = write();
+    context.changed.append(&mut retain.changed);
+    out.finish(written, context)
 }
 
-fn try_write(
-    entries: EntryIter,
-    filter: Option<&dyn CompactionFilter>,
-    deeper: impl Fn(&[u8]) -> bool,
+/// The tables that a flush or a compaction writes, one after the other.
+struct Outputs {
+    level: usize,
     bytes_max: u64,
-    context: &mut Context<'_>,
-    begun: &mut Vec<u64>,
-) -> Result<Vec<TableMeta>, Error> {
-    let mut retain = Retain::new(context.snapshots, filter);
-    let mut tables = Vec::new();
-    let mut builder: Option<Builder> = None;
-    for entry in entries {
+    /// Ids of all files that were begun.
+    begun: Vec<u64>,
+    done: Vec<TableMeta>,
+    open: Option<Builder>,
+}
+
+impl Outputs {
+    fn new(level: usize, bytes_max: u64) -> Self {
+        Self { level, bytes_max, begun: Vec::new(), done: Vec::new(), open: None }
+    }
+
+    fn add(
+        &mut self,
+        key: &[u8],
+        seq: u64,
+        value: Option<&[u8]>,
+        context: &mut Context<'_>,
+    ) -> Result<(), Error> {
         if (context.stop)() {
             return Err(Error::Closed);
         }
-        let Some(entry) = retain.pass(entry?, &deeper) else { continue };
-        let full = |open: &mut Builder| {
-            open.is_full(bytes_max) && open.last_key().map(Bytes::as_ref) != Some(&entry.key)
+        let ends = |open: &mut Builder| {
+            open.is_full(self.bytes_max) && open.last_key().is_some_and(|last| last != key)
         };
-        if let Some(done) = builder.take_if(full) {
-            tables.push(done.finish()?);
+        if let Some(full) = self.open.take_if(ends) {
+            self.done.push(full.finish()?);
         }
-        if builder.is_none() {
+        if self.open.is_none() {
             let file_id = (context.next_file_id)();
-            begun.push(file_id);
+            self.begun.push(file_id);
             let path = table_path(context.dir, file_id);
-            builder = Some(Builder::new(context.fs, &path, file_id, context.config)?);
+            let config = context.config;
+            let is_last = self.level == LEVELS - 1;
+            let policy = if is_last { &config.filter } else { &config.filter_upper };
+            self.open = Some(Builder::new(context.fs, &path, file_id, config, policy)?);
         }
-        if let Some(open) = &mut builder {
-            open.add(&entry)?;
+        match &mut self.open {
+            Some(open) => open.add(key, seq, value),
+            None => Ok(()),
         }
     }
-    if let Some(last) = builder {
-        tables.push(last.finish()?);
+
+    /// Ends the last table and syncs the directory; or, if something went wrong, removes what was
+    /// written as far as possible.
+    fn finish(
+        mut self,
+        written: Result<(), Error>,
+        context: &Context<'_>,
+    ) -> Result<Vec<TableMeta>, Error> {
+        let done = written.and_then(|()| {
+            if let Some(last) = self.open.take() {
+                self.done.push(last.finish()?);
+            }
+            if !self.done.is_empty() {
+                let dir = context.dir;
+                context.fs.sync_dir(dir).map_err(|source| Error::io("sync", dir, source))?;
+            }
+            Ok(std::mem::take(&mut self.done))
+        });
+        if done.is_err() {
+            for file_id in self.begun {
+                // What stays is named by no manifest, and the next open removes it.
+                let _ = context.fs.remove(&table_path(context.dir, file_id));
+            }
+        }
+        done
     }
-    Ok(tables)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -12,7 +13,7 @@ use crate::compaction::{Decision, choose};
 use crate::fs::{FailFs, FailKind, MemFs};
 use crate::iter::visible;
 use crate::key::Entry;
-use crate::sstable::{ResidentEntry, table_id};
+use crate::sstable::{ResidentEntry, key_hash, table_id};
 use crate::version::{LEVELS, Manifest, Opener};
 
 /// Key and reversed sequence to value: every version ever written.
@@ -46,7 +47,7 @@ impl Store {
             fs: Arc::clone(&fs),
             dir,
             cache: Arc::new(BlockCache::new(8 << 20, config.block_bytes)),
-            filter: Arc::clone(&config.filter),
+            filters: [Arc::clone(&config.filter), Arc::clone(&config.filter_upper)],
         };
         let version = recovered.version.open(&opener)?;
         // Ids of files that a crash left may be taken; a real engine removes them.
@@ -82,6 +83,7 @@ impl Store {
             filter,
             next_file_id: &mut next_file_id,
             stop: &|| false,
+            changed: Vec::new(),
         };
         work(&self.version, &mut context)
     }
@@ -102,7 +104,7 @@ impl Store {
             entries.iter().map(|(at, value)| Ok(entry(at, value.as_ref()))).collect();
         let last = entries.keys().map(|(_, seq)| seq.0).max().unwrap_or(0);
         let walk: EntryIter = Box::new(list.into_iter());
-        let edit = self.with(snapshots, None, |_, context| flush(walk, last, context))?;
+        let edit = self.with(snapshots, None, |_, context| flush_entries(walk, last, context))?;
         self.install(&edit)
     }
 
@@ -145,14 +147,14 @@ impl Store {
         assert_eq!(self.seen(snapshot), flat.collect::<Vec<_>>());
         for key in 0..40_u8 {
             let key = [b'k', key];
-            let resident = self.version.get_resident(&key, snapshot).unwrap();
-            let got = self.version.get(&key, snapshot).unwrap();
+            let resident = self.version.get_resident(&key, key_hash(&key), snapshot).unwrap();
+            let got = self.version.get(&key, key_hash(&key), snapshot).unwrap();
             match (resident, &got) {
                 (ResidentEntry::Found(entry), Some(got)) => assert_eq!(entry, *got),
                 (ResidentEntry::Absent, None) | (ResidentEntry::NeedsIo, _) => {}
                 (resident, got) => panic!("{resident:?} contradicts {got:?}"),
             }
-            let again = self.version.get_resident(&key, snapshot).unwrap();
+            let again = self.version.get_resident(&key, key_hash(&key), snapshot).unwrap();
             assert_ne!(again, ResidentEntry::NeedsIo, "a read that fits the cache is not in it");
             let got = got.and_then(|entry| entry.value);
             let want = want.get(&key[..]).cloned().flatten();
@@ -352,6 +354,7 @@ fn a_stopped_job_leaves_no_files() {
             filter: None,
             next_file_id: context.next_file_id,
             stop: &stop,
+            changed: Vec::new(),
         };
         run(&job, version, &mut context)
     });

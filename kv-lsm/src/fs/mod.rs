@@ -9,11 +9,13 @@ mod failing;
 mod mem;
 #[cfg(unix)]
 mod os;
+mod overlay;
 
 pub use failing::{FailFs, FailKind};
 pub use mem::MemFs;
 #[cfg(unix)]
 pub use os::OsFs;
+pub use overlay::OverlayFs;
 
 use std::fmt::Debug;
 use std::io;
@@ -38,6 +40,11 @@ pub trait Fs: Send + Sync + Debug {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
     /// Renames a file inside its directory, replacing what has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name in another directory. Where a file has one name only, the second
+    /// is that of a copy: nobody changes either of them.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        crate::checkpoint::copy(self, from, to)
+    }
     /// Removes a file. Handles that are open stay usable.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory, sorted.

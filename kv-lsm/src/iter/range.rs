@@ -13,15 +13,24 @@ use crate::key::{Entry, EntryIter};
 
 /// What is visible of `entries` at `snapshot`, as keys and values, from both ends.
 pub(crate) fn visible(entries: EntryIter, snapshot: u64) -> Visible {
-    Visible { entries, snapshot, decided: None, fetched: None, failed: false }
+    Visible {
+        entries,
+        snapshot,
+        decided: Vec::new(),
+        has_decided: false,
+        fetched: None,
+        failed: false,
+    }
 }
 
 /// See [`visible`].
 pub(crate) struct Visible {
     entries: EntryIter,
     snapshot: u64,
-    /// The last key that the front decided.
-    decided: Option<Bytes>,
+    /// The last key that the front decided, if it has decided any: copied, as that is cheaper than
+    /// to share it.
+    decided: Vec<u8>,
+    has_decided: bool,
     /// An entry that the back has fetched and not used.
     fetched: Option<Entry>,
     failed: bool,
@@ -37,14 +46,20 @@ impl Visible {
                     None => return Ok(None),
                 },
             };
-            if entry.seq > self.snapshot || self.decided.as_ref() == Some(&entry.key) {
+            if entry.seq > self.snapshot || self.is_decided(&entry.key) {
                 continue;
             }
-            self.decided = Some(entry.key.clone());
+            self.decided.clear();
+            self.decided.extend_from_slice(&entry.key);
+            self.has_decided = true;
             if let Some(value) = entry.value {
                 return Ok(Some((entry.key, value)));
             }
         }
+    }
+
+    fn is_decided(&self, key: &[u8]) -> bool {
+        self.has_decided && self.decided == key
     }
 
     fn backward(&mut self) -> Result<Option<(Bytes, Bytes)>, Error> {
@@ -65,7 +80,7 @@ impl Visible {
                 }
                 (Some(entry), _) => {
                     let seen = entry.seq <= self.snapshot;
-                    if seen && self.decided.as_ref() != Some(&entry.key) {
+                    if seen && !self.is_decided(&entry.key) {
                         newest = Some(entry);
                     }
                 }

@@ -21,9 +21,13 @@ pub(super) struct Slot {
     seq: u64,
     /// The key and its newest value: one slice of their batch.
     op: Op,
-    /// Displaced versions that a snapshot held, oldest first.
-    older: Vec<(u64, Option<Bytes>)>,
+    /// Displaced versions that a snapshot held: nearly always none, and then they take one word.
+    older: Option<Box<Older>>,
 }
+
+/// Displaced versions, oldest first.
+#[derive(Debug, Default)]
+struct Older(Vec<(u64, Option<Bytes>)>);
 
 impl Slots {
     pub(super) fn of(&self, key: &[u8]) -> Option<&Slot> {
@@ -66,7 +70,7 @@ impl Slots {
 
 impl Slot {
     pub(super) fn new(seq: u64, op: Op) -> Self {
-        Self { seq, op, older: Vec::new() }
+        Self { seq, op, older: None }
     }
 
     pub(super) fn key(&self) -> &[u8] {
@@ -77,19 +81,24 @@ impl Slot {
         self.op.key_bytes()
     }
 
+    /// Key, sequence and value of the newest version.
+    pub(super) fn newest(&self) -> (&[u8], u64, Option<&[u8]>) {
+        (self.op.key(), self.seq, self.op.value_slice())
+    }
+
     /// The version that a reader at `seq` sees.
     pub(super) fn at(&self, seq: u64) -> Option<Seen> {
         if self.seq <= seq {
             return Some(Seen { seq: self.seq, value: self.op.value() });
         }
-        let (seq, value) = self.older.iter().rev().find(|(at, _)| *at <= seq)?;
+        let (seq, value) = self.older().iter().rev().find(|(at, _)| *at <= seq)?;
         Some(Seen { seq: *seq, value: value.clone() })
     }
 
     /// All versions, the newest first.
     pub(super) fn versions(&self) -> impl DoubleEndedIterator<Item = Entry> + '_ {
         let key = self.key_bytes();
-        let older = self.older.iter().rev().map(|(seq, value)| (*seq, value.clone()));
+        let older = self.older().iter().rev().map(|(seq, value)| (*seq, value.clone()));
         let all = std::iter::once((self.seq, self.op.value())).chain(older);
         all.map(move |(seq, value)| Entry { key: key.clone(), seq, value })
     }
@@ -98,8 +107,13 @@ impl Slot {
         let displaced = std::mem::replace(&mut self.op, newer.op);
         let displaced_seq = std::mem::replace(&mut self.seq, newer.seq);
         if displaced_seq <= snapshot {
-            self.older.push((displaced_seq, displaced.value()));
+            let older = self.older.get_or_insert_default();
+            older.0.push((displaced_seq, displaced.value()));
         }
+    }
+
+    fn older(&self) -> &[(u64, Option<Bytes>)] {
+        self.older.as_ref().map_or(&[], |older| &older.0)
     }
 
     fn is_within(&self, lower: &Bound<Bytes>, upper: &Bound<Bytes>) -> bool {

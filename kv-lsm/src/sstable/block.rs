@@ -22,6 +22,7 @@
 mod walk;
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::ops::{Bound, Range};
 
 use bytes::Bytes;
@@ -218,7 +219,16 @@ impl Block {
             Bound::Included(key) => self.seek(key, Ordering::Equal)?.0,
             Bound::Excluded(key) => self.seek(key, Ordering::Less)?.0,
         };
-        Ok(BlockIter { block: self.clone(), front, front_key, back, stack: Vec::new() })
+        Ok(BlockIter {
+            block: self.clone(),
+            front,
+            front_key,
+            ahead: VecDeque::new(),
+            ahead_keys: Bytes::new(),
+            ahead_entries: 0,
+            back,
+            stack: Vec::new(),
+        })
     }
 
     /// Position of the first entry whose key compares above `skip` to `key`, and the key of the

@@ -18,7 +18,6 @@ use crate::compression::RAW_BLOCK_BYTES_MAX;
 use crate::config::{Compression, Config};
 use crate::error::Error;
 use crate::fs::{File, Fs, OpenMode};
-use crate::key::Entry;
 
 /// What is gathered before a write, bytes.
 const WRITE_BYTES: usize = 256 << 10;
@@ -40,7 +39,7 @@ pub(crate) struct Builder {
     hashes: Vec<u64>,
     /// The finished block that waits for its successor's first key, and its last entry.
     unindexed: Option<Handle>,
-    last: Option<(Bytes, u64)>,
+    last: Option<(Vec<u8>, u64)>,
     meta: TableMeta,
 }
 
@@ -51,6 +50,7 @@ impl Builder {
         path: &Path,
         file_id: u64,
         config: &Config,
+        policy: &Arc<dyn FilterPolicy>,
     ) -> Result<Self, Error> {
         let file = fs
             .open(path, OpenMode::CreateNew)
@@ -60,7 +60,7 @@ impl Builder {
             path: path.to_path_buf(),
             block_bytes: config.block_bytes,
             compression: config.compression,
-            policy: Arc::clone(&config.filter),
+            policy: Arc::clone(policy),
             pending: Vec::with_capacity(WRITE_BYTES + config.block_bytes),
             written: 0,
             sum: crc32fast::Hasher::new(),
@@ -86,31 +86,34 @@ impl Builder {
     ///
     /// # Panics
     /// If it is not: a table out of order would answer wrongly for ever.
-    pub(crate) fn add(&mut self, entry: &Entry) -> Result<(), Error> {
+    pub(crate) fn add(&mut self, key: &[u8], seq: u64, value: Option<&[u8]>) -> Result<(), Error> {
         let new_key = match &self.last {
             None => {
-                self.meta.smallest = Bytes::copy_from_slice(&entry.key);
+                self.meta.smallest = Bytes::copy_from_slice(key);
                 true
             }
-            Some((key, seq)) => {
-                let order = key.as_ref().cmp(entry.key.as_ref()).then(entry.seq.cmp(seq));
-                assert!(order.is_lt(), "entries of a table must come in order");
-                *key != entry.key
+            Some((last, last_seq)) => {
+                let order = last.as_slice().cmp(key);
+                assert!(order.then(seq.cmp(last_seq)).is_lt(), "entries of a table come in order");
+                order.is_lt()
             }
         };
         if let Some(handle) = self.unindexed.take()
-            && let Some((key, seq)) = &self.last
+            && let Some((last, last_seq)) = &self.last
         {
-            self.index.add((key.as_ref(), *seq), Some(entry.key.as_ref()), handle);
+            self.index.add((last, *last_seq), Some(key), handle);
         }
         if new_key {
-            self.hashes.push(key_hash(&entry.key));
+            self.hashes.push(key_hash(key));
         }
-        self.block.add(&entry.key, entry.seq, entry.value.as_deref());
-        self.last = Some((entry.key.clone(), entry.seq));
+        self.block.add(key, seq, value);
+        let (last, last_seq) = self.last.get_or_insert_default();
+        last.clear();
+        last.extend_from_slice(key);
+        *last_seq = seq;
         self.meta.entries += 1;
-        self.meta.tombstones += u64::from(entry.value.is_none());
-        self.meta.max_seq = self.meta.max_seq.max(entry.seq);
+        self.meta.tombstones += u64::from(value.is_none());
+        self.meta.max_seq = self.meta.max_seq.max(seq);
         if self.block.size() >= self.block_bytes {
             self.end_block()?;
         }
@@ -126,8 +129,8 @@ impl Builder {
     }
 
     /// Key of the last entry.
-    pub(crate) fn last_key(&self) -> Option<&Bytes> {
-        self.last.as_ref().map(|(key, _)| key)
+    pub(crate) fn last_key(&self) -> Option<&[u8]> {
+        self.last.as_ref().map(|(key, _)| key.as_slice())
     }
 
     /// Writes the rest and syncs the file. The directory is the caller's to sync.
@@ -142,7 +145,7 @@ impl Builder {
             panic!("a table needs at least one entry");
         };
         if let Some(handle) = self.unindexed.take() {
-            self.index.add((last_key.as_ref(), last_seq), None, handle);
+            self.index.add((&last_key, last_seq), None, handle);
         }
         self.meta.largest = Bytes::copy_from_slice(&last_key);
         let built = self.policy.build(&self.hashes, self.meta.file_id);

@@ -50,7 +50,7 @@ impl TableIter {
     }
 
     /// The blocks that may hold entries within the bounds.
-    fn span(&self) -> Result<Range<usize>, Malformed> {
+    pub(super) fn span(&self) -> Result<Range<usize>, Malformed> {
         let index = self.table.index();
         let start = match &self.lower {
             Bound::Unbounded => 0,

@@ -50,7 +50,7 @@ impl Table {
         path: &Path,
         meta: TableMeta,
         cache: Arc<BlockCache>,
-        policy: &dyn FilterPolicy,
+        policies: &[&dyn FilterPolicy],
     ) -> Result<Self, Error> {
         let file =
             fs.open(path, OpenMode::Read).map_err(|source| Error::io("open", path, source))?;
@@ -71,7 +71,7 @@ impl Table {
             let what = "the table is not the one that the manifest names";
             return Err(Error::corrupt(path, footer.properties.offset, what));
         }
-        let (filter, data_end) = raw.filter(&footer, policy)?;
+        let (filter, data_end) = raw.filter(&footer, policies)?;
         let index = Bytes::from(raw.block(footer.index)?);
         let index = Index::parse(index, data_end)
             .map_err(|Malformed| Error::corrupt(path, footer.index.offset, "a bad index"))?;
@@ -93,9 +93,9 @@ impl Table {
         path: &Path,
         meta: TableMeta,
         cache: Arc<BlockCache>,
-        policy: &dyn FilterPolicy,
+        policies: &[&dyn FilterPolicy],
     ) -> Result<Self, Error> {
-        let opened = Self::open(fs, path, meta.clone(), Arc::clone(&cache), policy);
+        let opened = Self::open(fs, path, meta.clone(), Arc::clone(&cache), policies);
         let (offset, what) = match opened {
             Err(Error::Corrupt { offset, what, .. }) => (offset, what),
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -273,6 +273,22 @@ impl Table {
         Ok(offset)
     }
 
+    /// Bytes of the blocks that may hold entries within the bounds.
+    pub(crate) fn bytes_within(
+        self: &Arc<Self>,
+        lower: Bound<&[u8]>,
+        upper: Bound<&[u8]>,
+    ) -> Result<u64, Error> {
+        let blocks = self.place(TableIter::new(self, lower, upper, false).span())?;
+        let mut bytes = 0;
+        if let (Some(first), Some(last)) = (blocks.clone().next(), blocks.last()) {
+            let (first, last) =
+                (self.place(self.index.handle(first))?, self.place(self.index.handle(last))?);
+            bytes = (last.offset + u64::from(last.len)).saturating_sub(first.offset);
+        }
+        Ok(bytes)
+    }
+
     pub(super) fn index(&self) -> &Index {
         &self.index
     }
@@ -429,20 +445,19 @@ impl Raw<'_> {
         })
     }
 
-    /// The filter, if there is one that `policy` made, and the end of the data blocks.
+    /// The filter, if there is one that one of `policies` made, and the end of the data blocks.
     fn filter(
         &self,
         footer: &Footer,
-        policy: &dyn FilterPolicy,
+        policies: &[&dyn FilterPolicy],
     ) -> Result<(Option<Box<dyn Filter>>, u64), Error> {
         if footer.filter.len == 0 {
             return Ok((None, footer.index.offset));
         }
         let Handle { offset, .. } = footer.filter;
         let mut raw = self.block(footer.filter)?;
-        if raw.first() != Some(&policy.id()) {
-            return Ok((None, offset));
-        }
+        let made_by = policies.iter().find(|policy| raw.first() == Some(&policy.id()));
+        let Some(policy) = made_by else { return Ok((None, offset)) };
         raw.remove(0);
         let filter = policy
             .load(raw)

@@ -20,7 +20,7 @@ type Model = BTreeMap<(Vec<u8>, std::cmp::Reverse<u64>), Option<Vec<u8>>>;
 const DIR: &str = "db";
 
 fn config() -> Config {
-    Config { block_bytes: 128, ..Config::tiny() }
+    Config { block_bytes: 128, filter: Arc::new(Bloom::default()), ..Config::tiny() }
 }
 
 fn entry(key: &[u8], seq: u64, value: Option<&[u8]>) -> Entry {
@@ -31,9 +31,9 @@ fn build(fs: &MemFs, model: &Model, config: &Config) -> TableMeta {
     fs.create_dir(Path::new(DIR)).unwrap();
     let path = table_path(Path::new(DIR), 7);
     let _ = fs.remove(&path);
-    let mut builder = Builder::new(fs, &path, 7, config).unwrap();
+    let mut builder = Builder::new(fs, &path, 7, config, &config.filter).unwrap();
     for ((key, seq), value) in model {
-        builder.add(&entry(key, seq.0, value.as_deref())).unwrap();
+        builder.add(key, seq.0, value.as_deref()).unwrap();
     }
     builder.finish().unwrap()
 }
@@ -46,7 +46,7 @@ fn open_with(
 ) -> Result<Arc<Table>, Error> {
     let cache = Arc::new(BlockCache::new(cache_bytes, 128));
     let path = table_path(Path::new(DIR), meta.file_id);
-    Table::open(fs, &path, meta, cache, policy).map(Arc::new)
+    Table::open(fs, &path, meta, cache, &[policy]).map(Arc::new)
 }
 
 fn open(fs: &MemFs, meta: TableMeta) -> Result<Arc<Table>, Error> {
@@ -140,7 +140,8 @@ fn a_read_error_is_never_an_answer() {
     let read = |fails_at: u64| -> Result<u64, Error> {
         let failing = FailFs::new(Arc::new(fs.clone()), fails_at, kind);
         let cache = Arc::new(BlockCache::new(0, 128));
-        let table = Arc::new(Table::open(&failing, &path, meta.clone(), cache, &Bloom::default())?);
+        let table =
+            Arc::new(Table::open(&failing, &path, meta.clone(), cache, &[&Bloom::default()])?);
         let before = failing.calls();
         for (key, seq) in model.keys() {
             let resident = table.get_resident(key, seq.0)?;

@@ -120,6 +120,20 @@ impl Manifest {
         Ok((manifest, Recovered { version, next_file_id, flushed_seq }))
     }
 
+    /// # Errors
+    /// There is none in `dir`, or it can't be opened.
+    pub(crate) fn exists(fs: &dyn Fs, dir: &Path) -> Result<(), Error> {
+        let path = dir.join(NAME);
+        fs.open(&path, OpenMode::Read).map(drop).map_err(|source| Error::io("open", &path, source))
+    }
+
+    /// Writes a manifest that says the same into another directory. Gives the sequence up to which
+    /// all is in tables.
+    pub(crate) fn copy_to(&self, fs: &dyn Fs, dir: &Path) -> Result<u64, Error> {
+        write_file(fs, dir, 1, &self.state)?;
+        Ok(self.state.flushed_seq)
+    }
+
     /// Makes an edit durable. The names of the tables that it adds must be durable already.
     ///
     /// # Errors

@@ -30,8 +30,7 @@ use crate::error::Error;
 use crate::fs::Fs;
 use crate::key::{Entry, EntryIter, Seen};
 use crate::sstable::{
-    Damage, Explanation, FilterPolicy, ResidentEntry, Table, TableMeta, as_slice, key_hash,
-    table_path,
+    Damage, Explanation, FilterPolicy, ResidentEntry, Table, TableMeta, as_slice, table_path,
 };
 
 /// Number of levels, level 0 included. With a fan-out of 10, six levels below 0 hold a million
@@ -215,9 +214,9 @@ impl Version<TableMeta> {
 }
 
 impl Version {
-    /// The newest version of `key` at or below `snapshot`, a tombstone included.
-    pub(crate) fn get(&self, key: &[u8], snapshot: u64) -> Result<Option<Seen>, Error> {
-        let hash = key_hash(key);
+    /// The newest version of `key` at or below `snapshot`, a tombstone included; `hash` is the
+    /// key's.
+    pub(crate) fn get(&self, key: &[u8], hash: u64, snapshot: u64) -> Result<Option<Seen>, Error> {
         for table in self.candidates(key) {
             if let Some(seen) = table.get_hashed(key, hash, snapshot)? {
                 return Ok(Some(seen));
@@ -227,8 +226,12 @@ impl Version {
     }
 
     /// As [`Version::get`], without ever touching the disk.
-    pub(crate) fn get_resident(&self, key: &[u8], snapshot: u64) -> Result<ResidentEntry, Error> {
-        let hash = key_hash(key);
+    pub(crate) fn get_resident(
+        &self,
+        key: &[u8],
+        hash: u64,
+        snapshot: u64,
+    ) -> Result<ResidentEntry, Error> {
         for table in self.candidates(key) {
             match table.get_resident_hashed(key, hash, snapshot)? {
                 ResidentEntry::Absent => {}
@@ -284,8 +287,8 @@ pub(crate) struct Opener {
     pub(crate) dir: PathBuf,
     /// The cache that all tables share.
     pub(crate) cache: Arc<BlockCache>,
-    /// How filters are read.
-    pub(crate) filter: Arc<dyn FilterPolicy>,
+    /// How filters are read: of the last level, of those above.
+    pub(crate) filters: [Arc<dyn FilterPolicy>; 2],
 }
 
 impl Opener {
@@ -293,15 +296,16 @@ impl Opener {
     pub(crate) fn open(&self, meta: &TableMeta) -> Result<Arc<Table>, Error> {
         let path = table_path(&self.dir, meta.file_id);
         let (fs, cache) = (self.fs.as_ref(), Arc::clone(&self.cache));
-        Table::open(fs, &path, meta.clone(), cache, self.filter.as_ref()).map(Arc::new)
+        let policies = self.filters.each_ref().map(Arc::as_ref);
+        Table::open(fs, &path, meta.clone(), cache, &policies).map(Arc::new)
     }
 
     /// Opens one table that may have been damaged while nobody looked.
     fn open_or_quarantine(&self, meta: &TableMeta) -> Result<Arc<Table>, Error> {
         let path = table_path(&self.dir, meta.file_id);
         let (fs, cache) = (self.fs.as_ref(), Arc::clone(&self.cache));
-        let filter = self.filter.as_ref();
-        Table::open_or_quarantine(fs, &path, meta.clone(), cache, filter).map(Arc::new)
+        let policies = self.filters.each_ref().map(Arc::as_ref);
+        Table::open_or_quarantine(fs, &path, meta.clone(), cache, &policies).map(Arc::new)
     }
 }
 

@@ -55,37 +55,40 @@ pub(crate) fn scan(fs: &dyn Fs, segment: &Segment, end_seq: Option<u64>) -> Resu
     }
     let mut scan = Scan { frames: Vec::new(), next_seq: segment.first_seq, damage: None };
     let mut offset = 0;
+    // Whether a good frame ends at `offset`, which a short one may follow.
+    let mut follows = false;
     loop {
-        while let Some((header, payload)) = frame_at(&bytes, offset, segment.number) {
-            if header.first_seq != scan.next_seq {
+        let place =
+            |offset, follows, next_seq| Place { offset, number: segment.number, next_seq, follows };
+        while let Some(next) = place(offset, follows, scan.next_seq).next_frame(&bytes) {
+            offset = next.offset;
+            if next.first_seq != scan.next_seq {
                 scan.note(path, offset, "a frame's sequence does not follow");
-                if header.first_seq < scan.next_seq {
+                if next.first_seq < scan.next_seq {
                     break;
                 }
             }
-            if header.ops > 0 {
-                scan.frames.push(Frame {
-                    offset,
-                    first_seq: header.first_seq,
-                    ops: header.ops,
-                    payload: Bytes::copy_from_slice(payload),
-                });
-                scan.next_seq = header.first_seq + u64::from(header.ops);
+            scan.next_seq = next.first_seq + u64::from(next.ops);
+            (offset, follows) = (next.end, true);
+            if next.ops > 0 {
+                let payload = Bytes::copy_from_slice(next.payload);
+                let Next { offset, first_seq, ops, .. } = next;
+                scan.frames.push(Frame { offset, first_seq, ops, payload });
             }
-            offset += header.frame_bytes();
         }
         if end_seq == Some(scan.next_seq) {
             break;
         }
-        // `offset` is where no good frame begins. Was there one, known to be synced?
+        // Neither at `offset` nor at the next sector does a good frame begin. Was there one, known
+        // to be synced?
         match later_frame(&bytes, offset, segment.number, &scan, end_seq.is_some()) {
             Some(at) => {
-                scan.note(path, offset, "a synced frame is damaged");
+                scan.note(path, bad_place(&bytes, offset), "a synced frame is damaged");
                 // Its gap was noted.
                 if let Some((header, _)) = frame_at(&bytes, at, segment.number) {
                     scan.next_seq = header.first_seq;
                 }
-                offset = at;
+                (offset, follows) = (at, false);
             }
             None => break,
         }
@@ -93,7 +96,7 @@ pub(crate) fn scan(fs: &dyn Fs, segment: &Segment, end_seq: Option<u64>) -> Resu
     if let Some(end) = end_seq
         && end != scan.next_seq
     {
-        scan.note(path, offset, "a synced frame is damaged");
+        scan.note(path, bad_place(&bytes, offset), "a synced frame is damaged");
         scan.next_seq = scan.next_seq.max(end);
     }
     Ok(scan)
@@ -117,12 +120,12 @@ fn later_frame(
     scan: &Scan,
     complete: bool,
 ) -> Option<u64> {
-    let mut at = offset + FRAME_ALIGN_BYTES;
+    let mut at = frame::aligned(offset + 1);
     while at < bytes.len() as u64 {
         if let Some((header, _)) = frame_at(bytes, at, log_number)
             && header.first_seq >= scan.next_seq
             && header.synced_offset.is_multiple_of(FRAME_ALIGN_BYTES)
-            && (complete || scan.damage.is_some() || header.synced_offset > offset)
+            && (complete || scan.damage.is_some() || header.synced_offset > frame::aligned(offset))
             && header.synced_offset <= at
         {
             return Some(at);
@@ -130,6 +133,52 @@ fn later_frame(
         at += FRAME_ALIGN_BYTES;
     }
     None
+}
+
+/// Where a frame is looked for.
+struct Place {
+    offset: u64,
+    /// Of the log.
+    number: u64,
+    next_seq: u64,
+    /// Whether a good frame ends here.
+    follows: bool,
+}
+
+/// A good frame, as it lies.
+struct Next<'a> {
+    offset: u64,
+    first_seq: u64,
+    ops: u32,
+    payload: &'a [u8],
+    end: u64,
+}
+
+impl Place {
+    /// The good frame that follows what ends here: directly or, behind synced ones, at the next
+    /// sector.
+    fn next_frame<'a>(&self, bytes: &'a [u8]) -> Option<Next<'a>> {
+        let &Self { offset, number, next_seq, follows } = self;
+        if follows
+            && let Some(rest) = bytes.get(offset as usize..)
+            && let Some((ops, payload, len)) = frame::open_short(rest, number, next_seq, offset)
+        {
+            return Some(Next { offset, first_seq: next_seq, ops, payload, end: offset + len });
+        }
+        let whole = |offset: u64| {
+            let (header, payload) = frame_at(bytes, offset, number)?;
+            let end = offset + header.frame_bytes();
+            Some(Next { offset, first_seq: header.first_seq, ops: header.ops, payload, end })
+        };
+        whole(offset).or_else(|| whole(frame::aligned(offset)))
+    }
+}
+
+/// Where the bad frame behind `offset` most likely begins: behind the zeros, if there are any.
+fn bad_place(bytes: &[u8], offset: u64) -> u64 {
+    let next = frame::aligned(offset);
+    let gap = bytes.get(offset as usize..next as usize).unwrap_or_default();
+    if gap.iter().all(|byte| *byte == 0) { next } else { offset }
 }
 
 fn frame_at(bytes: &[u8], offset: u64, log_number: u64) -> Option<(frame::Header, &[u8])> {

@@ -7,7 +7,8 @@
 //! hexadecimal. The name is durable before the first frame is written, and the segment before it
 //! was synced before that, so a name *proves* that every earlier segment is complete up to the
 //! sequence before it. Overwriting a file whose blocks are already written is two to three times
-//! cheaper to sync than growing one; hence the zeros and the reuse.
+//! cheaper to sync than growing one; hence the zeros and the reuse. Where nothing is synced but at
+//! the end of a segment the zeros are left out.
 //!
 //! Invariant: a file that contains frames of log number N is named for N, or the manifest knows
 //! that ids up to N are used up (log numbers and table ids come from one counter, which every edit
@@ -16,7 +17,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -61,6 +62,8 @@ pub(crate) struct Segments {
     /// The next id of a table or number of a segment.
     ids: Arc<AtomicU64>,
     state: Mutex<State>,
+    /// Whether the segments are synced while they are written to: only then the zeros pay.
+    is_synced: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -99,7 +102,20 @@ impl Segments {
         state.live.sort_by_key(|segment| segment.number);
         let used = state.live.last().map_or(0, |segment| segment.number);
         ids.fetch_max(used.saturating_add(1), Ordering::Relaxed);
-        Ok(Self { fs, dir, segment_bytes, spares_max, ids, state: Mutex::new(state) })
+        Ok(Self {
+            fs,
+            dir,
+            segment_bytes,
+            spares_max,
+            ids,
+            state: Mutex::new(state),
+            is_synced: AtomicBool::new(true),
+        })
+    }
+
+    /// Notes whether the last segment was synced while it was written to.
+    pub(crate) fn note_synced(&self, is_synced: bool) {
+        self.is_synced.store(is_synced, Ordering::Relaxed);
     }
 
     /// The live segments, oldest first.
@@ -202,6 +218,11 @@ impl Segments {
             self.fs.open(path, OpenMode::CreateNew).map_err(|e| Error::io("create", path, e))?;
         let zeros = vec![0; ZEROS_BYTES.min(self.segment_bytes as usize)];
         let mut at = 0;
+        if !self.is_synced.load(Ordering::Relaxed) {
+            // Of full length, so that it is used again, and by then it is written.
+            file.truncate(self.segment_bytes).map_err(|e| Error::io("extend", path, e))?;
+            at = self.segment_bytes;
+        }
         while at < self.segment_bytes {
             let len = (self.segment_bytes - at).min(zeros.len() as u64);
             let zeros = zeros.get(..len as usize).unwrap_or_default();

@@ -115,6 +115,7 @@ impl LsmEngine {
         kv_lsm::Config {
             value_bytes_max: 8 << 20,
             batch_bytes_max: 11 << 20,
+            log_segment_bytes: 16 << 20,
             stall_ms_max: 100,
             ..kv_lsm::Config::default()
         }

@@ -4,9 +4,12 @@
 //! between two restart points is decoded and handed out from its end. Invariant: `front` and `back`
 //! are positions of entries with `front <= back`; what lies between has been given by neither end.
 
+use std::collections::VecDeque;
+use std::ops::Range;
+
 use bytes::Bytes;
 
-use super::{Block, Malformed, extend_key};
+use super::{Block, Malformed, RESTART_ENTRIES, extend_key};
 use crate::key::Entry;
 
 /// Entries of one block within bounds, from both ends.
@@ -16,15 +19,57 @@ use crate::key::Entry;
 #[derive(Debug)]
 pub(crate) struct BlockIter {
     pub(super) block: Block,
-    /// Position of the next entry from the front, and the key of the one before.
+    /// Position of the next entry from the front, and the key of the one before those ahead.
     pub(super) front: usize,
     pub(super) front_key: Vec<u8>,
+    /// Entries from the front on that are decoded: their keys share one buffer, as an allocation
+    /// for each would be dearer than all else.
+    pub(super) ahead: VecDeque<Ahead>,
+    pub(super) ahead_keys: Bytes,
+    /// How many were decoded at once.
+    pub(super) ahead_entries: usize,
     /// End of what the back has not given yet.
     pub(super) back: usize,
     pub(super) stack: Vec<(usize, Entry)>,
 }
 
+/// An entry that is decoded: its parts, and where the one after it begins.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    key: Range<usize>,
+    seq: u64,
+    value: Option<(usize, usize)>,
+    next: usize,
+}
+
 impl BlockIter {
+    /// Decodes some entries from the front on: few at first, as many walks end soon. What was
+    /// decoded before something malformed stays.
+    fn look_ahead(&mut self) -> Result<(), Malformed> {
+        self.ahead_entries = (2 * self.ahead_entries).clamp(2, RESTART_ENTRIES);
+        let mut keys = Vec::with_capacity(self.ahead_entries * (self.front_key.len() + 16));
+        let mut pos = self.front;
+        let mut looked = Ok(());
+        while pos < self.back && self.ahead.len() < self.ahead_entries {
+            let entry = self.block.raw_at(pos);
+            let extended = entry.and_then(|raw| extend_key(&mut self.front_key, raw).map(|()| raw));
+            let raw = match extended {
+                Ok(raw) => raw,
+                Err(malformed) => {
+                    looked = Err(malformed);
+                    break;
+                }
+            };
+            let start = keys.len();
+            keys.extend_from_slice(&self.front_key);
+            let key = start..keys.len();
+            self.ahead.push_back(Ahead { key, seq: raw.seq, value: raw.value, next: raw.next });
+            pos = raw.next;
+        }
+        self.ahead_keys = Bytes::from(keys);
+        looked
+    }
+
     fn entry(block: &Block, key: &mut Vec<u8>, pos: usize) -> Result<(Entry, usize), Malformed> {
         let raw = block.raw_at(pos)?;
         extend_key(key, raw)?;
@@ -63,6 +108,7 @@ impl BlockIter {
     fn close(&mut self) {
         self.back = self.front;
         self.stack.clear();
+        self.ahead.clear();
     }
 }
 
@@ -73,16 +119,17 @@ impl Iterator for BlockIter {
         if self.front >= self.back {
             return None;
         }
-        match Self::entry(&self.block, &mut self.front_key, self.front) {
-            Ok((entry, next)) => {
-                self.front = next;
-                Some(Ok(entry))
-            }
-            Err(malformed) => {
+        if self.ahead.is_empty() {
+            let looked = self.look_ahead();
+            if looked.is_err() && self.ahead.is_empty() {
                 self.close();
-                Some(Err(malformed))
+                return Some(Err(Malformed));
             }
         }
+        let Ahead { key, seq, value, next } = self.ahead.pop_front()?;
+        self.front = next;
+        let value = value.map(|(start, end)| self.block.bytes.slice(start..end));
+        Some(Ok(Entry { key: self.ahead_keys.slice(key), seq, value }))
     }
 }
 
