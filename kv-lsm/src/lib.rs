@@ -53,6 +53,8 @@ mod erase;
 mod error;
 mod explain;
 pub mod fs;
+#[cfg(any(test, feature = "__fuzz"))]
+pub mod fuzzing;
 mod group;
 mod head;
 mod iter;

@@ -52,14 +52,15 @@ fn the_scripts_rotate_recycle_flush_and_compact() {
 #[test]
 fn a_power_cut_after_every_call_loses_nothing_durable() {
     let config = Config::tiny();
-    let mut acknowledged = 0;
+    let (mut acknowledged, mut crashes) = (0, 0);
     for script in 0..SCRIPTS.len() {
         let (.., calls) = run_failing(&config, script, u64::MAX, FailKind::Torn);
         for call in 0..=calls {
             for kind in [FailKind::From(io::ErrorKind::Other), FailKind::Torn] {
                 let (disk, model, _) = run_failing(&config, script, call, kind);
                 acknowledged += model.acknowledged();
-                for seed in 0..2 {
+                for seed in 0..3 {
+                    crashes += 1;
                     recover(&disk, &config, &model, Some(seed)).unwrap_or_else(|e| {
                         panic!("script {script}, {kind:?} at call {call}, power cut {seed}: {e}")
                     });
@@ -67,6 +68,7 @@ fn a_power_cut_after_every_call_loses_nothing_durable() {
             }
         }
     }
+    assert!(crashes >= 10_000, "only {crashes} crashes");
     assert!(acknowledged > 50_000, "only {acknowledged} durable batches were at stake");
 }
 
