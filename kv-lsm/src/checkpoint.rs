@@ -1,8 +1,8 @@
 //! Copies of a directory and looks into one: checkpoints, opening without writing, sizes.
 //!
 //! A checkpoint is a directory of its own, made while the engine works: the tables of one moment,
-//! as hard links where the file system has them, and a manifest that names them. To restore it is to
-//! open it. Nothing of the log is in it, as what was appended before the call is flushed first.
+//! as hard links where the file system has them, and a manifest that names them. To restore it is
+//! to open it. Nothing of the log is in it, as what was appended before the call is flushed first.
 //!
 //! Invariant: the manifest of a checkpoint comes last; a directory without it is no checkpoint, and
 //! does not open as one.
@@ -81,8 +81,8 @@ impl Engine {
         Ok(Ticket::from_seq(flushed_seq))
     }
 
-    /// As [`Engine::verify`], but goes on behind damage: gives what is wrong with each table, at most
-    /// one error for each.
+    /// As [`Engine::verify`], but goes on behind damage: gives what is wrong with each table, at
+    /// most one error for each.
     #[must_use]
     pub fn verify_all(&self) -> Vec<Error> {
         let view = self.shared().view();

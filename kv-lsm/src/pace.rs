@@ -2,9 +2,10 @@
 //! it is.
 //!
 //! When the memtables in line or level 0 are near their bounds, writers may bring so many bytes in
-//! each millisecond as the last flush, or the last compaction of level 0, has taken away; who brings
-//! more sleeps for one. So the debt stays where it is, and nobody waits for a whole flush. (RocksDB's
-//! delayed writes and TigerBeetle's beats are the models; a sleep is never longer than the step.)
+//! each millisecond as the last flush, or the last compaction of level 0, has taken away; who
+//! brings more sleeps for one. So the debt stays where it is, and nobody waits for a whole flush.
+//! (RocksDB's delayed writes and TigerBeetle's beats are the models; a sleep is never longer than
+//! the step.)
 //!
 //! Invariant: this only delays. What is full is decided elsewhere, and still stops.
 

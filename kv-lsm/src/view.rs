@@ -97,8 +97,8 @@ impl View {
         Ok(seen.and_then(Seen::found))
     }
 
-    /// The value of `key` that a reader at `seq` sees. Such a reader may hold an old view, for which
-    /// the cache's rows are too new.
+    /// The value of `key` that a reader at `seq` sees. Such a reader may hold an old view, for
+    /// which the cache's rows are too new.
     pub(crate) fn get(&self, key: &[u8], seq: u64) -> Result<Option<Found>, Error> {
         if let Some(seen) = self.get_memory(key, seq) {
             return Ok(seen.found());

@@ -3,9 +3,9 @@
 //! Each file keeps what was synced and, in order, what was changed since; each directory likewise.
 //! [`MemFs::crash`] draws from a seed which of the unsynced changes reached the medium: a write
 //! whole, not at all, or as a prefix or any subset of its 512-byte sectors, each write on its own;
-//! of a directory's creations, renames and removals a prefix. A sync that fails drops the dirty pages
-//! and marks them clean, as Linux does: they read back until the crash, and no later sync saves
-//! them.
+//! of a directory's creations, renames and removals a prefix. A sync that fails drops the dirty
+//! pages and marks them clean, as Linux does: they read back until the crash, and no later sync
+//! saves them.
 //!
 //! Invariant: what a successful sync covered is in every disk that `crash` returns. Directories
 //! themselves are durable at once, a simplification.

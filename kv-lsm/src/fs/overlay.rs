@@ -1,8 +1,8 @@
 //! A file system over another one that it never changes: what is written stays in memory.
 //!
-//! Opening a directory for reading needs all that an ordinary open does: a torn tail is cut, the log
-//! is replayed into tables, the manifest is rolled. Over this file system it does it, and the disk
-//! stays as it was. Files are looked up in memory first, then below; a file that is opened for
+//! Opening a directory for reading needs all that an ordinary open does: a torn tail is cut, the
+//! log is replayed into tables, the manifest is rolled. Over this file system it does it, and the
+//! disk stays as it was. Files are looked up in memory first, then below; a file that is opened for
 //! writing is copied into memory; a removed one is remembered as gone.
 //!
 //! Invariant: no call changes anything of the file system below.

@@ -8,11 +8,11 @@
 //! itself. A frame that follows synced ones begins at a multiple of 512 bytes, so that a torn write
 //! never touches a sector that somebody counts on. Frames that follow unsynced ones stand directly
 //! behind them: a small batch that waits for no sync takes the bytes that it has, not a sector. In
-//! each stretch of 32 KiB the first frame begins at such a multiple too, so that a reader that looks
-//! for frames behind a bad one finds one soon. The *synced offset* (Pebble's sync chunk, surrealkv's
-//! sync mark), a multiple of 512, says how far this segment was known to be synced when the frame
-//! was written: a bad frame below it is damage, never a torn tail. The log number (RocksDB's
-//! recyclable record) tells the frames of this life of the file from older ones.
+//! each stretch of 32 KiB the first frame begins at such a multiple too, so that a reader that
+//! looks for frames behind a bad one finds one soon. The *synced offset* (Pebble's sync chunk,
+//! surrealkv's sync mark), a multiple of 512, says how far this segment was known to be synced when
+//! the frame was written: a bad frame below it is damage, never a torn tail. The log number
+//! (RocksDB's recyclable record) tells the frames of this life of the file from older ones.
 //!
 //! ```text
 //! | 0xF7 | crc32 | payload len varint | ops varint | payload ...

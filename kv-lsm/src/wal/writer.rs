@@ -2,7 +2,8 @@
 //!
 //! One write for each group, one sync when its batches ask for it, and a new segment when the
 //! group does not fit. Invariants: a segment is synced before the next one begins; a byte is
-//! written at most once in a segment's life, and none in a sector that was synced; after an error the writer is not used again.
+//! written at most once in a segment's life, and none in a sector that was synced; after an error
+//! the writer is not used again.
 
 use std::path::PathBuf;
 use std::sync::Arc;

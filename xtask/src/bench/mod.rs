@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: the project's figures, measured on this machine and written down with it.
 //!
 //! The load on nodes is `redis-benchmark`, which is nobody's of ours; without the Redis tools the
-//! verb says SKIPPED and writes nothing. Runs are interleaved, each figure is the median of its rounds, and
-//! CPU time is the servers' own from `/proc`, so that a slower generator doesn't flatter anybody.
+//! verb says SKIPPED and writes nothing. Runs are interleaved, each figure is the median of its
+//! rounds, and CPU time is the servers' own from `/proc`, so that a slower generator doesn't
+//! flatter anybody.
 
 mod cluster;
 mod gossip;

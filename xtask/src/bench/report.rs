@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 
 /// What docs/PERFORMANCE.md begins with.
 pub(super) const PERFORMANCE: &str = "# Performance\n\nMeasured by `cargo xtask bench redis`, \
-                      `bench cluster`, `bench gossip` and `bench lsm`; each writes its own section.\n";
+                      `bench cluster`, `bench gossip` and `bench lsm`; each writes its own \
+                      section.\n";
 
 /// Replaces one section of the file, or appends it; a new file begins with `header`.
 pub(crate) fn write(path: &Path, header: &str, section: &str, markdown: &str) -> Result<()> {
