@@ -30,8 +30,9 @@ use slots::{Slot, Slots};
 
 /// What the tree costs for each operation beside the batch's own bytes, roughly.
 pub(crate) const OP_OVERHEAD_BYTES: usize = 120;
-/// Keys that an iterator copies under one read lock.
-const CHUNK_KEYS: usize = 64;
+/// Keys that an iterator copies under one read lock: few at first, as many walks end soon.
+const CHUNK_KEYS_MIN: usize = 4;
+const CHUNK_KEYS_MAX: usize = 64;
 
 /// A sorted table in memory.
 #[derive(Debug, Default)]
@@ -116,6 +117,7 @@ impl Memtable {
         Box::new(Walk {
             table: Arc::clone(self),
             rest: Some((lower, upper)),
+            chunk_keys: CHUNK_KEYS_MIN,
             front: VecDeque::new(),
             back: VecDeque::new(),
         })
@@ -127,6 +129,7 @@ struct Walk {
     table: Arc<Memtable>,
     /// The keys not yet copied; `None` when there are none left.
     rest: Option<(Bound<Bytes>, Bound<Bytes>)>,
+    chunk_keys: usize,
     front: VecDeque<Entry>,
     /// In reverse entry order.
     back: VecDeque<Entry>,
@@ -134,6 +137,7 @@ struct Walk {
 
 impl Walk {
     fn take_rest(&mut self) -> Option<(Bound<Bytes>, Bound<Bytes>)> {
+        self.chunk_keys = (2 * self.chunk_keys).min(CHUNK_KEYS_MAX);
         self.rest.take().filter(|(lower, upper)| !is_empty_range(lower, upper))
     }
 
@@ -142,7 +146,7 @@ impl Walk {
         let map = self.table.map.read();
         let slots = map.range(heads(&bounds)).flat_map(|(_, slots)| slots.within(&bounds));
         let mut last = None;
-        for slot in slots.take(CHUNK_KEYS) {
+        for slot in slots.take(self.chunk_keys) {
             self.front.extend(slot.versions());
             last = Some(slot.key_bytes());
         }
@@ -155,7 +159,7 @@ impl Walk {
         let map = self.table.map.read();
         let slots = map.range(heads(&bounds)).flat_map(|(_, slots)| slots.within(&bounds));
         let mut first = None;
-        for slot in slots.rev().take(CHUNK_KEYS) {
+        for slot in slots.rev().take(self.chunk_keys) {
             self.back.extend(slot.versions().rev());
             first = Some(slot.key_bytes());
         }

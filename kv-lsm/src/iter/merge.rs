@@ -10,6 +10,7 @@
 use std::cmp::Ordering;
 
 use crate::error::Error;
+use crate::head::{Head, head};
 use crate::key::{Entry, EntryIter};
 
 /// Merges `sources`, the newest first: of entries that are equal in key and sequence the earlier
@@ -33,13 +34,15 @@ enum Direction {
 
 struct Source {
     iter: EntryIter,
+    /// The head of the key that is next in the direction of the walk: mostly it decides alone.
+    head: Head,
     front: Option<Result<Entry, Error>>,
     back: Option<Result<Entry, Error>>,
 }
 
 impl Source {
     fn new(iter: EntryIter) -> Self {
-        Self { iter, front: None, back: None }
+        Self { iter, head: 0, front: None, back: None }
     }
 
     /// Fetches the head of an end, unless it is there.
@@ -55,10 +58,13 @@ impl Source {
             };
             *own = fetched.or_else(|| other.take());
         }
+        if let Some(Ok(entry)) = own {
+            self.head = head(&entry.key);
+        }
         own.is_some()
     }
 
-    fn head(&self, direction: Direction) -> Option<&Result<Entry, Error>> {
+    fn next(&self, direction: Direction) -> Option<&Result<Entry, Error>> {
         match direction {
             Direction::Forward => self.front.as_ref(),
             Direction::Backward => self.back.as_ref(),
@@ -116,10 +122,14 @@ impl Merge {
 
     /// Whether source `a` is to be taken after source `b`. Errors are taken first.
     fn after(&self, a: usize, b: usize, direction: Direction) -> bool {
-        let head = |index: usize| self.sources.get(index).and_then(|s| s.head(direction));
-        let order = match (head(a), head(b)) {
-            (Some(Ok(left)), Some(Ok(right))) => left.order(right).then(a.cmp(&b)),
-            (Some(Err(_)), _) => return false,
+        let source = |index: usize| {
+            self.sources.get(index).and_then(|source| Some((source.head, source.next(direction)?)))
+        };
+        let order = match (source(a), source(b)) {
+            (Some((left_head, Ok(left))), Some((right_head, Ok(right)))) => {
+                left_head.cmp(&right_head).then_with(|| left.order(right)).then(a.cmp(&b))
+            }
+            (Some((_, Err(_))), _) => return false,
             _ => return true,
         };
         match direction {
