@@ -14,18 +14,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-
 use crate::cache::BlockCache;
 use crate::compaction;
 use crate::config::Config;
 use crate::error::Error;
 use crate::fs::Fs;
-use crate::memtable::Memtable;
+use crate::head::{Head, head};
+use crate::memtable::{Memtable, OP_OVERHEAD_BYTES};
 use crate::sstable::{TableMeta, table_id};
 use crate::version::{Edit, Manifest, Opener, Version};
 use crate::view::View;
-use crate::wal::frame::{self, Ops};
+use crate::wal::frame::{self, Op, Ops};
 use crate::wal::reader;
 use crate::wal::recycle::{Segment, Segments};
 
@@ -90,7 +89,8 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
         opener: &opener,
         manifest,
         ids: &ids,
-        table: Arc::new(Memtable::default()),
+        ops: Vec::new(),
+        bytes: 0,
         last_seq: found.flushed_seq,
         log_damage: 0,
     };
@@ -146,8 +146,10 @@ struct Replay<'a> {
     manifest: Manifest,
     version: Version,
     ids: &'a AtomicU64,
-    /// What is replayed and not yet flushed.
-    table: Arc<Memtable>,
+    /// What is replayed and not yet flushed: sorted once, as nobody reads it before.
+    ops: Vec<(Head, u64, Op)>,
+    /// What a memtable of it would be counted as.
+    bytes: usize,
     last_seq: u64,
     /// How often damage was passed over.
     log_damage: u64,
@@ -169,7 +171,7 @@ impl Replay<'_> {
                     let what = "a frame's operations do not parse";
                     self.accept(Error::corrupt(&segment.path, frame.offset, what))?;
                 }
-                if self.table.bytes() >= self.config.memtable_bytes_max {
+                if self.bytes >= self.config.memtable_bytes_max {
                     self.flush()?;
                 }
             }
@@ -194,28 +196,37 @@ impl Replay<'_> {
         if flushed >= u64::from(frame.ops) {
             return Ok(());
         }
-        let mut payload = frame.payload.clone();
-        if flushed > 0 {
-            let mut rest = Vec::new();
-            for op in Ops::new(frame.payload.clone()).skip(flushed as usize) {
-                let op = op?;
-                frame::push_op(&mut rest, op.key(), op.value().as_deref());
+        let before = self.ops.len();
+        for (op, seq) in Ops::new(frame.payload.clone()).zip(frame.first_seq..) {
+            match op {
+                Ok(op) if seq > self.last_seq => self.ops.push((head(op.key()), seq, op)),
+                Ok(_) => {}
+                Err(bad) => {
+                    self.ops.truncate(before);
+                    return Err(bad);
+                }
             }
-            payload = Bytes::from(rest);
         }
-        let ops = self.table.insert(frame.first_seq + flushed, payload, 0)?;
-        if u64::from(ops) + flushed != u64::from(frame.ops) {
+        let new = self.ops.len() - before;
+        if new as u64 + flushed != u64::from(frame.ops) {
+            self.ops.truncate(before);
             return Err(frame::BadOp);
         }
+        self.bytes += frame.payload.len() + new * OP_OVERHEAD_BYTES;
         self.last_seq = frame.first_seq + u64::from(frame.ops) - 1;
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        if self.table.is_empty() {
-            return Ok(());
-        }
-        let table = std::mem::take(&mut self.table);
+        let Some(&(_, flushed_seq, _)) = self.ops.last() else { return Ok(()) };
+        let mut ops = std::mem::take(&mut self.ops);
+        self.bytes = 0;
+        let keys = |a: &(Head, u64, Op), b: &(Head, u64, Op)| {
+            a.0.cmp(&b.0).then_with(|| a.2.key().cmp(b.2.key()))
+        };
+        ops.sort_unstable_by(|a, b| keys(a, b).then(b.1.cmp(&a.1)));
+        // The newest of each key comes first.
+        ops.dedup_by(|later, kept| keys(later, kept).is_eq());
         let mut context = compaction::Context {
             fs: &*self.opener.fs,
             dir: &self.opener.dir,
@@ -226,7 +237,9 @@ impl Replay<'_> {
             stop: &|| false,
             changed: Vec::new(),
         };
-        let mut edit = compaction::flush(&table, &mut context)?;
+        let mut edit = compaction::flush_each(flushed_seq, &mut context, |add| {
+            ops.iter().try_for_each(|(_, seq, op)| add(op.key(), *seq, op.value_slice()))
+        })?;
         edit.next_file_id = Some(self.ids.load(Ordering::Relaxed));
         self.manifest.append(&edit)?;
         self.version = self.version.apply(&edit, |meta| self.opener.open(meta))?;

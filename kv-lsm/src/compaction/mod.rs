@@ -18,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub(crate) use leveled::choose;
-pub(crate) use worker::{Context, flush, run};
+pub(crate) use worker::{Context, flush, flush_each, run};
 
 use crate::sstable::Table;
 

@@ -47,12 +47,24 @@ pub(crate) struct Context<'a> {
 /// a key only its newest version goes on: who reads at a snapshot holds the memtable itself. The
 /// edit adds nothing when the memtable is empty.
 pub(crate) fn flush(memtable: &Memtable, context: &mut Context<'_>) -> Result<Edit, Error> {
+    flush_each(memtable.last_seq(), context, |add| memtable.each_newest(add))
+}
+
+/// Takes one entry: key, sequence, value.
+pub(crate) type Add<'a> = dyn FnMut(&[u8], u64, Option<&[u8]>) -> Result<(), Error> + 'a;
+
+/// As [`flush`], of the newest versions that `each` gives in the order of their keys.
+pub(crate) fn flush_each(
+    flushed_seq: u64,
+    context: &mut Context<'_>,
+    each: impl FnOnce(&mut Add<'_>) -> Result<(), Error>,
+) -> Result<Edit, Error> {
     let mut out = Outputs::new(0, u64::MAX);
-    let written = memtable.each_newest(|key, seq, value| out.add(key, seq, value, context));
+    let written = each(&mut |key, seq, value| out.add(key, seq, value, context));
     let tables = out.finish(written, context)?;
     Ok(Edit {
         added: tables.into_iter().map(|meta| (0, meta)).collect(),
-        flushed_seq: Some(memtable.last_seq()),
+        flushed_seq: Some(flushed_seq),
         ..Edit::default()
     })
 }

@@ -49,6 +49,8 @@ pub(crate) fn scan(fs: &dyn Fs, segment: &Segment, end_seq: Option<u64>) -> Resu
     let mut bytes = vec![0; len as usize];
     let read = file.read_at(0, &mut bytes).map_err(|e| Error::io("read", path, e))?;
     bytes.truncate(read);
+    // Frames are slices of it: nothing is copied.
+    let bytes = Bytes::from(bytes);
 
     if let Some(version) = frame::foreign_version(&bytes) {
         return Err(Error::UnknownFormat { path: path.clone(), version });
@@ -71,7 +73,7 @@ pub(crate) fn scan(fs: &dyn Fs, segment: &Segment, end_seq: Option<u64>) -> Resu
             scan.next_seq = next.first_seq + u64::from(next.ops);
             (offset, follows) = (next.end, true);
             if next.ops > 0 {
-                let payload = Bytes::copy_from_slice(next.payload);
+                let payload = bytes.slice_ref(next.payload);
                 let Next { offset, first_seq, ops, .. } = next;
                 scan.frames.push(Frame { offset, first_seq, ops, payload });
             }
