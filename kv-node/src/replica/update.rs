@@ -8,6 +8,7 @@
 //!
 //! A key that stands twice in a batch is decided twice, the second time over what the first wrote.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -339,7 +340,11 @@ impl<'k> PassWriter<'_, 'k> {
         let before = before.and_then(Result::ok);
         let after = self.batch.value(self.batch.len() - 1).and_then(parse);
         self.changes.extend(self.replica.trees.change(key, before, after));
-        let was = alive.is_some() && before.is_some_and(has_value);
+        // Of what a flush left less of, that less is what counts.
+        let was = match &left {
+            Some(Cow::Owned(left)) => is_live(left),
+            left => left.is_some() && before.is_some_and(has_value),
+        };
         // Before the append: a walk that finds the record finds its slot noted.
         if let Some(after) = after {
             self.replica.garbage.note(key, after);
