@@ -63,6 +63,8 @@ const DAMAGED_RECORDS_MAX: usize = 1_024;
 /// This node's copies.
 pub struct Replica {
     engine: Arc<dyn StorageEngine>,
+    /// A batch of so many bytes takes no further rows.
+    batch_room_bytes: usize,
     meta: Arc<MetaStore>,
     stripes: update::Stripes,
     counts: LiveCounts,
@@ -118,10 +120,16 @@ impl Replica {
                 io::Error::new(io::ErrorKind::InvalidData, "the flush mark is not eight bytes")
             })?,
         };
-        let volatile = engine.status(None).0.volatile;
+        let (status, _) = engine.status(None);
+        let volatile = status.volatile;
+        let batch_room_bytes = match status.batch_room_bytes {
+            0 => usize::MAX,
+            bytes => bytes,
+        };
         let marks = Marks::open(&meta, partitions, volatile)?;
         Ok(Self {
             engine,
+            batch_room_bytes,
             standings: Standings::open(partitions, Arc::clone(&meta))?,
             meta,
             stripes: update::Stripes::new(),
