@@ -87,7 +87,8 @@ struct Pass {
 
 impl Replica {
     /// Decides each key under its lock and appends what was decided, all in one append as long as
-    /// no key needs the disk and the engine takes that much at once. `keys` are storage keys. `decide` is called once for each place.
+    /// no key needs the disk and the engine takes that much at once. `keys` are storage keys.
+    /// `decide` is called once for each place.
     ///
     /// # Errors
     /// What was decided so far was not appended, or only what did not need the disk was: to a
