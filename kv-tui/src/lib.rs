@@ -20,7 +20,7 @@
 //! let members = nodes.iter().map(|node| node.node).collect();
 //! let ring = RingView { copies: 3, nodes: members, owners: vec![0, 1, 2], ..RingView::default() };
 //! let status = NodeStatus { ready: true, ..NodeStatus::default() };
-//! let snapshot = Snapshot { status, nodes, ring: Some(ring) };
+//! let snapshot = Snapshot { status, nodes, ring: Some(ring), ..Snapshot::default() };
 //! assert_eq!(snapshot.health(), Health::Degraded);
 //! ```
 //!

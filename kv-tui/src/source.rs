@@ -14,5 +14,5 @@ pub(crate) async fn snapshot(admin: &Admin) -> Result<Snapshot, Error> {
         Err(Error::Service(ServiceError::NotServing(_))) => None,
         Err(error) => return Err(error),
     };
-    Ok(Snapshot { status, nodes, ring })
+    Ok(Snapshot { status, nodes, ring, ..Snapshot::default() })
 }
