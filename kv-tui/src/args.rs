@@ -90,6 +90,12 @@ pub(crate) struct Connect {
 }
 
 impl Connect {
+    /// To one address, without a secret.
+    #[cfg(test)]
+    pub(crate) fn to(address: &str) -> Self {
+        Self { addresses: vec![address.to_owned()], secret_file: None, deadline_ms: 2_000 }
+    }
+
     fn config(&self) -> Result<Config, Error> {
         let secret = match &self.secret_file {
             Some(path) if !path.as_os_str().is_empty() => {
@@ -114,6 +120,27 @@ impl Connect {
         let config = self.config()?;
         let deadline_ms = config.deadline_ms.max(deadline_ms);
         Ok(Admin::connect(&self.addresses, Config { deadline_ms, ..config }).await?)
+    }
+
+    /// An operator's client that waits at most so long for each answer.
+    pub(crate) async fn quick_admin(&self, deadline_ms: u32) -> Result<Admin, Error> {
+        let config = self.config()?;
+        let deadline_ms = config.deadline_ms.min(deadline_ms);
+        let dial_ms_max = config.dial_ms_max.min(deadline_ms / 2);
+        let config = Config { deadline_ms, dial_ms_max, ..config };
+        Ok(Admin::connect(&self.addresses, config).await?)
+    }
+
+    /// The same with further addresses, tried after those that were given.
+    pub(crate) fn with_more(&self, addresses: &[String]) -> Self {
+        let mut more = self.clone();
+        more.addresses.extend_from_slice(addresses);
+        more
+    }
+
+    /// Milliseconds to wait for an answer.
+    pub(crate) fn deadline_ms(&self) -> u32 {
+        self.deadline_ms
     }
 
     /// A program's client.
