@@ -29,6 +29,8 @@ Exit codes:
 With --json a verb prints one object (errors stay text on stderr):
   get      {key, siblings: [{value, dot, expires_at_ms}], context}
   put del  {key, dot, context}
+  locate   {key, slot, partition, token, replicas: [{node, state, resp, rpc}], fallbacks: [..]}
+  conflicts resolve  {key, dot, context}; with --dry-run {key, rule, siblings, value, notes}
   explain  {key, slot, partition, token, replicas, fallbacks,
             answers: [{node, us, found_in, versions: [{dot, bytes}], error}], notes}
   status   {health, node, cluster, version, uptime_ms, ready, endpoints, layouts, engine,
@@ -196,6 +198,11 @@ enum Verb {
     Repair(verbs::repair::Repair),
     /// Shows what nodes keep for others that are down.
     Hints(verbs::hints::Hints),
+    /// Shows where a key lives.
+    Locate(verbs::locate::Locate),
+    /// Resolves siblings that concurrent writes left.
+    #[command(subcommand)]
+    Conflicts(verbs::conflicts::Conflicts),
 }
 
 /// Runs the `kv` command. `arguments` are those of a process, its name first.
@@ -244,6 +251,8 @@ impl Kv {
             Verb::Aae(verb) => verb.run(connect, output).await,
             Verb::Repair(verb) => verb.run(connect, output).await,
             Verb::Hints(verb) => verb.run(connect, output).await,
+            Verb::Locate(verb) => verb.run(connect, output).await,
+            Verb::Conflicts(verb) => verb.run(connect, output).await,
         }
     }
 }
