@@ -15,7 +15,7 @@ use crate::text;
 use crate::verbs::{self, Output};
 
 const CODES: &str = "\
-Exit codes: 0 done, 1 error (for get: no value), 2 usage, 3 degraded (status), \
+Exit codes: 0 done, 1 error (for get: no value), 2 usage, 3 degraded (status, doctor), \
 4 no quorum (too few replicas answered or are up), 5 no node reached, 124 no answer in time \
 (a write may be stored).";
 
@@ -24,13 +24,14 @@ Exit codes:
   0 done                       4 no quorum: too few replicas answered or are up
   1 error; for get: no value   5 no node could be reached
   2 usage                      124 no answer in time; a write may be stored
-  3 degraded (status)
+  3 degraded (status, doctor)
 
 With --json a verb prints one object (errors stay text on stderr):
   get      {key, siblings: [{value, dot, expires_at_ms}], context}
   put del  {key, dot, context}
   locate   {key, slot, partition, token, replicas: [{node, state, resp, rpc}], fallbacks: [..]}
   conflicts resolve  {key, dot, context}; with --dry-run {key, rule, siblings, value, notes}
+  doctor   {lints: [{name, finding, what, fix}]}; finding is ok, unknown, warn or bad
   explain  {key, slot, partition, token, replicas, fallbacks,
             answers: [{node, us, found_in, versions: [{dot, bytes}], error}], notes}
   status   {health, node, cluster, version, uptime_ms, ready, endpoints, layouts, engine,
@@ -203,6 +204,8 @@ enum Verb {
     /// Resolves siblings that concurrent writes left.
     #[command(subcommand)]
     Conflicts(verbs::conflicts::Conflicts),
+    /// Checks what an operator should look at, and says what to do.
+    Doctor(verbs::doctor::Doctor),
 }
 
 /// Runs the `kv` command. `arguments` are those of a process, its name first.
@@ -253,6 +256,7 @@ impl Kv {
             Verb::Hints(verb) => verb.run(connect, output).await,
             Verb::Locate(verb) => verb.run(connect, output).await,
             Verb::Conflicts(verb) => verb.run(connect, output).await,
+            Verb::Doctor(verb) => verb.run(connect, output).await,
         }
     }
 }

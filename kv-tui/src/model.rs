@@ -2,6 +2,7 @@
 //! terminal, no network; `kv` and `kv-tui` show the same one.
 
 mod events;
+mod lints;
 mod look;
 mod names;
 mod resolve;
@@ -13,6 +14,7 @@ use kv_client::NodeId;
 use kv_client::wire::{AaeView, HintsView, LayoutsView, NodeInfo, NodeState, NodeStatus, RingView};
 
 pub use events::{Event, EventKind, Weight, between, explain};
+pub use lints::{Finding, Lint, lints};
 pub use look::{Look, Relation, Seen};
 pub use names::Names;
 pub use resolve::{Rule, Verdict, resolve, suggested};

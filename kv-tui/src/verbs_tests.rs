@@ -157,13 +157,19 @@ async fn a_conflict_is_resolved_by_rule_pick_or_value() {
 }
 
 #[tokio::test]
-async fn a_key_is_located() {
+async fn a_key_is_located_and_a_cluster_examined() {
     let shell = Shell::new().await;
     let text = shell.prints(&["locate", "foo"]).await;
     assert!(text.starts_with("slot 12182, partition 11, token "), "{text}");
     assert!(text.contains("1      0000000000000001  up "), "{text}");
     let place = shell.json(&["locate", "foo"]).await;
     assert_eq!((&place["partition"], &place["replicas"][0]["state"]), (&11.into(), &"up".into()));
+    let (exit, text) = shell.run(&["doctor"]).await.expect("asked");
+    // One copy of everything: its only node must not be stopped.
+    assert_eq!(exit, Exit::Degraded, "{text}");
+    assert!(text.contains("do not stop 0000000000000001"), "{text}");
+    let lints = shell.json(&["doctor"]).await;
+    assert_eq!(lints["lints"][0]["name"], "served");
 }
 
 #[tokio::test]
