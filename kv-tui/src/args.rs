@@ -55,7 +55,7 @@ in their place. A value is null where a delete stands beside concurrent writes."
 /// Reads, writes and looks at a kv cluster.
 #[derive(Debug, Parser)]
 #[command(name = "kv", version, after_help = CODES, after_long_help = SHAPES)]
-struct Kv {
+pub(crate) struct Kv {
     #[command(flatten)]
     connect: Connect,
     /// Print one JSON object in place of a table (see --help for its shape).
@@ -206,6 +206,10 @@ enum Verb {
     Conflicts(verbs::conflicts::Conflicts),
     /// Checks what an operator should look at, and says what to do.
     Doctor(verbs::doctor::Doctor),
+    /// Prints a shell's completions.
+    Completions(verbs::papers::Completions),
+    /// Prints the manual page.
+    Man(verbs::papers::Man),
 }
 
 /// Runs the `kv` command. `arguments` are those of a process, its name first.
@@ -257,6 +261,8 @@ impl Kv {
             Verb::Locate(verb) => verb.run(connect, output).await,
             Verb::Conflicts(verb) => verb.run(connect, output).await,
             Verb::Doctor(verb) => verb.run(connect, output).await,
+            Verb::Completions(verb) => verb.run(output),
+            Verb::Man(verb) => verb.run(output),
         }
     }
 }

@@ -33,7 +33,7 @@ const SIDE_MAX: u16 = 1_000;
 /// Shows a kv cluster live, as one node sees it: ring, nodes, keys and their siblings, repair.
 #[derive(Debug, Parser)]
 #[command(name = "kv-tui", version)]
-struct KvTui {
+pub(crate) struct KvTui {
     #[command(flatten)]
     connect: Connect,
     /// Refuse every write; the default, unless all members are on this machine.

@@ -173,6 +173,20 @@ async fn a_key_is_located_and_a_cluster_examined() {
 }
 
 #[tokio::test]
+async fn papers_are_made_of_the_help() {
+    let shell = Shell::new().await;
+    for name in ["bash", "zsh", "fish"] {
+        let script = shell.prints(&["completions", name]).await;
+        assert!(script.contains("doctor"), "{name}");
+        let script = shell.prints(&["completions", name, "--of", "kv-tui"]).await;
+        assert!(script.contains("readonly"), "{name}");
+    }
+    let page = shell.prints(&["man"]).await;
+    assert!(page.contains(".TH kv 1") && page.contains("Exit codes"), "{page}");
+    assert!(shell.prints(&["man", "--of", "kv-tui"]).await.contains(".TH kv-tui 1"));
+}
+
+#[tokio::test]
 async fn nobody_there_and_a_wrong_secret_are_told_apart() {
     let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let nobody = free.local_addr().expect("bound").to_string();

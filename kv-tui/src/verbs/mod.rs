@@ -11,6 +11,7 @@ pub(crate) mod get;
 pub(crate) mod hints;
 pub(crate) mod locate;
 pub(crate) mod nodes;
+pub(crate) mod papers;
 pub(crate) mod put;
 pub(crate) mod repair;
 pub(crate) mod ring;
