@@ -96,7 +96,10 @@ fn quorum(snapshot: &Snapshot, owners: &[NodeId], width: usize) -> Vec<Line<'sta
         Line::from(vec![
             Span::raw("at QUORUM  "),
             Span::styled(word, style),
-            Span::raw(cut(&format!("  {up} of {copies} up"), width.saturating_sub(15 + word.len()))),
+            Span::raw(cut(
+                &format!("  {up} of {copies} up"),
+                width.saturating_sub(15 + word.len()),
+            )),
         ]),
     ];
     match copies.saturating_sub(up) {
