@@ -27,7 +27,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | [`model`] | what was heard of a cluster, and what follows from it; pure |
-//! | [`app`] | the terminal's state, what messages do to it, and the effects that it asks for; pure |
+//! | [`app`] | the terminal's state, what messages do to it, which effects it asks for; pure |
 //! | [`view`] | that state drawn as one frame of text cells; pure |
 //! | [`kv`] | the `kv` command |
 //! | [`kv_tui`] | the `kv-tui` command |

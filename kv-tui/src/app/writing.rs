@@ -1,4 +1,5 @@
-//! Writes: made as a draft that is shown, sent when the person says so, taken back if they regret it.
+//! Writes: made as a draft that is shown, sent when the person says so, taken back if they regret
+//! it.
 
 use bytes::Bytes;
 

@@ -163,7 +163,7 @@ fn hints(snapshot: &Snapshot) -> Lint {
     let waiting = snapshot.hints_waiting().unwrap_or(0);
     if !hints.silent.is_empty() {
         let count = hints.silent.len();
-        let what = format!("{waiting} wait; {count} members did not say what they keep");
+        let what = format!("{waiting} wait; not told by all: {count} did not answer");
         return lint("hints", Finding::Unknown, what, "ask again when they are up");
     }
     lint("hints", Finding::Well, format!("{waiting} wait"), "")

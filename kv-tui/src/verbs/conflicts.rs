@@ -25,8 +25,8 @@ pub(crate) enum Conflicts {
 pub(crate) struct Resolve {
     #[command(flatten)]
     key: KeyArg,
-    /// merge (JSON objects), union (JSON arrays, lines), max (numbers), latest, delete; the first of
-    /// these but delete that decides unless given.
+    /// merge (JSON objects), union (JSON arrays, lines), max (numbers), latest, delete; the first
+    /// of these but delete that decides unless given.
     #[arg(long, value_parser = rule)]
     rule: Option<Rule>,
     /// Take this sibling, counted from 1 in the order that `kv get` shows.

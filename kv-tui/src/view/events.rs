@@ -33,8 +33,8 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let list = list_in(area, 0, events.len(), app.selected.event);
     if events.is_empty() {
         let what = if app.events.is_empty() {
-            "Nothing changed since this terminal was started. Nodes keep no log of events yet: what \
-             is shown here is what differs from second to second."
+            "Nothing changed since this terminal was started. Nodes keep no log of events yet: \
+             what is shown here is what differs from second to second."
         } else {
             "No event passes the filter: esc drops it."
         };

@@ -185,7 +185,7 @@ fn draw_detail(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot
         ),
         pair("φ", phi_words(app, snapshot, node)),
     ];
-    all.extend(meaning(app, snapshot, node, width));
+    all.extend(meaning(snapshot, node, width));
     all.extend(held_for(app, snapshot, node.node));
     if node.node == snapshot.status.node {
         let status = &snapshot.status;
@@ -227,7 +227,7 @@ fn phi_words(app: &App, snapshot: &Snapshot, node: &NodeInfo) -> String {
 }
 
 /// What its state means for the cluster, and for stopping it.
-fn meaning(app: &App, snapshot: &Snapshot, node: &NodeInfo, width: usize) -> Vec<Line<'static>> {
+fn meaning(snapshot: &Snapshot, node: &NodeInfo, width: usize) -> Vec<Line<'static>> {
     let counts = snapshot.partition_counts();
     let (what, style) = match node.state {
         NodeState::Alive => match snapshot.lost_without(node.node) {
@@ -248,8 +248,8 @@ fn meaning(app: &App, snapshot: &Snapshot, node: &NodeInfo, width: usize) -> Vec
     let mut all: Vec<Line<'static>> =
         wrapped(&what, width).into_iter().map(|line| Line::styled(line, style)).collect();
     if node.state == NodeState::Down {
-        let id = app.names.short(node.node);
-        let step = format!("try: restart it, or kv cluster replace {id}… NEW if the disk is gone");
+        let id = node.node;
+        let step = format!("try: restart it; if its disk is gone: kv cluster replace {id} NEW");
         all.push(Line::styled(cut(&step, width), dim()));
     }
     all

@@ -10,6 +10,8 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
+use kv_client::wire::NodeInfo;
+
 use super::layout::Room;
 use super::paint::{
     bad, bold, chosen, cut, dim, framed, glyph, good, lines, owner_style, state_style, warn,
@@ -235,7 +237,9 @@ fn draw_owners(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot
         all.push(Line::styled(head, dim()));
     }
     let width = app.names.short(snapshot.status.node).len();
-    for node in &snapshot.nodes {
+    let mut nodes: Vec<&NodeInfo> = snapshot.nodes.iter().collect();
+    nodes.sort_by_cached_key(|node| (app.names.letter(node.node), node.node));
+    for node in nodes {
         let share = shares.iter().find(|share| share.node == node.node);
         let percent = share.map_or_else(
             || "--".to_owned(),
