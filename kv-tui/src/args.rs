@@ -15,7 +15,7 @@ use crate::text;
 use crate::verbs::{self, Output};
 
 const CODES: &str = "\
-Exit codes: 0 done, 1 error (for get: no value), 2 usage, 3 degraded (status), \
+Exit codes: 0 done, 1 error (for get: no value), 2 usage, 3 degraded (status, doctor), \
 4 no quorum (too few replicas answered or are up), 5 no node reached, 124 no answer in time \
 (a write may be stored).";
 
@@ -24,11 +24,14 @@ Exit codes:
   0 done                       4 no quorum: too few replicas answered or are up
   1 error; for get: no value   5 no node could be reached
   2 usage                      124 no answer in time; a write may be stored
-  3 degraded (status)
+  3 degraded (status, doctor)
 
 With --json a verb prints one object (errors stay text on stderr):
   get      {key, siblings: [{value, dot, expires_at_ms}], context}
   put del  {key, dot, context}
+  locate   {key, slot, partition, token, replicas: [{node, state, resp, rpc}], fallbacks: [..]}
+  conflicts resolve  {key, dot, context}; with --dry-run {key, rule, siblings, value, notes}
+  doctor   {lints: [{name, finding, what, fix}]}; finding is ok, unknown, warn or bad
   explain  {key, slot, partition, token, replicas, fallbacks,
             answers: [{node, us, found_in, versions: [{dot, bytes}], error}], notes}
   status   {health, node, cluster, version, uptime_ms, ready, endpoints, layouts, engine,
@@ -52,7 +55,7 @@ in their place. A value is null where a delete stands beside concurrent writes."
 /// Reads, writes and looks at a kv cluster.
 #[derive(Debug, Parser)]
 #[command(name = "kv", version, after_help = CODES, after_long_help = SHAPES)]
-struct Kv {
+pub(crate) struct Kv {
     #[command(flatten)]
     connect: Connect,
     /// Print one JSON object in place of a table (see --help for its shape).
@@ -90,6 +93,12 @@ pub(crate) struct Connect {
 }
 
 impl Connect {
+    /// To one address, without a secret.
+    #[cfg(test)]
+    pub(crate) fn to(address: &str) -> Self {
+        Self { addresses: vec![address.to_owned()], secret_file: None, deadline_ms: 2_000 }
+    }
+
     fn config(&self) -> Result<Config, Error> {
         let secret = match &self.secret_file {
             Some(path) if !path.as_os_str().is_empty() => {
@@ -114,6 +123,27 @@ impl Connect {
         let config = self.config()?;
         let deadline_ms = config.deadline_ms.max(deadline_ms);
         Ok(Admin::connect(&self.addresses, Config { deadline_ms, ..config }).await?)
+    }
+
+    /// An operator's client that waits at most so long for each answer.
+    pub(crate) async fn quick_admin(&self, deadline_ms: u32) -> Result<Admin, Error> {
+        let config = self.config()?;
+        let deadline_ms = config.deadline_ms.min(deadline_ms);
+        let dial_ms_max = config.dial_ms_max.min(deadline_ms / 2);
+        let config = Config { deadline_ms, dial_ms_max, ..config };
+        Ok(Admin::connect(&self.addresses, config).await?)
+    }
+
+    /// The same with further addresses, tried after those that were given.
+    pub(crate) fn with_more(&self, addresses: &[String]) -> Self {
+        let mut more = self.clone();
+        more.addresses.extend_from_slice(addresses);
+        more
+    }
+
+    /// Milliseconds to wait for an answer.
+    pub(crate) fn deadline_ms(&self) -> u32 {
+        self.deadline_ms
     }
 
     /// A program's client.
@@ -169,6 +199,17 @@ enum Verb {
     Repair(verbs::repair::Repair),
     /// Shows what nodes keep for others that are down.
     Hints(verbs::hints::Hints),
+    /// Shows where a key lives.
+    Locate(verbs::locate::Locate),
+    /// Resolves siblings that concurrent writes left.
+    #[command(subcommand)]
+    Conflicts(verbs::conflicts::Conflicts),
+    /// Checks what an operator should look at, and says what to do.
+    Doctor(verbs::doctor::Doctor),
+    /// Prints a shell's completions.
+    Completions(verbs::papers::Completions),
+    /// Prints the manual page.
+    Man(verbs::papers::Man),
 }
 
 /// Runs the `kv` command. `arguments` are those of a process, its name first.
@@ -217,6 +258,11 @@ impl Kv {
             Verb::Aae(verb) => verb.run(connect, output).await,
             Verb::Repair(verb) => verb.run(connect, output).await,
             Verb::Hints(verb) => verb.run(connect, output).await,
+            Verb::Locate(verb) => verb.run(connect, output).await,
+            Verb::Conflicts(verb) => verb.run(connect, output).await,
+            Verb::Doctor(verb) => verb.run(connect, output).await,
+            Verb::Completions(verb) => verb.run(output),
+            Verb::Man(verb) => verb.run(output),
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum Error {
     Io(io::Error),
     /// A word of the command line is not what it should be: nothing was sent. The text says which.
     Input(String),
+    /// A rule does not decide between siblings: nothing was written. The text says why.
+    Undecided(String),
 }
 
 impl Error {
@@ -50,7 +52,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         let error = match self {
             Self::Client(error) => error,
-            Self::Io(_) => return Exit::Error,
+            Self::Io(_) | Self::Undecided(_) => return Exit::Error,
             Self::Input(_) => return Exit::Usage,
         };
         match error {
@@ -73,7 +75,7 @@ impl fmt::Display for Error {
         match self {
             Self::Client(error) => write!(f, "{error}"),
             Self::Io(error) => write!(f, "{error}"),
-            Self::Input(what) => f.write_str(what),
+            Self::Input(what) | Self::Undecided(what) => f.write_str(what),
         }
     }
 }
@@ -83,7 +85,7 @@ impl std::error::Error for Error {
         match self {
             Self::Client(error) => Some(error),
             Self::Io(error) => Some(error),
-            Self::Input(_) => None,
+            Self::Input(_) | Self::Undecided(_) => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A verb asks one node over kv-client's services and prints an answer: a table for people, one
 //! JSON object for scripts, an exit code that says how things are. The terminal asks the same
-//! questions each second. Neither changes the cluster; only `put` and `del` write, and only pairs.
+//! questions each second, and sends a write only after it was shown.
 //!
 //! It is not a Redis client (`redis-cli` is one), and computes nothing that a node does not say:
 //! what is shown is what the asked node believes, which during a partition may differ from what
@@ -20,21 +20,28 @@
 //! let members = nodes.iter().map(|node| node.node).collect();
 //! let ring = RingView { copies: 3, nodes: members, owners: vec![0, 1, 2], ..RingView::default() };
 //! let status = NodeStatus { ready: true, ..NodeStatus::default() };
-//! let snapshot = Snapshot { status, nodes, ring: Some(ring) };
+//! let snapshot = Snapshot { status, nodes, ring: Some(ring), ..Snapshot::default() };
 //! assert_eq!(snapshot.health(), Health::Degraded);
 //! ```
 //!
 //! | part | what it is |
 //! |---|---|
 //! | [`model`] | what was heard of a cluster, and what follows from it; pure |
-//! | [`view`] | a model drawn as one frame of text cells; pure |
+//! | [`app`] | the terminal's state, what messages do to it, which effects it asks for; pure |
+//! | [`view`] | that state drawn as one frame of text cells; pure |
 //! | [`kv`] | the `kv` command |
 //! | [`kv_tui`] | the `kv-tui` command |
 
+pub mod app;
 mod args;
 mod error;
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod fuzz;
 mod json;
 pub mod model;
+mod runner;
 mod screen;
 mod source;
 mod terminal;

@@ -1,10 +1,24 @@
 //! What was heard of a cluster from one node, and what follows from it. Pure: no clock, no
 //! terminal, no network; `kv` and `kv-tui` show the same one.
 
+mod events;
+mod lints;
+mod look;
+mod names;
+mod resolve;
+mod ring;
+
 use std::collections::BTreeMap;
 
 use kv_client::NodeId;
-use kv_client::wire::{NodeInfo, NodeState, NodeStatus, RingView};
+use kv_client::wire::{AaeView, HintsView, LayoutsView, NodeInfo, NodeState, NodeStatus, RingView};
+
+pub use events::{Event, EventKind, Weight, between, explain};
+pub use lints::{Finding, Lint, lints};
+pub use look::{Look, Relation, Seen};
+pub use names::Names;
+pub use resolve::{Rule, Verdict, resolve, suggested};
+pub use ring::{Share, balance_hundredths, owners_at, shares};
 
 /// The answers of one node, taken shortly after each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +29,12 @@ pub struct Snapshot {
     pub nodes: Vec<NodeInfo>,
     /// The newest layout that it knows; `None` before the cluster's birth.
     pub ring: Option<RingView>,
+    /// What nodes keep for others; `None` when it was not asked for or not answered.
+    pub hints: Option<HintsView>,
+    /// The live layouts and whom they wait for; `None` likewise.
+    pub layouts: Option<LayoutsView>,
+    /// How the asked node compares its copies with others'; `None` likewise.
+    pub aae: Option<AaeView>,
 }
 
 /// How a cluster is, the worst last.
@@ -149,6 +169,35 @@ impl Snapshot {
         (up, self.members().count())
     }
 
+    /// A figure of the asked node by its name.
+    pub fn figure(&self, name: &str) -> Option<u64> {
+        self.status.figures.iter().find(|(of, _)| of == name).map(|(_, value)| *value)
+    }
+
+    /// Reads and writes that the asked node coordinated since it started.
+    pub fn operations(&self) -> Option<u64> {
+        let reads = self.figure("coordinator_gets")?;
+        Some(reads.saturating_add(self.figure("coordinator_sets")?))
+    }
+
+    /// Hints that wait anywhere, as far as nodes said.
+    pub fn hints_waiting(&self) -> Option<u64> {
+        let hints = self.hints.as_ref()?;
+        Some(hints.queues.iter().fold(0, |sum, queue| sum.saturating_add(queue.keys)))
+    }
+
+    /// A member by its id.
+    pub fn node(&self, id: NodeId) -> Option<&NodeInfo> {
+        self.nodes.iter().find(|node| node.node == id)
+    }
+
+    /// How many partitions would have no majority up, were this node to stop now.
+    pub fn lost_without(&self, id: NodeId) -> usize {
+        let mut without = Self { ring: self.ring.clone(), ..Self::default() };
+        without.nodes = self.nodes.iter().filter(|node| node.node != id).cloned().collect();
+        without.partition_counts().no_quorum
+    }
+
     /// What an operator should look at: the node's own alerts, then members that are not up.
     pub fn alerts(&self) -> Vec<String> {
         let mut alerts = self.status.alerts.clone();
@@ -203,7 +252,7 @@ pub(crate) mod tests {
             nodes: nodes.iter().map(|node| node.node).collect(),
             owners: [0, 1, 2].repeat(4),
         };
-        Snapshot { status, nodes, ring: Some(ring) }
+        Snapshot { status, nodes, ring: Some(ring), ..Snapshot::default() }
     }
 
     #[test]

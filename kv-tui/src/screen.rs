@@ -1,39 +1,61 @@
-//! The `kv-tui` command: asks a node each second, and draws what it said.
+//! The `kv-tui` command: messages in, frames out.
 //!
-//! A question that is not answered leaves the last answer on the screen, with its age. Questions
-//! never overlap: the next one is asked a second after the last was answered or given up.
+//! One loop takes what comes (signals, keys, answers, time), gives it to `update`, hands the
+//! effects on, and draws when something changed, at most some times a second.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, ValueEnum};
-use kv_client::Admin;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 
+use crate::app::{App, Effect, Message, Options, Tab, is_loopback, update};
 use crate::args::{Connect, complain, runtime};
 use crate::error::{Error, Exit};
-use crate::model::{Health, Snapshot};
+use crate::model::Health;
+use crate::runner::Runner;
 use crate::source;
-use crate::terminal::{Input, Inputs, Taken};
-use crate::view::{self, Screen};
+use crate::terminal::{Inputs, Signals, Taken, Told, panicked};
+use crate::view;
 
-/// Time between an answer and the next question.
-const REFRESH: Duration = Duration::from_secs(1);
+/// Time that goes by between two frames at least.
+const FRAME: Duration = Duration::from_millis(50);
+/// Time that goes by without a message at most.
+const TICK: Duration = Duration::from_millis(500);
+/// Messages that are taken between two frames at most.
+const BURST_MAX: usize = 64;
 
 /// Columns or rows of a printed frame at most.
 const SIDE_MAX: u16 = 1_000;
 
-/// Shows a kv cluster live: its ring and its nodes, as one node sees them. Changes nothing.
+/// Shows a kv cluster live, as one node sees it: ring, nodes, keys and their siblings, repair.
 #[derive(Debug, Parser)]
 #[command(name = "kv-tui", version)]
-struct KvTui {
+pub(crate) struct KvTui {
     #[command(flatten)]
     connect: Connect,
-    /// Print one frame of a screen as text and exit, with the exit codes of `kv status`.
-    #[arg(long, value_name = "SCREEN")]
+    /// Refuse every write; the default, unless all members are on this machine.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    readonly: Option<bool>,
+    /// Draw with ASCII only; the default where the locale is not UTF-8.
+    #[arg(long)]
+    ascii: bool,
+    /// The tab to begin with.
+    #[arg(long, value_name = "TAB", default_value = "ring")]
+    tab: Which,
+    /// Look this key up at once.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Print one frame of a tab as text and exit, with the exit codes of `kv status`.
+    #[arg(long, value_name = "TAB")]
     once: Option<Which>,
     /// The size of that frame.
     #[arg(long, value_name = "COLUMNSxROWS", default_value = "120x40", value_parser = size)]
@@ -42,8 +64,34 @@ struct KvTui {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Which {
-    /// The ring and the nodes.
+    /// Who owns which part of the ring.
     Ring,
+    /// The members.
+    Nodes,
+    /// One key, replica by replica.
+    Keys,
+    /// Keys with siblings.
+    Conflicts,
+    /// Hints and anti-entropy.
+    Repair,
+    /// What happened.
+    Events,
+    /// Whether there is enough of everything.
+    Scale,
+}
+
+impl From<Which> for Tab {
+    fn from(which: Which) -> Self {
+        match which {
+            Which::Ring => Self::Ring,
+            Which::Nodes => Self::Nodes,
+            Which::Keys => Self::Keys,
+            Which::Conflicts => Self::Conflicts,
+            Which::Repair => Self::Repair,
+            Which::Events => Self::Events,
+            Which::Scale => Self::Scale,
+        }
+    }
 }
 
 fn size(text: &str) -> Result<(u16, u16), String> {
@@ -66,13 +114,15 @@ pub fn kv_tui(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ended = runtime().map_err(Error::from).and_then(|runtime| {
         runtime.block_on(async {
             match asked.once {
-                Some(Which::Ring) => asked.once().await,
+                Some(which) => asked.once(which.into()).await,
                 None => asked.live().await,
             }
         })
     });
     match ended {
         Ok(exit) => exit.into(),
+        // Who reads our output has enough of it, as `head` does.
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok.into(),
         Err(error) => {
             complain("kv-tui", &error);
             error.exit().into()
@@ -81,17 +131,32 @@ pub fn kv_tui(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 impl KvTui {
-    fn address(&self) -> String {
-        self.connect.addresses.join(",")
+    fn app(&self, tab: Tab, size: (u16, u16), ascii: bool) -> App {
+        let addresses = &self.connect.addresses;
+        let options = Options {
+            address: addresses.join(","),
+            readonly: self.readonly,
+            local: addresses.iter().all(|address| is_loopback(address)),
+            ascii: self.ascii || ascii,
+            plain: std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty()),
+        };
+        App { tab, ..App::new(options, size) }
     }
 
-    async fn once(&self) -> Result<Exit, Error> {
-        let snapshot = source::snapshot(&self.connect.admin().await?).await?;
+    async fn once(&self, tab: Tab) -> Result<Exit, Error> {
+        let snapshot = source::everything(&self.connect.admin().await?, None).await?;
         let health = snapshot.health();
-        let screen =
-            Screen { address: self.address(), snapshot: Some(snapshot), ..Screen::default() };
+        let mut app = self.app(tab, self.size, false);
+        let unix_ms = unix_ms();
+        update(&mut app, Message::Tick { now_ms: 0, unix_ms });
+        update(&mut app, Message::Heard(Box::new(snapshot)));
+        if let Some(key) = &self.key {
+            let (runner, _told) = Runner::new(self.connect.clone());
+            let look = runner.look(key.clone().into()).await;
+            update(&mut app, Message::Looked(Box::new(look)));
+        }
         let (width, height) = self.size;
-        io::stdout().write_all(view::print(&screen, width, height).as_bytes())?;
+        io::stdout().write_all(view::print(&app, width, height).as_bytes())?;
         Ok(match health {
             Health::Healthy => Exit::Ok,
             Health::Degraded => Exit::Degraded,
@@ -101,95 +166,123 @@ impl KvTui {
 
     async fn live(&self) -> Result<Exit, Error> {
         if !io::stdout().is_terminal() {
-            return Err(Error::Input("standard output is no terminal: use --once ring".to_owned()));
+            return Err(Error::Input("standard output is no terminal: use --once TAB".to_owned()));
         }
         // A mistyped address is an error before the screen is taken.
-        let admin = self.connect.admin().await?;
-        let (give, mut answers) = watch::channel(Answer::Waiting);
-        let asking = tokio::spawn(ask(admin, give));
-        let mut ends = [
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::hangup())?,
-        ];
-        let [term, int, hup] = &mut ends;
+        drop(self.connect.admin().await?);
+        let (runner, told) = Runner::new(self.connect.clone());
+        let mut signals = Signals::listen()?;
         let mut taken = Taken::new()?;
         let mut inputs = Inputs::read()?;
-        let mut seen = Seen { address: self.address(), last: None, problem: None };
+        let area = taken.terminal.size()?;
+        let mut app = self.app(self.tab.into(), (area.width, area.height), !is_utf8());
+        if let Some(key) = &self.key {
+            let key = bytes::Bytes::from(key.clone());
+            app.looking = Some(key.clone());
+            runner.run(Effect::Look(key));
+        }
+        let watching = tokio::spawn(runner.clone().watch());
+        let screen = Screen { app, runner, told, began: Instant::now() };
+        let ended = screen.run(&mut taken, &mut inputs, &mut signals).await;
+        watching.abort();
+        ended
+    }
+}
+
+struct Screen {
+    app: App,
+    runner: Runner,
+    told: mpsc::Receiver<Message>,
+    began: Instant,
+}
+
+impl Screen {
+    async fn run(
+        mut self,
+        taken: &mut Taken,
+        inputs: &mut Inputs,
+        signals: &mut Signals,
+    ) -> Result<Exit, Error> {
         loop {
-            taken.terminal.draw(|frame| view::draw(frame, &seen.screen()))?;
-            tokio::select! {
-                input = inputs.events.recv() => {
-                    if input != Some(Input::Redraw) {
-                        break;
+            if panicked() {
+                return Ok(Exit::Error);
+            }
+            taken.terminal.draw(|frame| view::draw(frame, &self.app))?;
+            let drawn = Instant::now();
+            let message = tokio::select! {
+                biased;
+                signal = signals.next() => match signal {
+                    Told::End => return Ok(Exit::Ok),
+                    Told::Stop => {
+                        taken.suspend()?;
+                        Some(Message::Continued)
                     }
-                }
-                changed = answers.changed() => {
-                    if changed.is_err() {
-                        break;
+                    Told::Continued => {
+                        taken.enter()?;
+                        Some(Message::Continued)
                     }
-                    seen.take(answers.borrow_and_update().clone());
+                },
+                input = inputs.events.recv() => match input {
+                    Some(message) => Some(message),
+                    // The terminal is gone.
+                    None => return Ok(Exit::Ok),
+                },
+                told = self.told.recv() => told,
+                () = tokio::time::sleep(TICK) => None,
+            };
+            self.tick();
+            if self.take(message, taken)? {
+                return Ok(Exit::Ok);
+            }
+            // Keys that are held down and answers that come together make one frame.
+            for _ in 0..BURST_MAX {
+                let more = inputs.events.try_recv().ok().or_else(|| self.told.try_recv().ok());
+                let Some(message) = more else { break };
+                if self.take(Some(message), taken)? {
+                    return Ok(Exit::Ok);
                 }
-                // What is shown grows older while nobody answers.
-                () = tokio::time::sleep(REFRESH) => {}
-                _ = term.recv() => break,
-                _ = int.recv() => break,
-                _ = hup.recv() => break,
+            }
+            tokio::time::sleep(FRAME.saturating_sub(drawn.elapsed())).await;
+        }
+    }
+
+    fn tick(&mut self) {
+        let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let effects = update(&mut self.app, Message::Tick { now_ms, unix_ms: unix_ms() });
+        for effect in effects {
+            self.runner.run(effect);
+        }
+    }
+
+    /// Whether the program ends.
+    fn take(&mut self, message: Option<Message>, taken: &mut Taken) -> Result<bool, Error> {
+        let Some(message) = message else { return Ok(false) };
+        for effect in update(&mut self.app, message) {
+            match effect {
+                Effect::Quit => return Ok(true),
+                Effect::Suspend => Taken::ask_to_stop(),
+                Effect::Redraw => taken.terminal.clear()?,
+                effect => self.runner.run(effect),
             }
         }
-        asking.abort();
-        Ok(Exit::Ok)
+        Ok(false)
     }
 }
 
-#[derive(Clone, Debug)]
-enum Answer {
-    Waiting,
-    Heard(Box<Snapshot>),
-    Silent(String),
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn ask(admin: Admin, give: watch::Sender<Answer>) {
-    loop {
-        let answer = match source::snapshot(&admin).await {
-            Ok(snapshot) => Answer::Heard(Box::new(snapshot)),
-            Err(error) => Answer::Silent(error.to_string()),
-        };
-        if give.send(answer).is_err() {
-            return;
-        }
-        tokio::time::sleep(REFRESH).await;
-    }
-}
-
-/// The last answer and what came after it.
-struct Seen {
-    address: String,
-    last: Option<(Snapshot, Instant)>,
-    problem: Option<String>,
-}
-
-impl Seen {
-    fn take(&mut self, answer: Answer) {
-        match answer {
-            Answer::Waiting => {}
-            Answer::Heard(snapshot) => {
-                self.last = Some((*snapshot, Instant::now()));
-                self.problem = None;
-            }
-            Answer::Silent(why) => self.problem = Some(why),
-        }
-    }
-
-    fn screen(&self) -> Screen {
-        let age = self.last.as_ref().map_or(Duration::ZERO, |(_, heard)| heard.elapsed());
-        Screen {
-            address: self.address.clone(),
-            snapshot: self.last.as_ref().map(|(snapshot, _)| snapshot.clone()),
-            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
-            problem: self.problem.clone(),
-        }
-    }
+/// Whether the locale says that other characters than ASCII can be shown. One that says nothing is
+/// taken for a modern one.
+fn is_utf8() -> bool {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG"));
+    locale.is_none_or(|locale| {
+        let locale = locale.to_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
 }
 
 #[cfg(test)]
@@ -207,13 +300,12 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_ends_a_problem_and_silence_keeps_the_answer() {
-        let mut seen = Seen { address: "a".into(), last: None, problem: None };
-        seen.take(Answer::Silent("refused".into()));
-        assert_eq!(seen.screen().problem.as_deref(), Some("refused"));
-        seen.take(Answer::Heard(Box::default()));
-        assert!(seen.screen().problem.is_none() && seen.screen().snapshot.is_some());
-        seen.take(Answer::Silent("refused".into()));
-        assert!(seen.screen().problem.is_some() && seen.screen().snapshot.is_some());
+    fn readonly_is_a_choice_of_three() {
+        let readonly = |arguments: &[&str]| {
+            KvTui::try_parse_from(arguments).expect("it is understood").readonly
+        };
+        assert_eq!(readonly(&["kv-tui"]), None);
+        assert_eq!(readonly(&["kv-tui", "--readonly"]), Some(true));
+        assert_eq!(readonly(&["kv-tui", "--readonly=false"]), Some(false));
     }
 }

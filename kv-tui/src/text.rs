@@ -83,6 +83,38 @@ pub(crate) fn duration(ms: u64) -> String {
     }
 }
 
+/// The time of day in UTC: hours, minutes, seconds.
+pub(crate) fn clock(unix_ms: u64) -> String {
+    let s = unix_ms / 1_000 % 86_400;
+    format!("{:02}:{:02}:{:02}", s / 3_600, s / 60 % 60, s % 60)
+}
+
+/// A moment in UTC, to the millisecond; the date by Hinnant's days-to-civil rule.
+pub(crate) fn moment(unix_ms: u64) -> String {
+    let days = unix_ms / 86_400_000 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {}.{:03}", clock(unix_ms), unix_ms % 1_000)
+}
+
+/// A count in three digits or fewer, with its thousands by letter.
+pub(crate) fn count(value: u64) -> String {
+    match value {
+        0..1_000 => value.to_string(),
+        1_000..1_000_000 => format!("{}.{}k", value / 1_000, value % 1_000 / 100),
+        1_000_000..1_000_000_000 => {
+            format!("{}.{}M", value / 1_000_000, value % 1_000_000 / 100_000)
+        }
+        _ => format!("{}.{}G", value / 1_000_000_000, value % 1_000_000_000 / 100_000_000),
+    }
+}
+
 /// A latency.
 pub(crate) fn latency(us: u64) -> String {
     if us < 1_000 { format!("{us}µs") } else { format!("{}.{}ms", us / 1_000, us % 1_000 / 100) }
@@ -161,6 +193,16 @@ mod tests {
         assert_eq!([latency(999), latency(1_250)], ["999µs", "1.2ms"]);
         let name = DotName { time: 5 << 16 | 2, node: NodeId(255), tenure: 1 };
         assert_eq!(dot(&name), "5.2@00000000000000ff/0000000000000001");
+    }
+
+    #[test]
+    fn moments_are_in_utc() {
+        assert_eq!(moment(0), "1970-01-01 00:00:00.000");
+        assert_eq!(moment(951_827_696_789), "2000-02-29 12:34:56.789");
+        assert_eq!(moment(1_798_761_599_999), "2026-12-31 23:59:59.999");
+        assert_eq!(clock(1_798_761_599_999), "23:59:59");
+        assert!(moment(u64::MAX).ends_with(".615"), "no moment is too late to be shown");
+        assert_eq!([count(999), count(18_420), count(2_500_000)], ["999", "18.4k", "2.5M"]);
     }
 
     #[test]

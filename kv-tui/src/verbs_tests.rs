@@ -123,6 +123,70 @@ async fn operators_verbs_answer_in_both_forms() {
 }
 
 #[tokio::test]
+async fn a_conflict_is_resolved_by_rule_pick_or_value() {
+    let shell = Shell::new().await;
+    let two = async || {
+        shell.prints(&["put", "n", "7"]).await;
+        shell.prints(&["put", "n", "12", "--sibling"]).await;
+    };
+    two().await;
+    let shown = shell.prints(&["conflicts", "resolve", "n", "--dry-run"]).await;
+    assert_eq!(shown, "2 siblings by rule max; not written\n12\n");
+    let shown = shell.json(&["conflicts", "resolve", "n", "--dry-run", "--rule", "delete"]).await;
+    assert_eq!((&shown["value"], &shown["siblings"]), (&Value::Null, &2.into()));
+    assert!(shell.prints(&["get", "n"]).await.starts_with("2 siblings"), "nothing was written");
+    let error = shell.run(&["conflicts", "resolve", "n", "--rule", "merge"]).await;
+    let error = error.expect_err("numbers are no objects");
+    assert!(error.exit() == Exit::Error && error.to_string().contains("does not decide"));
+    assert!(shell.prints(&["conflicts", "resolve", "n"]).await.starts_with("OK "));
+    assert_eq!(shell.prints(&["get", "n"]).await, "12\n");
+    let again = shell.run(&["conflicts", "resolve", "n"]).await.expect("asked");
+    assert_eq!(again, (Exit::Ok, "no siblings, nothing written\n".into()));
+    assert_eq!(shell.json(&["conflicts", "resolve", "n"]).await["dot"], Value::Null);
+    two().await;
+    shell.prints(&["conflicts", "resolve", "n", "--pick", "2"]).await;
+    assert_eq!(shell.prints(&["get", "n"]).await, "7\n", "the second that get shows");
+    two().await;
+    let error = shell.run(&["conflicts", "resolve", "n", "--pick", "3"]).await;
+    assert_eq!(error.expect_err("there are two").exit(), Exit::Usage);
+    shell.prints(&["conflicts", "resolve", "n", "--value", "-1"]).await;
+    assert_eq!(shell.prints(&["get", "n"]).await, "-1\n");
+    two().await;
+    shell.prints(&["conflicts", "resolve", "n", "--rule", "delete"]).await;
+    assert_eq!(shell.run(&["get", "n"]).await.expect("asked").0, Exit::Error);
+}
+
+#[tokio::test]
+async fn a_key_is_located_and_a_cluster_examined() {
+    let shell = Shell::new().await;
+    let text = shell.prints(&["locate", "foo"]).await;
+    assert!(text.starts_with("slot 12182, partition 11, token "), "{text}");
+    assert!(text.contains("1      0000000000000001  up "), "{text}");
+    let place = shell.json(&["locate", "foo"]).await;
+    assert_eq!((&place["partition"], &place["replicas"][0]["state"]), (&11.into(), &"up".into()));
+    let (exit, text) = shell.run(&["doctor"]).await.expect("asked");
+    // One copy of everything: its only node must not be stopped.
+    assert_eq!(exit, Exit::Degraded, "{text}");
+    assert!(text.contains("do not stop 0000000000000001"), "{text}");
+    let lints = shell.json(&["doctor"]).await;
+    assert_eq!(lints["lints"][0]["name"], "served");
+}
+
+#[tokio::test]
+async fn papers_are_made_of_the_help() {
+    let shell = Shell::new().await;
+    for name in ["bash", "zsh", "fish"] {
+        let script = shell.prints(&["completions", name]).await;
+        assert!(script.contains("doctor"), "{name}");
+        let script = shell.prints(&["completions", name, "--of", "kv-tui"]).await;
+        assert!(script.contains("readonly"), "{name}");
+    }
+    let page = shell.prints(&["man"]).await;
+    assert!(page.contains(".TH kv 1") && page.contains("Exit codes"), "{page}");
+    assert!(shell.prints(&["man", "--of", "kv-tui"]).await.contains(".TH kv-tui 1"));
+}
+
+#[tokio::test]
 async fn nobody_there_and_a_wrong_secret_are_told_apart() {
     let free = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let nobody = free.local_addr().expect("bound").to_string();
@@ -144,6 +208,8 @@ fn command_lines_that_make_no_sense_are_refused() {
         &["kv", "put", "a"],
         &["kv", "get", "a", "--r", "0"],
         &["kv", "put", "a", "b", "--context", "00", "--sibling"],
+        &["kv", "conflicts", "resolve", "a", "--pick", "1", "--rule", "max"],
+        &["kv", "conflicts", "resolve", "a", "--rule", "sometimes"],
     ] {
         assert!(Kv::try_parse_from(line).is_err(), "{line:?}");
     }

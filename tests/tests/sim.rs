@@ -77,6 +77,11 @@ fn named_scenarios_find_nothing() {
 const REGRESSIONS: &[(Scenario, u64, &str)] = &[
     (Scenario::Swarm, 1, "a log that counted a hint which was not there held floors back for ever"),
     (Scenario::Swarm, 14, "of two hints for one key in one call the second wrote over the first"),
+    (
+        Scenario::Flush,
+        9,
+        "a SET from below a half-done flush was taken, dead, and what it replaced shown",
+    ),
 ];
 
 #[test]

@@ -71,6 +71,7 @@ pub struct LsmEngine {
     waiting: Arc<Waiting>,
     closed: Arc<AtomicBool>,
     boot: Option<Arc<str>>,
+    batch_room_bytes: usize,
 }
 
 impl std::fmt::Debug for LsmEngine {
@@ -96,9 +97,12 @@ impl LsmEngine {
         exec: Arc<dyn Exec>,
     ) -> Result<Self, Error> {
         let inline = config.threads == Threads::Inline;
+        let largest_row = config.key_bytes_max.saturating_add(config.value_bytes_max);
+        // Half of what is left: rows cost the log a few bytes more than they hold.
+        let batch_room_bytes = (config.batch_bytes_max.saturating_sub(largest_row) / 2).max(1);
         let engine = Engine::open(fs, dir, config)?;
         let (waiting, closed) = (Arc::default(), Arc::default());
-        Ok(Self { engine, durability, inline, exec, waiting, closed, boot: None })
+        Ok(Self { engine, durability, inline, exec, waiting, closed, boot: None, batch_room_bytes })
     }
 
     /// Names the system's present boot: what was written but not synced outlives this process as
@@ -346,6 +350,7 @@ impl StorageEngine for LsmEngine {
             unsynced: self.durability != LsmDurability::Sync,
             boot: self.boot.clone(),
             position: stats.durable.seq(),
+            batch_room_bytes: self.batch_room_bytes,
             memory_bytes: memtable + pinned + stats.cache_bytes,
             disk_bytes: stats.log_bytes + stats.level_bytes.iter().sum::<u64>(),
             rows: None,

@@ -203,6 +203,9 @@ pub struct EngineStatus {
     /// How far in its order of appends the engine is durable; never lower after a restart, unless
     /// something was lost. 0 for a volatile one.
     pub position: u64,
+    /// Bytes that a batch may hold and any one row can still be added to it; 0 if there is no
+    /// bound.
+    pub batch_room_bytes: usize,
     /// Bytes of rows held in memory.
     pub memory_bytes: u64,
     /// Bytes on disk.

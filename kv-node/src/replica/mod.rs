@@ -13,6 +13,8 @@
 mod collect;
 mod counts;
 mod exchanged;
+#[cfg(test)]
+mod flush_tests;
 mod hints;
 mod marks;
 mod rows;
@@ -61,6 +63,8 @@ const DAMAGED_RECORDS_MAX: usize = 1_024;
 /// This node's copies.
 pub struct Replica {
     engine: Arc<dyn StorageEngine>,
+    /// A batch of so many bytes takes no further rows.
+    batch_room_bytes: usize,
     meta: Arc<MetaStore>,
     stripes: update::Stripes,
     counts: LiveCounts,
@@ -116,10 +120,16 @@ impl Replica {
                 io::Error::new(io::ErrorKind::InvalidData, "the flush mark is not eight bytes")
             })?,
         };
-        let volatile = engine.status(None).0.volatile;
+        let (status, _) = engine.status(None);
+        let volatile = status.volatile;
+        let batch_room_bytes = match status.batch_room_bytes {
+            0 => usize::MAX,
+            bytes => bytes,
+        };
         let marks = Marks::open(&meta, partitions, volatile)?;
         Ok(Self {
             engine,
+            batch_room_bytes,
             standings: Standings::open(partitions, Arc::clone(&meta))?,
             meta,
             stripes: update::Stripes::new(),
@@ -284,22 +294,32 @@ impl Replica {
         if flushed == HybridTime::ZERO {
             return Some(Cow::Borrowed(record));
         }
+        let tells = || kv_quorum::latest_of(record).is_ok_and(|latest| latest > flushed);
         match kv_quorum::peek(record) {
-            Ok(Some(peek)) if peek.dot.time <= flushed => None,
-            Ok(Some(peek)) if peek.live == 1 => Some(Cow::Borrowed(record)),
+            // Whoever minted it may have been behind the clock of what it covers: that is as dead
+            // as before, and the coverage above the mark is all that says so.
+            Ok(Some(peek)) if peek.dot.time <= flushed && !tells() => None,
+            Ok(Some(peek)) if peek.dot.time > flushed && peek.live == 1 => {
+                Some(Cow::Borrowed(record))
+            }
             Ok(Some(_)) => {
                 let mut left = Record::decode(record).ok()?;
                 let changed = left.flush(flushed);
                 Some(if changed { Cow::Owned(left.to_bytes()) } else { Cow::Borrowed(record) })
             }
             // Coverage alone: it tells of what died since.
-            Ok(None) => {
-                let latest = kv_quorum::latest_of(record).unwrap_or(HybridTime::ZERO);
-                (latest > flushed).then_some(Cow::Borrowed(record))
-            }
+            Ok(None) => tells().then_some(Cow::Borrowed(record)),
             // Damage is for the reader to report.
             Err(_) => Some(Cow::Borrowed(record)),
         }
+    }
+
+    /// `alive` of bytes that are shared.
+    pub fn left_of(&self, record: &Bytes) -> Option<Bytes> {
+        self.alive(record).map(|left| match left {
+            Cow::Owned(left) => Bytes::from(left),
+            Cow::Borrowed(_) => record.clone(),
+        })
     }
 
     /// Shows each key's record without waiting for a disk. Answers the places that need one, and

@@ -86,10 +86,8 @@ impl Replica {
         if needs_io {
             return Ok(Look::NeedsIo(changes));
         }
-        let alive: Vec<Option<Bytes>> = stored
-            .iter()
-            .map(|row| row.clone().filter(|bytes| self.alive(bytes).is_some()))
-            .collect();
+        let alive: Vec<Option<Bytes>> =
+            stored.iter().map(|row| row.as_ref().and_then(|row| self.left_of(row))).collect();
         let mut writer = PassWriter {
             replica: self,
             batch: WriteBatch::with_capacity(rows.len(), 256 * rows.len()),

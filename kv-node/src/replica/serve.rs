@@ -44,7 +44,8 @@ impl Replica {
             None if their_mark != Mark::NONE => {
                 (self.join_absence(key, stored, their_mark, out), Vec::new())
             }
-            None => (Verdict::Keep, Vec::new()),
+            // Dead as it is, it replaced nothing that lives here, and its minter is to know.
+            None => (Verdict::Keep, uncovered_by(stored, incoming)),
         }
     }
 
@@ -266,8 +267,8 @@ impl Replica {
         let page = self.engine.scan(page).await?;
         self.durable(page.ticket).await?;
         let rows = page.rows.into_iter().map(|(key, record)| {
-            let record = if self.alive(&record).is_some() { record } else { Bytes::new() };
-            (key, record)
+            let left = self.left_of(&record).unwrap_or_default();
+            (key, left)
         });
         Ok((rows.collect(), page.end))
     }
@@ -288,6 +289,16 @@ impl Replica {
         });
         Ok((rows.collect(), page.end))
     }
+}
+
+/// The live dots of what is stored that a record does not cover.
+fn uncovered_by(stored: Option<&[u8]>, incoming: &[u8]) -> Vec<Dot> {
+    let stored = stored.and_then(|stored| Record::decode(stored).ok());
+    let (Some(stored), Ok(incoming)) = (stored, Record::decode(incoming)) else {
+        return Vec::new();
+    };
+    let dots = stored.live().iter().map(|version| version.dot);
+    dots.filter(|dot| !incoming.coverage().covers(*dot)).collect()
 }
 
 pub(super) fn told(complete: bool, coverage: &Context, uncovered: &[Dot]) -> PeerOut {

@@ -8,6 +8,7 @@
 //!
 //! A key that stands twice in a batch is decided twice, the second time over what the first wrote.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -80,13 +81,14 @@ struct Pass {
     /// The place of each row.
     places: Vec<u32>,
     ticket: Ticket,
-    /// Places that need the disk, with their stripe's count.
+    /// Places that need the disk, or that the batch had no room for, with their stripe's count.
     left: Vec<(u32, u64)>,
 }
 
 impl Replica {
     /// Decides each key under its lock and appends what was decided, all in one append as long as
-    /// no key needs the disk. `keys` are storage keys. `decide` is called once for each place.
+    /// no key needs the disk and the engine takes that much at once. `keys` are storage keys.
+    /// `decide` is called once for each place.
     ///
     /// # Errors
     /// What was decided so far was not appended, or only what did not need the disk was: to a
@@ -116,17 +118,20 @@ impl Replica {
         let pass = self.pass(keys, None, &[], decide)?;
         let mut update = Update { records: vec![None; keys.len()], ..Update::default() };
         let mut left = update.take(pass);
-        for _ in 0..OVERTAKEN_MAX {
-            if left.is_empty() {
-                return Ok(update);
+        let mut overtaken = 0;
+        while !left.is_empty() {
+            if overtaken == OVERTAKEN_MAX {
+                let why = "other writers of these keys were always faster";
+                return Ok(update.broken_off(&left, StorageError::Busy(why.into())));
             }
+            let before = left.len();
             match self.pass_over_disk(keys, &left, decide).await {
                 Ok(pass) => left = update.take(pass),
                 Err(error) => return Ok(update.broken_off(&left, error)),
             }
+            overtaken = if left.len() < before { 0 } else { overtaken + 1 };
         }
-        let why = "other writers of these keys were always faster";
-        Ok(update.broken_off(&left, StorageError::Busy(why.into())))
+        Ok(update)
     }
 
     /// Reads what is left from disk and passes over it; on an error nothing of it was appended.
@@ -186,6 +191,10 @@ impl Replica {
             let Some(key) = keys.get(at) else { return };
             let place = places.map_or(at as u32, |places| places.get(at).copied().unwrap_or(0));
             let stripe = order.guard_of(at);
+            if writer.batch.byte_len() >= self.batch_room_bytes {
+                writer.left.push((place, stripe));
+                return;
+            }
             let changes = || locked.get(stripe).map_or(0, |guard| **guard);
             // The last of the same key that changed anything: one in between may have kept it.
             let earlier = order.twins_before(at, keys).find_map(|twin| {
@@ -287,7 +296,7 @@ pub(super) struct PassWriter<'r, 'k> {
     pub(super) batch: WriteBatch,
     pub(super) places: Vec<u32>,
     pub(super) ticket: Ticket,
-    /// Places that need the disk, with the stripe of each.
+    /// Places that need the disk, or that the batch had no room for, with the stripe of each.
     pub(super) left: Vec<(u32, usize)>,
     /// The stripe of each row.
     pub(super) touched: Vec<usize>,
@@ -339,7 +348,11 @@ impl<'k> PassWriter<'_, 'k> {
         let before = before.and_then(Result::ok);
         let after = self.batch.value(self.batch.len() - 1).and_then(parse);
         self.changes.extend(self.replica.trees.change(key, before, after));
-        let was = alive.is_some() && before.is_some_and(has_value);
+        // Of what a flush left less of, that less is what counts.
+        let was = match &left {
+            Some(Cow::Owned(left)) => is_live(left),
+            left => left.is_some() && before.is_some_and(has_value),
+        };
         // Before the append: a walk that finds the record finds its slot noted.
         if let Some(after) = after {
             self.replica.garbage.note(key, after);

@@ -1,7 +1,7 @@
 //! Batches over an engine of which a part is on disk, which can fail.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,6 +17,10 @@ use crate::plug::storage::{
     DamagedRange, EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row, Ticket,
 };
 use crate::replica::HintConfig;
+use crate::replica::update::OVERTAKEN_MAX;
+
+/// No row of these tests is larger.
+const LARGEST_ROW_BYTES: usize = 200;
 
 /// Keys whose last byte is `d` are on disk.
 pub(crate) struct HalfEngine {
@@ -27,6 +31,8 @@ pub(crate) struct HalfEngine {
     pub(crate) disk_fails: AtomicBool,
     pub(crate) never_synced: AtomicBool,
     pub(crate) scans_to_fail: AtomicU64,
+    /// Bytes of a batch that may grow by another row; 0 for any. One row more is the most.
+    batch_room: AtomicUsize,
 }
 
 impl HalfEngine {
@@ -39,6 +45,7 @@ impl HalfEngine {
             disk_fails: AtomicBool::default(),
             never_synced: AtomicBool::default(),
             scans_to_fail: AtomicU64::default(),
+            batch_room: AtomicUsize::default(),
         })
     }
 }
@@ -64,6 +71,10 @@ impl StorageEngine for HalfEngine {
     }
 
     fn append(&self, batch: &FrozenBatch) -> Result<Ticket, StorageError> {
+        let room = self.batch_room.load(Ordering::SeqCst);
+        if room > 0 && batch.byte_len() > room + LARGEST_ROW_BYTES {
+            return Err(StorageError::Full("a batch above the limit".into()));
+        }
         self.memory.append(batch)?;
         Ok(Ticket(self.appends.fetch_add(1, Ordering::SeqCst) + 1))
     }
@@ -94,7 +105,8 @@ impl StorageEngine for HalfEngine {
 
     fn status(&self, explain: Option<&[u8]>) -> (EngineStatus, Option<String>) {
         let (status, found) = self.memory.status(explain);
-        (EngineStatus { volatile: false, ..status }, found)
+        let batch_room_bytes = self.batch_room.load(Ordering::SeqCst);
+        (EngineStatus { volatile: false, batch_room_bytes, ..status }, found)
     }
 
     async fn close(&self) -> Result<(), StorageError> {
@@ -162,6 +174,29 @@ async fn a_key_that_stands_again_is_decided_over_what_was_changed_last() {
         replica.update(&keys, &mut decide).await.expect("a disk");
         assert_eq!(seen[1..], [Some(record(9)), Some(record(9)), None], "{name}");
     }
+}
+
+#[tokio::test]
+async fn what_an_engine_does_not_take_at_once_is_appended_in_turn() {
+    let engine = HalfEngine::new();
+    engine.batch_room.store(200, Ordering::SeqCst);
+    let replica = replica(&engine);
+    let names: Vec<String> = (0..200).map(|n| format!("k{}m", n % 190)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let keys = storage_keys(&names);
+    let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+    let mut seen = vec![0; 200];
+    let mut decide = |place: usize, stored: Option<&[u8]>, out: &mut Vec<u8>| {
+        seen[place] += 1;
+        assert_eq!(stored.is_some(), place >= 190, "a key's second write is over its first");
+        out.extend_from_slice(&record(9 + place as u64));
+        Verdict::Write
+    };
+    let update = replica.update_each(&keys, &mut decide).await.expect("it takes all of it");
+    assert!(update.failed.is_none() && update.records.iter().all(Option::is_some));
+    assert_eq!(seen, vec![1; 200], "each is decided once");
+    let appends = engine.appends.load(Ordering::SeqCst) as usize;
+    assert!(appends > OVERTAKEN_MAX, "that many passes overtake nobody: {appends}");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@
 pub mod args;
 mod exec;
 pub mod glob;
+mod held;
 mod inline;
 #[cfg(test)]
 mod oracle;

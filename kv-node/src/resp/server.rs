@@ -12,17 +12,14 @@
 //! there is no timer, channel or other task on that path.
 //!
 //! **Invariants.** Bytes held for a connection are bounded by the parser's limits, one read and
-//! `output_bytes_max` with one run's answers, and those of all connections by `outputs_bytes_max`
-//! with one run's answers each. Answers leave in the order of their requests.
+//! `output_bytes_max` with one run's answers. Beyond what every connection may keep, those of all
+//! together are bounded by `queries_bytes_max` with one read each and `outputs_bytes_max` with one
+//! run's answers each. Answers leave in the order of their requests.
 
-use std::cmp::Ordering;
-use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -30,6 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::exec::{Exec, Session, Shared, Step};
+use super::held::{Held, KEEP_BYTES, Output};
 use super::parse::{Item, Limits, Parser, ProtocolError};
 use super::reply::{Protocol, Reply};
 use super::table;
@@ -38,12 +36,8 @@ use crate::node::Node;
 
 /// Spare room of the read buffer before each read.
 const READ_BYTES: usize = 16 * 1024;
-/// Room that buffers keep when they are empty.
-const KEEP_BYTES: usize = 64 * 1024;
 /// Answers of one batch that are written before the batch has ended.
 const WRITE_EARLY_BYTES: usize = 256 * 1024;
-/// How long a batch waits for a client that takes nothing of what fills half of its output.
-const READ_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a stop waits for what is being executed.
 const STOP_MS: u64 = 2_000;
 /// Pause after accepting failed, as when file descriptors run out.
@@ -161,110 +155,6 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// Answers that are written or wait to be. Those above `KEEP_BYTES` count for all connections
-/// together.
-struct Output<'s> {
-    bytes: Vec<u8>,
-    sent: usize,
-    shared: &'s Shared,
-    /// What of this connection is in the sum over all.
-    counted: usize,
-}
-
-impl<'s> Output<'s> {
-    fn new(shared: &'s Shared) -> Self {
-        Self { bytes: Vec::new(), sent: 0, shared, counted: 0 }
-    }
-
-    /// Brings the sum over all connections up to date.
-    fn count(&mut self) {
-        let held = self.bytes.capacity();
-        let now = if held > KEEP_BYTES { held } else { 0 };
-        let sum = &self.shared.outputs_bytes;
-        match now.cmp(&self.counted) {
-            Ordering::Equal => return,
-            Ordering::Greater => sum.fetch_add(now - self.counted, Relaxed),
-            Ordering::Less => sum.fetch_sub(self.counted - now, Relaxed),
-        };
-        self.counted = now;
-    }
-
-    /// Whether this connection holds more than its part while all together hold too much.
-    fn is_too_much(&self) -> bool {
-        self.counted > 0
-            && self.shared.outputs_bytes.load(Relaxed) > self.shared.resp.outputs_bytes_max
-    }
-
-    fn waiting(&self) -> &[u8] {
-        self.bytes.get(self.sent..).unwrap_or_default()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.sent >= self.bytes.len()
-    }
-
-    fn wrote(&mut self, count: usize) {
-        self.sent += count;
-        if self.is_empty() {
-            self.sent = 0;
-            self.bytes.clear();
-            if self.bytes.capacity() > KEEP_BYTES {
-                self.bytes.shrink_to(KEEP_BYTES);
-            }
-            self.count();
-        }
-    }
-
-    /// Writes what the socket takes without waiting.
-    async fn write_ready(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        while !self.is_empty() {
-            let wrote = {
-                let mut write = pin!(writer.write(self.waiting()));
-                poll_fn(|context| match write.as_mut().poll(context) {
-                    Poll::Ready(wrote) => Poll::Ready(Some(wrote)),
-                    Poll::Pending => Poll::Ready(None),
-                })
-                .await
-            };
-            match wrote {
-                None => return Ok(()),
-                Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Some(Ok(count)) => self.wrote(count),
-                Some(Err(error)) => return Err(error),
-            }
-        }
-        // What was sent of a long output is given back before more is appended.
-        if self.sent > KEEP_BYTES {
-            self.bytes.drain(..self.sent);
-            self.sent = 0;
-        }
-        Ok(())
-    }
-
-    /// In the middle of a batch: waits until no more than `bytes_max` wait. A client that reads,
-    /// however slowly, gets everything; one that takes nothing for some seconds is cut.
-    async fn make_room(
-        &mut self,
-        bytes_max: usize,
-        writer: &mut (impl AsyncWrite + Unpin),
-    ) -> io::Result<()> {
-        while self.waiting().len() > bytes_max {
-            match tokio::time::timeout(READ_PATIENCE, writer.write(self.waiting())).await {
-                Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(wrote) => self.wrote(wrote?),
-                Err(_) => return Err(io::Error::other("a client does not read its answers")),
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Output<'_> {
-    fn drop(&mut self) {
-        self.shared.outputs_bytes.fetch_sub(self.counted, Relaxed);
-    }
-}
-
 /// What waiting for the client came to.
 enum Heard {
     /// Bytes arrived.
@@ -285,7 +175,9 @@ pub(super) async fn converse(
     let mut input = Vec::with_capacity(READ_BYTES);
     // What arrives while a WAIT waits.
     let mut later = Vec::new();
-    let mut output = Output::new(shared);
+    let resp = &shared.resp;
+    let mut output = Output::new(Held::new(&shared.outputs_bytes, resp.outputs_bytes_max));
+    let mut held = Held::new(&shared.queries_bytes, resp.queries_bytes_max);
     loop {
         if matches!(
             hear(shared, &mut input, &mut output, &mut reader, &mut writer).await?,
@@ -294,6 +186,7 @@ pub(super) async fn converse(
             break;
         }
         let busy = Busy::new(shared);
+        held.set(input.capacity());
         loop {
             if may_change {
                 (limits, may_change) = session.limits(shared);
@@ -317,7 +210,7 @@ pub(super) async fn converse(
                     }
                 };
                 if output.waiting().len() > WRITE_EARLY_BYTES {
-                    check_sum(&mut output)?;
+                    output.check_sum()?;
                     output.write_ready(&mut writer).await?;
                     output.make_room(shared.resp.output_bytes_max / 2, &mut writer).await?;
                 }
@@ -342,6 +235,13 @@ pub(super) async fn converse(
             break;
         }
         keep_small(&mut input, &limits);
+        held.set(input.capacity());
+        if held.is_too_much() {
+            let why = "the rest of a request; nothing of it was done (resp.queries_bytes_max)";
+            let busy = format_args!("BUSY all clients together send too much before {why}");
+            Reply::new(&mut output.bytes, Protocol::Resp2).error(busy);
+            break;
+        }
     }
     finish(&mut output, &mut writer).await
 }
@@ -404,24 +304,13 @@ async fn hear(
 
 /// Cuts a client that does not read its answers.
 fn check_output(shared: &Shared, output: &mut Output<'_>) -> io::Result<()> {
-    check_sum(output)?;
+    output.check_sum()?;
     let waiting = output.waiting().len();
     if waiting <= shared.resp.output_bytes_max {
         return Ok(());
     }
     tracing::warn!(bytes = waiting, "a client does not read its answers: closed");
     Err(io::Error::other("output_bytes_max is exceeded"))
-}
-
-/// Cuts a client whose waiting answers bring all clients' together over their bound.
-fn check_sum(output: &mut Output<'_>) -> io::Result<()> {
-    output.count();
-    if !output.is_too_much() {
-        return Ok(());
-    }
-    let bytes = output.waiting().len();
-    tracing::warn!(bytes, "clients do not read their answers: one of them closed");
-    Err(io::Error::other("outputs_bytes_max is exceeded"))
 }
 
 /// Writes the last answers and closes.

@@ -3,11 +3,15 @@
 
 pub(crate) mod aae;
 pub(crate) mod cluster;
+pub(crate) mod conflicts;
 pub(crate) mod del;
+pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod hints;
+pub(crate) mod locate;
 pub(crate) mod nodes;
+pub(crate) mod papers;
 pub(crate) mod put;
 pub(crate) mod repair;
 pub(crate) mod ring;

@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kv_tests::sim::{Report, Scenario, run, trace};
@@ -172,24 +172,29 @@ fn repeat(seed: u64, scenario: Scenario) -> String {
     format!("cargo xtask sim --seed {seed} --scenario {}", scenario.name())
 }
 
-/// The seeds that run now, and since when.
+/// The seeds that run now, and how many seconds each was seen to: a process that was stopped
+/// meanwhile looks at nothing, and nothing hangs for it.
 #[derive(Default)]
-struct Running(Mutex<BTreeMap<u64, Instant>>);
+struct Running(Mutex<BTreeMap<u64, u64>>);
 
 impl Running {
     fn begins(&self, seed: u64) {
-        let mut seeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seeds.insert(seed, Instant::now());
+        self.seeds().insert(seed, 0);
     }
 
     fn ends(&self, seed: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&seed);
+        self.seeds().remove(&seed);
     }
 
-    fn hangs(&self) -> Option<u64> {
-        let seeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let hangs = |since: &Instant| since.elapsed().as_secs() >= HANG_S;
-        seeds.iter().find(|(_, since)| hangs(since)).map(|(seed, _)| *seed)
+    /// A second has passed: a seed that hangs, if one does.
+    fn look(&self) -> Option<u64> {
+        let mut seeds = self.seeds();
+        seeds.values_mut().for_each(|seconds| *seconds += 1);
+        seeds.iter().find(|(_, seconds)| **seconds >= HANG_S).map(|(seed, _)| *seed)
+    }
+
+    fn seeds(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -199,7 +204,7 @@ fn watch(running: &Arc<Running>, scenario: Scenario) {
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(Duration::from_secs(1));
-            if let Some(seed) = running.hangs() {
+            if let Some(seed) = running.look() {
                 complain(&format!("seed {seed} hangs; repeat with: {}", repeat(seed, scenario)));
                 std::process::exit(1);
             }

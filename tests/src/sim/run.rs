@@ -16,6 +16,8 @@ use super::world::{EPOCH_MS, World, WorldConfig};
 
 /// The client number of the reads that look, after everything is healed, at what there is.
 pub const AUDITOR: usize = usize::MAX;
+/// Notes of a run that ended early that are shown with its reason, the last ones.
+const NOTES_SHOWN: usize = 40;
 /// The audit asks so often before it calls a key unreadable.
 const AUDIT_TRIES: usize = 5;
 /// Replicas may take so long, after everything is healed, until they are equal.
@@ -88,11 +90,21 @@ pub struct Report {
 pub fn run(seed: u64, options: &Options) -> Result<Report, String> {
     in_paused_time(async {
         let world = World::begin(seed, options.world.clone()).await?;
-        let (history, differences) = play(&world, seed, options).await?;
+        let played = play(&world, seed, options).await;
+        let (history, differences) = played.map_err(|why| with_notes(&world, &why))?;
         if world.panics() > 0 {
             return Err("a node's task panicked".into());
         }
         Ok(report(&world, seed, options, history, differences))
+    })
+}
+
+/// What went wrong, and what was done to the world shortly before.
+fn with_notes(world: &World, why: &str) -> String {
+    let notes = world.log();
+    let last = notes.get(notes.len().saturating_sub(NOTES_SHOWN)..).unwrap_or_default();
+    last.iter().fold(why.to_owned(), |text, (at_us, what)| {
+        format!("{text}\n  {:>9.3} s {what}", *at_us as f64 / 1e6)
     })
 }
 

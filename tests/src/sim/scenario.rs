@@ -13,6 +13,9 @@ use super::world::WorldConfig;
 /// How far apart sound clocks are in runs in which they are near each other.
 const SHORT_SKEW_MS_MAX: u64 = 1_000;
 
+/// How long a sync takes where syncs are slow: as long as the housekeepers rest, who sync too.
+const SLOW_SYNC_MS: u64 = 10;
+
 /// A named scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
@@ -36,12 +39,14 @@ pub enum Scenario {
     BadDisks,
     /// FLUSHALL under faults.
     Flush,
+    /// The power of all nodes is cut again and again, often while syncs take their time.
+    PowerCuts,
     /// The rows of two replicas are lost at W = 2: the control.
     TwoDisks,
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 11] = [
+pub const SCENARIOS: [Scenario; 12] = [
     Scenario::Swarm,
     Scenario::ForgetWiped,
     Scenario::ForgetSuffix,
@@ -52,6 +57,7 @@ pub const SCENARIOS: [Scenario; 11] = [
     Scenario::Expiry,
     Scenario::BadDisks,
     Scenario::Flush,
+    Scenario::PowerCuts,
     Scenario::TwoDisks,
 ];
 
@@ -70,6 +76,7 @@ impl Scenario {
             Self::Expiry => "expiry",
             Self::BadDisks => "bad-disks",
             Self::Flush => "flush",
+            Self::PowerCuts => "power-cuts",
             Self::TwoDisks => "two-disks",
         }
     }
@@ -104,22 +111,8 @@ impl Scenario {
             Self::Doomstone => doomstone(swarm),
             Self::Expiry => expiry(swarm),
             Self::BadDisks => bad_disks(swarm),
-            // A flush needs every member: cuts of links would leave few that succeed.
-            Self::Flush => Options {
-                mix: Mix::drawn(&random).with_flush(2),
-                faults: Faults {
-                    power: PowerFaults {
-                        cut_one: 2,
-                        cut_all: 2,
-                        kill: 2,
-                        down_ms_max: 1_000,
-                        ..PowerFaults::default()
-                    },
-                    ..Faults::none()
-                },
-                work_ms: 12_000,
-                ..swarm
-            },
+            Self::Flush => flush(Mix::drawn(&random).with_flush(2), swarm),
+            Self::PowerCuts => power_cuts(swarm),
             Self::TwoDisks => two_disks(swarm),
         }
     }
@@ -217,6 +210,34 @@ fn bad_disks(swarm: Options) -> Options {
         mix: Mix::of_reads(),
         work_ms: 12_000,
         converges: false,
+        ..swarm
+    }
+}
+
+/// A flush needs every member: cuts of links would leave few that succeed.
+fn flush(mix: Mix, swarm: Options) -> Options {
+    let power = PowerFaults {
+        cut_one: 2,
+        cut_all: 2,
+        kill: 2,
+        down_ms_max: 1_000,
+        ..PowerFaults::default()
+    };
+    Options { mix, faults: Faults { power, ..Faults::none() }, work_ms: 12_000, ..swarm }
+}
+
+/// What is on no disk yet is read by others, and then the power of all nodes goes at once: what was
+/// acknowledged or shown is there afterwards. Slow syncs give readers time; with fast ones
+/// whatever was told too early is still at risk when it is told.
+fn power_cuts(swarm: Options) -> Options {
+    let power = PowerFaults { cut_all: 1, down_ms_max: 300, ..PowerFaults::default() };
+    let sync_ms = if swarm.world.sync_ms > 0 { SLOW_SYNC_MS } else { 0 };
+    Options {
+        world: WorldConfig { sloppy: false, sync_ms, skew_ms_max: 50, ..swarm.world },
+        clients: 7,
+        faults: Faults { power, rest_ms_max: 400, ..Faults::none() },
+        mix: Mix::of_registers(),
+        work_ms: 8_000,
         ..swarm
     }
 }

@@ -79,8 +79,8 @@ pub fn teeth() -> Vec<Tooth> {
         tooth("re-mint on EXPIRE", swarm, node(NodeBug::RemintOnExpire)),
         tooth("DEL asks nobody", swarm, node(NodeBug::DeleteOwnOnly)),
         tooth("not found on a read error", Scenario::BadDisks, node(NodeBug::ReadErrorIsAbsent)),
-        tooth("show before the sync", swarm, node(NodeBug::ShowBeforeSync)),
-        tooth("skip fsync", swarm, Plant::Lsm(Planted::DurableBeforeSync)),
+        tooth("show before the sync", Scenario::PowerCuts, node(NodeBug::ShowBeforeSync)),
+        tooth("skip fsync", Scenario::PowerCuts, Plant::Lsm(Planted::DurableBeforeSync)),
         tooth("trust a failed fsync", swarm, Plant::Lsm(Planted::FailedSyncIsDone)),
     ]
 }

@@ -4,9 +4,9 @@
 //! asker                                   the other (keeps nothing meanwhile)
 //!   Begin                             ->  a stamp of its log: where the exchange begins there
 //!   Roots, a few steps                ->  which of the shared partitions differ
-//!   (a pause: writes in flight arrive)
 //!   Partition, a few steps, for each  ->  which leaves differ
-//!   (the same once more: what differs twice is looked into)
+//!   (one pause: writes in flight arrive)
+//!   Partition, for those              ->  which still do: what differs twice is looked into
 //!   List of a leaf's range            ->  keys and fingerprints
 //!   Read of what differs              ->  the record, unless it is the same by now
 //!   Apply of what the other lacks     ->  durable
@@ -26,6 +26,7 @@
 //! the partition meanwhile.
 
 mod answer;
+mod mend;
 mod pace;
 mod pair;
 mod partition;

@@ -125,8 +125,9 @@ impl Coordinator {
                 *body = ReadBody::Record(Bytes::copy_from_slice(record));
             }
         };
-        // A key that this node is no replica of is in its hints.
         let replica = &self.parts.replica;
+        let before: Vec<Mark> = slices.iter().map(|key| replica.mark_for(key)).collect();
+        // A key that this node is no replica of is in its hints.
         let read = if replica.hints().may_have_some() && job.stands_in(own, scope.view.me) {
             replica.read_hinted(&slices, &mut show).await
         } else {
@@ -134,9 +135,10 @@ impl Coordinator {
         };
         self.parts.figures.replica_reads.add(own.len() as u64);
         let standings = self.parts.replica.standings();
-        for ((item, body), key) in own.iter().zip(bodies).zip(&keys) {
+        for (((item, body), key), before) in own.iter().zip(bodies).zip(&keys).zip(before) {
             let complete = standings.is_complete_for(key);
-            let mark = self.parts.replica.mark_for(key);
+            // It rose since, or something was lost: the lower one speaks for what was read.
+            let mark = self.parts.replica.mark_for(key).min(before);
             if read.is_err() {
                 job.step(*item, |tracker| tracker.on_refusal(scope.view.me));
                 continue;

@@ -81,8 +81,9 @@ impl Replica {
         let keys: Vec<&[u8]> = rows.iter().map(|(row, _)| &row[..]).collect();
         let mut gone = 0;
         self.update(&keys, &mut |place, stored, _| {
-            let sent = rows.get(place).map(|(_, record)| &record[..]);
-            if stored.is_some() && stored != sent {
+            // A flush may have made some of it dead, before it was sent or since.
+            let sent = rows.get(place).and_then(|(_, record)| self.alive(record));
+            if stored.is_some() && stored != sent.as_deref() {
                 return Verdict::Keep;
             }
             gone += 1;

@@ -215,3 +215,18 @@ async fn hints_are_no_keys_and_a_flush_kills_them() {
     assert_eq!(applied(&keep(&replica, &[late]).await), 1, "taken, and dead");
     assert_eq!(replica.hints().queued()[&DOWN].keys, 5);
 }
+
+#[tokio::test]
+async fn a_hint_of_which_a_flush_killed_a_part_goes_when_it_is_delivered() {
+    let replica = in_memory(1 << 20);
+    let one = record(None, dot(1, 10), "flushed");
+    let two = record(None, dot(2, 20), "not");
+    keep(&replica, &[hint(DOWN, "k", &one), hint(DOWN, "k", &two)]).await;
+    let rng = Arc::new(SeededRng::new(1));
+    let dots = DotSource::open(NodeId(9), 16, meta(&MemFs::new()), rng, 1_000, 60_000);
+    let dots = dots.expect("an empty directory");
+    replica.flush_durably(HybridTime::new(14, 0), &dots, 1_000).expect("a disk");
+    let (page, _) = replica.hint_page(DOWN, None).await.expect("in memory");
+    assert_eq!(replica.drop_hints(&page).await.expect("in memory"), 1);
+    assert!(!replica.hints().queued().contains_key(&DOWN));
+}

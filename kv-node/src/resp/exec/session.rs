@@ -29,6 +29,8 @@ pub(in crate::resp) struct Shared {
     pub(in crate::resp) clients: AtomicUsize,
     /// Bytes of long answers that wait for clients to read them.
     pub(in crate::resp) outputs_bytes: AtomicUsize,
+    /// Bytes of requests that have not wholly arrived or are being executed, of all connections.
+    pub(in crate::resp) queries_bytes: AtomicUsize,
     /// Connections that execute a batch right now.
     pub(in crate::resp) busy: AtomicUsize,
     pub(in crate::resp) stopping: AtomicBool,
@@ -50,6 +52,7 @@ impl Shared {
             started: Instant::now(),
             clients: AtomicUsize::new(0),
             outputs_bytes: AtomicUsize::new(0),
+            queries_bytes: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             next_id: AtomicU64::new(1),

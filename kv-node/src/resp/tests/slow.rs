@@ -1,4 +1,5 @@
-//! Clients that pipeline and never read: all together they are held to one bound.
+//! Clients that pipeline and never read, or begin requests and never end them: all together they
+//! are held to one bound.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -37,4 +38,38 @@ async fn two_hundred_clients_that_never_read_stay_within_the_budget() {
     drop(silent);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(door.0.outputs_bytes.load(Relaxed), 0, "what is closed is counted no more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_clients_that_never_end_a_request_stay_within_the_budget() {
+    const SUM: usize = 8 << 20;
+    let resp = RespConfig { queries_bytes_max: SUM, ..RespConfig::default() };
+    let door = Door::of(resp, CompatConfig::default(), Rmw::Refuse, 1).await;
+    let mut other = door.connect();
+    // 900 KB of a request of which one argument is missing.
+    let key = vec![b'k'; 9_000];
+    let keys = (0..100).flat_map(|_| [b"$9000\r\n", &key[..], b"\r\n"].concat());
+    let unended: Vec<u8> = b"*102\r\n$4\r\nMGET\r\n".iter().copied().chain(keys).collect();
+    let mut begun = Vec::new();
+    let mut most = 0;
+    for _ in 0..100 {
+        let mut client = door.connect();
+        let _refused = client.0.write_all(&unended).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        most = most.max(door.0.queries_bytes.load(Relaxed));
+        begun.push(client);
+    }
+    // A buffer grows by doubling, and is counted when it was read into.
+    assert!(most <= SUM + (4 << 20), "{most} bytes were held");
+    assert!(most > SUM / 2, "the bound was never near: {most}");
+    let mut refused = 0;
+    for client in &mut begun {
+        let heard = client.heard().await;
+        refused += usize::from(heard.starts_with(b"-BUSY") && client.is_closed().await);
+    }
+    assert!(refused > 80, "{refused} of 100 were refused");
+    assert_eq!(other.ask(&request(&[b"PING"])).await, "+PONG|");
+    drop(begun);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(door.0.queries_bytes.load(Relaxed), 0, "what is closed is counted no more");
 }

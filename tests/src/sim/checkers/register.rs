@@ -91,13 +91,6 @@ impl<'h> KeyHistory<'h> {
 
     /// Why this read must not show this value, if it must not.
     fn stale(&self, read: &Op, value: &str) -> Option<String> {
-        // Some nodes may have flushed the newer value, and this one not yet the older.
-        let half = |kill: &&Op| {
-            kill.action == Action::Flush && !kill.is_acknowledged() && kill.began < read.ended
-        };
-        if self.kills.iter().copied().any(|kill| half(&kill)) {
-            return None;
-        }
         let (set, _) = self.sets.iter().find(|(set, _)| set.written() == Some(value))?;
         let there = if set.is_acknowledged() { set.ended } else { u64::MAX };
         let newer = self.sets.iter().find(|(set, known)| {

@@ -157,6 +157,21 @@ impl Mix {
         Self { weights, think_us_max: 20_000, value_bytes_max: 500, ..Self::usual() }
     }
 
+    /// Few keys that all clients overwrite and read, as fast as they can.
+    #[must_use]
+    pub fn of_registers() -> Self {
+        let weights = vec![
+            (Kind::SetDistinct, 10),
+            (Kind::GetDistinct, 5),
+            (Kind::SetOwn, 10),
+            (Kind::GetOwn, 15),
+            (Kind::SetContested, 20),
+            (Kind::DeleteContested, 3),
+            (Kind::GetContested, 37),
+        ];
+        Self { weights, think_us_max: 10_000, ..Self::usual() }
+    }
+
     /// Values that end soon.
     #[must_use]
     pub fn of_ends() -> Self {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kv_node::coordinator::Coordinator;
 use kv_node::node::Node;
 use kv_node::plug::clock::Clock;
 
@@ -58,24 +57,38 @@ impl World {
     /// Returns when every node that runs sees all others.
     pub(super) async fn met(&self) -> Result<(), String> {
         let deadline_us = self.now_us() + MEETING_MS_MAX * 1_000;
-        // A replica that lost something counts for reads when it is filled; a peer that refused is
-        // asked again after a while.
-        let is_whole = |node: &Node| {
-            let filled = |node: &Coordinator| node.parts().replica.standings().all_complete();
-            let reaches_all = node.view().now().down().is_empty();
-            node.sees_all() && reaches_all && node.coordinator().is_some_and(|node| filled(&node))
-        };
-        while !(0..self.nodes()).all(|place| self.with_node(place, is_whole) == Some(true)) {
+        loop {
+            let missing: Vec<String> = (0..self.nodes())
+                .filter_map(|place| self.with_node(place, missing_of).flatten())
+                .collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
             if self.panics() > 0 {
                 return Err("a node's task panicked".into());
             }
             if self.now_us() > deadline_us {
-                return Err(
-                    "the nodes do not see each other, or are not filled, after a minute".into()
-                );
+                return Err(format!("not whole after a minute: {}", missing.join("; ")));
             }
             self.clock.sleep(Duration::from_millis(LOOK_MS)).await;
         }
-        Ok(())
     }
+}
+
+/// What a node still lacks: a replica that lost something counts for reads when it is filled, and
+/// a peer that refused is asked again after a while.
+fn missing_of(node: &Node) -> Option<String> {
+    let view = node.view().now();
+    let me = view.me;
+    let down = view.down();
+    if !node.sees_all() || !down.is_empty() {
+        let progress = node.progress().into_iter().filter(|at| !at.waits_for.is_empty());
+        let layouts: Vec<String> =
+            progress.map(|at| format!("{}: {}", at.node, at.waits_for)).collect();
+        return Some(format!("{me} does not see all, down {down:?}, layouts wait for {layouts:?}"));
+    }
+    let Some(coordinator) = node.coordinator() else { return Some(format!("{me} is not served")) };
+    let newcomers = coordinator.parts().replica.standings().newcomers();
+    (!newcomers.is_empty())
+        .then(|| format!("{me} lacks {} partitions: {:?}", newcomers.len(), newcomers.first()))
 }

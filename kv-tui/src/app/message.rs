@@ -1,0 +1,140 @@
+//! What comes into `update`, and what goes out of it.
+
+use bytes::Bytes;
+use crossterm::event::{KeyCode, KeyModifiers};
+use kv_client::wire::Coverage;
+
+use crate::model::{Look, Snapshot};
+
+/// A key that was pressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pressed {
+    /// Which.
+    pub code: KeyCode,
+    /// With what else held down.
+    pub modifiers: KeyModifiers,
+}
+
+impl Pressed {
+    /// A key alone.
+    pub fn plain(code: KeyCode) -> Self {
+        Self { code, modifiers: KeyModifiers::NONE }
+    }
+
+    /// A character alone.
+    pub fn char(char: char) -> Self {
+        Self::plain(KeyCode::Char(char))
+    }
+}
+
+/// What a mouse did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wheel {
+    /// The left button went down here: column, row.
+    Click(u16, u16),
+    /// It was turned towards the person.
+    Down,
+    /// It was turned away.
+    Up,
+}
+
+/// What happened outside of the model.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// Time went by.
+    Tick {
+        /// Milliseconds since the terminal was started.
+        now_ms: u64,
+        /// Milliseconds since 1970.
+        unix_ms: u64,
+    },
+    /// A key was pressed.
+    Key(Pressed),
+    /// The mouse was used.
+    Mouse(Wheel),
+    /// Text was pasted.
+    Paste(String),
+    /// The screen has another size: columns, rows.
+    Resize(u16, u16),
+    /// A node answered.
+    Heard(Box<Snapshot>),
+    /// No node answered.
+    Silent {
+        /// Why.
+        why: String,
+        /// Milliseconds until the next question.
+        retry_ms: u64,
+    },
+    /// A key was looked up.
+    Looked(Box<Look>),
+    /// A write was answered.
+    Written {
+        /// Its number.
+        id: u64,
+        /// What came of it.
+        out: Written,
+    },
+    /// A repair ended, as its words say.
+    Repaired(Result<String, String>),
+    /// The terminal was stopped and goes on.
+    Continued,
+}
+
+/// What came of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is stored; the context covers it and what it replaced.
+    Done {
+        /// That context, of the first operation.
+        context: Bytes,
+    },
+    /// It is not stored, or not known to be: the text says which.
+    Failed {
+        /// Why.
+        why: String,
+        /// Whether it may be stored nevertheless.
+        perhaps: bool,
+    },
+}
+
+/// One of the operations of a write, all on one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Op {
+    /// The bytes; `None` deletes.
+    pub value: Option<Bytes>,
+    /// What it replaces.
+    pub coverage: Coverage,
+    /// Milliseconds since 1970, if it expires.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// What is to be done outside of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// End the program.
+    Quit,
+    /// Give the terminal back to the shell, until it is continued.
+    Suspend,
+    /// Draw every cell anew.
+    Redraw,
+    /// Look a key up.
+    Look(Bytes),
+    /// Write: all operations in one call, in order, never twice.
+    Write {
+        /// Its number.
+        id: u64,
+        /// The key.
+        key: Bytes,
+        /// What to do to it.
+        ops: Vec<Op>,
+    },
+    /// Bring the replicas of a partition, or of one key of it, to the same.
+    Repair {
+        /// The partition.
+        partition: u16,
+        /// Only this key.
+        key: Option<Bytes>,
+    },
+    /// Ask again now.
+    Ask,
+}

@@ -1,0 +1,134 @@
+//! Writes: made as a draft that is shown, sent when the person says so, taken back if they regret
+//! it.
+
+use bytes::Bytes;
+
+use super::draft::{Draft, Sent};
+use super::message::{Effect, Op};
+use super::prompt::{CHARS_MAX, Prompt, PromptKind};
+use super::{App, Overlay, Tab};
+use crate::model::{Look, Rule, resolve, suggested};
+
+/// The look that a write would be about.
+fn subject(app: &App) -> Option<Look> {
+    if app.tab == Tab::Conflicts { app.conflict().cloned() } else { app.look().cloned() }
+}
+
+/// Makes a draft, shown and not sent.
+pub(super) fn draft(app: &mut App, rule: Rule) {
+    let Some(look) = subject(app) else {
+        return app.say("look a key up first: /");
+    };
+    match Draft::new(&look, rule) {
+        Ok(draft) => {
+            if let Err(why) = &draft.verdict {
+                app.say(format!("{}: {why}", draft.rule));
+            }
+            app.draft = Some(draft);
+            if !matches!(app.tab, Tab::Keys | Tab::Conflicts) {
+                app.tab = Tab::Keys;
+            }
+        }
+        Err(why) => app.say(why),
+    }
+}
+
+/// The next rule that decides for the selected key; first the suggested one.
+pub(super) fn next_rule(app: &mut App) {
+    let Some(look) = subject(app) else {
+        return app.say("look a key up first: /");
+    };
+    let Some(seen) = look.seen.as_ref().ok().filter(|seen| seen.is_conflict()) else {
+        return app.say("it has one version or none: there is nothing to resolve");
+    };
+    app.tab = Tab::Conflicts;
+    let conflicts = app.conflicts();
+    app.selected.conflict =
+        conflicts.iter().position(|conflict| conflict.key == look.key).unwrap_or(0);
+    let current = app.draft.as_ref().filter(|draft| draft.key == look.key).map(|draft| &draft.rule);
+    let at = current.and_then(|rule| Rule::MERGING.iter().position(|of| of == rule));
+    let following = at.map_or(0, |at| at + 1);
+    let turn = Rule::MERGING.iter().cycle().skip(following).take(Rule::MERGING.len());
+    let next = turn.clone().find(|rule| resolve(rule, &seen.siblings).is_ok()).cloned();
+    let rule = if at.is_none() { suggested(&seen.siblings) } else { next.unwrap_or(Rule::Latest) };
+    draft(app, rule);
+}
+
+/// Opens the value that would be written, or the newest, to be edited.
+pub(super) fn edit(app: &mut App) {
+    let Some(look) = subject(app) else {
+        return app.say("look a key up first: /");
+    };
+    let of_draft = app.draft.as_ref().filter(|draft| draft.key == look.key);
+    let drafted = of_draft.and_then(|draft| draft.verdict.as_ref().ok()?.value.clone());
+    let newest = || look.seen.as_ref().ok()?.siblings.iter().find_map(|of| of.value.clone());
+    let value = drafted.or_else(newest).unwrap_or_default();
+    match str::from_utf8(&value) {
+        Ok(text) if text.len() <= CHARS_MAX => {
+            let text = text.to_owned();
+            app.overlay = Overlay::Prompt(Prompt::new(PromptKind::Value, &text));
+        }
+        Ok(_) => app.say("the value is too long to be edited here: kv put KEY - --context"),
+        Err(_) => app.say("the value is no text: kv put --hex writes bytes"),
+    }
+}
+
+/// Sends the draft.
+pub(super) fn apply(app: &mut App) -> Vec<Effect> {
+    let Some(draft) = app.draft.clone() else {
+        app.say("there is nothing to send: m, e or D make a write, and show it");
+        return Vec::new();
+    };
+    let Some(ops) = draft.ops() else {
+        app.say("the rule does not decide here: choose another");
+        return Vec::new();
+    };
+    if !may_write(app) {
+        return Vec::new();
+    }
+    let sent = Sent {
+        id: 0,
+        what: draft.words(),
+        key: draft.key,
+        replaced: draft.replaced.siblings,
+        context: Bytes::new(),
+        is_undo: false,
+    };
+    send(app, sent, ops)
+}
+
+/// Takes the last write back.
+pub(super) fn undo(app: &mut App) -> Vec<Effect> {
+    if !may_write(app) {
+        return Vec::new();
+    }
+    let Some(sent) = app.sent.pop_back() else {
+        app.say("nothing was written from here that could be taken back");
+        return Vec::new();
+    };
+    let what = match sent.replaced.len() {
+        0 => "taken back, deleted again".to_owned(),
+        1 => "taken back, the version before is there again".to_owned(),
+        count => format!("taken back, {count} siblings are there again"),
+    };
+    let ops = sent.undo();
+    send(app, Sent { what, is_undo: true, ..sent }, ops)
+}
+
+fn may_write(app: &mut App) -> bool {
+    if app.readonly() {
+        app.say("read-only: start with --readonly=false to write to this cluster");
+    } else if app.writing.is_some() {
+        app.say("a write is on its way: wait for its answer");
+    } else {
+        return true;
+    }
+    false
+}
+
+fn send(app: &mut App, sent: Sent, ops: Vec<Op>) -> Vec<Effect> {
+    let (id, key) = (app.next_write, sent.key.clone());
+    app.next_write += 1;
+    app.writing = Some(Sent { id, ..sent });
+    vec![Effect::Write { id, key, ops }]
+}
