@@ -175,7 +175,6 @@ impl Commit {
         let inserted = self.active.insert(first_seq, payload, snapshot);
         assert!(inserted == Ok(batch.ops), "a batch that does not parse");
         self.group.ops += batch.ops;
-        self.group.batches += 1;
         self.need.add(batch.durability);
         Ticket::from_seq(self.last_seq())
     }

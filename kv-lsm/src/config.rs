@@ -60,6 +60,9 @@ pub struct Config {
     /// How long an append waits when something is full, in milliseconds, before it answers
     /// [`Error::Busy`].
     pub stall_ms_max: u64,
+    /// Whether an append sleeps a millisecond now and then when something is near its bound, so
+    /// that it hardly ever waits for what is full. For owners whose threads may sleep.
+    pub paced: bool,
     /// Size of a table block before compression, in bytes.
     pub block_bytes: usize,
     /// Size at which compaction ends a table and begins the next, in bytes.
@@ -124,6 +127,7 @@ impl Default for Config {
             memtable_bytes_max: 64 << 20,
             memtables_sealed_max: 2,
             stall_ms_max: 5_000,
+            paced: true,
             block_bytes: 4 << 10,
             table_bytes_max: 64 << 20,
             filter: Arc::new(Bloom { bits_per_key: 15 }),

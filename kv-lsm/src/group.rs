@@ -106,7 +106,7 @@ impl Shared {
     fn await_crowd(&self, log: &LogWriter) {
         let crowd = self.crowd.load(Ordering::Relaxed);
         let until = Instant::now() + log.sync_took / 4;
-        while crowd > 1 && self.commit.lock().group.batches < crowd && Instant::now() < until {
+        while crowd > 1 && self.commit.lock().group.waiting < crowd && Instant::now() < until {
             std::thread::yield_now();
         }
     }
@@ -122,7 +122,7 @@ impl Shared {
         if need.sync {
             // It falls slowly: one that came late is no sign that the others have gone.
             let crowd = self.crowd.load(Ordering::Relaxed);
-            self.crowd.store(group.batches.max(crowd - crowd.div_ceil(4)), Ordering::Relaxed);
+            self.crowd.store(group.waiting.max(crowd - crowd.div_ceil(4)), Ordering::Relaxed);
         }
         if let Some(memory) = self.write_or_keep(log, group, need)? {
             *spare = memory;

@@ -139,6 +139,7 @@ impl Shared {
             return Ok(Ticket::from_seq(commit.last_seq()));
         }
         let ticket = commit.append(payload, batch, self.snapshots.newest());
+        commit.group.waiting += u32::from(will_settle);
         if !will_settle {
             commit.wake_writer(&self.log_wake);
         } else if commit.writer_sleeps == Sleep::Deeply {
@@ -146,7 +147,7 @@ impl Shared {
             commit.rouse_writer(&self.log_wake);
         }
         drop(commit);
-        if self.config.threads == Threads::Background {
+        if self.config.threads == Threads::Background && self.config.paced {
             self.pace.pay((batch.bytes() + batch.len() * OP_OVERHEAD_BYTES) as u64);
         }
         Ok(ticket)

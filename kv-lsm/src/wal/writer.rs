@@ -24,7 +24,8 @@ pub(crate) struct Group {
     pub(crate) frame: Vec<u8>,
     pub(crate) first_seq: u64,
     pub(crate) ops: u32,
-    pub(crate) batches: u32,
+    /// Batches of it that a thread waits for.
+    pub(crate) waiting: u32,
 }
 
 impl Group {
@@ -32,7 +33,7 @@ impl Group {
     pub(crate) fn reuse(mut frame: Vec<u8>, first_seq: u64) -> Self {
         frame.clear();
         frame.resize(HEADER_BYTES, 0);
-        Self { frame, first_seq, ops: 0, batches: 0 }
+        Self { frame, first_seq, ops: 0, waiting: 0 }
     }
 
     pub(crate) fn payload_bytes(&self) -> usize {

@@ -120,7 +120,10 @@ impl LsmEngine {
             value_bytes_max: 8 << 20,
             batch_bytes_max: 11 << 20,
             log_segment_bytes: 16 << 20,
+            log_segments_spare_max: 4,
             stall_ms_max: 100,
+            // Appends are made on threads that serve others, too.
+            paced: false,
             ..kv_lsm::Config::default()
         }
     }
