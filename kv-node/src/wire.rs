@@ -187,6 +187,8 @@ pub enum PeerOp {
         write: u8,
         /// Copies to read where the mutation reads.
         read: u8,
+        /// It takes a time above this, in ms since 1970: an earlier attempt may have been made.
+        above_ms: u64,
     },
     /// One page of rows in key order.
     Scan {

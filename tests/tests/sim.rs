@@ -82,6 +82,12 @@ const REGRESSIONS: &[(Scenario, u64, &str)] = &[
         9,
         "a SET from below a half-done flush was taken, dead, and what it replaced shown",
     ),
+    (
+        Scenario::StandIns,
+        137,
+        "a KV.PUT was tried again when its first node was gone, and came back with that node",
+    ),
+    (Scenario::StandIns, 164, "the same, after a KV.DEL"),
 ];
 
 #[test]

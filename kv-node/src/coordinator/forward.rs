@@ -3,15 +3,22 @@
 //! It is tried elsewhere only if it was certainly never acted on, or if the peer's process is gone:
 //! then whatever that did with it is done, and nothing of it can come later and overwrite what was
 //! acknowledged meanwhile. Otherwise its outcome is unknown and said to be. The operation id makes
-//! a second attempt recognisable as the same write: both are shown as one. What promises something
-//! is never tried twice. A fallback is turned to only when every primary is down: one that is slow
+//! a second attempt recognisable as the same write: both are shown as one.
+//!
+//! What the first attempt left may come back with its node, when the write was acknowledged and
+//! overwritten since. So a second attempt takes a time above all that the first can have taken: GET
+//! goes on to show what overwrote it. That is no help to those who work with contexts, as a context
+//! covers only what its holder was shown: KV.PUT and KV.DEL are not tried twice, and neither is what
+//! promises something. A fallback is turned to only when every primary is down: one that is slow
 //! or full is not stood in for.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kv_client::NodeId;
+use kv_quorum::HybridTime;
 
 use super::write::SetItem;
 use super::{Coordinator, Levels, Scope, resolve};
@@ -19,6 +26,7 @@ use crate::cluster::record::LevelSetting;
 use crate::error::RequestError;
 use crate::keys::KeyRef;
 use crate::mutation::{Mutation, MutationOut};
+use crate::plug::exec::blocking;
 use crate::rpc::{PeerFailure, PeerResult};
 use crate::wire::{CallFailure, OpFailure, PeerOp, PeerOut};
 
@@ -35,6 +43,8 @@ struct Forwarded {
     minter: Option<NodeId>,
     /// Who was asked and is gone, and may have written it.
     unsure: Vec<NodeId>,
+    /// None of those has minted above this, in ms since 1970; 0 when there are none.
+    above_ms: u64,
     outcome: Option<Result<MutationOut, RequestError>>,
 }
 
@@ -116,6 +126,7 @@ impl Coordinator {
                 stand_ins: Self::stand_in_candidates(scope, key),
                 minter: None,
                 unsure: Vec::new(),
+                above_ms: 0,
                 outcome: None,
             })
             .collect();
@@ -209,6 +220,7 @@ impl Coordinator {
                     mutation: item.mutation.clone(),
                     write,
                     read,
+                    above_ms: item.above_ms,
                 };
                 (node, op)
             })
@@ -218,9 +230,10 @@ impl Coordinator {
         let mut stale = false;
         for ((place, node), result) in open.into_iter().zip(results) {
             let Some(item) = forwarded.get_mut(place) else { continue };
-            let again = !matches!(item.mutation, Mutation::Promise(_));
-            if again && is_broken(result.as_ref()) && gone.contains(&node) {
+            if may_be_twice(&item.mutation) && is_broken(result.as_ref()) && gone.contains(&node) {
                 item.unsure.push(node);
+                let heard = HybridTime::from_bits(self.parts.heard.of(node).time).ms();
+                item.above_ms = item.above_ms.max(heard + SILENT_MS_MAX);
                 continue;
             }
             stale |= matches!(&result, Some(Err(failure)) if failure.is_stale());
@@ -287,6 +300,10 @@ impl Coordinator {
             until_ms: None,
         };
         let (mutation, operation) = (item.mutation.clone(), item.operation);
+        if let Err(error) = self.mint_above(item.above_ms).await {
+            item.end(Err(error), write);
+            return;
+        }
         let (out, _) = self.mutate_here(scope, key, mutation, levels, Some(operation)).await;
         match out {
             // Its hint log is full: nothing was written.
@@ -296,6 +313,29 @@ impl Coordinator {
     }
 }
 
+impl Coordinator {
+    /// Mints only above this time from now on, given in ms since 1970. Further ahead of this clock
+    /// than a sound one can be it is not followed: who is there mints nothing.
+    ///
+    /// # Errors
+    /// The lease could not be moved: nothing changed.
+    pub(crate) async fn mint_above(&self, above_ms: u64) -> Result<(), RequestError> {
+        let (dots, now_ms) = (Arc::clone(&self.parts.dots), self.now_ms());
+        let above = HybridTime::new(above_ms, 0);
+        if above <= dots.time(now_ms) || dots.is_far_ahead(above, now_ms) {
+            return Ok(());
+        }
+        match blocking(&*self.parts.exec, move || dots.raise(above, now_ms)).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(RequestError::Storage(format!("the clock's lease: {error}"))),
+            None => Err(RequestError::Stopping),
+        }
+    }
+}
+
+/// A node that has said nothing for so long is down: the last that was heard from one which was
+/// asked is not older.
+const SILENT_MS_MAX: u64 = 5_000;
 /// Fallbacks that a write is tried at, at most.
 const STAND_INS_MAX: usize = 8;
 /// For so long at most it is found out whether a node is gone.
@@ -306,6 +346,11 @@ const GONE_REST: Duration = Duration::from_millis(5);
 /// Whether a call's connection broke: it may have been acted on.
 fn is_broken(result: Option<&PeerResult>) -> bool {
     matches!(result, Some(Err(PeerFailure::Call(CallFailure::Unknown(_)))))
+}
+
+/// Whether a write may be tried again where its first attempt may have left it.
+fn may_be_twice(mutation: &Mutation) -> bool {
+    !matches!(mutation, Mutation::Promise(_) | Mutation::Put { .. } | Mutation::DeleteSeen { .. })
 }
 
 fn partition_of(scope: &Scope, storage_key: &[u8]) -> kv_ring::Partition {

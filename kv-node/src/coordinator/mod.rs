@@ -52,6 +52,7 @@ pub use wait::WriteLedger;
 pub use write::SetItem;
 
 use crate::cluster::dots::DotSource;
+use crate::cluster::heard::HeardBook;
 use crate::cluster::record::{ClusterRecord, KeyspaceSettings, LevelSetting, Rmw};
 use crate::cluster::view::{SharedView, View};
 use crate::detect::Detector;
@@ -73,6 +74,8 @@ pub struct Parts {
     pub replica: Arc<Replica>,
     /// Where dots are minted.
     pub dots: Arc<DotSource>,
+    /// What was heard from the others.
+    pub heard: Arc<HeardBook>,
     /// The way to the peers.
     pub peers: Arc<dyn PeerSender>,
     /// How fast they answer.

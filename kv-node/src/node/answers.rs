@@ -149,12 +149,15 @@ impl Inner {
         op: PeerOp,
     ) -> PeerOut {
         match op {
-            PeerOp::Forward { operation, key, mutation, write, read } => {
+            PeerOp::Forward { operation, key, mutation, write, read, above_ms } => {
                 let levels = Levels {
                     read: Some(LevelSetting::Copies(read)),
                     write: Some(LevelSetting::Copies(write)),
                     until_ms: None,
                 };
+                if let Err(error) = serving.coordinator.mint_above(above_ms).await {
+                    return PeerOut::Failed(OpFailure::Refused(error.to_string()));
+                }
                 mint(&serving.coordinator, operation, &key, mutation, levels).await
             }
             PeerOp::Holds { key, dot: (time, node, tenure), stamp } => {

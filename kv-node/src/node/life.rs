@@ -48,7 +48,7 @@ const KEEP_MS: u64 = 1_000;
 /// What this node knows of its own life and of the others'.
 #[derive(Debug)]
 pub(super) struct Life {
-    heard: HeardBook,
+    heard: Arc<HeardBook>,
     /// How far the engine was durable a moment ago.
     position: AtomicU64,
     /// Whether the directory belonged to a cluster before this start.
@@ -73,7 +73,7 @@ impl Life {
     ) -> io::Result<Self> {
         let own = Own { lease: DotSource::stored_lease(meta)?, position: engine.position };
         Ok(Self {
-            heard: HeardBook::open(Arc::clone(meta))?,
+            heard: Arc::new(HeardBook::open(Arc::clone(meta))?),
             position: AtomicU64::new(engine.position),
             resumes,
             lost: resumes && (engine.volatile || tail_is_lost(meta, engine)?),
@@ -91,6 +91,11 @@ impl Life {
 
     pub(super) fn set_position(&self, position: u64) {
         self.position.store(position, Ordering::Relaxed);
+    }
+
+    /// What was heard from the others.
+    pub(super) fn heard_book(&self) -> &Arc<HeardBook> {
+        &self.heard
     }
 
     /// What was heard from a node.

@@ -156,6 +156,7 @@ impl Inner {
             view: Arc::clone(&self.view),
             replica: Arc::clone(&replica),
             dots: Arc::clone(&dots),
+            heard: Arc::clone(self.life.heard_book()),
             peers: Arc::clone(peers) as Arc<dyn PeerSender>,
             detector: Arc::clone(peers.detector()),
             clock: Arc::clone(&self.clock),

@@ -242,6 +242,7 @@ mod tests {
             mutation,
             write: 255,
             read: 255,
+            above_ms: u64::MAX,
         };
         vec![
             PeerOp::Apply { key: key.clone(), record: bytes(20_000), mark: u64::MAX },

@@ -299,6 +299,7 @@ async fn forwarded_writes_never_stand_before_copies() {
             mutation: Mutation::Delete,
             write: 2,
             read: 2,
+            above_ms: 0,
         });
     }
     settle().await;

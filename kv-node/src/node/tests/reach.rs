@@ -117,3 +117,17 @@ async fn a_forwarded_write_whose_minter_dies_is_taken_to_another() {
         assert!(took < Duration::from_millis(200), "{took:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_second_attempt_mints_above_the_first_and_follows_no_far_future() {
+    let world = World::of(3, Rmw::Refuse).await;
+    let coordinator = world.node(0).coordinator().expect("a layout");
+    let now_ms = world.clock.wall_ms();
+    let ahead_ms = || coordinator.parts().dots.time(now_ms).ms() - now_ms;
+    coordinator.mint_above(now_ms + 30_000).await.expect("the lease is moved");
+    assert_eq!(ahead_ms(), 30_000);
+    coordinator.mint_above(now_ms + 3_600_000).await.expect("it is not followed");
+    assert_eq!(ahead_ms(), 30_000);
+    world.set(0, "key", "value").await.expect("a quorum");
+    assert_eq!(world.get(1, "key").await, Ok(Some("value".into())));
+}

@@ -68,6 +68,7 @@ async fn a_forwarded_write_has_the_peer_probed() {
         mutation: Mutation::Delete,
         write: 2,
         read: 2,
+        above_ms: 0,
     });
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!((bench.call_sizes().len(), bench.peers.down()), (2, vec![]));
