@@ -8,9 +8,9 @@
 //! What the first attempt left may come back with its node, when the write was acknowledged and
 //! overwritten since. So a second attempt takes a time above all that the first can have taken: GET
 //! goes on to show what overwrote it. That is no help to those who work with contexts, as a context
-//! covers only what its holder was shown: KV.PUT and KV.DEL are not tried twice, and neither is what
-//! promises something. A fallback is turned to only when every primary is down: one that is slow
-//! or full is not stood in for.
+//! covers only what its holder was shown: KV.PUT and KV.DEL are not tried twice, and neither is
+//! what promises something. A fallback is turned to only when every primary is down: one that is
+//! slow or full is not stood in for.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
