@@ -44,6 +44,7 @@ fn node(number: u64, state: NodeState) -> NodeInfo {
         read_p95_us: (number > 1).then_some(900 + number),
         phi_hundredths: if down { 612 } else { 21 },
         epoch: 17,
+        vitals: None,
     }
 }
 
