@@ -15,8 +15,8 @@ use crate::handshake::Role;
 use crate::pool::{Kind, Pool, Stub};
 use crate::service::AdminServiceClient;
 use crate::wire::{
-    AaeView, Explanation, HintsView, LayoutsView, Location, NodeInfo, NodeStatus, RepairOut,
-    RingView,
+    AaeView, Bounded, ConflictsView, EVENTS_NODES_MAX, EventsView, Explanation, HintsView,
+    LayoutsView, Location, NodeInfo, NodeStatus, RepairOut, RingView, Topics, WatchCursor, Watched,
 };
 
 /// An operator's client. Cheap to clone; clones share connections.
@@ -104,6 +104,52 @@ impl Admin {
     pub async fn hints(&self) -> Result<HintsView> {
         self.pool
             .call(Kind::Read, |stub, context, _| async move { stub.hints(context).await })
+            .await
+    }
+
+    /// A page of the keys with siblings, of every node that answers: `from` is 0, or the `next` of
+    /// the page before; `count` keys at most.
+    ///
+    /// # Errors
+    /// No node answered in time, or it has no layout.
+    pub async fn conflicts(&self, from: u64, count: u32) -> Result<ConflictsView> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| async move {
+                stub.conflicts(context, from, count).await
+            })
+            .await
+    }
+
+    /// News behind the cursor, from the answering node and from what gossip told it, as soon as
+    /// there is any; after `max_wait_ms` also without. The client's deadline is to be longer.
+    ///
+    /// # Errors
+    /// No node answered in time.
+    pub async fn watch(
+        &self,
+        cursor: WatchCursor,
+        topics: Topics,
+        max_wait_ms: u32,
+    ) -> Result<Watched> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| async move {
+                stub.watch(context, cursor, topics, max_wait_ms).await
+            })
+            .await
+    }
+
+    /// What happened on every node that answers, the oldest first: the newest `count` without
+    /// `after`; else what lies behind the number that it gives for each node.
+    ///
+    /// # Errors
+    /// No node answered in time, or it has no layout.
+    pub async fn events(&self, after: &[(NodeId, u64)], count: u32) -> Result<EventsView> {
+        let some = after.get(..EVENTS_NODES_MAX).unwrap_or(after);
+        self.pool
+            .call(Kind::Read, |stub, context, _| {
+                let after = Bounded::new(some.to_vec()).unwrap_or_default();
+                async move { stub.events(context, after, count).await }
+            })
             .await
     }
 }

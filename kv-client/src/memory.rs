@@ -23,8 +23,9 @@ use crate::codec::{decode, encode};
 use crate::handshake::{self, Role, Secret};
 use crate::service::{AdminService, ClientService, ServeLimits, serve};
 use crate::wire::{
-    BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, Coverage, DotName, Endpoints, Explanation,
-    ReadOptions, ReadOut, ServiceError, Sibling, WriteOptions, WriteOut,
+    BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, CONFLICTS_PAGE_KEYS_MAX, Conflict, ConflictsView,
+    Coverage, DotName, Endpoints, Explanation, ReadOptions, ReadOut, ServiceError, Sibling,
+    WriteOptions, WriteOut,
 };
 
 /// A node in memory on a loopback port. Dropping it closes the port and every connection.
@@ -110,6 +111,30 @@ impl Service {
     fn rows(&self) -> u64 {
         let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         rows.rows.values().filter(|siblings| !siblings.is_empty()).count() as u64
+    }
+
+    /// The keys with siblings; a cursor is how many of them lie before.
+    fn conflicts(&self, from: u64, count: u32) -> ConflictsView {
+        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let several = rows.rows.iter().filter(|(_, siblings)| siblings.len() > 1);
+        let all: Vec<Conflict> = several
+            .map(|(key, siblings)| Conflict {
+                key: key.clone(),
+                siblings: siblings.len() as u32,
+                newest_ms: siblings.iter().map(|sibling| sibling.dot.time >> 16).max().unwrap_or(0),
+                replicas: 1,
+            })
+            .collect();
+        let total = all.len() as u64;
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let count = count.clamp(1, CONFLICTS_PAGE_KEYS_MAX) as usize;
+        let next = from.saturating_add(count);
+        ConflictsView {
+            total,
+            rows: all.into_iter().skip(from).take(count).collect(),
+            next: if (next as u64) < total { next as u64 } else { 0 },
+            ..ConflictsView::default()
+        }
     }
 
     fn read(&self, key: &Bytes) -> ReadOut {

@@ -20,9 +20,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::NodeId;
 use crate::codec::{FRAME_BYTES_MAX_DEFAULT, framed};
 use crate::wire::{
-    AaeView, BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, Coverage, Explanation, HintsView,
-    LayoutsView, Location, NodeInfo, NodeStatus, ReadOptions, ReadOut, RepairOut, RingView,
-    ServiceError, WriteOptions, WriteOut,
+    AaeView, BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, ConflictsView, Coverage, EVENTS_NODES_MAX,
+    EventsView, Explanation, HintsView, LayoutsView, Location, NodeInfo, NodeStatus, ReadOptions,
+    ReadOut, RepairOut, RingView, ServiceError, Topics, WatchCursor, Watched, WriteOptions,
+    WriteOut,
 };
 
 /// Reads and writes. Any node takes any request.
@@ -83,8 +84,27 @@ pub trait AdminService {
 
     /// Brings all replicas of a partition, or of one key of it, to the same.
     async fn repair(partition: u16, key: Option<Bytes>) -> Result<RepairOut, ServiceError>;
+
     /// What every node that answers keeps for others that are down.
     async fn hints() -> Result<HintsView, ServiceError>;
+
+    /// A page of the keys with siblings: `from` is 0, or the `next` of the page before.
+    async fn conflicts(from: u64, count: u32) -> Result<ConflictsView, ServiceError>;
+
+    /// What happened on every node that answers. Of a node that `after` names, what lies behind
+    /// that number; of the others, the newest `count`.
+    async fn events(
+        after: Bounded<(NodeId, u64), EVENTS_NODES_MAX>,
+        count: u32,
+    ) -> Result<EventsView, ServiceError>;
+
+    /// News behind the cursor, of the asked node and of what gossip told it, as soon as there is
+    /// any; after `max_wait_ms` also without.
+    async fn watch(
+        cursor: WatchCursor,
+        topics: Topics,
+        max_wait_ms: u32,
+    ) -> Result<Watched, ServiceError>;
 }
 
 /// Bounds of one served connection.

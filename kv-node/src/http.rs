@@ -217,6 +217,7 @@ fn metrics_page(source: &HttpSource) -> String {
     peer_figures(&page, node);
     exchange_figures(&page, node);
     hint_figures(&page, node);
+    conflict_figures(&page, node);
     if let Some(bytes) = resident_bytes() {
         page.gauge("resident_memory_bytes", "Memory of the process.", bytes);
     }
@@ -335,6 +336,19 @@ fn hint_figures(page: &Page, node: &Node) {
         let about = "Milliseconds since the write with which the peer's queue of hints began.";
         page.peer_gauge("hint_queued_age_ms", queue.target, about, queue.age_ms);
     }
+}
+
+fn conflict_figures(page: &Page, node: &Node) {
+    let Some(coordinator) = node.coordinator() else { return };
+    let view = node.view().now();
+    let counts = coordinator.parts().replica.conflicts().counts(|of| view.holds(of));
+    let about = "Keys with siblings in partitions whose first live primary this node is.";
+    page.gauge("conflict_keys", about, coordinator.conflicts_counted());
+    let about = "Keys with siblings that this node holds.";
+    page.gauge("conflict_keys_held", about, counts.keys);
+    page.gauge("conflict_index_bytes", "Bytes of the index of keys with siblings.", counts.bytes);
+    let about = "Partitions whose keys with siblings are not all known.";
+    page.gauge("conflict_partitions_open", about, (counts.unread + counts.short) as u64);
 }
 
 /// Memory of this process that is in RAM, where the system says.

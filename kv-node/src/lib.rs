@@ -5,6 +5,7 @@ pub mod config;
 pub mod coordinator;
 pub mod detect;
 pub mod error;
+pub mod events;
 pub mod http;
 pub mod keys;
 mod log;

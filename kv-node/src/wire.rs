@@ -14,6 +14,7 @@ use crate::cluster::heard::Heard;
 use crate::cluster::wire::{BallotOp, BallotOut, BirthOp, BirthOut};
 use crate::coordinator::exchange::wire::{ExchangeOp, ExchangeOut};
 use crate::error::RequestError;
+use crate::events::EventPage;
 use crate::mutation::{Mutation, MutationOut};
 
 /// The peer protocol that this build speaks.
@@ -265,6 +266,20 @@ pub enum PeerOp {
     },
     /// What hints the asked node holds, by target.
     HintsHeld,
+    /// Keys with siblings that the asked node holds.
+    Conflicts {
+        /// A cursor: slot and the token's top 48 bits.
+        from: u64,
+        /// Keys at most.
+        rows_max: u32,
+    },
+    /// What the asked node noted.
+    Events {
+        /// Only what lies behind this number; the newest without one.
+        after: Option<u64>,
+        /// Events at most.
+        count: u32,
+    },
 }
 
 /// The answer to one operation.
@@ -332,6 +347,23 @@ pub enum PeerOut {
     HintsAbout(Vec<(NodeId, Bytes)>),
     /// Hints by target.
     HintsHeld(Vec<HintQueue>),
+    /// Keys with siblings.
+    Conflicts(ConflictPage),
+    /// What the node noted.
+    Events(EventPage),
+}
+
+/// A page of the keys with siblings that one node holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictPage {
+    /// (storage key, live versions, milliseconds since 1970 of the newest), in order.
+    pub rows: Vec<(Bytes, u32, u64)>,
+    /// Whether nothing lies behind it.
+    pub end: bool,
+    /// Whether the node's index names all of its keys with siblings.
+    pub all: bool,
+    /// Keys with siblings in partitions whose first live primary the node is.
+    pub counted: u64,
 }
 
 /// Why one operation failed at a peer.

@@ -30,6 +30,8 @@ With --json a verb prints one object (errors stay text on stderr):
   get      {key, siblings: [{value, dot, expires_at_ms}], context}
   put del  {key, dot, context}
   locate   {key, slot, partition, token, replicas: [{node, state, resp, rpc}], fallbacks: [..]}
+  conflicts     {total, conflicts: [{key, siblings, newest_ms, replicas}], next, partial, silent}
+  events        {events: [{on, number, unix_ms, code, warns, about, text}], lost, silent}
   conflicts resolve  {key, dot, context}; with --dry-run {key, rule, siblings, value, notes}
   doctor   {lints: [{name, finding, what, fix}]}; finding is ok, unknown, warn or bad
   explain  {key, slot, partition, token, replicas, fallbacks,
@@ -201,9 +203,10 @@ enum Verb {
     Hints(verbs::hints::Hints),
     /// Shows where a key lives.
     Locate(verbs::locate::Locate),
-    /// Resolves siblings that concurrent writes left.
-    #[command(subcommand)]
+    /// Lists the keys with siblings that concurrent writes left, or resolves one.
     Conflicts(verbs::conflicts::Conflicts),
+    /// Shows what happened on all nodes, in plain words.
+    Events(verbs::events::Events),
     /// Checks what an operator should look at, and says what to do.
     Doctor(verbs::doctor::Doctor),
     /// Prints a shell's completions.
@@ -260,6 +263,7 @@ impl Kv {
             Verb::Hints(verb) => verb.run(connect, output).await,
             Verb::Locate(verb) => verb.run(connect, output).await,
             Verb::Conflicts(verb) => verb.run(connect, output).await,
+            Verb::Events(verb) => verb.run(connect, output).await,
             Verb::Doctor(verb) => verb.run(connect, output).await,
             Verb::Completions(verb) => verb.run(output),
             Verb::Man(verb) => verb.run(output),

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use kv_client::wire::{
-    AaePeer, AaeView, DotName, Endpoints, Explanation, HintQueue, HintState, HintsView, LayoutName,
-    LayoutProgress, LayoutsView, Location, NodeInfo, NodeState, NodeStatus, ReplicaAnswer,
-    RingView, Sibling, VersionName,
+    AaePeer, AaeView, Conflict, ConflictsView, DotName, Endpoints, EventView, Explanation,
+    HintQueue, HintState, HintsView, LayoutName, LayoutProgress, LayoutsView, Location, NodeInfo,
+    NodeState, NodeStatus, ReplicaAnswer, RingView, Sibling, VersionName,
 };
 use kv_client::{ClusterId, NodeId};
 
@@ -44,6 +44,7 @@ fn node(number: u64, state: NodeState) -> NodeInfo {
         read_p95_us: (number > 1).then_some(900 + number),
         phi_hundredths: if down { 612 } else { 21 },
         epoch: 17,
+        vitals: None,
     }
 }
 
@@ -112,6 +113,8 @@ pub(crate) fn well() -> Snapshot {
         nodes: (1..=5).map(|of| node(of, NodeState::Alive)).collect(),
         ring: Some(ring()),
         hints: Some(HintsView { hint_bytes_max: 512 << 20, ..HintsView::default() }),
+        conflicts: Some(ConflictsView::default()),
+        events: Vec::new(),
         layouts: Some(LayoutsView {
             live: vec![LayoutName { epoch: 17, digest: 7 }],
             members: progress.collect(),
@@ -152,6 +155,39 @@ pub(crate) fn ill() -> Snapshot {
         hint_bytes_max: 512 << 20,
         silent: vec![id(3)],
     });
+    let conflict = |key: &'static str, siblings| Conflict {
+        key: Bytes::from_static(key.as_bytes()),
+        siblings,
+        newest_ms: UNIX_MS - 60_000,
+        replicas: 3,
+    };
+    ill.conflicts = Some(ConflictsView {
+        total: 1_204,
+        rows: vec![conflict("cart:17", 3), conflict("cart:9001", 2), conflict("seen:4", 2)],
+        next: 7 << 48,
+        partial: vec![id(4)],
+        silent: vec![id(3)],
+    });
+    let event = |at: u64, code: &str, on, about: Option<u64>, text: String| EventView {
+        on: id(on),
+        number: at,
+        unix_ms: UNIX_MS - 10_000 + at,
+        code: code.into(),
+        warns: code != "hint.begun",
+        about: about.map(id),
+        text,
+    };
+    let suspect = format!("{} does not answer; others are being asked", id(5));
+    let down = format!("{} is down: others stand in for it, nothing moves", id(3));
+    ill.events = vec![
+        event(1, "member.down", 1, Some(3), down.clone()),
+        event(2, "member.down", 2, Some(3), down.clone()),
+        event(3, "member.down", 4, Some(3), down),
+        event(4, "member.suspect", 1, Some(5), suspect),
+        event(5, "hint.begun", 4, Some(3), format!("this node began to keep writes for {}", id(3))),
+        event(6, "aae.failed", 2, Some(3), format!("an exchange with {} did not end", id(3))),
+        event(7, "clock.skewed", 5, None, "this node's clock is too far off".into()),
+    ];
     if let Some(layouts) = &mut ill.layouts {
         layouts.live.push(LayoutName { epoch: 18, digest: 8 });
         layouts.members[2].waits_for = "12 partitions to be compared".into();

@@ -11,9 +11,12 @@ mod ring;
 use std::collections::BTreeMap;
 
 use kv_client::NodeId;
-use kv_client::wire::{AaeView, HintsView, LayoutsView, NodeInfo, NodeState, NodeStatus, RingView};
+use kv_client::wire::{
+    AaeView, ConflictsView, EventView, HintsView, LayoutsView, NodeInfo, NodeState, NodeStatus,
+    RingView,
+};
 
-pub use events::{Event, EventKind, Weight, between, explain};
+pub use events::{Event, EventKind, Weight, explain, moved, noted};
 pub use lints::{Finding, Lint, lints};
 pub use look::{Look, Relation, Seen};
 pub use names::Names;
@@ -31,6 +34,10 @@ pub struct Snapshot {
     pub ring: Option<RingView>,
     /// What nodes keep for others; `None` when it was not asked for or not answered.
     pub hints: Option<HintsView>,
+    /// What happened since the answer before, on all nodes.
+    pub events: Vec<EventView>,
+    /// The first of the keys with siblings; `None` when they were not asked for or not answered.
+    pub conflicts: Option<ConflictsView>,
     /// The live layouts and whom they wait for; `None` likewise.
     pub layouts: Option<LayoutsView>,
     /// How the asked node compares its copies with others'; `None` likewise.

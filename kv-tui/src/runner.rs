@@ -1,25 +1,26 @@
 //! Carries out what `update` asks for, over kv-client, and tells what came of it.
 //!
-//! One task asks a node each second and tells every answer. Questions never overlap: the next one
-//! is asked a second after the last was answered or given up. It knows the addresses that it was
-//! given, and those that members told: when the asked node goes away, the next question goes to
-//! another.
+//! One task asks a node for news and tells every answer. Questions never overlap: the next one is
+//! asked when the last was answered or given up, and the node answers when there is news, or after
+//! a second. It knows the addresses that it was given, and those that members told: when the asked
+//! node goes away, the next question goes to another.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kv_client::wire::{BatchOp, BatchOut, Expiry, Level, NodeState, RingView, WriteOptions};
+use kv_client::wire::{BatchOp, BatchOut, Expiry, Level, NodeState, WriteOptions};
 use kv_client::{Admin, Client, Error};
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 
 use crate::app::{Effect, Message, Op, Written};
 use crate::args::Connect;
 use crate::model::{Look, Seen, Snapshot};
-use crate::{source, text};
+use crate::source::{Feed, PATIENT_MS};
+use crate::text;
 
-/// Time between an answer and the next question.
-const REFRESH: Duration = Duration::from_secs(1);
+/// Time between an answer and the next question at least, however much happens.
+const REST: Duration = Duration::from_millis(100);
 /// Milliseconds until the first question after one that failed; twice as many after each further.
 const RETRY_MS_MIN: u64 = 500;
 const RETRY_MS_MAX: u64 = 5_000;
@@ -55,6 +56,8 @@ struct Known {
 
 #[derive(Clone)]
 struct Links {
+    /// Waits for news.
+    patient: Admin,
     admin: Admin,
     client: Client,
 }
@@ -73,17 +76,16 @@ impl Runner {
         (Self(Arc::new(shared)), told)
     }
 
-    /// Asks each second, until nobody listens.
+    /// Asks for news, until nobody listens.
     pub(crate) async fn watch(self) {
-        let mut ring: Option<RingView> = None;
+        let mut feed = Feed::default();
         let mut retry_ms = RETRY_MS_MIN;
         loop {
-            let (message, pause) = match self.question(ring.as_ref()).await {
+            let (message, pause) = match self.question(&mut feed).await {
                 Ok(snapshot) => {
                     retry_ms = RETRY_MS_MIN;
-                    ring.clone_from(&snapshot.ring);
                     self.learn(&snapshot).await;
-                    (Message::Heard(Box::new(snapshot)), REFRESH)
+                    (Message::Heard(Box::new(snapshot)), REST)
                 }
                 Err(error) => {
                     self.0.links.lock().await.links = None;
@@ -100,9 +102,9 @@ impl Runner {
         }
     }
 
-    async fn question(&self, ring: Option<&RingView>) -> Result<Snapshot, crate::Error> {
-        let admin = self.links().await?.admin;
-        Ok(source::everything(&admin, ring).await?)
+    async fn question(&self, feed: &mut Feed) -> Result<Snapshot, crate::Error> {
+        let links = self.links().await?;
+        Ok(feed.next(&links.patient, &links.admin).await?)
     }
 
     /// Begins what is to be done; what came of it is told.
@@ -202,6 +204,7 @@ impl Runner {
         }
         let connect = self.0.connect.with_more(&known.learned);
         let links = Links {
+            patient: connect.quick_admin(PATIENT_MS).await?,
             admin: connect.quick_admin(QUESTION_MS_MAX).await?,
             client: connect.client(Level::Keyspace, Level::Keyspace).await?,
         };

@@ -144,7 +144,8 @@ impl KvTui {
     }
 
     async fn once(&self, tab: Tab) -> Result<Exit, Error> {
-        let snapshot = source::everything(&self.connect.admin().await?, None).await?;
+        let admin = self.connect.admin().await?;
+        let snapshot = source::Feed::default().next(&admin, &admin).await?;
         let health = snapshot.health();
         let mut app = self.app(tab, self.size, false);
         let unix_ms = unix_ms();

@@ -123,13 +123,28 @@ async fn operators_verbs_answer_in_both_forms() {
 }
 
 #[tokio::test]
+async fn what_happened_is_told_or_that_nothing_did() {
+    let shell = Shell::new().await;
+    assert_eq!(shell.run(&["events"]).await.expect("asked"), (Exit::Ok, String::new()));
+    let told = shell.json(&["events", "--warn", "--code", "member"]).await;
+    assert_eq!(told["events"], Value::Array(Vec::new()));
+}
+
+#[tokio::test]
 async fn a_conflict_is_resolved_by_rule_pick_or_value() {
     let shell = Shell::new().await;
     let two = async || {
         shell.prints(&["put", "n", "7"]).await;
         shell.prints(&["put", "n", "12", "--sibling"]).await;
     };
+    assert_eq!(shell.prints(&["conflicts"]).await, "no key has siblings\n");
     two().await;
+    let listed = shell.prints(&["conflicts"]).await;
+    assert!(listed.starts_with("1 key has siblings\nKEY "), "{listed}");
+    let page = shell.json(&["conflicts", "--count", "1"]).await;
+    assert_eq!((&page["total"], &page["next"]), (&1.into(), &0.into()));
+    let row = &page["conflicts"][0];
+    assert_eq!((&row["key"], &row["siblings"]), (&"n".into(), &2.into()));
     let shown = shell.prints(&["conflicts", "resolve", "n", "--dry-run"]).await;
     assert_eq!(shown, "2 siblings by rule max; not written\n12\n");
     let shown = shell.json(&["conflicts", "resolve", "n", "--dry-run", "--rule", "delete"]).await;

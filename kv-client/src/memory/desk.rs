@@ -7,8 +7,10 @@ use tarpc::context::Context;
 use super::Service;
 use crate::service::AdminService;
 use crate::wire::{
-    AaeView, Endpoints, Explanation, HintsView, LayoutName, LayoutProgress, LayoutsView, Location,
-    NodeInfo, NodeStatus, RepairOut, ReplicaAnswer, RingView, ServiceError, VersionName,
+    AaeView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints, EventsView, Explanation,
+    HintsView, LayoutName, LayoutProgress, LayoutsView, Location, NodeInfo, NodeStatus, RepairOut,
+    ReplicaAnswer, RingView, ServiceError, Topics, VersionName, WATCH_TICK_MS, WATCH_WAIT_MS_MAX,
+    WatchCursor, Watched,
 };
 use crate::{ClusterId, NodeId};
 
@@ -96,6 +98,50 @@ impl AdminService for Desk {
 
     async fn hints(self, _: Context) -> Result<HintsView, ServiceError> {
         Ok(HintsView { hint_bytes_max: 512 << 20, ..HintsView::default() })
+    }
+
+    async fn conflicts(
+        self,
+        _: Context,
+        from: u64,
+        count: u32,
+    ) -> Result<ConflictsView, ServiceError> {
+        Ok(self.service.conflicts(from, count))
+    }
+
+    async fn events(
+        self,
+        _: Context,
+        _after: Bounded<(NodeId, u64), EVENTS_NODES_MAX>,
+        _count: u32,
+    ) -> Result<EventsView, ServiceError> {
+        Ok(EventsView::default())
+    }
+
+    async fn watch(
+        self,
+        context: Context,
+        cursor: WatchCursor,
+        topics: Topics,
+        max_wait_ms: u32,
+    ) -> Result<Watched, ServiceError> {
+        let known = cursor.node == ME;
+        if known {
+            let wait_ms = u64::from(max_wait_ms.min(WATCH_WAIT_MS_MAX)).min(WATCH_TICK_MS);
+            tokio::time::sleep(std::time::Duration::from_millis(wait_ms)).await;
+        }
+        let whole = topics.layouts && !known;
+        let ring = if whole { Some(self.clone().ring(context).await?) } else { None };
+        let layouts = if whole { Some(self.clone().layouts(context).await?) } else { None };
+        Ok(Watched {
+            cursor: WatchCursor { node: ME, epoch: 1, digest: 1, ..WatchCursor::default() },
+            status: Some(self.clone().status(context).await?),
+            nodes: Some(self.clone().nodes(context).await?),
+            aae: Some(self.aae(context).await?),
+            ring,
+            layouts,
+            ..Watched::default()
+        })
     }
 }
 

@@ -105,6 +105,31 @@ pub struct NodeInfo {
     pub phi_hundredths: u32,
     /// The newest layout that it says it knows; 0 if it said nothing yet.
     pub epoch: u64,
+    /// What it told of itself with its gossip, some seconds old; `None` if nothing yet.
+    pub vitals: Option<NodeVitals>,
+}
+
+/// How a member fares, as it told all others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeVitals {
+    /// When it started, milliseconds since 1970 by its own clock.
+    pub started_ms: u64,
+    /// Keys with siblings in the partitions whose first live primary it is.
+    pub conflicts: u64,
+    /// Whether its index names all of them.
+    pub conflicts_are_all: bool,
+    /// Keys of which it keeps hints for others.
+    pub hint_keys: u64,
+    /// Bytes of these.
+    pub hint_bytes: u64,
+    /// Operations that it coordinates in a second, about.
+    pub ops_per_s: u64,
+    /// Bytes of rows in memory, about.
+    pub memory_bytes: u64,
+    /// Bytes on disk, about.
+    pub disk_bytes: u64,
+    /// The number of the last event that it noted.
+    pub events: u64,
 }
 
 /// How far a node has got with the live layouts, as the asked node knows.

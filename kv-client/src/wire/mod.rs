@@ -8,14 +8,21 @@ mod aae;
 mod admin;
 mod bounded;
 mod client;
+mod conflicts;
+mod events;
+mod watch;
 
 pub use aae::{AaePeer, AaeView, RepairOut};
 pub use admin::{
     Endpoints, Explanation, HintQueue, HintState, HintsView, LayoutName, LayoutProgress,
-    LayoutsView, Location, NodeInfo, NodeState, NodeStatus, ReplicaAnswer, RingView, VersionName,
+    LayoutsView, Location, NodeInfo, NodeState, NodeStatus, NodeVitals, ReplicaAnswer, RingView,
+    VersionName,
 };
 pub use bounded::Bounded;
 pub use client::{
     BATCH_OPS_MAX, BatchOp, BatchOut, Coverage, DotName, Expiry, Level, ReadOptions, ReadOut,
     ServiceError, Sibling, WriteOptions, WriteOut,
 };
+pub use conflicts::{CONFLICTS_PAGE_KEYS_MAX, Conflict, ConflictsView};
+pub use events::{EVENTS_NODES_MAX, EVENTS_PAGE_MAX, EventView, EventsView};
+pub use watch::{Topics, WATCH_TICK_MS, WATCH_WAIT_MS_MAX, WatchCursor, Watched};

@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 
 use super::floors::{Floor, Floors};
 use super::view::{Liveness, Member, SharedView};
+use super::vitals::Vitals;
 use crate::plug::transport::PeerAddress;
 
 /// The fact "where clients reach me, and my zone".
@@ -43,6 +44,8 @@ pub struct LayoutsSeen {
 
 /// The fact "my floor, and my witness".
 pub const FACT_FLOOR: u16 = 4;
+/// The fact "how I fare".
+pub const FACT_VITALS: u16 = 5;
 
 /// A packet to deliver.
 #[derive(Debug)]
@@ -203,6 +206,28 @@ impl Membership {
         }
         drop(swim);
         self.wake.notify_one();
+    }
+
+    /// Tells everybody how this node fares, if that has changed.
+    pub fn publish_vitals(&self, vitals: Vitals) {
+        let fact = vitals.to_bytes();
+        let mut swim = self.swim.lock();
+        if swim.fact(swim.me(), FACT_VITALS).is_some_and(|told| told.bytes == fact) {
+            return;
+        }
+        if let Err(error) = swim.publish_fact(FACT_VITALS, &fact) {
+            tracing::warn!(%error, "how this node fares can't be told");
+        }
+    }
+
+    /// How every member fares, as it said last.
+    pub fn vitals(&self) -> BTreeMap<NodeId, Vitals> {
+        let swim = self.swim.lock();
+        let said = swim.members().filter_map(|(node, _)| {
+            let fact = swim.fact(node, FACT_VITALS)?;
+            Some((NodeId(node), Vitals::from_bytes(fact.bytes)?))
+        });
+        said.collect()
     }
 
     /// How far every member has got with layouts, as far as they have said.

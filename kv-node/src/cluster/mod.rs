@@ -13,4 +13,5 @@ pub mod meta;
 pub mod record;
 pub mod state;
 pub mod view;
+pub mod vitals;
 pub mod wire;

@@ -13,6 +13,7 @@
 //! Invariant: one view of the cluster for one batch; each key of a batch gets exactly one answer.
 
 mod api;
+mod conflicts;
 mod decide;
 pub mod exchange;
 mod explain;
@@ -21,6 +22,7 @@ mod follow;
 mod forward;
 mod gather;
 mod handoff;
+mod happened;
 mod local;
 mod look;
 mod marks;

@@ -190,6 +190,10 @@ impl Inner {
                 Err(error) => PeerOut::Failed(OpFailure::Storage(error.to_string())),
             },
             PeerOp::HintsHeld => PeerOut::HintsHeld(serving.coordinator.hints_held()),
+            PeerOp::Events { after, count } => PeerOut::Events(self.events.page(after, count)),
+            PeerOp::Conflicts { from, rows_max } => {
+                PeerOut::Conflicts(serving.coordinator.conflicts_here(from, rows_max))
+            }
             PeerOp::Marks { witness, marks } => self.take_marks(witness, &marks).await,
             PeerOp::Flush { mark, .. } => self.take_flush(HybridTime::from_bits(mark)).await,
             other => self.answer_plain(from, other).await,

@@ -14,11 +14,14 @@ mod antientropy;
 mod change;
 mod collect;
 mod config;
+mod conflicts;
 mod damage;
+mod events;
 mod handler;
 mod handoff;
 #[cfg(test)]
 mod handoff_tests;
+mod happened;
 mod layouts;
 mod life;
 #[cfg(test)]
@@ -27,6 +30,7 @@ mod open;
 #[cfg(test)]
 mod tests;
 mod told;
+mod vitals;
 mod workers;
 
 pub use collect::CollectionStatus;
@@ -53,8 +57,10 @@ use crate::cluster::membership::Membership;
 use crate::cluster::meta::MetaStore;
 use crate::cluster::state::ClusterState;
 use crate::cluster::view::{Liveness, SharedView};
+use crate::cluster::vitals::Vitals;
 use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::coordinator::{Coordinator, Timing};
+use crate::events::EventLog;
 use crate::metrics::Figures;
 use crate::plug::clock::Clock;
 use crate::plug::exec::Exec;
@@ -115,6 +121,10 @@ pub(crate) struct Inner {
     catching_up: AtomicBool,
     /// What is known of this node's life and of the others'.
     life: Life,
+    /// When it started, by the wall clock.
+    started_ms: u64,
+    /// What happened to it.
+    events: EventLog,
 }
 
 impl std::fmt::Debug for Node {
@@ -176,6 +186,21 @@ impl Node {
     /// How old floors and marks are, and who holds them back.
     pub fn collection(&self) -> CollectionStatus {
         self.inner.collection_status()
+    }
+
+    /// What happened to this node.
+    pub(crate) fn events(&self) -> &EventLog {
+        &self.inner.events
+    }
+
+    /// When it started, milliseconds since 1970 by its own clock.
+    pub(crate) fn started_ms(&self) -> u64 {
+        self.inner.started_ms
+    }
+
+    /// How every member fares, as it told with its gossip.
+    pub fn vitals(&self) -> BTreeMap<NodeId, Vitals> {
+        self.inner.membership.vitals()
     }
 
     /// The engine.

@@ -18,6 +18,7 @@ use crate::cluster::state::{ClusterState, node_id};
 use crate::cluster::view::{Liveness, Member, SharedView, View};
 use crate::cluster::wire::Newborn;
 use crate::coordinator::{Coordinator, Parts};
+use crate::events::EventLog;
 use crate::metrics::Figures;
 use crate::replica::{Replica, TreeSettings};
 use crate::rpc::PeerSender;
@@ -95,6 +96,8 @@ impl Inner {
             refill_from_ms: AtomicU64::new(0),
             catching_up: AtomicBool::new(false),
             life,
+            started_ms: parts.clock.wall_ms(),
+            events: EventLog::new(me, Arc::clone(&parts.clock)),
         })
     }
 

@@ -2,7 +2,9 @@
 
 mod antientropy;
 mod collect;
+mod conflicts;
 mod damaged;
+mod events;
 mod reach;
 mod replace;
 mod wait;

@@ -12,10 +12,13 @@ use kv_quorum::HybridTime;
 use parking_lot::Mutex;
 
 use super::Inner;
+use super::conflicts::ConflictLoop;
 use super::damage::DamageLoop;
+use super::events::EventLoop;
 use super::handoff::HandoffLoop;
 use super::layouts::LayoutLoop;
 use super::life::KeepLoop;
+use super::vitals::VitalsLoop;
 use crate::cluster::birth::BirthStep;
 use crate::cluster::dots::LEASE_MS;
 use crate::cluster::membership::Packet;
@@ -53,6 +56,9 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
     super::antientropy::start(workers, inner);
     workers.start(Arc::new(HandoffLoop::new(Arc::clone(inner))));
     super::collect::start(workers, inner);
+    workers.start(Arc::new(ConflictLoop(Arc::clone(inner))));
+    workers.start(Arc::new(EventLoop::new(Arc::clone(inner))));
+    workers.start(Arc::new(VitalsLoop::new(Arc::clone(inner))));
     let done = AtomicBool::new(false);
     let rest_ms = AtomicU64::new(COUNT_REST_MS_MIN);
     workers.start(Arc::new(CountLoop { inner: Arc::clone(inner), done, rest_ms }));

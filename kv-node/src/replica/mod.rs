@@ -11,6 +11,7 @@
 //! Invariant: an append is the join of what was stored and what came in, or a mint over it.
 
 mod collect;
+mod conflicts;
 mod counts;
 mod exchanged;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use kv_ring::{Partition, PartitionCount};
 use parking_lot::Mutex;
 
 pub use collect::Collected;
+pub use conflicts::{CONFLICT_BYTES_MAX_DEFAULT, ConflictCounts, ConflictIndex, Siblings};
 pub use counts::LiveCounts;
 pub use exchanged::ExchangeLog;
 pub(crate) use hints::{FULL, UNCOUNTED, after};
@@ -68,6 +70,8 @@ pub struct Replica {
     meta: Arc<MetaStore>,
     stripes: update::Stripes,
     counts: LiveCounts,
+    /// Which keys have siblings.
+    conflicts: ConflictIndex,
     /// Where this replica has everything that it ever acknowledged.
     standings: Standings,
     /// What was exchanged with whom, and when.
@@ -134,6 +138,7 @@ impl Replica {
             meta,
             stripes: update::Stripes::new(),
             counts: LiveCounts::new(volatile),
+            conflicts: ConflictIndex::new(partitions, CONFLICT_BYTES_MAX_DEFAULT),
             exchanged: ExchangeLog::default(),
             trees: Trees::new(partitions, trees),
             hints: HintLog::new(hints, volatile),

@@ -98,6 +98,7 @@ impl Replica {
             moved: Vec::new(),
             hinted: Vec::new(),
             changes: Vec::new(),
+            siblings: Vec::new(),
         };
         for (place, change) in decide(&alive) {
             let Some(row) = rows.get(place) else { continue };
@@ -110,13 +111,14 @@ impl Replica {
                 RowChange::Remove => Verdict::Remove,
             });
         }
-        let PassWriter { batch, ticket, moved, hinted, changes, .. } = writer;
+        let PassWriter { batch, ticket, moved, hinted, changes, siblings, .. } = writer;
         let batch = batch.freeze();
         if batch.is_empty() {
             return Ok(Look::Done(ticket));
         }
         let appended = self.append(&batch, &moved, &hinted)?;
         self.trees.changed(&changes, appended);
+        self.note_siblings(&siblings);
         *lock += 1;
         Ok(Look::Done(ticket.max(appended)))
     }

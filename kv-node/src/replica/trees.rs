@@ -165,9 +165,9 @@ impl Trees {
     }
 
     /// Tells which partitions this node holds, each with its last loss: trees of others go, those
-    /// that are missing or were begun before the loss are begun. Answers whether any was.
-    pub(super) fn keep(&self, mut held: impl FnMut(Partition) -> Option<u64>) -> bool {
-        let mut begun = false;
+    /// that are missing or were begun before the loss are begun. Answers which those are.
+    pub(super) fn keep(&self, mut held: impl FnMut(Partition) -> Option<u64>) -> Vec<Partition> {
+        let mut begun = Vec::new();
         for (index, cell) in (0_u16..).zip(&self.each) {
             let partition = Partition::new(index);
             let mut tree = cell.tree.lock();
@@ -179,7 +179,7 @@ impl Trees {
                 Some(loss) if tree.as_ref().is_none_or(|tree| tree.loss < loss) => {
                     *tree = Some(Box::new(self.fresh(partition, loss)));
                     cell.kept.store(true, Ordering::Release);
-                    begun = true;
+                    begun.push(partition);
                 }
                 Some(_) => {}
             }

@@ -16,6 +16,7 @@ use kv_quorum::EncodedRecord;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Replica;
+use super::conflicts::Siblings;
 use super::counts::Moved;
 use super::hints::{HintMove, span_of};
 use super::trees::TreeChange;
@@ -186,6 +187,7 @@ impl Replica {
             moved: Vec::new(),
             changes: Vec::new(),
             hinted: Vec::new(),
+            siblings: Vec::new(),
         };
         self.engine.visit_resident(keys, &mut |at, resident| {
             let Some(key) = keys.get(at) else { return };
@@ -215,13 +217,14 @@ impl Replica {
                 (None, Resident::NeedsIo, _) => writer.left.push((place, stripe)),
             }
         })?;
-        let PassWriter { batch, places, mut ticket, left, touched, moved, changes, hinted, .. } =
-            writer;
+        let PassWriter { batch, places, mut ticket, left, touched, .. } = writer;
+        let PassWriter { moved, changes, hinted, siblings, .. } = writer;
         let batch = batch.freeze();
         if !batch.is_empty() {
             let appended = self.append(&batch, &moved, &hinted)?;
             ticket = ticket.max(appended);
             self.trees.changed(&changes, appended);
+            self.note_siblings(&siblings);
             for stripe in touched {
                 if let Some(guard) = locked.get_mut(stripe) {
                     **guard += 1;
@@ -258,6 +261,13 @@ impl Replica {
             self.hints.moved(hinted);
         }
         appended
+    }
+
+    /// Tells the index what became of keys that have or had siblings. To be called under their
+    /// locks, after the append.
+    #[inline]
+    pub(super) fn note_siblings(&self, of: &[(&[u8], Siblings)]) {
+        of.iter().for_each(|(key, siblings)| self.conflicts.note(key, *siblings));
     }
 
     /// Returns when every update that held a key's lock at the call has let it go.
@@ -306,6 +316,8 @@ pub(super) struct PassWriter<'r, 'k> {
     pub(super) hinted: Vec<HintMove>,
     /// What the trees are told once it is appended.
     pub(super) changes: Vec<TreeChange<'k>>,
+    /// Keys that have siblings now, or had them before.
+    pub(super) siblings: Vec<(&'k [u8], Siblings)>,
 }
 
 impl<'k> PassWriter<'_, 'k> {
@@ -348,6 +360,10 @@ impl<'k> PassWriter<'_, 'k> {
         let before = before.and_then(Result::ok);
         let after = self.batch.value(self.batch.len() - 1).and_then(parse);
         self.changes.extend(self.replica.trees.change(key, before, after));
+        let several = |record: EncodedRecord<'_>| record.live_len() > 1;
+        if before.is_some_and(several) || after.is_some_and(several) {
+            self.siblings.push((key, Siblings::of(after)));
+        }
         // Of what a flush left less of, that less is what counts.
         let was = match &left {
             Some(Cow::Owned(left)) => is_live(left),

@@ -12,7 +12,7 @@ mod kv;
 mod session;
 mod write;
 
-pub use kv::{KvDelete, KvGet, KvPut, Level, Levels};
+pub use kv::{KvConflicts, KvDelete, KvGet, KvPut, Level, Levels};
 pub use session::{Hello, SetInfo, auth, client_name, hello, set_info};
 pub use write::{Expire, ExpireForm, ExpiryChange, Set, expire, getex, set, setex};
 

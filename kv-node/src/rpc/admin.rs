@@ -12,13 +12,15 @@ use bytes::Bytes;
 use kv_client::NodeId;
 use kv_client::service::AdminService;
 use kv_client::wire::{
-    AaeView, Endpoints, Explanation, HintsView, LayoutName, LayoutsView, Location, NodeInfo,
-    NodeState, NodeStatus, RepairOut, ReplicaAnswer, RingView, ServiceError,
+    AaeView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints, EventsView, Explanation,
+    HintsView, LayoutName, LayoutsView, Location, NodeInfo, NodeState, NodeStatus, RepairOut,
+    ReplicaAnswer, RingView, ServiceError, Topics, WatchCursor, Watched,
 };
 use kv_ring::{Layout, Partition};
 use tarpc::context::Context;
 
 use super::admin_aae;
+use super::admin_watch;
 use super::doors::{Lobby, Served};
 use crate::cluster::view::{Liveness, View};
 use crate::coordinator::{Coordinator, Explained};
@@ -75,11 +77,7 @@ impl AdminService for AdminServer {
         let (node, _) = self.0.node()?;
         let view = node.view().now();
         newest(&view)?;
-        Ok(LayoutsView {
-            live: layout_names(&view),
-            members: node.progress(),
-            removed: view.removed.to_vec(),
-        })
+        Ok(layouts(&node, &view))
     }
 
     async fn replace(self, _: Context, old: NodeId, new: NodeId) -> Result<u64, ServiceError> {
@@ -115,6 +113,48 @@ impl AdminService for AdminServer {
         let (node, _) = self.0.node()?;
         let coordinator = node.coordinator().ok_or_else(no_layout)?;
         Ok(coordinator.hints_everywhere().await?)
+    }
+
+    async fn conflicts(
+        self,
+        _: Context,
+        from: u64,
+        count: u32,
+    ) -> Result<ConflictsView, ServiceError> {
+        let (node, _) = self.0.node()?;
+        let coordinator = node.coordinator().ok_or_else(no_layout)?;
+        Ok(coordinator.conflicts_everywhere(from, count).await?)
+    }
+
+    async fn events(
+        self,
+        _: Context,
+        after: Bounded<(NodeId, u64), EVENTS_NODES_MAX>,
+        count: u32,
+    ) -> Result<EventsView, ServiceError> {
+        let (node, _) = self.0.node()?;
+        let coordinator = node.coordinator().ok_or_else(no_layout)?;
+        let after: BTreeMap<NodeId, u64> = after.into_vec().into_iter().collect();
+        let own = node.events().page(after.get(&node.id()).copied(), count);
+        Ok(coordinator.events_everywhere(&after, count, own).await?)
+    }
+
+    async fn watch(
+        self,
+        _: Context,
+        cursor: WatchCursor,
+        topics: Topics,
+        max_wait_ms: u32,
+    ) -> Result<Watched, ServiceError> {
+        admin_watch::watch(&self.0, cursor, topics, max_wait_ms).await
+    }
+}
+
+pub(super) fn layouts(node: &Node, view: &View) -> LayoutsView {
+    LayoutsView {
+        live: layout_names(view),
+        members: node.progress(),
+        removed: view.removed.to_vec(),
     }
 }
 
@@ -168,11 +208,11 @@ fn no_layout() -> ServiceError {
     ServiceError::NotServing("the node has no layout yet".into())
 }
 
-fn newest(view: &View) -> Result<&Layout<NodeId>, ServiceError> {
+pub(super) fn newest(view: &View) -> Result<&Layout<NodeId>, ServiceError> {
     Ok(view.layouts.as_ref().ok_or_else(no_layout)?.newest())
 }
 
-fn status(node: &Node, served: &Served) -> NodeStatus {
+pub(super) fn status(node: &Node, served: &Served) -> NodeStatus {
     let view = node.view().now();
     let (engine, _) = node.engine().status(None);
     let mut figures = Vec::new();
@@ -261,7 +301,7 @@ fn coordinator_newcomers(node: &Node) -> usize {
         .map_or(0, |coordinator| coordinator.parts().replica.standings().newcomers().len())
 }
 
-fn nodes(node: &Node, served: &Served) -> Vec<NodeInfo> {
+pub(super) fn nodes(node: &Node, served: &Served) -> Vec<NodeInfo> {
     let view = node.view().now();
     let layout = view.layouts.as_ref().map(|layouts| layouts.newest());
     let mut ids: Vec<NodeId> = view.members.keys().copied().collect();
@@ -272,8 +312,10 @@ fn nodes(node: &Node, served: &Served) -> Vec<NodeInfo> {
     let floors = node.collection().floors;
     let epochs: BTreeMap<NodeId, u64> =
         node.progress().into_iter().map(|progress| (progress.node, progress.seen)).collect();
+    let vitals = node.vitals();
     let info = |id: NodeId| NodeInfo {
         epoch: epochs.get(&id).copied().unwrap_or_default(),
+        vitals: vitals.get(&id).copied().map(admin_watch::shown),
         ..node_info(node, served, &view, &floors, id)
     };
     ids.into_iter().map(info).collect()
@@ -320,10 +362,11 @@ fn node_info(
         read_p95_us: link.read_p95_us,
         phi_hundredths: link.phi_hundredths,
         epoch: 0,
+        vitals: None,
     }
 }
 
-fn ring(layout: &Layout<NodeId>) -> RingView {
+pub(super) fn ring(layout: &Layout<NodeId>) -> RingView {
     let nodes = layout.members().to_vec();
     let mut owners = Vec::new();
     let mut copies = 0;

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use kv_client::codec::{CodecError, decode, encode};
-use kv_client::wire::Bounded;
+use kv_client::wire::{Bounded, EventView};
 
 use crate::cluster::wire::{BallotOp, BallotOut, BirthOp, BirthOut};
 use crate::coordinator::exchange::wire::{ExchangeOp, ExchangeOut};
@@ -90,6 +90,8 @@ pub fn op_bytes(op: &PeerOp) -> usize {
             | PeerOp::Time
             | PeerOp::Heard
             | PeerOp::HintsHeld
+            | PeerOp::Conflicts { .. }
+            | PeerOp::Events { .. }
             | PeerOp::Flush { .. } => 0,
         }
 }
@@ -127,6 +129,11 @@ fn mutation_bytes(mutation: &Mutation) -> usize {
     }
 }
 
+/// Its numbers, each at its longest, and its words.
+fn event_bytes(event: &EventView) -> usize {
+    48 + event.code.len() + event.text.len()
+}
+
 fn out_bytes(out: &PeerOut) -> usize {
     FIXED_BYTES
         + match out {
@@ -143,6 +150,10 @@ fn out_bytes(out: &PeerOut) -> usize {
             PeerOut::Exchange(_) => 0,
             PeerOut::HintsAbout(hints) => hints.iter().map(|(_, record)| 20 + record.len()).sum(),
             PeerOut::HintsHeld(queues) => 64 * queues.len(),
+            PeerOut::Events(page) => page.events.iter().map(event_bytes).sum::<usize>(),
+            PeerOut::Conflicts(page) => {
+                page.rows.iter().map(|(key, ..)| 20 + key.len()).sum::<usize>()
+            }
             PeerOut::Forwarded(answer) => match answer {
                 Ok(crate::mutation::MutationOut::Written { holders, context, answer, .. }) => {
                     10 * holders.len() + context.len() + answer_bytes(answer)
@@ -196,8 +207,9 @@ mod tests {
 
     use super::*;
     use crate::cluster::wire::{Ballot, Newborn};
+    use crate::events::EventPage;
     use crate::mutation::{Answer, ExpiryRule, MutationOut};
-    use crate::wire::{LayoutName, PROTOCOL_VERSION};
+    use crate::wire::{ConflictPage, LayoutName, PROTOCOL_VERSION};
 
     const LIMIT: u32 = 1 << 20;
 
@@ -286,6 +298,8 @@ mod tests {
             },
             PeerOp::HintsAbout { key: bytes(300) },
             PeerOp::HintsHeld,
+            PeerOp::Conflicts { from: u64::MAX, rows_max: u32::MAX },
+            PeerOp::Events { after: Some(u64::MAX), count: u32::MAX },
         ]
     }
 
@@ -317,6 +331,15 @@ mod tests {
             age_ms: u64::MAX,
             state: HintState::BackedOff,
         };
+        let event = EventView {
+            on: NodeId(u64::MAX),
+            number: u64::MAX,
+            unix_ms: u64::MAX,
+            code: "collection.freed".into(),
+            warns: true,
+            about: Some(NodeId(u64::MAX)),
+            text: "words".repeat(60),
+        };
         let outs = vec![
             PeerOut::Applied {
                 complete: true,
@@ -340,6 +363,13 @@ mod tests {
             PeerOut::Failed(OpFailure::Storage("disk".repeat(50))),
             PeerOut::HintsAbout(vec![(NodeId(u64::MAX), bytes(700)); 30]),
             PeerOut::HintsHeld(vec![queue; 30]),
+            PeerOut::Events(EventPage { events: vec![event; 30], lost: true }),
+            PeerOut::Conflicts(ConflictPage {
+                rows: vec![(bytes(300), u32::MAX, u64::MAX); 30],
+                end: true,
+                all: true,
+                counted: u64::MAX,
+            }),
         ];
         for out in outs {
             let needs = encode(&out, LIMIT).expect("it fits").len();

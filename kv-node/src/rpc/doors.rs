@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::admin::AdminServer;
+use super::admin_watch::WATCHERS_MAX;
 use super::client::ClientServer;
 use super::transport::Door;
 use crate::cluster::record::LevelSetting;
@@ -32,12 +33,14 @@ pub const WRITES_IN_FLIGHT_MAX: usize = 8_192;
 pub struct Lobby {
     served: OnceLock<Served>,
     pub(super) writes: Arc<Semaphore>,
+    /// Places for screens that wait for news.
+    pub(super) watchers: Semaphore,
 }
 
 impl Default for Lobby {
     fn default() -> Self {
         let writes = Arc::new(Semaphore::new(WRITES_IN_FLIGHT_MAX));
-        Self { served: OnceLock::new(), writes }
+        Self { served: OnceLock::new(), writes, watchers: Semaphore::new(WATCHERS_MAX) }
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kv_client::wire::{
-    BatchOp, BatchOut, Coverage, Endpoints, Level, NodeState, ReadOptions, ServiceError,
-    WriteOptions,
+    BatchOp, BatchOut, Coverage, Endpoints, Level, NodeState, ReadOptions, ServiceError, Topics,
+    WatchCursor, WriteOptions,
 };
 use kv_client::{Admin, Client, Config, Error, Role, Secret};
 use kv_lsm::fs::MemFs;
@@ -16,6 +16,7 @@ use super::{AdminDoor, ClientDoor, Lobby};
 use crate::cluster::birth::BirthPlan;
 use crate::cluster::record::KeyspaceSettings;
 use crate::coordinator::Timing;
+use crate::events::Happened;
 use crate::node::{Node, NodeConfig, NodeParts};
 use crate::plug::clock::SystemClock;
 use crate::plug::exec::{Exec, Task, TokioExec};
@@ -23,6 +24,7 @@ use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::rng::SeededRng;
 use crate::plug::storage::StorageEngine;
 use crate::replica::update_tests::HalfEngine;
+use crate::rpc::admin_watch::WATCHERS_MAX;
 use crate::rpc::peer::PeersConfig;
 use crate::rpc::transport::{TarpcConfig, TarpcTransport};
 
@@ -400,4 +402,71 @@ async fn marks_and_tenures_are_stored_where_one_may_block() {
         seen.push((plain - before, flushed - plain, begun - flushed));
     }
     assert!(seen.contains(&(0, 1, 1)), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_screen_waits_for_news_and_is_told_at_once() {
+    let house = house().await;
+    house.open();
+    let admin = Admin::connect(&[&house.address], Config::default()).await.expect("it listens");
+    let serves = || {
+        let events = house.node.events().page(None, 100).events;
+        events.iter().any(|event| event.code == "node.serves")
+    };
+    while !serves() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let first = admin.watch(WatchCursor::default(), Topics::ALL, 1_000).await.expect("news");
+    assert!(first.status.is_some() && first.ring.is_some() && first.layouts.is_some());
+    let codes: Vec<&str> = first.events.iter().map(|event| &event.code[..]).collect();
+    assert!(codes.contains(&"node.serves"), "{codes:?}");
+    assert_eq!(first.nodes.as_ref().map(Vec::len), Some(1));
+    // Only events are wanted: nothing is told before something happens.
+    let events = Topics { figures: false, layouts: false, events: true };
+    let began = std::time::Instant::now();
+    let nothing = admin.watch(first.cursor, events, 300).await.expect("it has waited");
+    assert!(began.elapsed() >= Duration::from_millis(290));
+    assert!(nothing.events.is_empty() && nothing.status.is_none() && nothing.ring.is_none());
+    assert_eq!(nothing.cursor, first.cursor);
+    let began = std::time::Instant::now();
+    let (told, ()) = tokio::join!(admin.watch(first.cursor, events, 1_500), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let text = "a test".to_owned();
+        house.node.events().note(Happened { code: "test.one", warns: true, about: None, text });
+    });
+    let told = told.expect("news");
+    assert!(began.elapsed() < Duration::from_millis(1_000), "at once");
+    assert_eq!(told.events.last().map(|event| &event.text[..]), Some("a test"));
+    assert!(told.cursor.event > first.cursor.event);
+    // Figures come each second, and no oftener.
+    let figures = Topics { figures: true, layouts: true, events: false };
+    let one = admin.watch(first.cursor, figures, 1_500).await.expect("figures");
+    let began = std::time::Instant::now();
+    let two = admin.watch(one.cursor, figures, 1_500).await.expect("figures");
+    assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
+    assert!(two.status.is_some() && two.ring.is_none() && two.layouts.is_none());
+    // A cursor of another node, or of another life, knows nothing of this one.
+    for stranger in [
+        WatchCursor { node: kv_client::NodeId(9), ..first.cursor },
+        WatchCursor { started_ms: 1, ..first.cursor },
+    ] {
+        let whole = admin.watch(stranger, Topics::ALL, 1_000).await.expect("at once");
+        assert!(whole.status.is_some() && whole.ring.is_some());
+    }
+}
+
+#[tokio::test]
+async fn so_many_screens_wait_and_no_more() {
+    let house = house().await;
+    house.open();
+    let admin = Admin::connect(&[&house.address], Config::default()).await.expect("it listens");
+    let first = admin.watch(WatchCursor::default(), Topics::ALL, 0).await.expect("news");
+    let none = Topics { figures: false, layouts: false, events: false };
+    let wait = || admin.watch(first.cursor, none, 400);
+    let all = futures::future::join_all((0..=WATCHERS_MAX).map(|_| wait())).await;
+    let busy =
+        |answer: &&Result<_, Error>| matches!(answer, Err(Error::Service(ServiceError::Busy(_))));
+    assert_eq!(all.iter().filter(busy).count(), 1);
+    assert_eq!(all.iter().filter(|answer| answer.is_ok()).count(), WATCHERS_MAX);
+    assert!(wait().await.is_ok(), "there is room again");
 }

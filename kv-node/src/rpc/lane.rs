@@ -36,7 +36,9 @@ impl LaneKind {
             | PeerOp::Explain { .. }
             | PeerOp::Exchange(_)
             | PeerOp::HintsAbout { .. }
-            | PeerOp::HintsHeld => Self::Work,
+            | PeerOp::HintsHeld
+            | PeerOp::Conflicts { .. }
+            | PeerOp::Events { .. } => Self::Work,
             PeerOp::Time
             | PeerOp::Heard
             | PeerOp::Flush { .. }

@@ -11,6 +11,26 @@ use crate::model::{EventKind, Look, Rule};
 use crate::text;
 
 pub(super) fn act(app: &mut App, action: Action) -> Vec<Effect> {
+    let mut effects = carry_out(app, action);
+    if effects.is_empty() {
+        effects.extend(look_at_selected(app));
+    }
+    effects
+}
+
+/// A selected key with siblings that was not looked up yet is, and one that changed since.
+pub(super) fn look_at_selected(app: &mut App) -> Option<Effect> {
+    let row = app.conflict_row().filter(|row| app.tab == Tab::Conflicts && row.look.is_none())?;
+    let key = row.key.clone();
+    let fresh = |look: &Look| look.key == key && look.newest_ms() >= row.newest_ms;
+    if app.looking.is_some() || app.looks.iter().any(fresh) {
+        return None;
+    }
+    app.looking = Some(key.clone());
+    Some(Effect::Look(key))
+}
+
+fn carry_out(app: &mut App, action: Action) -> Vec<Effect> {
     match action {
         Action::Quit => return vec![Effect::Quit],
         Action::Back => return back(app),
@@ -216,8 +236,8 @@ fn key_of(app: &mut App, typed: &str) -> Option<Bytes> {
 }
 
 fn again(app: &mut App) -> Vec<Effect> {
-    let look = if app.tab == Tab::Conflicts { app.conflict() } else { app.look() };
-    let key = look.map(|look| look.key.clone()).or_else(|| app.look().map(|look| look.key.clone()));
+    let row = app.conflict_row().filter(|_| app.tab == Tab::Conflicts);
+    let key = row.map(|row| row.key.clone()).or_else(|| app.look().map(|look| look.key.clone()));
     key.map_or_else(Vec::new, |key| {
         app.looking = Some(key.clone());
         vec![Effect::Look(key)]
@@ -230,14 +250,14 @@ pub(super) fn looked(app: &mut App, look: Look) {
         // The ring goes where the person just looked.
         app.selected.partition = None;
     }
-    let selected = app.conflict().map(|look| look.key.clone());
+    let selected = app.conflict_row().map(|row| row.key.clone());
     let follow = if look.is_conflict() { Some(look.key.clone()) } else { selected };
     app.looks.retain(|old| old.key != look.key);
     if app.looks.len() >= LOOKS_MAX {
         app.looks.pop_front();
     }
     app.looks.push_back(look);
-    let at = app.conflicts().iter().position(|look| Some(&look.key) == follow.as_ref());
+    let at = app.conflicts().iter().position(|row| Some(row.key) == follow.as_ref());
     app.selected.conflict = at.unwrap_or(0);
     let siblings = app.conflict().and_then(|look| Some(look.seen.as_ref().ok()?.siblings.len()));
     app.selected.sibling = app.selected.sibling.min(siblings.unwrap_or(1).saturating_sub(1));

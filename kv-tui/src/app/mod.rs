@@ -23,10 +23,11 @@ mod update;
 mod writing;
 
 use std::cmp::Reverse;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use kv_client::NodeId;
-use kv_client::wire::{NodeInfo, NodeState};
+use kv_client::wire::{Conflict, NodeInfo, NodeState};
 
 use crate::model::{Event, EventKind, Look, Names, Snapshot, Weight, state_word};
 
@@ -41,6 +42,8 @@ pub use update::update;
 
 /// Events that are kept at most; the oldest go first, and the tab says how many went.
 pub const EVENTS_MAX: usize = 1_000;
+/// Events among which one is looked for that says the same.
+const LATELY: usize = 64;
 /// Keys that were looked up and are kept at most.
 pub const LOOKS_MAX: usize = 200;
 /// Seconds of figures that are kept at most.
@@ -104,6 +107,31 @@ impl Series {
     }
 }
 
+/// A key with siblings.
+#[derive(Clone, Copy, Debug)]
+pub struct Conflicted<'a> {
+    /// The key.
+    pub key: &'a Bytes,
+    /// How many it has.
+    pub siblings: usize,
+    /// When the newest of them was written, milliseconds since 1970.
+    pub newest_ms: u64,
+    /// What was found when it was looked up.
+    pub look: Option<&'a Look>,
+}
+
+impl<'a> Conflicted<'a> {
+    fn looked(look: &'a Look) -> Self {
+        let siblings = look.seen.as_ref().map_or(0, |seen| seen.siblings.len());
+        Self { key: &look.key, siblings, newest_ms: look.newest_ms(), look: Some(look) }
+    }
+
+    fn listed(row: &'a Conflict) -> Self {
+        let siblings = row.siblings as usize;
+        Self { key: &row.key, siblings, newest_ms: row.newest_ms, look: None }
+    }
+}
+
 /// What lies over the tab.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Overlay {
@@ -156,7 +184,7 @@ pub struct App {
     /// Keys that were looked up, the newest last.
     pub looks: VecDeque<Look>,
     /// The key that is being looked up.
-    pub looking: Option<bytes::Bytes>,
+    pub looking: Option<Bytes>,
     /// A write that is shown and not sent yet.
     pub draft: Option<Draft>,
     /// Writes that were sent and can be undone, the newest last.
@@ -211,13 +239,26 @@ impl App {
         self.looks.back()
     }
 
-    /// Keys that were seen with siblings, the newest first.
-    pub fn conflicts(&self) -> Vec<&Look> {
-        self.looks.iter().rev().filter(|look| look.is_conflict()).collect()
+    /// Keys with siblings: those that were looked up, the newest first, then those that the nodes
+    /// list besides.
+    pub fn conflicts(&self) -> Vec<Conflicted<'_>> {
+        let looks = self.looks.iter().rev().filter(|look| look.is_conflict());
+        let mut all: Vec<Conflicted<'_>> = looks.map(Conflicted::looked).collect();
+        let known: BTreeSet<&[u8]> = all.iter().map(|of| &of.key[..]).collect();
+        let rows = self.shown().and_then(|of| of.conflicts.as_ref()).map_or(&[][..], |of| &of.rows);
+        let more = rows.iter().filter(|row| !known.contains(&row.key[..]));
+        let more: Vec<Conflicted<'_>> = more.map(Conflicted::listed).collect();
+        all.extend(more);
+        all
+    }
+
+    /// The key with siblings that is selected, if it was looked up.
+    pub fn conflict(&self) -> Option<&Look> {
+        self.conflict_row().and_then(|of| of.look)
     }
 
     /// The key with siblings that is selected.
-    pub fn conflict(&self) -> Option<&Look> {
+    pub fn conflict_row(&self) -> Option<Conflicted<'_>> {
         let conflicts = self.conflicts();
         let last = conflicts.len().checked_sub(1)?;
         conflicts.get(self.selected.conflict.min(last)).copied()
@@ -272,6 +313,11 @@ impl App {
     }
 
     pub(crate) fn add_event(&mut self, event: Event) {
+        let mut lately = self.events.iter_mut().rev().take(LATELY);
+        if let Some(known) = lately.find(|known| known.is_said_by(&event)) {
+            known.said_by += 1;
+            return;
+        }
         if self.events.len() >= EVENTS_MAX {
             self.events.pop_front();
             self.events_dropped += 1;
@@ -280,7 +326,7 @@ impl App {
     }
 
     pub(crate) fn log(&mut self, weight: Weight, kind: EventKind, text: String) {
-        self.add_event(Event { unix_ms: self.unix_ms, weight, kind, node: None, text });
+        self.add_event(Event::own(self.unix_ms, weight, kind, text));
     }
 
     pub(crate) fn say(&mut self, what: impl Into<String>) {

@@ -85,6 +85,25 @@ fn a_conflict_is_resolved_in_three_keys_and_taken_back_in_one() {
 }
 
 #[test]
+fn keys_that_the_nodes_list_are_looked_up_when_they_are_selected() {
+    let mut app = app(Standing::Degraded);
+    assert_eq!(app.conflicts().len(), 3, "the one that was looked up is there once");
+    assert_eq!(press(&mut app, "4"), [], "it is known");
+    let look = |key: &'static str| Effect::Look(Bytes::from_static(key.as_bytes()));
+    assert_eq!(press(&mut app, "j"), [look("cart:17")]);
+    assert_eq!(press(&mut app, "j"), [], "one at a time");
+    let gone = Look { key: "cart:17".into(), ..fixture::user() };
+    update(&mut app, Message::Looked(Box::new(gone)));
+    assert_eq!(press(&mut app, "k"), [], "its newest value is as new as the list");
+    assert_eq!(press(&mut app, "j"), [look("seen:4")]);
+    let failed = Look { key: "seen:4".into(), seen: Err("no answer".into()), ..fixture::user() };
+    update(&mut app, Message::Looked(Box::new(failed)));
+    assert_eq!(app.conflict_row().map(|row| row.key.clone()), Some("seen:4".into()));
+    let snapshot = app.snapshot.clone().expect("it has one");
+    assert_eq!(update(&mut app, Message::Heard(snapshot)), [look("seen:4")], "it is tried again");
+}
+
+#[test]
 fn an_undo_that_failed_can_be_tried_again() {
     let mut app = app(Standing::Degraded);
     press(&mut app, "4ma");
@@ -208,10 +227,11 @@ fn figures_are_between_two_answers_of_one_life_of_one_node() {
 #[test]
 fn events_are_bounded_and_what_was_dropped_is_counted() {
     let mut app = app(Standing::Ok);
-    let (well, ill) = (fixture::well(), fixture::ill());
-    for at in 0..2 * EVENTS_MAX {
-        let snapshot = if at % 2 == 0 { ill.clone() } else { well.clone() };
-        update(&mut app, Message::Heard(Box::new(snapshot)));
+    for at in 0..EVENTS_MAX as u64 {
+        let mut ill = fixture::ill();
+        // The same again, long after.
+        ill.events.iter_mut().for_each(|event| event.unix_ms += at * 60_000);
+        update(&mut app, Message::Heard(Box::new(ill)));
     }
     assert_eq!(app.events.len(), EVENTS_MAX);
     assert!(app.events_dropped > 0);

@@ -8,7 +8,7 @@ use super::message::{Effect, Message, Pressed, Wheel, Written};
 use super::palette::{self, Does};
 use super::prompt::{Prompt, PromptKind, Typed};
 use super::{App, Overlay, Series, Tab, UNDO_MAX, act, writing};
-use crate::model::{EventKind, Rule, Snapshot, Weight, between};
+use crate::model::{EventKind, Rule, Snapshot, Weight, moved, noted};
 use crate::text;
 use crate::view::{self, Hit};
 
@@ -34,7 +34,10 @@ pub fn update(app: &mut App, message: Message) -> Vec<Effect> {
             }
         }
         Message::Resize(columns, rows) => app.size = (columns, rows),
-        Message::Heard(snapshot) => heard(app, snapshot),
+        Message::Heard(snapshot) => {
+            heard(app, snapshot);
+            return act::look_at_selected(app).into_iter().collect();
+        }
         Message::Silent { why, retry_ms } => {
             if app.problem.is_none() {
                 let text = format!("no answer: {}", text::shown(why.as_bytes(), 200));
@@ -119,7 +122,7 @@ fn mouse(app: &mut App, wheel: Wheel) -> Vec<Effect> {
             None => {}
         },
     }
-    Vec::new()
+    act::look_at_selected(app).into_iter().collect()
 }
 
 /// What a finished line comes to.
@@ -186,15 +189,19 @@ fn command(app: &mut App, typed: &str) -> Vec<Effect> {
     Vec::new()
 }
 
-fn heard(app: &mut App, snapshot: Box<Snapshot>) {
+fn heard(app: &mut App, mut snapshot: Box<Snapshot>) {
     app.names.learn(&snapshot);
+    for event in std::mem::take(&mut snapshot.events) {
+        let event = noted(&event, &app.names);
+        app.add_event(event);
+    }
     if app.problem.take().is_some() {
         let text = format!("{} answers", app.names.label(snapshot.status.node));
         app.log(Weight::Info, EventKind::Link, text);
     }
     if let Some(before) = app.snapshot.take() {
-        for event in between(&before, &snapshot, &app.names, app.unix_ms) {
-            app.add_event(event);
+        if let Some(text) = moved(&before, &snapshot, &app.names) {
+            app.log(Weight::Warn, EventKind::Link, text);
         }
         measure(app, &before, &snapshot);
     }

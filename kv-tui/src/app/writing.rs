@@ -44,7 +44,7 @@ pub(super) fn next_rule(app: &mut App) {
     app.tab = Tab::Conflicts;
     let conflicts = app.conflicts();
     app.selected.conflict =
-        conflicts.iter().position(|conflict| conflict.key == look.key).unwrap_or(0);
+        conflicts.iter().position(|conflict| *conflict.key == look.key).unwrap_or(0);
     let current = app.draft.as_ref().filter(|draft| draft.key == look.key).map(|draft| &draft.rule);
     let at = current.and_then(|rule| Rule::MERGING.iter().position(|of| of == rule));
     let following = at.map_or(0, |at| at + 1);

@@ -1,12 +1,12 @@
-//! What happened, from what was different: two answers of a cluster, compared, in plain words.
+//! What happened, in plain words: what the nodes noted, and what this terminal saw itself.
 //!
-//! Nodes keep no log that an operator can ask for yet, so the terminal sees what changed between
-//! two of its questions, a second apart: what came and went in between is not seen.
+//! Each node notes what it sees, so that the death of a member is noted by every other: such lines
+//! are shown as one, with the number of those who say so.
 
 use kv_client::NodeId;
-use kv_client::wire::{AaePeer, NodeState};
+use kv_client::wire::EventView;
 
-use super::{Names, Snapshot, state_word};
+use super::{Names, Snapshot};
 
 /// How much an event matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,7 +65,7 @@ impl EventKind {
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Milliseconds since 1970, by the clock of the terminal's machine.
+    /// Milliseconds since 1970, by the clock of who noted it.
     pub unix_ms: u64,
     /// How much it matters.
     pub weight: Weight,
@@ -73,143 +73,74 @@ pub struct Event {
     pub kind: EventKind,
     /// The node that it happened to, if it is one's.
     pub node: Option<NodeId>,
+    /// The stable name of what happened; empty for what this terminal saw.
+    pub code: String,
     /// What happened.
     pub text: String,
+    /// How many nodes noted the same.
+    pub said_by: u32,
 }
 
-/// What happened between two answers.
-pub fn between(before: &Snapshot, after: &Snapshot, names: &Names, unix_ms: u64) -> Vec<Event> {
-    let mut told = Told { unix_ms, events: Vec::new() };
-    link(before, after, names, &mut told);
-    members(before, after, names, &mut told);
-    layouts(before, after, &mut told);
-    hints(before, after, names, &mut told);
-    // Another node tells of other exchanges, and has other alerts.
-    if before.status.node == after.status.node {
-        exchanges(before, after, names, &mut told);
-        for alert in after.status.alerts.iter().filter(|it| !before.status.alerts.contains(it)) {
-            told.add(Weight::Warn, EventKind::Alert, Some(after.status.node), alert.clone());
-        }
+/// Two nodes that note one thing do so within so many milliseconds.
+const SAME_MS_MAX: u64 = 15_000;
+
+impl Event {
+    /// What this terminal saw or did.
+    pub fn own(unix_ms: u64, weight: Weight, kind: EventKind, text: String) -> Self {
+        Self { unix_ms, weight, kind, node: None, code: String::new(), text, said_by: 1 }
     }
-    told.events
-}
 
-struct Told {
-    unix_ms: u64,
-    events: Vec<Event>,
-}
-
-impl Told {
-    fn add(&mut self, weight: Weight, kind: EventKind, node: Option<NodeId>, text: String) {
-        self.events.push(Event { unix_ms: self.unix_ms, weight, kind, node, text });
+    /// Whether another node notes with `other` what this one says already: of things that all nodes
+    /// see, such as a member that is down.
+    pub fn is_said_by(&self, other: &Self) -> bool {
+        let seen_by_all = |code: &str| {
+            ["member.", "layout.", "collection."].iter().any(|of| code.starts_with(of))
+        };
+        seen_by_all(&self.code)
+            && (&self.code, self.node) == (&other.code, other.node)
+            && self.unix_ms.abs_diff(other.unix_ms) <= SAME_MS_MAX
     }
 }
 
-fn link(before: &Snapshot, after: &Snapshot, names: &Names, told: &mut Told) {
+/// What a node noted, with its nodes by their short names.
+pub fn noted(event: &EventView, names: &Names) -> Event {
+    let kind = match event.code.split('.').next().unwrap_or_default() {
+        "member" | "reach" | "node" => EventKind::Member,
+        "layout" => EventKind::Layout,
+        "hint" => EventKind::Hint,
+        "aae" | "data" => EventKind::Aae,
+        _ => EventKind::Alert,
+    };
+    let mut text = event.text.clone();
+    for node in [Some(event.on), event.about].into_iter().flatten() {
+        text = text.replace(&node.to_string(), &names.label(node));
+    }
+    text = text.replace("this node", &names.label(event.on));
+    // What all nodes see is about one of them; the rest happened to who noted it.
+    let node = match kind {
+        EventKind::Member | EventKind::Alert => event.about.or(Some(event.on)),
+        EventKind::Layout => event.about,
+        _ => Some(event.on),
+    };
+    Event {
+        unix_ms: event.unix_ms,
+        weight: if event.warns { Weight::Warn } else { Weight::Info },
+        kind,
+        node,
+        code: event.code.clone(),
+        text,
+        said_by: 1,
+    }
+}
+
+/// Whether another node answers now than before, in words.
+pub fn moved(before: &Snapshot, after: &Snapshot, names: &Names) -> Option<String> {
     let (old, new) = (before.status.node, after.status.node);
     if old != new {
-        let text = format!("asking {} now, {} before", names.label(new), names.label(old));
-        told.add(Weight::Warn, EventKind::Link, Some(new), text);
-    } else if after.status.uptime_ms < before.status.uptime_ms {
-        let text = format!("{} was restarted", names.label(new));
-        told.add(Weight::Warn, EventKind::Member, Some(new), text);
+        return Some(format!("asking {} now, {} before", names.label(new), names.label(old)));
     }
-}
-
-fn members(before: &Snapshot, after: &Snapshot, names: &Names, told: &mut Told) {
-    for node in &after.nodes {
-        let label = names.label(node.node);
-        let was = before.node(node.node).map(|node| node.state);
-        if was == Some(node.state) {
-            continue;
-        }
-        let word = state_word(node.state);
-        let text = match was {
-            Some(was) => format!("{label} {} -> {word}", state_word(was)),
-            None => format!("{label} was first heard of, {word}"),
-        };
-        let good = node.state == NodeState::Alive;
-        let weight = if good { Weight::Info } else { Weight::Warn };
-        told.add(weight, EventKind::Member, Some(node.node), text);
-    }
-    for node in before.nodes.iter().filter(|node| after.node(node.node).is_none()) {
-        let text = format!("{} is known no more", names.label(node.node));
-        told.add(Weight::Warn, EventKind::Member, Some(node.node), text);
-    }
-}
-
-fn layouts(before: &Snapshot, after: &Snapshot, told: &mut Told) {
-    let epoch = |of: &Snapshot| of.ring.as_ref().map(|ring| (ring.epoch, ring.digest));
-    match (epoch(before), epoch(after)) {
-        (None, Some((epoch, _))) => {
-            let text = format!("the cluster has its first layout, epoch {epoch}");
-            told.add(Weight::Info, EventKind::Layout, None, text);
-        }
-        (Some(was), Some(is)) if was != is => {
-            let text = format!("the layout changed, epoch {} -> {}", was.0, is.0);
-            told.add(Weight::Info, EventKind::Layout, None, text);
-        }
-        _ => {}
-    }
-    let live = |of: &Snapshot| of.layouts.as_ref().map(|layouts| layouts.live.len());
-    match (live(before), live(after)) {
-        (Some(1), Some(count @ 2..)) => {
-            let text = format!("{count} layouts are live: the older ones wait for members");
-            told.add(Weight::Info, EventKind::Layout, None, text);
-        }
-        (Some(2..), Some(1)) => {
-            let text = "one layout is live: every member has finished".to_owned();
-            told.add(Weight::Info, EventKind::Layout, None, text);
-        }
-        _ => {}
-    }
-}
-
-fn hints(before: &Snapshot, after: &Snapshot, names: &Names, told: &mut Told) {
-    let (Some(was), Some(is)) = (&before.hints, &after.hints) else { return };
-    let find = |of: &kv_client::wire::HintsView, on, target| {
-        let queue = of.queues.iter().find(|queue| (queue.on, queue.target) == (on, target));
-        queue.map_or(0, |queue| queue.keys)
-    };
-    for queue in &is.queues {
-        let (on, target) = (names.label(queue.on), names.label(queue.target));
-        let old = find(was, queue.on, queue.target);
-        if old == 0 && queue.keys > 0 {
-            let text = format!("{on} began to keep hints for {target}: {} so far", queue.keys);
-            told.add(Weight::Info, EventKind::Hint, Some(queue.on), text);
-        } else if queue.keys < old / 2 {
-            let text = format!("hints on {on} for {target} drain: {old} -> {}", queue.keys);
-            told.add(Weight::Info, EventKind::Hint, Some(queue.on), text);
-        }
-    }
-    for queue in was.queues.iter().filter(|queue| queue.keys > 0) {
-        // Who is silent did not say that it has none.
-        let told_of = !is.silent.contains(&queue.on);
-        if told_of && find(is, queue.on, queue.target) == 0 {
-            let (on, target) = (names.label(queue.on), names.label(queue.target));
-            let text = format!("all hints on {on} for {target} are gone, {} before", queue.keys);
-            told.add(Weight::Info, EventKind::Hint, Some(queue.on), text);
-        }
-    }
-}
-
-fn exchanges(before: &Snapshot, after: &Snapshot, names: &Names, told: &mut Told) {
-    let (Some(was), Some(is)) = (&before.aae, &after.aae) else { return };
-    for peer in &is.peers {
-        let old = was.peers.iter().find(|old| old.node == peer.node);
-        let count = |of: fn(&AaePeer) -> u64| of(peer).saturating_sub(old.map_or(0, of));
-        let label = names.label(peer.node);
-        let failed_before = old.is_some_and(|old| !old.failure.is_empty());
-        if !peer.failure.is_empty() && !failed_before {
-            let text = format!("an exchange with {label} did not end: {}", peer.failure);
-            told.add(Weight::Warn, EventKind::Aae, Some(peer.node), text);
-        }
-        let mended = count(|peer| peer.mended);
-        if mended > 0 {
-            let text = format!("exchanges with {label} mended {mended} keys");
-            told.add(Weight::Info, EventKind::Aae, Some(peer.node), text);
-        }
-    }
+    let again = after.status.uptime_ms < before.status.uptime_ms;
+    again.then(|| format!("{} was restarted", names.label(new)))
 }
 
 /// What a kind of event means, what it does now, and what comes of it.
@@ -240,9 +171,9 @@ pub fn explain(kind: EventKind) -> [&'static str; 3] {
             "Next: kv repair compares all of it now.",
         ],
         EventKind::Alert => [
-            "The node that is asked says that it needs an operator.",
-            "Effect: as its words say; `kv status` exits with 3 while it lasts.",
-            "Next: do what the alert says, or look into that node's log.",
+            "A node says something about itself that an operator may want to know.",
+            "Effect: as its words say; `kv status` exits with 3 while a fault lasts.",
+            "Next: kv doctor names what needs a look, each with the next step.",
         ],
         EventKind::Link => [
             "The terminal asks one node at a time, and moves on when it stops to answer.",

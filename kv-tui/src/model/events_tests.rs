@@ -1,128 +1,72 @@
-//! Events from pairs of answers.
+//! Events as they are shown.
 
 use super::*;
 use crate::model::tests::three;
-use kv_client::wire::NodeState::{Alive, Down, Suspect};
-use kv_client::wire::{AaeView, HintQueue, HintsView, LayoutName, LayoutsView};
+use kv_client::wire::NodeState::Alive;
 
-fn texts(before: &Snapshot, after: &Snapshot) -> Vec<String> {
+fn names() -> Names {
     let mut names = Names::default();
-    names.learn(before);
-    names.learn(after);
-    let events = between(before, after, &names, 7);
-    assert!(events.iter().all(|event| event.unix_ms == 7));
-    events
-        .iter()
-        .map(|event| format!("{} {} {}", event.weight.word(), event.kind.word(), event.text))
-        .map(|text| text.replace("000000000000000", ""))
-        .collect()
+    names.learn(&three([Alive; 3]));
+    names
 }
 
-fn hints(keys: &[(u64, u64)], silent: &[u64]) -> HintsView {
-    let queue = |(on, keys): &(u64, u64)| HintQueue {
-        on: NodeId(*on),
-        target: NodeId(3),
-        keys: *keys,
-        ..HintQueue::default()
-    };
-    let silent = silent.iter().map(|node| NodeId(*node)).collect();
-    HintsView { queues: keys.iter().map(queue).collect(), silent, ..HintsView::default() }
-}
-
-#[test]
-fn nothing_happened_between_two_answers_that_are_the_same() {
-    let snapshot = three([Alive, Suspect, Down]);
-    assert_eq!(texts(&snapshot, &snapshot), [""; 0]);
-}
-
-#[test]
-fn members_come_and_go() {
-    let before = three([Alive, Alive, Suspect]);
-    let mut after = three([Alive, Suspect, Alive]);
-    assert_eq!(
-        texts(&before, &after),
-        ["WARN member B 2 up -> suspect", "INFO member C 3 suspect -> up"]
-    );
-    after.nodes.pop();
-    assert!(texts(&before, &after).contains(&"WARN member C 3 is known no more".to_owned()));
-    assert!(texts(&after, &before).contains(&"WARN member C 3 was first heard of, suspect".into()));
-}
-
-#[test]
-fn layouts_change_and_retire() {
-    let mut before = three([Alive; 3]);
-    let mut after = before.clone();
-    let live = |count| {
-        let live = vec![LayoutName::default(); count];
-        Some(LayoutsView { live, ..LayoutsView::default() })
-    };
-    before.layouts = live(1);
-    after.layouts = live(2);
-    if let Some(ring) = &mut after.ring {
-        ring.epoch = 2;
+fn view(code: &str, on: u64, about: Option<u64>, unix_ms: u64) -> EventView {
+    let text = format!("this node: {}", about.map_or(String::new(), |id| NodeId(id).to_string()));
+    EventView {
+        on: NodeId(on),
+        number: unix_ms,
+        unix_ms,
+        code: code.into(),
+        warns: true,
+        about: about.map(NodeId),
+        text,
     }
-    let told = texts(&before, &after);
-    assert_eq!(told[0], "INFO layout the layout changed, epoch 1 -> 2");
-    assert_eq!(told[1], "INFO layout 2 layouts are live: the older ones wait for members");
-    assert!(texts(&after, &before)[1].contains("every member has finished"));
-    let unborn = Snapshot { ring: None, ..before.clone() };
-    assert_eq!(texts(&unborn, &before), ["INFO layout the cluster has its first layout, epoch 1"]);
 }
 
 #[test]
-fn hints_begin_drain_and_end() {
-    let with = |keys: &[(u64, u64)], silent: &[u64]| Snapshot {
-        hints: Some(hints(keys, silent)),
-        ..three([Alive; 3])
-    };
-    let (none, many, few) = (with(&[], &[]), with(&[(1, 100)], &[]), with(&[(1, 10)], &[]));
-    assert_eq!(texts(&none, &many), ["INFO hint A 1 began to keep hints for C 3: 100 so far"]);
-    assert_eq!(texts(&many, &few), ["INFO hint hints on A 1 for C 3 drain: 100 -> 10"]);
-    assert_eq!(texts(&few, &none), ["INFO hint all hints on A 1 for C 3 are gone, 10 before"]);
-    assert_eq!(texts(&few, &with(&[], &[1])), [""; 0], "who is silent did not say so");
+fn what_a_node_noted_is_told_by_short_names() {
+    let event = noted(&view("hint.begun", 1, Some(3), 7), &names());
+    assert_eq!(event.text, "A 0000000000000001: C 0000000000000003");
+    assert_eq!((event.kind, event.weight), (EventKind::Hint, Weight::Warn));
+    assert_eq!(event.node, Some(NodeId(1)), "it keeps the hints");
+    let table = [
+        ("member.down", EventKind::Member, Some(3)),
+        ("reach.lost", EventKind::Member, Some(3)),
+        ("layout.committed", EventKind::Layout, None),
+        ("aae.mended", EventKind::Aae, Some(1)),
+        ("data.damaged", EventKind::Aae, Some(1)),
+        ("clock.skewed", EventKind::Alert, Some(1)),
+        ("something.new", EventKind::Alert, Some(1)),
+    ];
+    for (code, kind, node) in table {
+        let about = (kind == EventKind::Member).then_some(3);
+        let event = noted(&view(code, 1, about, 7), &names());
+        assert_eq!((event.kind, event.node), (kind, node.map(NodeId)), "{code}");
+    }
 }
 
 #[test]
-fn exchanges_fail_and_mend() {
-    let peer = |mended, failure: &str| AaePeer {
-        node: NodeId(2),
-        mended,
-        failure: failure.to_owned(),
-        ..AaePeer::default()
-    };
-    let with = |peer| Snapshot {
-        aae: Some(AaeView { peers: vec![peer], ..AaeView::default() }),
-        ..three([Alive; 3])
-    };
-    let (well, ill) = (with(peer(3, "")), with(peer(8, "timed out")));
-    assert_eq!(
-        texts(&well, &ill),
-        [
-            "WARN aae an exchange with B 2 did not end: timed out",
-            "INFO aae exchanges with B 2 mended 5 keys"
-        ]
-    );
-    assert_eq!(texts(&ill, &ill), [""; 0]);
+fn what_all_nodes_see_is_one_line() {
+    let names = names();
+    let event = |code, on, about, at| noted(&view(code, on, about, at), &names);
+    let down = event("member.down", 1, Some(3), 1_000);
+    assert!(down.is_said_by(&event("member.down", 2, Some(3), 9_000)));
+    assert!(!down.is_said_by(&event("member.down", 2, Some(3), 30_000)), "once more");
+    assert!(!down.is_said_by(&event("member.up", 2, Some(3), 2_000)));
+    assert!(!down.is_said_by(&event("member.down", 3, Some(2), 2_000)));
+    let kept = event("hint.begun", 1, Some(3), 1_000);
+    assert!(!kept.is_said_by(&event("hint.begun", 2, Some(3), 1_000)), "each keeps its own");
 }
 
 #[test]
-fn another_node_answers_and_a_node_was_restarted() {
+fn the_terminal_says_whom_it_asks() {
     let before = three([Alive; 3]);
     let mut after = before.clone();
-    after.status.uptime_ms = 5;
-    assert_eq!(texts(&before, &after), ["WARN member A 1 was restarted"]);
+    assert_eq!(moved(&before, &after, &names()), None);
     after.status.node = NodeId(2);
-    after.status.alerts.push("its own".into());
-    assert_eq!(texts(&before, &after), ["WARN link asking B 2 now, A 1 before"]);
-    let mut loud = before.clone();
-    loud.status.alerts.push("the disk is full".into());
-    assert_eq!(texts(&before, &loud), ["WARN alert the disk is full"]);
-}
-
-#[test]
-fn every_kind_is_explained() {
-    use EventKind::{Aae, Alert, Hint, Layout, Link, Member, Write};
-    for kind in [Member, Layout, Hint, Aae, Alert, Link, Write] {
-        assert!(explain(kind).iter().all(|line| line.len() > 10), "{kind:?}");
-    }
+    let text = moved(&before, &after, &names()).expect("another");
+    assert_eq!(text, "asking B 0000000000000002 now, A 0000000000000001 before");
+    after = before.clone();
+    after.status.uptime_ms -= 1;
+    assert!(moved(&before, &after, &names()).is_some_and(|text| text.ends_with("was restarted")));
 }

@@ -85,6 +85,12 @@ impl Look {
         self.seen.as_ref().is_ok_and(Seen::is_conflict)
     }
 
+    /// When the newest of what the read showed was written, milliseconds since 1970; 0 for nothing.
+    pub fn newest_ms(&self) -> u64 {
+        let siblings = self.seen.as_ref().map_or(&[][..], |seen| &seen.siblings);
+        siblings.iter().map(|sibling| sibling.dot.time >> 16).max().unwrap_or(0)
+    }
+
     /// The partition, once it is known.
     pub fn partition(&self) -> Option<usize> {
         self.explained.as_ref().ok().map(|explained| usize::from(explained.location.partition))

@@ -1,10 +1,11 @@
-//! `kv conflicts resolve KEY`: makes one value of a key's siblings by a rule, as the terminal does:
-//! an ordinary write with the context of what was read.
+//! `kv conflicts`: lists the keys with siblings of the whole cluster. `kv conflicts resolve KEY`:
+//! makes one value of a key's siblings by a rule, as the terminal does: an ordinary write with the
+//! context of what was read.
 
 use clap::{ArgGroup, Args, Subcommand};
-use kv_client::wire::{Expiry, Level};
+use kv_client::wire::{Conflict, ConflictsView, Expiry, Level};
 use kv_client::{Client, Versioned};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Output, written};
 use crate::args::{Connect, KeyArg};
@@ -12,12 +13,31 @@ use crate::error::Exit;
 use crate::model::{Rule, Verdict, resolve, suggested};
 use crate::{Error, json, text};
 
-/// What to do about keys with siblings.
+/// Lists keys with siblings, unless something is to be done about one.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Conflicts {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Go on behind a page: the number that it ended with.
+    #[arg(long, value_name = "CURSOR", default_value_t = 0)]
+    from: u64,
+    /// Keys at most.
+    #[arg(long, value_name = "KEYS", default_value_t = 100)]
+    count: u32,
+    /// Show keys as hexadecimal digits.
+    #[arg(long)]
+    hex: bool,
+}
+
+/// What to do about a key with siblings.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Conflicts {
+enum What {
     /// Makes one value of a key's siblings.
     Resolve(Resolve),
 }
+
+const HEAD: [&str; 4] = ["KEY", "SIBLINGS", "NEWEST", "REPLICAS"];
 
 /// Its arguments.
 #[derive(Debug, Args)]
@@ -53,8 +73,71 @@ impl Conflicts {
         connect: &Connect,
         output: &mut Output<'_>,
     ) -> Result<Exit, Error> {
-        let Self::Resolve(verb) = self;
-        verb.run(connect, output).await
+        if let Some(What::Resolve(verb)) = &self.what {
+            return verb.run(connect, output).await;
+        }
+        let view = connect.admin().await?.conflicts(self.from, self.count).await?;
+        if output.json {
+            output.object(self.object(&view))?;
+        } else {
+            self.print(&view, output)?;
+        }
+        let all = view.partial.is_empty() && view.silent.is_empty();
+        Ok(if all { Exit::Ok } else { Exit::Degraded })
+    }
+
+    fn print(&self, view: &ConflictsView, output: &mut Output<'_>) -> Result<(), Error> {
+        match view.total {
+            0 => output.line("no key has siblings")?,
+            1 => output.line("1 key has siblings")?,
+            count => output.line(format!("{count} keys have siblings"))?,
+        }
+        if !view.rows.is_empty() {
+            let rows: Vec<Vec<String>> = view.rows.iter().map(|row| self.row(row)).collect();
+            output.to.write_all(text::table(&HEAD, &rows).as_bytes())?;
+        }
+        for node in &view.partial {
+            output.line(format!("{node} has not listed all of its own yet"))?;
+        }
+        for node in &view.silent {
+            output.line(format!("{node} did not answer: what only it has is not listed"))?;
+        }
+        if view.next != 0 {
+            output.line(format!("more: kv conflicts --from {}", view.next))?;
+        }
+        Ok(())
+    }
+
+    fn row(&self, row: &Conflict) -> Vec<String> {
+        let key = if self.hex { text::hex(&row.key) } else { text::shown(&row.key, 200) };
+        let (siblings, replicas) = (row.siblings.to_string(), row.replicas.to_string());
+        vec![key, siblings, text::moment(row.newest_ms), replicas]
+    }
+
+    fn object(&self, view: &ConflictsView) -> Map<String, Value> {
+        let row = |row: &Conflict| {
+            let mut object = Map::new();
+            json::put_bytes(&mut object, "key", &row.key, self.hex);
+            object.insert("siblings".into(), row.siblings.into());
+            object.insert("newest_ms".into(), row.newest_ms.into());
+            object.insert("replicas".into(), row.replicas.into());
+            Value::from(object)
+        };
+        let names = |nodes: &[kv_client::NodeId]| -> Vec<String> {
+            nodes.iter().map(ToString::to_string).collect()
+        };
+        let rows: Vec<Value> = view.rows.iter().map(row).collect();
+        let object = json!({
+            "total": view.total,
+            "conflicts": rows,
+            "next": view.next,
+            "partial": names(&view.partial),
+            "silent": names(&view.silent),
+        });
+        match object {
+            Value::Object(object) => object,
+            _ => Map::new(),
+        }
     }
 }
 

@@ -23,7 +23,8 @@ impl Doctor {
         connect: &Connect,
         output: &mut Output<'_>,
     ) -> Result<Exit, Error> {
-        let snapshot = source::everything(&connect.admin().await?, None).await?;
+        let admin = connect.admin().await?;
+        let snapshot = source::Feed::default().next(&admin, &admin).await?;
         let lints = lints(&snapshot);
         if output.json {
             let all: Vec<Value> = lints.iter().map(object).collect();

@@ -6,6 +6,7 @@ pub(crate) mod cluster;
 pub(crate) mod conflicts;
 pub(crate) mod del;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod hints;

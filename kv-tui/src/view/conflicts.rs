@@ -12,7 +12,7 @@ use super::layout::{Room, conflicts_parts, list_in};
 use super::paint::{bad, bold, chosen, cut, dim, framed, good, lines, wrapped};
 use super::panel::{brief_dot, dot, draw_draft};
 use super::value::sibling_lines;
-use crate::app::App;
+use crate::app::{App, Conflicted};
 use crate::model::Look;
 use crate::text;
 
@@ -23,7 +23,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App, room: Room) {
     let (list, rest) = conflicts_parts(area);
     draw_list(frame, list, app);
     let Some(look) = app.conflict() else {
-        draw_nothing(frame, rest, app);
+        match app.conflict_row() {
+            Some(row) => draw_unread(frame, rest, row),
+            None => draw_nothing(frame, rest, app),
+        }
         return;
     };
     let draft = app.draft.as_ref().filter(|draft| draft.key == look.key);
@@ -43,20 +46,24 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App, room: Room) {
 
 fn draw_list(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let conflicts = app.conflicts();
-    let title = match conflicts.len() {
-        1 => "1 key seen".to_owned(),
-        count => format!("{count} keys seen"),
+    let told = app.shown().and_then(|snapshot| snapshot.conflicts.as_ref());
+    let all = told.map_or(conflicts.len() as u64, |told| told.total.max(conflicts.len() as u64));
+    let more = told.is_none_or(|told| !told.partial.is_empty() || !told.silent.is_empty());
+    let title = match (all, more) {
+        (1, false) => "1 key".to_owned(),
+        (count, false) => format!("{} keys", text::count(count)),
+        (count, true) => format!("{} keys or more", text::count(count)),
     };
     framed(frame, area, &title);
     let list = list_in(area, 0, conflicts.len(), app.selected.conflict);
     let width = usize::from(list.rows.width);
     let selected = app.selected.conflict.min(conflicts.len().saturating_sub(1));
-    let row = |(at, look): (usize, &&Look)| {
-        let count = look.seen.as_ref().map_or(0, |seen| seen.siblings.len());
+    let row = |(at, of): (usize, &Conflicted<'_>)| {
+        let count = of.siblings;
         let mark = if at == selected { "▶" } else { " " };
         let tail = format!(" {count} sib");
         let room = width.saturating_sub(tail.len() + 1);
-        let key = cut(&text::shown(&look.key, 100), room);
+        let key = cut(&text::shown(of.key, 100), room);
         let line = format!("{mark}{key:<room$}{tail}");
         if at == selected { Line::styled(line, chosen()) } else { Line::from(line) }
     };
@@ -65,15 +72,20 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, app: &App) {
 }
 
 fn draw_nothing(frame: &mut Frame<'_>, area: Rect, app: &App) {
-    let inner = framed(frame, area, "no key with siblings was seen");
+    let listed = app.shown().and_then(|snapshot| snapshot.conflicts.as_ref());
+    let inner = framed(frame, area, "no key with siblings");
     let width = usize::from(inner.width);
     let told = |name| app.shown().and_then(|snapshot| snapshot.figure(name));
-    let mut texts = vec![
-        "No node keeps an index of keys with siblings yet, so they can't be listed: this tab shows \
-         those that were looked up here."
-            .to_owned(),
-        "/ looks a key up; siblings that it has appear on this tab.".to_owned(),
-    ];
+    let open = |count: usize, what: &str| (count > 0).then(|| format!("{count} members {what}"));
+    let mut texts = vec![match listed {
+        None => "The nodes were not asked for keys with siblings, or did not answer.".to_owned(),
+        Some(_) => "Of the keys that the nodes list, none has siblings.".to_owned(),
+    }];
+    if let Some(listed) = listed {
+        texts.extend(open(listed.partial.len(), "have not listed all of theirs yet."));
+        texts.extend(open(listed.silent.len(), "did not answer."));
+    }
+    texts.push("/ looks a key up; siblings that it has appear on this tab.".to_owned());
     if let Some(shown) = told("sibling_gets") {
         let reads =
             format!("Reads that showed siblings at the asked node since its start: {shown}");
@@ -85,6 +97,14 @@ fn draw_nothing(frame: &mut Frame<'_>, area: Rect, app: &App) {
         all.push(Line::default());
     }
     lines(frame, inner, all);
+}
+
+/// A key of the list that is being looked up.
+fn draw_unread(frame: &mut Frame<'_>, area: Rect, row: Conflicted<'_>) {
+    let inner = framed(frame, area, &text::shown(row.key, 60));
+    let said = format!("{} siblings; they are being read. r reads them again.", row.siblings);
+    let width = usize::from(inner.width);
+    lines(frame, inner, wrapped(&said, width).into_iter().map(Line::from).collect());
 }
 
 fn draw_siblings(frame: &mut Frame<'_>, area: Rect, app: &App, look: &Look) {

@@ -33,8 +33,7 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let list = list_in(area, 0, events.len(), app.selected.event);
     if events.is_empty() {
         let what = if app.events.is_empty() {
-            "Nothing changed since this terminal was started. Nodes keep no log of events yet: \
-             what is shown here is what differs from second to second."
+            "No node noted anything yet, or none was asked."
         } else {
             "No event passes the filter: esc drops it."
         };
@@ -59,7 +58,10 @@ fn line(app: &App, event: &Event, width: usize) -> Line<'static> {
     let head = format!(" {} ", text::clock(event.unix_ms));
     let middle = format!(" {node} {:<7} ", event.kind.word());
     let used = head.len() + word.len() + middle.len();
-    let what = text::shown(event.text.as_bytes(), 400);
+    let mut what = text::shown(event.text.as_bytes(), 400);
+    if event.said_by > 1 {
+        what = format!("{what} ({} nodes say so)", event.said_by);
+    }
     let style = if event.weight == Weight::Warn { warn() } else { dim() };
     Line::from(vec![
         Span::raw(head),
@@ -76,7 +78,9 @@ fn draw_detail(frame: &mut Frame<'_>, area: Rect, app: &App) {
         framed(frame, area, "explain");
         return;
     };
-    let title = format!("explain {} {}", text::moment(event.unix_ms), event.kind.word());
+    let name = if event.code.is_empty() { event.kind.word() } else { &event.code };
+    let name = text::shown(name.as_bytes(), 40);
+    let title = format!("explain {} {name}", text::moment(event.unix_ms));
     let inner = framed(frame, area, &title);
     let width = usize::from(inner.width);
     let what = text::shown(event.text.as_bytes(), 600);

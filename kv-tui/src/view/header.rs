@@ -99,9 +99,10 @@ fn summary_parts(app: &App, snapshot: &Snapshot, room: Room) -> Vec<(u8, String,
     }
     let hints = snapshot.hints_waiting().map_or_else(|| "--".to_owned(), text::count);
     add(3, format!("hints {hints}"));
-    let conflicts = app.conflicts().len();
+    let told = snapshot.conflicts.as_ref().map(|conflicts| conflicts.total);
+    let conflicts = told.unwrap_or(0).max(app.conflicts().len() as u64);
     if full {
-        add(5, format!("conflicts {conflicts} seen"));
+        add(5, format!("conflicts {}", text::count(conflicts)));
     } else if conflicts > 0 {
         add(5, format!("conf {conflicts}"));
     }

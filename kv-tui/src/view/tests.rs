@@ -51,6 +51,13 @@ fn a_draft_is_shown_before_it_is_sent() {
 }
 
 #[test]
+fn a_key_of_the_list_is_being_read() {
+    let app = pressed(app(Standing::Degraded), "4j");
+    assert_eq!(app.looking, Some("cart:17".into()));
+    check("conflicts-unread", app);
+}
+
+#[test]
 fn overlays_are_drawn_over_the_tab() {
     check("help", pressed(app(Standing::Degraded), "5?"));
     check("palette", pressed(app(Standing::Degraded), ":re"));

@@ -3,11 +3,13 @@
 //! Invariant: a page counts each of its rows as the last writer before its end left it, whether the
 //! read saw that or not, and each later writer's change comes on top.
 
+use bytes::Bytes;
 use kv_merkle::Digest;
 use kv_quorum::EncodedRecord;
 use kv_ring::Partition;
 
 use super::super::Replica;
+use super::super::conflicts::has_siblings;
 use super::{Kept, Trees};
 use crate::plug::storage::{Page, PageRequest, StorageError};
 
@@ -20,7 +22,10 @@ impl Replica {
     /// Tells which partitions this node holds: trees of others go, missing ones are begun.
     pub fn keep_trees(&self, mut held: impl FnMut(Partition) -> bool) {
         let loss = |partition| held(partition).then(|| self.standings.losses(partition));
-        if self.trees.keep(loss) {
+        let begun = self.trees.keep(loss);
+        // What was lost is in no list, and what comes to be held is looked at with its tree.
+        begun.iter().for_each(|partition| self.conflicts.forget(*partition));
+        if !begun.is_empty() {
             // Writers that saw no tree say nothing to it: none of them may still append when the
             // first page is read.
             self.wait_out_updates();
@@ -35,7 +40,14 @@ impl Replica {
         let Some((number, request)) = self.trees.begin_page(partition) else { return Ok(true) };
         let page = self.engine.scan(request).await?;
         self.wait_out_updates();
-        Ok(self.trees.take_page(partition, number, &page))
+        let several = page.rows.iter().filter(|(_, record)| has_siblings(record));
+        let several: Vec<Bytes> = several.map(|(key, _)| key.clone()).collect();
+        self.confirm_conflicts(&several).await?;
+        let whole = self.trees.take_page(partition, number, &page);
+        if whole && self.trees.is_whole_since(partition, 0) {
+            self.conflicts.was_read(partition);
+        }
+        Ok(whole)
     }
 
     /// A partition whose tree is in the making.

@@ -148,6 +148,9 @@ impl Exec<'_> {
         line(text, "kv_members", members);
         line(text, "kv_members_up", live);
         line(text, "kv_layout_epoch", epoch);
+        if let Some(coordinator) = node.coordinator() {
+            line(text, "kv_conflict_keys", coordinator.conflicts_counted());
+        }
         let (engine, _) = node.engine().status(None);
         line(text, "kv_engine", engine.name);
         line(text, "kv_engine_memory_bytes", engine.memory_bytes);

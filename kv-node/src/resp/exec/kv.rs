@@ -4,6 +4,7 @@
 //! KV.GET k            -> [context, [value, ...]]     nil context: never written
 //! KV.PUT k v CTX c    -> [context]
 //! KV.DEL k CTX c      -> 1, or 0 where nothing was there
+//! KV.CONFLICTS c      -> [next cursor, keys in all, [[key, siblings, newest ms], ...]]
 //! ```
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use super::{Exec, Executed, levels, not_here, place, setting};
 use crate::cluster::record::LevelSetting;
 use crate::coordinator::{Coordinator, Explained, ReplicaSays, resolve};
 use crate::mutation::{Answer, Mutation};
-use crate::resp::args::{KvDelete, KvGet, KvPut, Levels};
+use crate::resp::args::{KvConflicts, KvDelete, KvGet, KvPut, Levels};
 use crate::resp::reply::Reply;
 use crate::resp::request::Request;
 use crate::resp::table::{Command, CommandId};
@@ -28,6 +29,7 @@ impl Exec<'_> {
             CommandId::KvGet => self.kv_get(node, request).await,
             CommandId::KvPut => self.kv_put(node, request).await,
             CommandId::KvDel => self.kv_delete(node, request).await,
+            CommandId::KvConflicts => self.kv_conflicts(node, request).await,
             CommandId::KvExplain => {
                 let key = super::arg(request, 1)?;
                 let explained = node.explain(place(key)).await?;
@@ -79,6 +81,24 @@ impl Exec<'_> {
         };
         let answer = self.mutate_at(node, delete.key, mutation, levels).await?;
         self.answer(&answer);
+        Ok(())
+    }
+
+    async fn kv_conflicts(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
+        let page = KvConflicts::parse(request)?;
+        let view = node.conflicts_everywhere(page.cursor, page.count).await?;
+        let integer = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut reply = self.reply();
+        reply.array(3);
+        reply.text(&view.next.to_string());
+        reply.integer(integer(view.total));
+        reply.array(view.rows.len());
+        for row in &view.rows {
+            reply.array(3);
+            reply.bulk(&row.key);
+            reply.integer(i64::from(row.siblings));
+            reply.integer(integer(row.newest_ms));
+        }
         Ok(())
     }
 

@@ -377,6 +377,9 @@ served! {
     KvExplain "kv.explain" 2 Natural (1, 1, 1) Metadata Kv "0.1.0"
         [READONLY] [KEYSPACE READ SLOW] []
         "Where a key lives, and what each replica says of it";
+    KvConflicts "kv.conflicts" -1 Natural (0, 0, 0) Nothing Kv "0.1.0"
+        [READONLY] [KEYSPACE READ SLOW] ["nondeterministic_output"]
+        "Lists the keys with siblings, page by page";
     KvConsistency "kv.consistency" -1 Connection (0, 0, 0) Nothing Kv "0.1.0"
         [LOADING STALE FAST] [FAST CONNECTION] []
         "Shows or sets the connection's R and W";
