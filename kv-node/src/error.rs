@@ -105,7 +105,7 @@ impl std::fmt::Display for RequestError {
             Self::NeedsRmw(what) => write!(
                 f,
                 "ERR '{what}' needs one decision maker: \
-                 set rmw=best-effort or use a linear keyspace"
+                 a cluster that was made with keyspace.rmw=best-effort"
             ),
             Self::TooManySiblings { siblings } => write!(
                 f,

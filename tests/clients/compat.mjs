@@ -185,7 +185,7 @@ async function binary(c) {
 
 async function refusals(c) {
   await c.set("n", "1");
-  const reason = /needs one decision maker: set rmw=best-effort or use a linear keyspace/;
+  const reason = /needs one decision maker: a cluster that was made with keyspace.rmw=best-effort/;
   await assert.rejects(c.incr("n"), reason);
   await assert.rejects(c.setNx("n", "2"), reason);
   assert.equal(await c.get("n"), "1");

@@ -191,7 +191,7 @@ def binary(c):
 def refusals(c):
     c.set("n", "1")
     for call in (lambda: c.incr("n"), lambda: c.decr("n", 2), lambda: c.append("n", "x")):
-        refused("needs one decision maker: set rmw=best-effort or use a linear keyspace", call)
+        refused("needs one decision maker: a cluster that was made with keyspace.rmw=best-effort", call)
     refused("needs one decision maker", c.set, "n", "2", nx=True)
     refused("needs one decision maker", c.setnx, "n", "2")
     refused("needs one decision maker", c.getset, "n", "2")

@@ -36,6 +36,10 @@ use crate::teeth::{Bug, planted};
 /// How far ahead of the wall clock the lease reaches.
 pub const LEASE_MS: u64 = 10_000;
 
+/// How far it reaches beyond what was minted ahead of the wall clock. Little: each start mints above
+/// the lease before it, so a node that is started again and again would run further ahead each time.
+const BEYOND_MS: u64 = 1_000;
+
 /// How far apart the clocks of sound members may be, in milliseconds.
 pub const CLOCK_SKEW_MS_MAX: u64 = 60_000;
 
@@ -49,7 +53,7 @@ const TENURE_FACT: &str = "tenures";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoDot {
-    /// The lease's renewal lags: retry in a moment.
+    /// The lease does not reach so far: `resume`, then retry.
     LeaseSpent,
     /// The partition's tenure was ended: `resume` it, then retry.
     TenureOver,
@@ -64,6 +68,8 @@ pub struct DotSource {
     last: AtomicU64,
     /// Exclusive upper bound of what may be minted.
     lease: AtomicU64,
+    /// The highest time for which it did not reach.
+    wanted: AtomicU64,
     /// When this life of the directory began: above every time of the earlier ones.
     life: u64,
     /// The tenure of each partition.
@@ -121,6 +127,7 @@ impl DotSource {
             node,
             last: AtomicU64::new(life),
             lease: AtomicU64::new(life),
+            wanted: AtomicU64::new(0),
             life,
             tenures,
             let_go: (0..partitions).map(|_| LetGo::default()).collect(),
@@ -186,6 +193,7 @@ impl DotSource {
             let above = HybridTime::from_bits(last).max(floor);
             let next = HybridTime::next(above, wall_ms);
             if next.to_bits() >= self.lease.load(Ordering::Acquire) {
+                self.wanted.fetch_max(next.to_bits(), Ordering::AcqRel);
                 return Err(NoDot::LeaseSpent);
             }
             match self.last.compare_exchange_weak(
@@ -241,21 +249,24 @@ impl DotSource {
     /// The lease could not be moved; nothing changed.
     pub fn raise(&self, mark: HybridTime, wall_ms: u64) -> io::Result<()> {
         if mark.to_bits() >= self.lease.load(Ordering::Acquire) {
-            self.renew(wall_ms.max(mark.ms()))?;
+            self.wanted.fetch_max(mark.to_bits(), Ordering::AcqRel);
+            self.renew(wall_ms)?;
         }
         self.last.fetch_max(mark.to_bits(), Ordering::AcqRel);
         Ok(())
     }
 
-    /// Moves the lease ahead of the wall clock and of what was minted. Blocks on the disk; a worker
-    /// calls it every quarter of `LEASE_MS`.
+    /// Moves the lease ahead of the wall clock, and of what was minted or is to be. Blocks on the
+    /// disk; a worker calls it every quarter of `LEASE_MS`.
     ///
     /// # Errors
     /// The old lease still holds.
     pub fn renew(&self, wall_ms: u64) -> io::Result<()> {
         let _one = self.renewing.lock();
-        let minted = HybridTime::from_bits(self.last.load(Ordering::Relaxed)).ms();
-        let until = HybridTime::new(wall_ms.max(minted).saturating_add(LEASE_MS), 0).to_bits();
+        let reached = self.last.load(Ordering::Relaxed).max(self.wanted.load(Ordering::Acquire));
+        let beyond_ms = HybridTime::from_bits(reached).ms().saturating_add(BEYOND_MS);
+        let until_ms = wall_ms.saturating_add(LEASE_MS).max(beyond_ms);
+        let until = HybridTime::new(until_ms, 0).to_bits();
         if until <= self.lease.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -271,12 +282,15 @@ impl DotSource {
         }
     }
 
-    /// Begins a new tenure of a partition whose last one was ended; does nothing if it has one.
-    /// Blocks on the disk.
+    /// Begins a new tenure of a partition whose last one was ended, and moves the lease if a mint
+    /// found it spent; does nothing where neither is so. Blocks on the disk.
     ///
     /// # Errors
     /// As `begin_tenure`.
-    pub fn resume(&self, partition: Partition) -> io::Result<()> {
+    pub fn resume(&self, partition: Partition, wall_ms: u64) -> io::Result<()> {
+        if self.wanted.load(Ordering::Acquire) >= self.lease.load(Ordering::Acquire) {
+            self.renew(wall_ms)?;
+        }
         let _one = self.renewing.lock();
         if self.actor(partition).tenure == NO_TENURE {
             self.begin(&[partition])?;
@@ -384,5 +398,33 @@ mod tests {
         assert_eq!(dots.actor(other), before, "all begin under one at the start");
         dots.let_go(one);
         assert!(dots.needs_tenure(one));
+    }
+
+    fn open(disk: &MemFs) -> DotSource {
+        let meta = MetaStore::open(Arc::new(disk.clone()), Path::new("/meta")).expect("a disk");
+        let rng = Arc::new(SeededRng::new(1));
+        DotSource::open(NodeId(9), 4, Arc::new(meta), rng, NOW_MS, 60_000).expect("a directory")
+    }
+
+    const NOW_MS: u64 = 1_700_000_000_000;
+
+    #[test]
+    fn who_sees_a_time_beyond_the_lease_mints_above_it_once_the_lease_is_moved() {
+        let dots = open(&MemFs::new());
+        let (partition, seen) = (Partition::new(1), HybridTime::new(NOW_MS + 40_000, 7));
+        assert_eq!(dots.mint(partition, NOW_MS, seen), Err(NoDot::LeaseSpent));
+        dots.resume(partition, NOW_MS).expect("a disk");
+        let dot = dots.mint(partition, NOW_MS, seen).expect("the lease reaches");
+        assert!(dot.time > seen);
+    }
+
+    #[test]
+    fn who_starts_again_and_again_is_a_second_further_ahead_each_time_at_most() {
+        let disk = MemFs::new();
+        for starts in 0..20 {
+            let dots = open(&disk);
+            let ahead_ms = dots.time(NOW_MS).ms() - NOW_MS;
+            assert!(ahead_ms <= LEASE_MS + starts * (BEYOND_MS + 1), "{ahead_ms} at {starts}");
+        }
     }
 }

@@ -361,6 +361,10 @@ pub(crate) fn resolve(
         LevelSetting::Copies(copies) => Level::Count(copies),
     };
     level.resolve(n).map_err(|_| {
-        RequestError::Level(format!("{level:?} copies can't be had: the keyspace has N={n}"))
+        let asked = match level {
+            Level::Count(copies) => copies.to_string(),
+            named => format!("{named:?}").to_lowercase(),
+        };
+        RequestError::Level(format!("{asked} copies can't be had: the keyspace has N={n}"))
     })
 }

@@ -113,7 +113,7 @@ impl Inner {
         };
         let outs = serving.replica.apply(joins, own, alarm).await;
         for at in over {
-            if let Err(error) = serving.coordinator.resume_tenure(at).await {
+            if let Err(error) = serving.coordinator.resume_minting(at).await {
                 tracing::error!(%error, "no new tenure could be begun");
             }
         }

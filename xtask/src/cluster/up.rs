@@ -207,7 +207,11 @@ fn greet(place: &Place, name: &str, shape: &Shape, took: Duration) {
         term::out(format_args!("  redis-cli -p {first} set a 1"));
         term::out(format_args!("  redis-cli -p {last} get a"));
     } else {
-        let ask = "cargo run -q -p kv-tui --bin kv -- --connect 127.0.0.1";
+        let secret = place.secret_file();
+        let secret = secret.display();
+        let ask = format!(
+            "cargo run -q -p kv-tui --bin kv -- --secret-file {secret} --connect 127.0.0.1"
+        );
         let of = |node| Ports::of(shape.base_port, node).rpc;
         term::out(format_args!("  {ask}:{} put a 1", of(1)));
         term::out(format_args!("  {ask}:{} get a", of(shape.nodes)));

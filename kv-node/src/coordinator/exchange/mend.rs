@@ -229,7 +229,7 @@ impl Coordinator {
         };
         let outs = replica.apply(joins, own, alarm).await;
         for at in over {
-            if let Err(error) = self.resume_tenure(at).await {
+            if let Err(error) = self.resume_minting(at).await {
                 tracing::error!(%error, "no new tenure could be begun");
             }
         }

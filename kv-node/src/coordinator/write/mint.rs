@@ -27,8 +27,9 @@ const LEASE_REST: Duration = Duration::from_millis(5);
 /// Why a decision wrote nothing.
 #[derive(Debug)]
 pub(in crate::coordinator) enum NoMint {
-    /// The partition's tenure is over: a new one must begin, outside the lock.
-    TenureOver,
+    /// The partition's tenure is over, or the clock's lease spent: minting is to be resumed, outside
+    /// the lock.
+    Paused,
     /// This is the answer.
     Because(RequestError),
 }
@@ -79,7 +80,7 @@ impl Coordinator {
         }
         let mut places = Vec::with_capacity(over.len());
         for place in over {
-            match self.resume_tenure(partition(place)).await {
+            match self.resume_minting(partition(place)).await {
                 Ok(()) => places.push(place),
                 Err(error) => out.failed.push((place, error)),
             }
@@ -87,7 +88,7 @@ impl Coordinator {
         let some: Vec<&[u8]> =
             places.iter().filter_map(|place| keys.get(*place).copied()).collect();
         for place in self.mint_pass(&some, Some(&places), decide, &mut out).await {
-            let error = RequestError::Busy("a new tenure is being begun".into());
+            let error = RequestError::Busy("a new tenure or lease is being begun".into());
             out.failed.push((place, error));
         }
         out
@@ -105,7 +106,7 @@ impl Coordinator {
     }
 
     /// One pass over `keys`, whose places in the batch are `places` (or their own order). Answers
-    /// the places whose tenure is over.
+    /// the places at which minting is to be resumed first.
     async fn mint_pass(
         &self,
         keys: &[&[u8]],
@@ -124,7 +125,7 @@ impl Coordinator {
                 let place = place_of(at);
                 match decide(place, stored, record) {
                     Ok(verdict) => return verdict,
-                    Err(NoMint::TenureOver) => over.push(place),
+                    Err(NoMint::Paused) => over.push(place),
                     Err(NoMint::Because(error)) => failed.push((place, error)),
                 }
                 Verdict::Keep
@@ -188,7 +189,7 @@ impl Coordinator {
     ) -> NoMint {
         if matches!(error, kv_quorum::Error::DotNotNew) {
             self.alarm(partition);
-            return NoMint::TenureOver;
+            return NoMint::Paused;
         }
         NoMint::Because(RequestError::Storage(error.to_string()))
     }
@@ -206,16 +207,16 @@ impl Coordinator {
         // Above what every replica agreed on: a dot below that would be dead at once.
         let seen = seen.max(self.parts.replica.mark(partition).time());
         self.parts.dots.mint(partition, now_ms, seen).map_err(|none| match none {
-            NoDot::TenureOver => NoMint::TenureOver,
+            NoDot::TenureOver => NoMint::Paused,
             NoDot::LeaseSpent => {
                 self.parts.figures.lease_spent.one();
-                RequestError::Busy("the clock's lease is being renewed".into()).into()
+                NoMint::Paused
             }
         })
     }
 
     /// This node was shown dots of its own tenure that it doesn't hold: the tenure is over, and
-    /// nothing is minted in the partition until `resume_tenure`.
+    /// nothing is minted in the partition until `resume_minting`.
     pub(crate) fn alarm(&self, partition: Partition) {
         self.parts.figures.amnesia_alarms.one();
         tracing::error!(
@@ -225,13 +226,14 @@ impl Coordinator {
         self.parts.dots.end_tenure(partition);
     }
 
-    /// Begins a new tenure where the last one is over.
+    /// Begins a new tenure where the last one is over, and moves the clock's lease where it was
+    /// spent.
     ///
     /// # Errors
     /// It isn't durable: nothing is minted in the partition.
-    pub(crate) async fn resume_tenure(&self, partition: Partition) -> Result<(), RequestError> {
-        let dots = Arc::clone(&self.parts.dots);
-        let begun = blocking(&*self.parts.exec, move || dots.resume(partition)).await;
+    pub(crate) async fn resume_minting(&self, partition: Partition) -> Result<(), RequestError> {
+        let (dots, wall_ms) = (Arc::clone(&self.parts.dots), self.parts.clock.wall_ms());
+        let begun = blocking(&*self.parts.exec, move || dots.resume(partition, wall_ms)).await;
         match begun {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => Err(RequestError::Storage(format!("a new tenure: {error}"))),

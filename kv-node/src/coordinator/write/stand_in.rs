@@ -188,7 +188,7 @@ impl Coordinator {
                 .update_rows(&place.rows, &mut |stored| {
                     // Under the key's lock: a hint that goes from now on is seen by the next mint.
                     let put = if self.parts.dots.needs_tenure(place.partition) {
-                        Err(NoMint::TenureOver)
+                        Err(NoMint::Paused)
                     } else {
                         self.put_minted(place, stored, decision)
                     };
@@ -211,7 +211,7 @@ impl Coordinator {
                     return Ok(minted.map(|(decided, bytes)| Written { decided, bytes, ticket }));
                 }
                 Err(NoMint::Because(error)) => return Err(error),
-                Err(NoMint::TenureOver) => self.resume_tenure(place.partition).await?,
+                Err(NoMint::Paused) => self.resume_minting(place.partition).await?,
             }
         }
         Err(RequestError::Busy("hints are being delivered faster than tenures begin".into()))

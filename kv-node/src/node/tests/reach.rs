@@ -131,3 +131,17 @@ async fn a_second_attempt_mints_above_the_first_and_follows_no_far_future() {
     world.set(0, "key", "value").await.expect("a quorum");
     assert_eq!(world.get(1, "key").await, Ok(Some("value".into())));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_value_from_a_clock_far_ahead_is_overwritten_at_once() {
+    let world = World::of(3, Rmw::Refuse).await;
+    let now_ms = world.clock.wall_ms();
+    let ahead = world.node(1).coordinator().expect("a layout");
+    ahead.mint_above(now_ms + 45_000).await.expect("the lease is moved");
+    world.set(1, "key", "ahead").await.expect("a quorum");
+    for place in [0, 2, 1] {
+        let value = format!("of {place}");
+        world.set(place, "key", &value).await.expect("its lease is moved, too");
+        assert_eq!(world.get(place, "key").await, Ok(Some(value)));
+    }
+}
