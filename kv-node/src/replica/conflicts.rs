@@ -129,7 +129,9 @@ impl ConflictIndex {
             return;
         }
         let gone: Vec<Bytes> = held.rows.range(from..to).map(|(key, _)| key.clone()).collect();
-        gone.iter().for_each(|key| held.remove(key, partition));
+        for key in &gone {
+            held.remove(key, partition);
+        }
         self.keys.store(held.rows.len() as u64, Ordering::Relaxed);
     }
 

@@ -267,7 +267,9 @@ impl Replica {
     /// locks, after the append.
     #[inline]
     pub(super) fn note_siblings(&self, of: &[(&[u8], Siblings)]) {
-        of.iter().for_each(|(key, siblings)| self.conflicts.note(key, *siblings));
+        for (key, siblings) in of {
+            self.conflicts.note(key, *siblings);
+        }
     }
 
     /// Returns when every update that held a key's lock at the call has let it go.

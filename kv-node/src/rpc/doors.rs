@@ -109,9 +109,9 @@ impl From<RequestError> for ServiceError {
             RequestError::BadContext => Self::BadContext,
             RequestError::TooLarge { bytes, bytes_max } => Self::TooLarge { bytes, bytes_max },
             RequestError::WrongValue(what) | RequestError::Level(what) => Self::Refused(what),
-            RequestError::NeedsRmw(command) => {
-                Self::Refused(format!("{command} needs one decision maker: keyspace.rmw=best-effort"))
-            }
+            RequestError::NeedsRmw(command) => Self::Refused(format!(
+                "{command} needs one decision maker: keyspace.rmw=best-effort"
+            )),
             RequestError::Loading => Self::NotServing("the node has no layout yet".into()),
             RequestError::Stopping => Self::NotServing("the node is stopping".into()),
             RequestError::Removed => {

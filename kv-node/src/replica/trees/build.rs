@@ -24,7 +24,9 @@ impl Replica {
         let loss = |partition| held(partition).then(|| self.standings.losses(partition));
         let begun = self.trees.keep(loss);
         // What was lost is in no list, and what comes to be held is looked at with its tree.
-        begun.iter().for_each(|partition| self.conflicts.forget(*partition));
+        for partition in &begun {
+            self.conflicts.forget(*partition);
+        }
         if !begun.is_empty() {
             // Writers that saw no tree say nothing to it: none of them may still append when the
             // first page is read.
