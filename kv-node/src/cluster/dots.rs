@@ -36,8 +36,9 @@ use crate::teeth::{Bug, planted};
 /// How far ahead of the wall clock the lease reaches.
 pub const LEASE_MS: u64 = 10_000;
 
-/// How far it reaches beyond what was minted ahead of the wall clock. Little: each start mints above
-/// the lease before it, so a node that is started again and again would run further ahead each time.
+/// How far it reaches beyond what was minted ahead of the wall clock. Little: each start mints
+/// above the lease before it, so a node that is started again and again would run further ahead
+/// each time.
 const BEYOND_MS: u64 = 1_000;
 
 /// How far apart the clocks of sound members may be, in milliseconds.

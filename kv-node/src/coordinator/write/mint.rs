@@ -27,8 +27,8 @@ const LEASE_REST: Duration = Duration::from_millis(5);
 /// Why a decision wrote nothing.
 #[derive(Debug)]
 pub(in crate::coordinator) enum NoMint {
-    /// The partition's tenure is over, or the clock's lease spent: minting is to be resumed, outside
-    /// the lock.
+    /// The partition's tenure is over, or the clock's lease spent: minting is to be resumed,
+    /// outside the lock.
     Paused,
     /// This is the answer.
     Because(RequestError),
