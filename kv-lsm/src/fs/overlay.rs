@@ -16,7 +16,8 @@ use parking_lot::Mutex;
 
 use super::{File, Fs, MemFs, OpenMode};
 
-/// Reads what is there, and keeps in memory what is written. Memory that it takes: what is written, which at an open is the log.
+/// Reads what is there, and keeps in memory what is written. Memory that it takes: what is written,
+/// which at an open is the log.
 #[derive(Debug)]
 pub struct OverlayFs {
     below: Arc<dyn Fs>,
