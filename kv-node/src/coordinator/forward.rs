@@ -13,7 +13,6 @@
 //! slow or full is not stood in for.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +25,6 @@ use crate::cluster::record::LevelSetting;
 use crate::error::RequestError;
 use crate::keys::KeyRef;
 use crate::mutation::{Mutation, MutationOut};
-use crate::plug::exec::blocking;
 use crate::rpc::{PeerFailure, PeerResult};
 use crate::wire::{CallFailure, OpFailure, PeerOp, PeerOut};
 
@@ -320,16 +318,12 @@ impl Coordinator {
     /// # Errors
     /// The lease could not be moved: nothing changed.
     pub(crate) async fn mint_above(&self, above_ms: u64) -> Result<(), RequestError> {
-        let (dots, now_ms) = (Arc::clone(&self.parts.dots), self.now_ms());
+        let (dots, now_ms) = (&self.parts.dots, self.now_ms());
         let above = HybridTime::new(above_ms, 0);
         if above <= dots.time(now_ms) || dots.is_far_ahead(above, now_ms) {
             return Ok(());
         }
-        match blocking(&*self.parts.exec, move || dots.raise(above, now_ms)).await {
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(RequestError::Storage(format!("the clock's lease: {error}"))),
-            None => Err(RequestError::Stopping),
-        }
+        self.off_thread("the clock's lease", move |dots| dots.raise(above, now_ms)).await
     }
 }
 

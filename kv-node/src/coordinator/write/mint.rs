@@ -1,9 +1,11 @@
 //! Minting under the keys' locks, and beginning a new tenure outside them.
 //!
-//! A decision that finds the partition's tenure over writes nothing and says so. When the locks are
-//! gone the new tenure is stored, on a thread that may block, and the decision is made once more.
-//! So a tenure is durable before a dot is minted in it, and no key waits for a disk.
+//! A decision that finds the partition's tenure over, or the clock's lease spent, writes nothing
+//! and says so. When the locks are gone the new tenure or lease is stored, on a thread that may
+//! block, and the decision is made once more. So both are durable before a dot is minted in them,
+//! and no key waits for a disk.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use kv_quorum::{Dot, Draft, HybridTime};
 use kv_ring::Partition;
 
 use super::storage_error;
-use crate::cluster::dots::NoDot;
+use crate::cluster::dots::{DotSource, NoDot};
 use crate::coordinator::Coordinator;
 use crate::error::RequestError;
 use crate::plug::exec::blocking;
@@ -232,11 +234,20 @@ impl Coordinator {
     /// # Errors
     /// It isn't durable: nothing is minted in the partition.
     pub(crate) async fn resume_minting(&self, partition: Partition) -> Result<(), RequestError> {
-        let (dots, wall_ms) = (Arc::clone(&self.parts.dots), self.parts.clock.wall_ms());
-        let begun = blocking(&*self.parts.exec, move || dots.resume(partition, wall_ms)).await;
-        match begun {
+        let wall_ms = self.parts.clock.wall_ms();
+        self.off_thread("a new tenure", move |dots| dots.resume(partition, wall_ms)).await
+    }
+
+    /// Has the source of dots do what waits for the disk, off the runtime's thread.
+    pub(in crate::coordinator) async fn off_thread(
+        &self,
+        what: &str,
+        job: impl FnOnce(&DotSource) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), RequestError> {
+        let dots = Arc::clone(&self.parts.dots);
+        match blocking(&*self.parts.exec, move || job(&dots)).await {
             Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(RequestError::Storage(format!("a new tenure: {error}"))),
+            Some(Err(error)) => Err(RequestError::Storage(format!("{what}: {error}"))),
             None => Err(RequestError::Stopping),
         }
     }

@@ -24,7 +24,6 @@ use crate::coordinator::{Coordinator, Levels, Scope, resolve};
 use crate::error::RequestError;
 use crate::keys::hint_row;
 use crate::mutation::Mutation;
-use crate::plug::exec::blocking;
 use crate::plug::storage::Ticket;
 use crate::replica::{FULL, RowChange, UNCOUNTED};
 
@@ -262,12 +261,7 @@ impl Coordinator {
 
     /// Begins a new tenure of a partition off the runtime's thread: it waits for the disk.
     async fn renew_tenure(&self, partition: Partition) -> Result<(), RequestError> {
-        let dots = Arc::clone(&self.parts.dots);
-        match blocking(&*self.parts.exec, move || dots.begin_tenure(partition)).await {
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(RequestError::Storage(format!("a new tenure: {error}"))),
-            None => Err(RequestError::Stopping),
-        }
+        self.off_thread("a new tenure", move |dots| dots.begin_tenure(partition)).await
     }
 }
 
