@@ -12,6 +12,7 @@
 //! Invariant: every request gets exactly one reply, whatever it holds.
 
 mod admin;
+mod clients;
 mod cluster;
 mod config;
 mod connection;
@@ -20,6 +21,7 @@ mod info;
 mod keys;
 mod kv;
 mod multi;
+mod observe;
 mod runs;
 mod session;
 mod strings;
@@ -36,6 +38,7 @@ use crate::cluster::record::LevelSetting;
 use crate::coordinator::{Coordinator, Levels};
 use crate::error::RequestError;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
+pub(super) use clients::Replies;
 pub(super) use session::{Session, Shared};
 use waiting::Waiting;
 
@@ -169,6 +172,7 @@ impl Exec<'_> {
         if !self.session.authenticated && !command.has(flag::NO_AUTH) {
             return Err(Failure::Text(NO_AUTH));
         }
+        self.session.command = Some(command);
         Ok(command)
     }
 

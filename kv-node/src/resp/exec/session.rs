@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::clients::Replies;
 use super::multi::Queue;
 use crate::config::{CompatConfig, RespConfig};
 use crate::coordinator::{Coordinator, Levels, WriteLedger};
 use crate::node::Node;
+use crate::resp::clients::{Card, Clients};
 use crate::resp::parse::Limits;
 use crate::resp::reply::Protocol;
+use crate::resp::slow::Slowness;
+use crate::resp::table::Command;
 
 /// A pair's largest size until the cluster's record says it.
 const PAIR_BYTES_MAX: u32 = 1 << 20;
@@ -27,6 +31,10 @@ pub(in crate::resp) struct Shared {
     pub(in crate::resp) started: Instant,
     /// Connections that are open.
     pub(in crate::resp) clients: AtomicUsize,
+    /// The same, one by one.
+    pub(in crate::resp) open: Clients,
+    /// What took long.
+    pub(in crate::resp) slowness: Slowness,
     /// Bytes of long answers that wait for clients to read them.
     pub(in crate::resp) outputs_bytes: AtomicUsize,
     /// Bytes of requests that have not wholly arrived or are being executed, of all connections.
@@ -51,6 +59,8 @@ impl Shared {
             port,
             started: Instant::now(),
             clients: AtomicUsize::new(0),
+            open: Clients::default(),
+            slowness: Slowness::default(),
             outputs_bytes: AtomicUsize::new(0),
             queries_bytes: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
@@ -78,11 +88,13 @@ impl Shared {
 
 /// One connection.
 pub(in crate::resp) struct Session {
-    pub(super) id: u64,
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) local: Option<SocketAddr>,
-    pub(super) since: Instant,
-    pub(super) name: Vec<u8>,
+    /// As others see it.
+    pub(in crate::resp) card: Arc<Card>,
+    /// The last command.
+    pub(in crate::resp) command: Option<&'static Command>,
+    /// Which commands are answered.
+    pub(in crate::resp) replies: Replies,
+    pub(in crate::resp) name: Vec<u8>,
     pub(super) lib_name: Vec<u8>,
     pub(super) lib_version: Vec<u8>,
     pub(super) protocol: Protocol,
@@ -91,7 +103,7 @@ pub(in crate::resp) struct Session {
     /// Writes since the last WAIT.
     pub(super) ledger: WriteLedger,
     /// Between MULTI and EXEC.
-    pub(super) queue: Option<Queue>,
+    pub(in crate::resp) queue: Option<Queue>,
     pub(super) coordinator: Option<Arc<Coordinator>>,
     /// Keys whose values are read at once, at most; 0 until it is known.
     pub(super) keys_at_once: usize,
@@ -105,11 +117,11 @@ impl Session {
         peer: Option<SocketAddr>,
         local: Option<SocketAddr>,
     ) -> Self {
+        let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         Self {
-            id: shared.next_id.fetch_add(1, Ordering::Relaxed),
-            peer,
-            local,
-            since: Instant::now(),
+            card: Arc::new(Card::new(id, peer, local)),
+            command: None,
+            replies: Replies::default(),
             name: Vec::new(),
             lib_name: Vec::new(),
             lib_version: Vec::new(),
@@ -142,10 +154,12 @@ impl Session {
     /// RESET: as after connecting.
     pub(super) fn reset(&mut self, shared: &Shared) {
         self.name.clear();
+        self.replies = Replies::All;
         self.protocol = Protocol::default();
         self.authenticated = shared.resp.requirepass.is_empty();
         self.levels = Levels::default();
         self.ledger = WriteLedger::default();
         self.queue = None;
+        self.say();
     }
 }
