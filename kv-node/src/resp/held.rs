@@ -121,7 +121,7 @@ impl<'s> Output<'s> {
                 .await
             };
             match wrote {
-                None => return Ok(()),
+                None => break,
                 Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Some(Ok(count)) => self.wrote(count),
                 Some(Err(error)) => return Err(error),

@@ -140,10 +140,11 @@ impl Exec<'_> {
         if self.grown.is_too_much() { Err(Failure::Text(TOO_MANY)) } else { Ok(()) }
     }
 
-    /// Takes back what was answered since `before`, and the memory that it took.
+    /// Takes back what was answered since `before`, and the memory that it took; room for an error
+    /// in its place stays, so that the next answers do not double the whole.
     fn take_back(&mut self, before: usize) {
         self.out.truncate(before);
-        self.out.shrink_to(self.before_bytes.max(KEEP_BYTES));
+        self.out.shrink_to(self.before_bytes.max(before + KEEP_BYTES));
         self.grown.set(0);
     }
 
