@@ -16,7 +16,8 @@ use crate::pool::{Kind, Pool, Stub};
 use crate::service::AdminServiceClient;
 use crate::wire::{
     AaeView, Bounded, ConflictsView, EVENTS_NODES_MAX, EventsView, Explanation, HintsView,
-    LayoutsView, Location, NodeInfo, NodeStatus, RepairOut, RingView, Topics, WatchCursor, Watched,
+    LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeStatus, RepairOut, RingView,
+    Topics, WatchCursor, Watched,
 };
 
 /// An operator's client. Cheap to clone; clones share connections.
@@ -176,6 +177,33 @@ impl Admin {
                 Kind::Read,
                 |stub, context, _| async move { stub.replace(context, old, new).await },
             )
+            .await
+    }
+
+    /// What a change of the members would move. Nothing is changed.
+    ///
+    /// # Errors
+    /// The text says why it can't be made.
+    pub async fn plan(&self, change: MembersChange) -> Result<MembersPlan> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| {
+                let change = change.clone();
+                async move { stub.plan(context, change).await }
+            })
+            .await
+    }
+
+    /// Changes the members: some join, some leave, some bring more or less. Answers the epoch in
+    /// which it is so, also when it was so before; data moves meanwhile ([`layouts`](Self::layouts)).
+    ///
+    /// # Errors
+    /// The text says why not. After `TimedOut` it may have been done: ask again.
+    pub async fn change_members(&self, change: MembersChange) -> Result<u64> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| {
+                let change = change.clone();
+                async move { stub.change_members(context, change).await }
+            })
             .await
     }
 

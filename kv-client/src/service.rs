@@ -21,9 +21,9 @@ use crate::NodeId;
 use crate::codec::{FRAME_BYTES_MAX_DEFAULT, framed};
 use crate::wire::{
     AaeView, BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, ConflictsView, Coverage, EVENTS_NODES_MAX,
-    EventsView, Explanation, HintsView, LayoutsView, Location, NodeInfo, NodeStatus, ReadOptions,
-    ReadOut, RepairOut, RingView, ServiceError, Topics, WatchCursor, Watched, WriteOptions,
-    WriteOut,
+    EventsView, Explanation, HintsView, LayoutsView, Location, MembersChange, MembersPlan,
+    NodeInfo, NodeStatus, ReadOptions, ReadOut, RepairOut, RingView, ServiceError, Topics,
+    WatchCursor, Watched, WriteOptions, WriteOut,
 };
 
 /// Reads and writes. Any node takes any request.
@@ -78,6 +78,13 @@ pub trait AdminService {
     /// Gives all that `old` holds to `new`, an empty node; `old` is refused for good. Answers the
     /// epoch in which it is so.
     async fn replace(old: NodeId, new: NodeId) -> Result<u64, ServiceError>;
+
+    /// What a change of the members would move. Nothing is changed.
+    async fn plan(change: MembersChange) -> Result<MembersPlan, ServiceError>;
+
+    /// Changes the members. Answers the epoch in which it is so, also when it was so before; data
+    /// moves meanwhile (`layouts`).
+    async fn change_members(change: MembersChange) -> Result<u64, ServiceError>;
 
     /// How the asked node compares its copies with others'.
     async fn aae() -> Result<AaeView, ServiceError>;

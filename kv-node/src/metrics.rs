@@ -108,8 +108,10 @@ figures! {
     aae_bytes_sent,
     /// Bytes of answers that exchanges received.
     aae_bytes_received,
-    /// Partitions filled after a loss.
+    /// Partitions filled after a loss, or because a layout gave them to this node.
     partitions_filled,
+    /// Rows dropped of partitions that this node holds no more.
+    leftovers_dropped,
     /// Replies that waited for a sync of what they show.
     reads_awaiting_sync,
 }

@@ -44,6 +44,9 @@ With --json a verb prints one object (errors stay text on stderr):
             epoch}]}
   cluster status   {layouts: [{epoch, digest}], stable, removed,
             members: [{node, seen, finished, waits_for}]}
+  cluster plan     {epoch, moves, firsts_changed, bytes_about,
+            nodes: [{node, weight, before, after, gains}]}; weight is null for one that leaves
+  cluster commit   {epoch}
   cluster replace  {epoch, old, new}
   ring     {epoch, digest, copies, nodes, partitions: [[index into nodes, ...], ...]}
   aae      {trees_built, trees_building, leaves, rate_per_mille, filling,
@@ -190,7 +193,7 @@ enum Verb {
     Status(verbs::status::Status),
     /// Lists the members as the asked node sees them.
     Nodes(verbs::nodes::Nodes),
-    /// Shows the live layouts and whom they wait for, or replaces a node.
+    /// Shows the live layouts and whom they wait for; plans and commits changes of the members.
     #[command(subcommand)]
     Cluster(verbs::cluster::Cluster),
     /// Shows who owns how much, or each partition's owners.

@@ -8,9 +8,9 @@ use super::Service;
 use crate::service::AdminService;
 use crate::wire::{
     AaeView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints, EventsView, Explanation,
-    HintsView, LayoutName, LayoutProgress, LayoutsView, Location, NodeInfo, NodeStatus, RepairOut,
-    ReplicaAnswer, RingView, ServiceError, Topics, VersionName, WATCH_TICK_MS, WATCH_WAIT_MS_MAX,
-    WatchCursor, Watched,
+    HintsView, LayoutName, LayoutProgress, LayoutsView, Location, MembersChange, MembersPlan,
+    NodeInfo, NodeStatus, RepairOut, ReplicaAnswer, RingView, ServiceError, Topics, VersionName,
+    WATCH_TICK_MS, WATCH_WAIT_MS_MAX, WatchCursor, Watched,
 };
 use crate::{ClusterId, NodeId};
 
@@ -78,6 +78,14 @@ impl AdminService for Desk {
 
     async fn replace(self, _: Context, old: NodeId, _new: NodeId) -> Result<u64, ServiceError> {
         Err(ServiceError::Refused(format!("{old} can't be replaced: it is the only node there is")))
+    }
+
+    async fn plan(self, _: Context, _change: MembersChange) -> Result<MembersPlan, ServiceError> {
+        Err(ServiceError::Refused("it is the only node there is".into()))
+    }
+
+    async fn change_members(self, _: Context, _change: MembersChange) -> Result<u64, ServiceError> {
+        Err(ServiceError::Refused("it is the only node there is".into()))
     }
 
     async fn aae(self, _: Context) -> Result<AaeView, ServiceError> {

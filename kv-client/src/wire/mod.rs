@@ -10,6 +10,7 @@ mod bounded;
 mod client;
 mod conflicts;
 mod events;
+mod members;
 mod watch;
 
 pub use aae::{AaePeer, AaeView, RepairOut};
@@ -25,4 +26,5 @@ pub use client::{
 };
 pub use conflicts::{CONFLICTS_PAGE_KEYS_MAX, Conflict, ConflictsView};
 pub use events::{EVENTS_NODES_MAX, EVENTS_PAGE_MAX, EventView, EventsView};
+pub use members::{CHANGE_NODES_MAX, MembersChange, MembersPlan, NodeShare};
 pub use watch::{Topics, WATCH_TICK_MS, WATCH_WAIT_MS_MAX, WatchCursor, Watched};

@@ -14,7 +14,7 @@
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_ring::Layout;
+use kv_ring::{AutoClaim, Layout, Topology};
 use serde::{Deserialize, Serialize};
 
 use super::wire::Ballot;
@@ -39,6 +39,9 @@ pub enum Change {
         /// An empty node.
         new: NodeId,
     },
+    /// Members join or leave, or bring more or less than before, and who holds what is planned
+    /// anew.
+    Reshape,
 }
 
 impl Change {
@@ -47,6 +50,7 @@ impl Change {
         match self {
             Self::Birth => false,
             Self::Replace { .. } => true,
+            Self::Reshape => false,
         }
     }
 }
@@ -124,6 +128,30 @@ impl Decree {
         Ok(Self { change, follows: Some(name(before)), layout, removed })
     }
 
+    /// Other members after `before`, or the same that bring more or less.
+    ///
+    /// # Errors
+    /// What kv-ring says of them.
+    pub fn reshape(
+        before: &Layout<NodeId>,
+        removed: &[NodeId],
+        topology: &Topology<NodeId>,
+    ) -> Result<Self, kv_ring::Error> {
+        let layout = Layout::next(before, topology, before.replicas(), &AutoClaim)?;
+        let follows = Some(name(before));
+        Ok(Self { change: Change::Reshape, follows, layout, removed: removed.to_vec() })
+    }
+
+    /// Whether a planned placement may follow `before`. Which of those that may it is was its
+    /// proposer's choice: another version of it might choose otherwise.
+    fn may_reshape(&self, before: &Layout<NodeId>, removed: &[NodeId]) -> bool {
+        let layout = &self.layout;
+        before.epoch().checked_add(1) == Some(layout.epoch())
+            && layout.partitions() == before.partitions()
+            && layout.replicas() == before.replicas()
+            && self.removed == removed
+    }
+
     /// Whether it is what its change makes of `before`, where `removed` were removed already.
     ///
     /// # Errors
@@ -134,6 +162,7 @@ impl Decree {
         }
         let made = match self.change {
             Change::Birth => return Err(BadDecree::NotTheChange),
+            Change::Reshape => self.may_reshape(before, removed).then(|| self.clone()),
             Change::Replace { new, .. } if removed.binary_search(&new).is_ok() => None,
             Change::Replace { old, new } => Self::replace(before, removed, old, new).ok(),
         };
@@ -226,7 +255,7 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use kv_ring::{AutoClaim, NodeSpec, PartitionCount, Topology, Zone};
+    use kv_ring::{NodeSpec, PartitionCount, Zone};
 
     use super::*;
 
@@ -273,5 +302,25 @@ pub(crate) mod tests {
         let stretched = Decree { layout: next.layout.reissued(3).expect("later"), ..next };
         let stretched = decided(&stretched, 1..=5).proven(&before, &[]);
         assert_eq!(stretched, Err(BadDecree::NotTheChange));
+    }
+
+    #[test]
+    fn a_planned_layout_is_believed_if_it_may_follow() {
+        let before = first(3);
+        let mut topology = before.topology();
+        topology.insert(NodeId(4), NodeSpec::new(1, Zone::named("")));
+        let next = Decree::reshape(&before, &[NodeId(9)], &topology).expect("four nodes");
+        assert_eq!(Decree::decode(&next.encode()).as_ref(), Some(&next));
+        let believed = |decree: &Decree| decided(decree, [1, 2]).proven(&before, &[NodeId(9)]);
+        assert_eq!(believed(&next), Ok(next.clone()));
+        assert!(next.layout.contains(NodeId(4)) && !next.change.may_overtake());
+        let jump = Decree { layout: next.layout.reissued(5).expect("later"), ..next.clone() };
+        assert_eq!(believed(&jump), Err(BadDecree::NotTheChange));
+        let pardon = Decree { removed: Vec::new(), ..next };
+        assert_eq!(believed(&pardon), Err(BadDecree::NotTheChange));
+        topology.remove(NodeId(4));
+        topology.remove(NodeId(3));
+        let few = Decree::reshape(&before, &[], &topology);
+        assert!(matches!(few, Err(kv_ring::Error::TooFewNodes { .. })), "{few:?}");
     }
 }

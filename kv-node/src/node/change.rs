@@ -19,12 +19,12 @@ use crate::cluster::campaign::Campaign;
 use crate::cluster::commit::{Proposer, ProposerStep};
 use crate::cluster::decree::{Decided, Decree, REMOVED_IDS_MAX};
 use crate::cluster::view::View;
-use crate::cluster::wire::{Ballot, BallotOp, BallotOut, BirthOp, BirthOut};
+use crate::cluster::wire::{Ballot, BallotOp, BallotOut, BirthOp, BirthOut, Newborn};
 use crate::rpc::{Completion, PeerFailure, PeerResult, PeerSender, Pending};
 use crate::wire::{PeerOp, PeerOut};
 
 /// A change is given up after so long.
-const CHANGE_MS_MAX: u64 = 10_000;
+pub(super) const CHANGE_MS_MAX: u64 = 10_000;
 /// A voter that has not answered by then does not count in the ballot.
 const BALLOT_MS_MAX: u64 = 1_000;
 
@@ -53,6 +53,18 @@ pub enum ChangeError {
     },
     /// The change is decided, and this node can't store it.
     Storage(String),
+    /// Another change is under way: nothing was changed. Wait until it is stable.
+    UnderWay,
+    /// The layout is not the one that the plan was made for any more: look at a new plan.
+    Overtaken {
+        /// The newest epoch.
+        epoch: u64,
+    },
+    /// A node that is to leave is down: what only it holds would never be handed over. Start it,
+    /// or have it replaced.
+    Down(NodeId),
+    /// There is no such placement, and why.
+    Placement(String),
 }
 
 impl std::fmt::Display for ChangeError {
@@ -76,6 +88,14 @@ impl std::fmt::Display for ChangeError {
                 refusals.iter().try_for_each(|(node, why)| write!(f, "; {node}: {why}"))
             }
             Self::Storage(why) => write!(f, "decided, and not stored here: {why}"),
+            Self::UnderWay => f.write_str("another change is under way: wait until it is stable"),
+            Self::Overtaken { epoch } => {
+                write!(f, "epoch {epoch} came since the plan was made: look at a new plan")
+            }
+            Self::Down(node) => {
+                write!(f, "{node} is down and can't hand over: start it, or have it replaced")
+            }
+            Self::Placement(why) => write!(f, "no such placement: {why}"),
         }
     }
 }
@@ -134,19 +154,24 @@ impl Inner {
 
     /// Whether `new` is there and has no cluster yet.
     async fn is_empty(&self, view: &View, new: NodeId) -> Result<bool, ChangeError> {
+        Ok(!self.newborn(view, new).await?.has_record)
+    }
+
+    /// What a node that is there says of itself.
+    pub(super) async fn newborn(&self, view: &View, new: NodeId) -> Result<Newborn, ChangeError> {
         if !view.is_up(new) {
             return Err(ChangeError::Unreachable(new));
         }
         let hello = PeerOp::Birth(BirthOp::Hello { me: self.birth.me() });
         match self.ask_node(new, hello, BALLOT_MS_MAX).await {
-            Ok(PeerOut::Birth(BirthOut::Me(newborn))) => Ok(!newborn.has_record),
+            Ok(PeerOut::Birth(BirthOut::Me(newborn))) => Ok(newborn),
             _ => Err(ChangeError::Unreachable(new)),
         }
     }
 
     /// Holds ballots for what follows the newest layout until one decides: for this decree, or for
     /// another that somebody proposed. None if this node learns of the outcome by another way.
-    async fn decide(
+    pub(super) async fn decide(
         self: &Arc<Self>,
         view: &View,
         decree: &Decree,
@@ -217,7 +242,7 @@ impl Inner {
     }
 
     /// Tells every member of any live layout; whoever does not hear it hears of it from others.
-    fn spread(self: &Arc<Self>, decided: &Decided) {
+    pub(super) fn spread(self: &Arc<Self>, decided: &Decided) {
         let view = self.view.now();
         let learn = BallotOp::Learn { epoch: view.epoch(), decided: decided.encode() };
         let others = super::layouts::concerned(&view).into_iter().filter(|node| *node != view.me);

@@ -2,7 +2,7 @@
 //!
 //! A newer layout is heard of from an envelope, a refusal, a proposer or gossip, and is taken only
 //! with its proof. Partitions that begin with it get a new tenure, and this node is a newcomer
-//! there, before anybody here can act by it. A node says "finished" when it is a newcomer nowhere
+//! there, of which nothing is stored (`leftovers.rs`), before anybody here can act by it. A node says "finished" when it is a newcomer nowhere
 //! and nothing that began under an older layout is under way in it; the older layouts retire when
 //! every node of any live layout has said so, save those that were removed.
 //!
@@ -55,6 +55,8 @@ impl Inner {
     /// # Errors
     /// Why one can't be taken; those before it are.
     pub(super) async fn take_decided(self: &Arc<Self>, decided: Vec<Decided>) -> io::Result<()> {
+        let _one = self.taking.lock().await;
+        self.make_way(&decided).await?;
         let node = Arc::clone(self);
         let taken = self
             .blocking(move || {
@@ -65,6 +67,7 @@ impl Inner {
                     node.state.take(decided, |beginning| {
                         for partition in beginning {
                             serving.replica.standings().lost(*partition);
+                            serving.replica.exchanged().forget(*partition);
                         }
                         serving.dots.begin_tenures(beginning)
                     })

@@ -23,10 +23,12 @@ mod handoff;
 mod handoff_tests;
 mod happened;
 mod layouts;
+mod leftovers;
 mod life;
 #[cfg(test)]
 mod loss_tests;
 mod open;
+mod reshape;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -49,6 +51,7 @@ use parking_lot::Mutex;
 
 pub use change::ChangeError;
 pub use config::{NodeConfig, NodeParts};
+pub use reshape::{NodeShare, Reshape, ReshapePlan};
 
 use crate::cluster::birth::Birth;
 use crate::cluster::commit::Acceptor;
@@ -113,6 +116,8 @@ pub(crate) struct Inner {
     skewed: Arc<AtomicBool>,
     /// One change is proposed at a time.
     changing: tokio::sync::Mutex<()>,
+    /// Layouts are taken one after the other, and nothing is dropped meanwhile.
+    taking: tokio::sync::Mutex<()>,
     /// Layouts are fetched from one peer at a time.
     fetching: tokio::sync::Mutex<()>,
     /// Nothing is filled before: the engine forgot, and what counted this replica may be under way.

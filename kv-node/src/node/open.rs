@@ -92,6 +92,7 @@ impl Inner {
             offsets: Mutex::default(),
             skewed: Arc::default(),
             changing: tokio::sync::Mutex::default(),
+            taking: tokio::sync::Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
             refill_from_ms: AtomicU64::new(0),
             catching_up: AtomicBool::new(false),

@@ -7,6 +7,7 @@ mod damaged;
 mod events;
 mod reach;
 mod replace;
+mod reshape;
 mod wait;
 
 use std::path::PathBuf;

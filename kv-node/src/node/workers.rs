@@ -17,6 +17,7 @@ use super::damage::DamageLoop;
 use super::events::EventLoop;
 use super::handoff::HandoffLoop;
 use super::layouts::LayoutLoop;
+use super::leftovers::LeftoverLoop;
 use super::life::KeepLoop;
 use super::vitals::VitalsLoop;
 use crate::cluster::birth::BirthStep;
@@ -48,6 +49,7 @@ pub(super) fn start_all(workers: &Workers, inner: &Arc<Inner>) {
         flushed: AtomicU64::new(0),
     }));
     workers.start(Arc::new(LayoutLoop(Arc::clone(inner))));
+    workers.start(Arc::new(LeftoverLoop::new(Arc::clone(inner))));
     workers.start(Arc::new(LeaseLoop(Arc::clone(inner))));
     workers.start(Arc::new(FlushLoop(Arc::clone(inner))));
     workers.start(Arc::new(DamageLoop::new(Arc::clone(inner))));

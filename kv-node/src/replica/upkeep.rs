@@ -1,16 +1,17 @@
-//! Work over all rows in the background: counting after a restart, removing what was flushed.
+//! Work over all rows in the background: counting after a restart, removing what was flushed or is
+//! held here no more.
 
 use std::borrow::Cow;
 use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use kv_ring::SLOTS;
+use kv_ring::{Partition, SLOTS};
 
 use super::update::is_live;
 use super::{Replica, Verdict};
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef, position, slot_end};
-use crate::plug::storage::{PageRequest, StorageError};
+use crate::plug::storage::{PageRequest, StorageError, Ticket};
 
 /// Rows of one page.
 pub(super) const PAGE_ROWS_MAX: usize = 512;
@@ -110,6 +111,34 @@ impl Replica {
         }
         self.removed_below.fetch_max(mark, Ordering::AcqRel);
         Ok(())
+    }
+
+    /// Drops every row of a partition that this node holds no more, whatever it says, durably.
+    /// Says how many there were.
+    ///
+    /// # Errors
+    /// Some are there still; call again later.
+    pub async fn drop_partition(&self, partition: Partition) -> Result<u64, StorageError> {
+        let slots = self.standings.partitions().slots(partition);
+        let to = slot_end(DEFAULT_KEYSPACE, *slots.end());
+        let mut from = position(DEFAULT_KEYSPACE, *slots.start(), 0);
+        let (mut rows, mut latest) = (0, Ticket::DURABLE);
+        loop {
+            let (rows_max, bytes_max) = (PAGE_ROWS_MAX, PAGE_BYTES_MAX);
+            let page = PageRequest { from, to: to.clone(), rows_max, bytes_max };
+            let page = self.engine.scan(page).await?;
+            let Some((last, _)) = page.rows.last() else { break };
+            from = Bytes::from([&last[..], &[0]].concat());
+            let keys: Vec<&[u8]> = page.rows.iter().map(|(key, _)| &key[..]).collect();
+            let update = self.update(&keys, &mut |_, _, _| Verdict::Remove).await?;
+            latest = latest.max(update.ticket);
+            rows += keys.len() as u64;
+            if page.end {
+                break;
+            }
+        }
+        self.durable(latest).await?;
+        Ok(rows)
     }
 
     pub(super) async fn each_row(

@@ -1,4 +1,4 @@
-//! `kv cluster status`, `kv cluster replace OLD NEW`: the live layouts, and a change of them.
+//! `kv cluster status`, `plan`, `commit`, `replace OLD NEW`: the live layouts, and changes of them.
 
 use clap::{Args, Subcommand};
 use kv_client::NodeId;
@@ -6,6 +6,7 @@ use kv_client::wire::{LayoutProgress, LayoutsView};
 use serde_json::{Map, Value, json};
 
 use super::Output;
+use super::members::{Change, Commit};
 use crate::args::Connect;
 use crate::error::Exit;
 use crate::{Error, text};
@@ -15,6 +16,10 @@ use crate::{Error, text};
 pub(crate) enum Cluster {
     /// Shows the live layouts, and who has not finished the newest, and why.
     Status,
+    /// Shows what a change of the members would move. Nothing is changed.
+    Plan(Change),
+    /// Changes the members as planned; data moves meanwhile.
+    Commit(Commit),
     /// Gives all that OLD holds to NEW, an empty node that was started with seeds in the cluster.
     /// OLD is refused for good from then on, whether it runs or not: what only OLD held is lost.
     Replace(Replace),
@@ -45,6 +50,19 @@ impl Cluster {
                     output.object(object(&layouts))?;
                 } else {
                     print(&layouts, output)?;
+                }
+            }
+            Self::Plan(change) => {
+                let plan = admin.plan(change.wire(None)?).await?;
+                change.print(&plan, output)?;
+            }
+            Self::Commit(commit) => {
+                let epoch = admin.change_members(commit.wire()?).await?;
+                if output.json {
+                    output.object(Map::from_iter([("epoch".to_owned(), epoch.into())]))?;
+                } else {
+                    output.line(format!("epoch {epoch}: it is decided, and data moves"))?;
+                    output.line("watch it with: kv cluster status")?;
                 }
             }
             Self::Replace(Replace { old, new }) => {

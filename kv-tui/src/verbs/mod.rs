@@ -11,6 +11,7 @@ pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod hints;
 pub(crate) mod locate;
+pub(crate) mod members;
 pub(crate) mod nodes;
 pub(crate) mod papers;
 pub(crate) mod put;

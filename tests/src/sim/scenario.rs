@@ -41,12 +41,14 @@ pub enum Scenario {
     Flush,
     /// The power of all nodes is cut again and again, often while syncs take their time.
     PowerCuts,
+    /// Partitions move from node to node and back, under ends of nodes and cuts.
+    Reshape,
     /// The rows of two replicas are lost at W = 2: the control.
     TwoDisks,
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 12] = [
+pub const SCENARIOS: [Scenario; 13] = [
     Scenario::Swarm,
     Scenario::ForgetWiped,
     Scenario::ForgetSuffix,
@@ -58,6 +60,7 @@ pub const SCENARIOS: [Scenario; 12] = [
     Scenario::BadDisks,
     Scenario::Flush,
     Scenario::PowerCuts,
+    Scenario::Reshape,
     Scenario::TwoDisks,
 ];
 
@@ -77,6 +80,7 @@ impl Scenario {
             Self::BadDisks => "bad-disks",
             Self::Flush => "flush",
             Self::PowerCuts => "power-cuts",
+            Self::Reshape => "reshape",
             Self::TwoDisks => "two-disks",
         }
     }
@@ -113,6 +117,7 @@ impl Scenario {
             Self::BadDisks => bad_disks(swarm),
             Self::Flush => flush(Mix::drawn(&random).with_flush(2), swarm),
             Self::PowerCuts => power_cuts(swarm),
+            Self::Reshape => reshape(swarm),
             Self::TwoDisks => two_disks(swarm),
         }
     }
@@ -238,6 +243,19 @@ fn power_cuts(swarm: Options) -> Options {
         faults: Faults { power, rest_ms_max: 400, ..Faults::none() },
         mix: Mix::of_registers(),
         work_ms: 8_000,
+        ..swarm
+    }
+}
+
+/// Partitions move all the time. Deletes are collected soon, so that what a node has left of a
+/// partition that it gets back could come to life.
+fn reshape(swarm: Options) -> Options {
+    let power = PowerFaults { cut_one: 1, kill: 2, down_ms_max: 1_500, ..PowerFaults::default() };
+    let links = LinkMix { isolate: 1, link: 2, delay: 1, loss: 1, ..LinkMix::default() };
+    Options {
+        world: WorldConfig { floor_lag_ms: 300, ..swarm.world },
+        faults: Faults { power, links, reshapes: true, rest_ms_max: 2_000, ..Faults::none() },
+        work_ms: 20_000,
         ..swarm
     }
 }

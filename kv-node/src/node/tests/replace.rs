@@ -11,14 +11,14 @@ use crate::node::ChangeError;
 use crate::plug::inproc::LinkFaults;
 
 /// Writes through some nodes until it is told to stop, each key once.
-struct Load {
+pub(super) struct Load {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<Mutex<BTreeMap<String, String>>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Load {
-    fn on(world: &World, places: &[usize]) -> Self {
+    pub(super) fn on(world: &World, places: &[usize]) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let acknowledged = Arc::<Mutex<BTreeMap<String, String>>>::default();
         let tasks = places.iter().map(|place| {
@@ -43,7 +43,7 @@ impl Load {
     }
 
     /// What was acknowledged.
-    async fn end(self) -> BTreeMap<String, String> {
+    pub(super) async fn end(self) -> BTreeMap<String, String> {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
             task.await.expect("a writer does not panic");
@@ -53,12 +53,12 @@ impl Load {
 }
 
 impl World {
-    fn id(&self, place: usize) -> NodeId {
+    pub(super) fn id(&self, place: usize) -> NodeId {
         self.node(place).id()
     }
 
     /// Whether every node that runs knows exactly the layout of this epoch.
-    fn stable_at(&self, epoch: u64) -> bool {
+    pub(super) fn stable_at(&self, epoch: u64) -> bool {
         self.nodes.iter().flatten().all(|node| {
             let view = node.view().now();
             let alone = |layouts: &kv_ring::History<NodeId>| !layouts.in_transition();
@@ -67,11 +67,11 @@ impl World {
     }
 
     /// Every replica of the newest layout is complete where it holds something.
-    fn all_filled(&self) -> bool {
+    pub(super) fn all_filled(&self) -> bool {
         self.nodes.iter().flatten().all(|node| node.inner.unfilled(&node.view().now()) == 0)
     }
 
-    async fn expect_all(&self, place: usize, expected: &BTreeMap<String, String>) {
+    pub(super) async fn expect_all(&self, place: usize, expected: &BTreeMap<String, String>) {
         for (key, value) in expected {
             let shown = self.get(place, key).await;
             assert_eq!(shown.as_ref(), Ok(&Some(value.clone())), "{key} through node {place}");

@@ -1,7 +1,8 @@
 //! Faults: what is done to the world while clients work, as one struct of options.
 //!
-//! Four hands work side by side, each with a rest between two faults: one on the nodes' power and
-//! disks, one on the network, one that pauses nodes, one that turns their clocks. A seed draws
+//! Five hands work side by side, each with a rest between two faults: one on the nodes' power and
+//! disks, one on the network, one that pauses nodes, one that turns their clocks, one that moves
+//! partitions. A seed draws
 //! which faults there are and how often (swarm testing, Groce et al. 2012): runs that leave most
 //! faults out reach states that runs with all of them never do.
 //!
@@ -11,6 +12,7 @@
 mod clocks;
 mod destroy;
 mod links;
+mod members;
 mod power;
 
 use std::time::Duration;
@@ -32,6 +34,8 @@ pub struct Faults {
     pub clocks: ClockFaults,
     /// Nodes stand still.
     pub pauses: PauseFaults,
+    /// Partitions move: what nodes bring changes.
+    pub reshapes: bool,
     /// A hand rests so long between two faults, at most, in milliseconds.
     pub rest_ms_max: u64,
 }
@@ -124,6 +128,7 @@ impl Faults {
             links: LinkMix::default(),
             clocks: ClockFaults::default(),
             pauses: PauseFaults::default(),
+            reshapes: false,
             rest_ms_max: 1_500,
         }
     }
@@ -169,6 +174,7 @@ impl Faults {
                     _ => 0,
                 },
             },
+            reshapes: false,
             rest_ms_max: random.between(500, 4_000),
         }
     }
@@ -185,12 +191,13 @@ pub async fn strike(
     until_us: u64,
 ) -> Result<(), String> {
     let aside = destroy::Aside::default();
-    let (power, (), (), (), ()) = tokio::join!(
+    let (power, (), (), (), (), ()) = tokio::join!(
         power::hand(world, seed, faults, until_us, &aside),
         destroy::put_aside(world, seed, faults, until_us, &aside),
         links::hand(world, seed, faults, until_us),
         clocks::hand(world, seed, faults, until_us),
         pauses(world, seed, faults, until_us),
+        members::hand(world, seed, faults, until_us),
     );
     power
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kv_client::NodeId;
 use kv_lsm::fs::Fs;
-use kv_node::node::{Node, NodeParts};
+use kv_node::node::{Node, NodeParts, Reshape};
 use kv_node::plug::clock::{Clock, TokioClock};
 use kv_node::plug::exec::Exec;
 use kv_node::plug::lsm::{LsmDurability, LsmEngine};
@@ -14,7 +14,7 @@ use kv_node::plug::memory::{MemoryConfig, MemoryEngine};
 use kv_node::plug::rng::SeededRng;
 use kv_node::plug::storage::StorageEngine;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::{ENGINE_DIR, World};
 use crate::sim::exec::LifeExec;
@@ -192,5 +192,27 @@ impl World {
             self.clock.sleep(Duration::from_millis(REST_MS)).await;
         }
         Err(format!("node {place} could not be replaced: {told}"))
+    }
+
+    /// Asks one node to give another another weight.
+    ///
+    /// # Errors
+    /// Why it was not done, or is not known to be.
+    pub async fn reshape(&self, through: usize, place: usize, weight: u32) -> Result<u64, String> {
+        let (give, take) = oneshot::channel();
+        let down = || String::from("one of them is down");
+        let node = self.id(place).ok_or_else(down)?;
+        {
+            let at = self.places.get(through).ok_or_else(down)?;
+            let running = at.running.lock();
+            let Running { node: asked, exec, .. } = running.as_ref().ok_or_else(down)?;
+            let change = Reshape { weights: vec![(node, weight)], ..Reshape::default() };
+            let changing = asked.reshape(change);
+            exec.spawn(Box::pin(async move {
+                let _fell = give.send(changing.await);
+            }));
+        }
+        let told = take.await.map_err(|_| String::from("who was asked fell"))?;
+        told.map_err(|error| error.to_string())
     }
 }

@@ -1,0 +1,52 @@
+//! Planned changes of a cluster's members, and what they would move.
+
+use serde::{Deserialize, Serialize};
+
+use super::Bounded;
+use crate::NodeId;
+
+/// Nodes that one change names at most, of each kind.
+pub const CHANGE_NODES_MAX: usize = 256;
+
+/// What is to change. Nodes that join are empty and were started with seeds in the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembersChange {
+    /// Nodes that become members.
+    pub joins: Bounded<NodeId, CHANGE_NODES_MAX>,
+    /// Members that hand over all that they hold, and are none afterwards.
+    pub leaves: Bounded<NodeId, CHANGE_NODES_MAX>,
+    /// Members with the weight that each is to have; 0 for one that is to hold nothing.
+    pub weights: Bounded<(NodeId, u32), CHANGE_NODES_MAX>,
+    /// The epoch that the plan was made after: any other now refuses the change.
+    pub after: Option<u64>,
+}
+
+/// What a change would move.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembersPlan {
+    /// The newest epoch now.
+    pub epoch: u64,
+    /// Copies of partitions that would be made.
+    pub moves: u32,
+    /// Partitions of which another node would be the first primary.
+    pub firsts_changed: u32,
+    /// Bytes that would be copied, about: as the asked node's partitions are on average.
+    pub bytes_about: u64,
+    /// Every node that is a member before or after.
+    pub nodes: Vec<NodeShare>,
+}
+
+/// What one node holds before a change and after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeShare {
+    /// The node.
+    pub node: NodeId,
+    /// Its weight afterwards; `None` if it leaves.
+    pub weight: Option<u32>,
+    /// Partitions that it holds now.
+    pub before: u32,
+    /// Partitions that it would hold.
+    pub after: u32,
+    /// Partitions among those that it would have to fill.
+    pub gains: u32,
+}

@@ -1,0 +1,128 @@
+//! What is stored of partitions that this node holds no more.
+//!
+//! A node that a newer layout gives a partition no more keeps its rows until the older layout has
+//! retired: till then it is a replica there. Then they are dropped, slot by slot. They must never
+//! come back to life: a delete that the others have collected since would be unknown to them. So
+//! before a layout is taken that gives a partition (again), whatever is left there is dropped,
+//! durably, and only then a tenure of it begins.
+//!
+//! Invariant: where a tenure begins with a layout, nothing is stored from before.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kv_client::NodeId;
+use kv_ring::{Layout, Partition};
+
+use super::Inner;
+use crate::cluster::decree::{Decided, Decree};
+use crate::cluster::view::View;
+use crate::worker::Worker;
+
+/// Rest between two partitions that were dropped: requests write to the same disk.
+const DROP_REST_MS: u64 = 20;
+/// Rest where nothing is left: a peer that has not retired the older layout may have sent more.
+const IDLE_MS: u64 = 30_000;
+
+impl Inner {
+    /// Makes way for the partitions that decided layouts are about to give this node.
+    ///
+    /// # Errors
+    /// Something is left of one: the layouts can't be taken yet.
+    pub(super) async fn make_way(&self, decided: &[Decided]) -> io::Result<()> {
+        let view = self.view.now();
+        let decrees = decided.iter().filter_map(|decided| Decree::decode(&decided.decree));
+        let newer = decrees.filter(|decree| decree.layout.epoch() > view.epoch());
+        let given: BTreeSet<Partition> =
+            newer.flat_map(|decree| given_by(&decree.layout, &view)).collect();
+        for partition in given {
+            self.drop_leftovers(partition).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops what is stored of a partition; says how many rows.
+    async fn drop_leftovers(&self, partition: Partition) -> io::Result<u64> {
+        let Some(serving) = self.serving() else { return Ok(0) };
+        let dropped = serving.replica.drop_partition(partition).await.map_err(|error| {
+            io::Error::other(format!("what is left of partition {}: {error}", partition.index()))
+        })?;
+        self.figures.leftovers_dropped.add(dropped);
+        Ok(dropped)
+    }
+}
+
+impl Inner {
+    /// A partition that is not held has nothing to be filled with.
+    fn lacks_nothing(&self, partition: Partition) {
+        let Some(serving) = self.serving() else { return };
+        let standings = serving.replica.standings();
+        if let Some(newcomer) = standings.newcomer(partition) {
+            standings.mended(newcomer);
+        }
+    }
+}
+
+/// What a layout gives this node that no layout gives it yet.
+fn given_by(layout: &Layout<NodeId>, view: &View) -> Vec<Partition> {
+    let held = layout.held_by(view.me).map(|(partition, _)| partition);
+    held.filter(|partition| !view.holds(*partition)).collect()
+}
+
+/// Drops what this node holds no more.
+pub(super) struct LeftoverLoop {
+    inner: Arc<Inner>,
+    /// The partition to look at next.
+    next: parking_lot::Mutex<usize>,
+}
+
+impl LeftoverLoop {
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner, next: parking_lot::Mutex::new(0) }
+    }
+}
+
+#[async_trait]
+impl Worker for LeftoverLoop {
+    fn name(&self) -> &'static str {
+        "leftovers"
+    }
+
+    fn status(&self) -> String {
+        format!("{} rows dropped", self.inner.figures.leftovers_dropped.value())
+    }
+
+    async fn step(&self) -> Option<Duration> {
+        let idle = Some(Duration::from_millis(IDLE_MS));
+        let node = &self.inner;
+        let Some(partitions) = node.serving().map(|serving| serving.partitions) else {
+            return idle;
+        };
+        let first = *self.next.lock();
+        for index in first..partitions.count() {
+            let partition = Partition::new(index as u16);
+            // Layouts are taken under the same lock: none gives the partition meanwhile.
+            let _one = node.taking.lock().await;
+            if node.view.now().layouts.is_none() || node.view.now().holds(partition) {
+                continue;
+            }
+            match node.drop_leftovers(partition).await {
+                Ok(0) => node.lacks_nothing(partition),
+                Ok(_) => {
+                    *self.next.lock() = index + 1;
+                    return Some(Duration::from_millis(DROP_REST_MS));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "can't be dropped yet");
+                    *self.next.lock() = index + 1;
+                    return Some(Duration::from_millis(DROP_REST_MS));
+                }
+            }
+        }
+        *self.next.lock() = 0;
+        idle
+    }
+}

@@ -1,0 +1,196 @@
+//! Planned changes of the members: some join, some leave, some bring more or less than before.
+//!
+//! ```text
+//! plan    what would move, and nothing else happens
+//! reshape a decree after the newest layout, decided by its members -> a transition
+//! ```
+//! The chooser moves no more than the new shares ask for (kv-ring). During the transition requests
+//! reach their quorums in both layouts, and who comes to hold a partition fills it from those that
+//! held it (`coordinator/refill.rs`); who holds one no more drops it when the older layout has
+//! retired (`leftovers.rs`). A node that left is no member: it may be stopped, and comes back only
+//! on an empty directory.
+//!
+//! Invariant: one change runs at a time. Two that are proposed at once are proposed for one epoch,
+//! of which one is decided.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kv_client::NodeId;
+use kv_ring::{LIVE_LAYOUTS_MAX, Layout, NodeSpec, Plan, Topology, Zone};
+
+use super::change::{CHANGE_MS_MAX, ChangeError};
+use super::{Inner, Node};
+use crate::cluster::decree::Decree;
+use crate::cluster::view::View;
+
+/// What is to change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reshape {
+    /// Empty nodes that know the cluster.
+    pub joins: Vec<NodeId>,
+    /// Members that hand over all that they hold.
+    pub leaves: Vec<NodeId>,
+    /// Weights that change; 0 for a member that is to hold nothing.
+    pub weights: Vec<(NodeId, u32)>,
+    /// The newest epoch as whoever planned it saw it; another one now refuses the change.
+    pub after: Option<u64>,
+}
+
+/// What a change would come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReshapePlan {
+    /// The newest epoch now.
+    pub epoch: u64,
+    /// Copies that would be made.
+    pub moves: usize,
+    /// First places that would change.
+    pub firsts_changed: usize,
+    /// Each member before or after, in order.
+    pub nodes: Vec<NodeShare>,
+}
+
+/// What one node holds, before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeShare {
+    /// The node.
+    pub node: NodeId,
+    /// Its weight afterwards; `None` if it leaves.
+    pub weight: Option<u32>,
+    /// Partitions that it holds now.
+    pub before: usize,
+    /// Partitions that it would hold.
+    pub after: usize,
+    /// Partitions among those that it would have to fill.
+    pub gains: usize,
+}
+
+impl Node {
+    /// What a change would move. Nothing is changed.
+    ///
+    /// # Errors
+    /// Why it could not be made.
+    pub async fn plan(&self, change: &Reshape) -> Result<ReshapePlan, ChangeError> {
+        let view = self.inner.view.now();
+        let (newest, topology) = self.inner.wanted(&view, change).await?;
+        let decree = self.inner.reshaped(&view, &newest, topology).await?;
+        shares(&newest, &decree.layout)
+    }
+
+    /// Changes the members. Answers the epoch of the layout in which it is so, also when it was so
+    /// before; the transition to it goes on meanwhile. What is returned does not borrow the node,
+    /// and may be spawned.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub fn reshape(
+        &self,
+        change: Reshape,
+    ) -> impl Future<Output = Result<u64, ChangeError>> + Send + use<> {
+        let inner = Arc::clone(&self.inner);
+        async move { inner.reshape(&change).await }
+    }
+}
+
+impl Inner {
+    async fn reshape(self: &Arc<Self>, change: &Reshape) -> Result<u64, ChangeError> {
+        let _one = self.changing.lock().await;
+        let until_ms = self.clock.steady_ms() + CHANGE_MS_MAX;
+        loop {
+            let view = self.view.now();
+            let (newest, topology) = self.wanted(&view, change).await?;
+            let epoch = newest.epoch();
+            if topology == newest.topology() {
+                return Ok(epoch);
+            }
+            if change.after.is_some_and(|after| after != epoch) {
+                return Err(ChangeError::Overtaken { epoch });
+            }
+            let Some(layouts) = &view.layouts else { return Err(ChangeError::NotServing) };
+            if layouts.in_transition() || layouts.live().len() >= LIVE_LAYOUTS_MAX {
+                return Err(ChangeError::UnderWay);
+            }
+            if let Some(down) = change.leaves.iter().find(|node| !view.is_up(**node)) {
+                return Err(ChangeError::Down(*down));
+            }
+            let decree = self.reshaped(&view, &newest, topology).await?;
+            let decided = self.decide(&view, &decree, until_ms).await?;
+            drop(view);
+            // Without one the epoch was decided meanwhile, and this node has learned it.
+            if let Some(decided) = decided {
+                self.take_decided(vec![decided.clone()])
+                    .await
+                    .map_err(|error| ChangeError::Storage(error.to_string()))?;
+                self.spread(&decided);
+            }
+        }
+    }
+
+    /// The newest layout, and the members that there should be after it.
+    async fn wanted(
+        &self,
+        view: &View,
+        change: &Reshape,
+    ) -> Result<(Arc<Layout<NodeId>>, Topology<NodeId>), ChangeError> {
+        let Some(layouts) = &view.layouts else { return Err(ChangeError::NotServing) };
+        if view.is_removed(view.me) {
+            return Err(ChangeError::NotServing);
+        }
+        let newest = Arc::clone(layouts.newest());
+        let mut topology = newest.topology();
+        for node in &change.joins {
+            if view.is_removed(*node) {
+                return Err(ChangeError::WasRemoved(*node));
+            }
+            if newest.contains(*node) {
+                continue;
+            }
+            let newborn = self.newborn(view, *node).await?;
+            if newborn.has_record {
+                return Err(ChangeError::NotEmpty(*node));
+            }
+            topology.insert(*node, NodeSpec::new(newborn.weight, Zone::named(&newborn.zone)));
+        }
+        for node in &change.leaves {
+            topology.remove(*node).ok_or(ChangeError::NotAMember(*node))?;
+        }
+        for (node, weight) in &change.weights {
+            let spec = topology.spec(*node).ok_or(ChangeError::NotAMember(*node))?;
+            topology.insert(*node, NodeSpec::new(*weight, spec.zone));
+        }
+        Ok((newest, topology))
+    }
+
+    /// The decree; choosing a placement takes a while where there are many nodes.
+    async fn reshaped(
+        &self,
+        view: &View,
+        newest: &Arc<Layout<NodeId>>,
+        topology: Topology<NodeId>,
+    ) -> Result<Decree, ChangeError> {
+        let (newest, removed) = (Arc::clone(newest), view.removed.to_vec());
+        self.blocking(move || Decree::reshape(&newest, &removed, &topology))
+            .await
+            .map_err(|error| ChangeError::Placement(error.to_string()))
+    }
+}
+
+fn shares(before: &Layout<NodeId>, after: &Layout<NodeId>) -> Result<ReshapePlan, ChangeError> {
+    let plan =
+        Plan::between(before, after).map_err(|error| ChangeError::Placement(error.to_string()))?;
+    let members = before.members().iter().chain(after.members());
+    let share = |node: NodeId| NodeShare {
+        node,
+        weight: after.spec(node).map(|spec| spec.weight),
+        before: before.held_by(node).count(),
+        after: after.held_by(node).count(),
+        gains: plan.arrivals(node).count(),
+    };
+    let nodes: BTreeMap<NodeId, NodeShare> = members.map(|node| (*node, share(*node))).collect();
+    Ok(ReshapePlan {
+        epoch: before.epoch(),
+        moves: plan.moves().len(),
+        firsts_changed: plan.firsts_changed(),
+        nodes: nodes.into_values().collect(),
+    })
+}

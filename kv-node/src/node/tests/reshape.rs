@@ -1,0 +1,203 @@
+//! Members join, leave, and bring more or less, under load: nothing is lost, and nothing of before
+//! comes back.
+
+use kv_client::NodeId;
+use kv_ring::Partition;
+
+use super::replace::Load;
+use super::*;
+use crate::node::{ChangeError, Reshape};
+use crate::plug::inproc::LinkFaults;
+
+impl World {
+    async fn knows(&self, place: usize) {
+        let id = self.id(place);
+        self.until("the new node is known", |world| world.node(0).view().now().is_up(id)).await;
+    }
+
+    /// The partitions that a node holds in its newest layout, and those that it does not.
+    fn held(&self, place: usize) -> (Vec<Partition>, Vec<Partition>) {
+        let view = self.node(place).view().now();
+        let layouts = view.layouts.as_ref().expect("a layout");
+        layouts.newest().partitions().iter().partition(|partition| view.holds(*partition))
+    }
+
+    /// Rows of partitions that a node does not hold; they are gone afterwards.
+    async fn leftovers(&self, place: usize) -> u64 {
+        let serving = self.node(place).inner.serving().expect("it serves");
+        let mut rows = 0;
+        for partition in self.held(place).1 {
+            rows += serving.replica.drop_partition(partition).await.expect("memory");
+        }
+        rows
+    }
+}
+
+fn joins(nodes: &[NodeId]) -> Reshape {
+    Reshape { joins: nodes.to_vec(), ..Reshape::default() }
+}
+
+fn leaves(nodes: &[NodeId]) -> Reshape {
+    Reshape { leaves: nodes.to_vec(), ..Reshape::default() }
+}
+
+fn weight(node: NodeId, weight: u32) -> Reshape {
+    Reshape { weights: vec![(node, weight)], ..Reshape::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_join_and_two_leave_under_load_and_nothing_is_lost() {
+    let mut world = World::of(3, Rmw::Refuse).await;
+    let slow = LinkFaults { delay_us_min: 2_000, delay_us_max: 9_000, ..LinkFaults::default() };
+    world.network.set_all(slow);
+    let load = Load::on(&world, &[0, 1, 2]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (fourth, fifth) = (world.add(3).await, world.add(3).await);
+    world.knows(fourth).await;
+    world.knows(fifth).await;
+    let both = joins(&[world.id(fourth), world.id(fifth)]);
+    let plan = world.node(1).plan(&both).await.expect("two empty nodes");
+    let gains: usize = plan.nodes.iter().map(|share| share.gains).sum();
+    assert_eq!((plan.epoch, plan.nodes.len(), gains), (1, 5, plan.moves));
+    assert!(!world.node(fourth).is_ready(), "a plan changes nothing");
+    assert_eq!(world.node(1).reshape(both.clone()).await, Ok(2));
+    world.until("the first layout retires", |world| world.stable_at(2)).await;
+    assert!(world.all_filled());
+    for share in &plan.nodes {
+        let place = (0..5).find(|place| world.id(*place) == share.node).expect("one of ours");
+        assert_eq!(world.held(place).0.len(), share.after, "what the plan said");
+    }
+    assert_eq!(world.node(0).reshape(both.clone()).await, Ok(2), "asked again, it is so");
+
+    let two = leaves(&[world.id(1), world.id(2)]);
+    assert_eq!(world.node(fourth).reshape(two).await, Ok(3));
+    world.until("the second layout retires", |world| world.stable_at(3)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let acknowledged = load.end().await;
+    assert!(acknowledged.len() > 1_000, "{}", acknowledged.len());
+    for place in 0..5 {
+        assert_eq!(world.leftovers(place).await, 0, "node {place} dropped what it holds no more");
+    }
+    assert!(world.held(1).0.is_empty() && world.held(2).0.is_empty());
+    // Who left still forwards, and then is gone.
+    world.expect_all(1, &acknowledged).await;
+    world.crash(1).await;
+    world.crash(2).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for place in [0, fourth, fifth] {
+        world.expect_all(place, &acknowledged).await;
+    }
+    // Each of the three holds all of it: with one more gone it is there still.
+    world.crash(0).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    world.expect_all(fifth, &acknowledged).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_comes_back_begins_with_nothing_of_before() {
+    let mut world = World::of(5, Rmw::Refuse).await;
+    for n in 0..300 {
+        world.set(n % 5, &format!("key{n}"), "before").await.expect("all are up");
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let drained = world.id(4);
+    let held_before = world.held(4).0.len();
+    assert_eq!(world.node(0).reshape(weight(drained, 0)).await, Ok(2));
+    world.until("the first layout retires", |world| world.stable_at(2)).await;
+    assert!(world.held(4).0.is_empty());
+    for n in 0..300 {
+        world.set(n % 5, &format!("key{n}"), "after").await.expect("all are up");
+    }
+    let dropped = |world: &World| world.node(4).figures().leftovers_dropped.value();
+    let before = dropped(&world);
+    // What its loop has not dropped by now has to go before it holds anything again.
+    assert_eq!(world.node(2).reshape(weight(drained, 1)).await, Ok(3));
+    world
+        .until("the second layout is taken", |world| world.node(4).view().now().epoch() == 3)
+        .await;
+    assert!(dropped(&world) > before || before > 100, "{before} rows, {} rows", dropped(&world));
+    world.until("the second layout retires", |world| world.stable_at(3)).await;
+    assert!(world.held(4).0.len().abs_diff(held_before) <= 1);
+    for place in [0, 1] {
+        world.crash(place).await;
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut shown = 0;
+    for n in 0..300 {
+        // Where two of three are gone there is no quorum.
+        if let Ok(value) = world.get(4, &format!("key{n}")).await {
+            assert_eq!(value.as_deref(), Some("after"), "key{n}");
+            shown += 1;
+        }
+    }
+    assert!(shown > 50, "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_that_crashes_while_it_joins_is_filled_all_the_same() {
+    let mut world = World::of(3, Rmw::Refuse).await;
+    let load = Load::on(&world, &[0, 1, 2]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let new = world.add(3).await;
+    world.knows(new).await;
+    assert_eq!(world.node(0).reshape(joins(&[world.id(new)])).await, Ok(2));
+    world.until("the newcomer is named", |world| world.node(new).is_ready()).await;
+    world.crash(new).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!world.stable_at(2), "nothing retires without it");
+    world.restart(new, 3).await;
+    world.until("the old layout retires", |world| world.stable_at(2)).await;
+    let acknowledged = load.end().await;
+    for place in [0, new] {
+        world.expect_all(place, &acknowledged).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_changes_at_once_one_is_decided_and_the_other_told() {
+    let mut world = World::of(3, Rmw::Refuse).await;
+    let new = world.add(3).await;
+    world.knows(new).await;
+    let (join, drain) = (joins(&[world.id(new)]), weight(world.id(2), 4));
+    let (one, other) = futures::join!(world.node(0).reshape(join), world.node(1).reshape(drain));
+    let told = |end: &Result<u64, ChangeError>| matches!(end, Ok(2) | Err(ChangeError::UnderWay));
+    assert!(told(&one) && told(&other), "{one:?}, {other:?}");
+    assert_eq!(u32::from(one.is_ok()) + u32::from(other.is_ok()), 1, "{one:?}, {other:?}");
+    world
+        .until("it is stable", |world| {
+            let digest = |place: usize| {
+                let view = world.node(place).view().now();
+                view.layouts.as_ref().map(|layouts| layouts.newest().digest())
+            };
+            (0..3).all(|place| digest(place) == digest(0))
+                && world.node(0).view().now().epoch() == 2
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_can_not_be_made_says_why() {
+    let mut world = World::of(3, Rmw::Refuse).await;
+    let stranger = NodeId(77);
+    let node = world.node(0);
+    let few = node.reshape(leaves(&[world.id(2)])).await;
+    assert!(matches!(few, Err(ChangeError::Placement(_))), "three copies of two nodes: {few:?}");
+    let told = node.reshape(leaves(&[stranger])).await;
+    assert_eq!(told, Err(ChangeError::NotAMember(stranger)));
+    assert_eq!(node.reshape(weight(stranger, 1)).await, Err(ChangeError::NotAMember(stranger)));
+    assert_eq!(node.reshape(joins(&[stranger])).await, Err(ChangeError::Unreachable(stranger)));
+    let late = Reshape { after: Some(9), ..weight(world.id(1), 3) };
+    assert_eq!(node.reshape(late).await, Err(ChangeError::Overtaken { epoch: 1 }));
+    let new = world.add(3).await;
+    world.knows(new).await;
+    world.crash(1).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut swap = joins(&[world.id(new)]);
+    let down = world.node(0).view().now().layouts.as_ref().and_then(|layouts| {
+        let up = [world.id(0), world.id(2)];
+        layouts.newest().members().iter().copied().find(|node| !up.contains(node))
+    });
+    swap.leaves = down.into_iter().collect();
+    let told = world.node(0).reshape(swap.clone()).await;
+    assert_eq!(told, Err(ChangeError::Down(swap.leaves[0])));
+}
