@@ -96,8 +96,13 @@ impl Inner {
     async fn reshape(self: &Arc<Self>, change: &Reshape) -> Result<u64, ChangeError> {
         let _one = self.changing.lock().await;
         let until_ms = self.clock.steady_ms() + CHANGE_MS_MAX;
+        let mut proposed = None;
         loop {
             let view = self.view.now();
+            let own = view.layouts.as_ref().map(|layouts| layouts.newest());
+            if let Some(own) = own.filter(|own| proposed == Some(own.digest())) {
+                return Ok(own.epoch());
+            }
             let (newest, topology) = self.wanted(&view, change).await?;
             let epoch = newest.epoch();
             if topology == newest.topology() {
@@ -114,6 +119,7 @@ impl Inner {
                 return Err(ChangeError::Down(*down));
             }
             let decree = self.reshaped(&view, &newest, topology).await?;
+            proposed = Some(decree.layout.digest());
             let decided = self.decide(&view, &decree, until_ms).await?;
             drop(view);
             // Without one the epoch was decided meanwhile, and this node has learned it.
