@@ -15,7 +15,8 @@ use crate::text;
 use crate::verbs::{self, Output};
 
 const CODES: &str = "\
-Exit codes: 0 done, 1 error (for get: no value), 2 usage, 3 degraded (status, doctor), \
+Exit codes: 0 done, 1 error (for get: no value), 2 usage, 3 degraded (status, doctor) or not all \
+of it (import, export), \
 4 no quorum (too few replicas answered or are up), 5 no node reached, 124 no answer in time \
 (a write may be stored).";
 
@@ -24,7 +25,7 @@ Exit codes:
   0 done                       4 no quorum: too few replicas answered or are up
   1 error; for get: no value   5 no node could be reached
   2 usage                      124 no answer in time; a write may be stored
-  3 degraded (status, doctor)
+  3 degraded (status, doctor); import, export: some keys were not copied, and are listed
 
 With --json a verb prints one object (errors stay text on stderr):
   get      {key, siblings: [{value, dot, expires_at_ms}], context}
@@ -47,6 +48,8 @@ With --json a verb prints one object (errors stay text on stderr):
   aae      {trees_built, trees_building, leaves, rate_per_mille, filling,
             peers: [{node, begins, exchanges, age_ms, found, mended, bytes, last_bytes, failure}]}
   repair   {partitions, replicas, leaves, found, mended, bytes, failed: [{partition, why}]}
+  import export    {from, to, resumed, scanned, stored, gone, refused: {kind: keys}, refused_file,
+            verified, mended, differing, ms}
   hints    {hints: [{on, for, keys, bytes, age_ms, state}], hint_bytes_max, silent}
 A dot is {ms, counter, node, tenure}; ids, tenures, digests and contexts are hexadecimal text.
 Keys and values are text; with --hex, or where they are not UTF-8, key_hex and value_hex stand
@@ -134,6 +137,13 @@ impl Connect {
         Ok(Admin::connect(&self.addresses, config).await?)
     }
 
+    /// A program's client that waits at least so long for each answer.
+    pub(crate) async fn patient_client(&self, deadline_ms: u32) -> Result<Client, Error> {
+        let config = self.config()?;
+        let deadline_ms = config.deadline_ms.max(deadline_ms);
+        Ok(Client::connect(&self.addresses, Config { deadline_ms, ..config }).await?)
+    }
+
     /// The same with further addresses, tried after those that were given.
     pub(crate) fn with_more(&self, addresses: &[String]) -> Self {
         let mut more = self.clone();
@@ -206,6 +216,10 @@ enum Verb {
     Conflicts(verbs::conflicts::Conflicts),
     /// Checks what an operator should look at, and says what to do.
     Doctor(verbs::doctor::Doctor),
+    /// Copies a Redis server's strings, or an export, into the cluster, and verifies the copy.
+    Import(verbs::import::Import),
+    /// Copies the cluster's keys into a file or a Redis server, and verifies the copy.
+    Export(verbs::export::Export),
     /// Prints a shell's completions.
     Completions(verbs::papers::Completions),
     /// Prints the manual page.
@@ -261,6 +275,8 @@ impl Kv {
             Verb::Locate(verb) => verb.run(connect, output).await,
             Verb::Conflicts(verb) => verb.run(connect, output).await,
             Verb::Doctor(verb) => verb.run(connect, output).await,
+            Verb::Import(verb) => verb.run(connect, output).await,
+            Verb::Export(verb) => verb.run(connect, output).await,
             Verb::Completions(verb) => verb.run(output),
             Verb::Man(verb) => verb.run(output),
         }

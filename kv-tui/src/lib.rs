@@ -34,6 +34,8 @@
 
 pub mod app;
 mod args;
+mod clock;
+mod copy;
 mod error;
 #[cfg(test)]
 mod fixture;
@@ -41,6 +43,7 @@ mod fixture;
 mod fuzz;
 mod json;
 pub mod model;
+mod resp;
 mod runner;
 mod screen;
 mod source;

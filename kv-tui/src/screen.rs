@@ -6,13 +6,14 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use tokio::sync::mpsc;
 
 use crate::app::{App, Effect, Message, Options, Tab, is_loopback, update};
 use crate::args::{Connect, complain, runtime};
+use crate::clock::unix_ms;
 use crate::error::{Error, Exit};
 use crate::model::Health;
 use crate::runner::Runner;
@@ -267,11 +268,6 @@ impl Screen {
         }
         Ok(false)
     }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether the locale says that other characters than ASCII can be shown. One that says nothing is
