@@ -34,6 +34,7 @@
 
 pub mod app;
 mod args;
+mod bench;
 mod clock;
 mod copy;
 mod error;

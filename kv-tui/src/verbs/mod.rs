@@ -2,6 +2,7 @@
 //! table and as JSON.
 
 pub(crate) mod aae;
+pub(crate) mod bench;
 pub(crate) mod cluster;
 pub(crate) mod conflicts;
 mod copying;
