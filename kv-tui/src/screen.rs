@@ -58,6 +58,9 @@ pub(crate) struct KvTui {
     /// Print one frame of a tab as text and exit, with the exit codes of `kv status`.
     #[arg(long, value_name = "TAB")]
     once: Option<Which>,
+    /// Print that frame as an SVG picture.
+    #[arg(long, requires = "once")]
+    svg: bool,
     /// The size of that frame.
     #[arg(long, value_name = "COLUMNSxROWS", default_value = "120x40", value_parser = size)]
     size: (u16, u16),
@@ -157,7 +160,8 @@ impl KvTui {
             update(&mut app, Message::Looked(Box::new(look)));
         }
         let (width, height) = self.size;
-        io::stdout().write_all(view::print(&app, width, height).as_bytes())?;
+        let drawn = if self.svg { view::picture } else { view::print };
+        io::stdout().write_all(drawn(&app, width, height).as_bytes())?;
         Ok(match health {
             Health::Healthy => Exit::Ok,
             Health::Degraded => Exit::Degraded,
