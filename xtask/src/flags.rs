@@ -57,18 +57,8 @@ cargo xtask VERB
 
 Exit codes: 0 done, 1 error, 2 usage, 3 degraded, 5 unreachable.";
 
-const VERBS: &[&str] = &[
-    "ci",
-    "tidy",
-    "arrows",
-    "package",
-    "sim",
-    "cluster",
-    "tui",
-    "bench",
-    "release-gate",
-    "help",
-];
+const VERBS: &[&str] =
+    &["ci", "tidy", "arrows", "package", "sim", "cluster", "tui", "bench", "release-gate", "help"];
 const CLUSTER_VERBS: &[&str] =
     &["up", "status", "kill", "start", "pause", "resume", "logs", "down"];
 const BENCH_VERBS: &[&str] = &["redis", "cluster", "gossip"];
