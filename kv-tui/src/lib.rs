@@ -34,6 +34,9 @@
 
 pub mod app;
 mod args;
+mod bench;
+mod clock;
+mod copy;
 mod error;
 #[cfg(test)]
 mod fixture;
@@ -41,6 +44,7 @@ mod fixture;
 mod fuzz;
 mod json;
 pub mod model;
+mod resp;
 mod runner;
 mod screen;
 mod source;

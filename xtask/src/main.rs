@@ -19,6 +19,7 @@ mod resp;
 mod sim;
 mod term;
 mod tidy;
+mod tui;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ fn run(verb: Verb) -> error::Result<()> {
         Verb::Package { leaf } => package::run(leaf.as_deref()),
         Verb::Sim(seeds) => sim::run(&seeds),
         Verb::Cluster { name, verb } => cluster::run(&name, verb),
+        Verb::Tui { name, arguments } => tui::run(&name, &arguments),
         Verb::ReleaseGate(options) => gate::run_rows(&options),
         Verb::Bench { what, options } => bench::run(what, &options),
     }

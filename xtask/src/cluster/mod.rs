@@ -19,6 +19,22 @@ pub(crate) use scratch::Bench;
 use crate::error::Result;
 use place::Place;
 
+/// How an operator's program reaches a cluster: its nodes' tarpc addresses, and its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) connect: String,
+    pub(crate) secret_file: std::path::PathBuf,
+}
+
+/// How the cluster of this name is reached.
+pub(crate) fn reach(name: &str) -> Result<Reach> {
+    let place = Place::named(name);
+    let Some(state) = state::State::load(&place)? else { return Err(status::absent(&place, name)) };
+    let addresses: Vec<String> =
+        state.nodes().map(|(_, ports, _)| format!("127.0.0.1:{}", ports.rpc)).collect();
+    Ok(Reach { connect: addresses.join(","), secret_file: place.secret_file() })
+}
+
 /// The cluster that verbs mean when no name is given.
 pub(crate) const DEFAULT_NAME: &str = "local";
 
