@@ -47,6 +47,8 @@ pub mod model;
 mod resp;
 mod runner;
 mod screen;
+#[cfg(test)]
+mod shots;
 mod source;
 mod terminal;
 mod text;

@@ -43,6 +43,8 @@ cargo xtask VERB
 
   tui [--name NAME] [-- ARGUMENTS]
                           builds kv-tui and attaches it to a cluster of `cluster up`
+  shots [--check]         draws the pictures of docs/shots/; --check: are they what it would draw?
+  dist                    target/dist: static binaries, completions, manual pages, checksums
 
   bench redis             one node beside redis-server
   bench cluster           three nodes, then five
@@ -60,8 +62,20 @@ cargo xtask VERB
 
 Exit codes: 0 done, 1 error, 2 usage, 3 degraded, 5 unreachable.";
 
-const VERBS: &[&str] =
-    &["ci", "tidy", "arrows", "package", "sim", "cluster", "tui", "bench", "release-gate", "help"];
+const VERBS: &[&str] = &[
+    "ci",
+    "tidy",
+    "arrows",
+    "package",
+    "sim",
+    "cluster",
+    "tui",
+    "shots",
+    "dist",
+    "bench",
+    "release-gate",
+    "help",
+];
 const CLUSTER_VERBS: &[&str] =
     &["up", "status", "kill", "start", "pause", "resume", "logs", "down"];
 const BENCH_VERBS: &[&str] = &["redis", "cluster", "gossip", "lsm"];
@@ -79,6 +93,8 @@ pub(crate) enum Verb {
     Sim(Plan),
     Cluster { name: String, verb: cluster::Verb },
     Tui { name: String, arguments: Vec<OsString> },
+    Shots { check: bool },
+    Dist,
     Bench { what: bench::What, options: bench::Options },
     ReleaseGate(gate::Options),
 }
@@ -100,6 +116,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb> {
         "sim" => parse_sim(&mut parser),
         "cluster" => parse_cluster(&mut parser),
         "tui" => parse_tui(&mut parser),
+        "shots" => parse_shots(&mut parser),
+        "dist" => alone(&mut parser, Verb::Dist),
         "bench" => parse_bench(&mut parser),
         "release-gate" => parse_gate(&mut parser),
         other => Err(unknown("verb", other, VERBS)),
@@ -244,6 +262,17 @@ fn parse_tui(parser: &mut Parser) -> Result<Verb> {
         }
     }
     Ok(Verb::Tui { name, arguments })
+}
+
+fn parse_shots(parser: &mut Parser) -> Result<Verb> {
+    let mut check = false;
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            Arg::Long("check") => check = true,
+            other => return asked_for_help(other, &["--check"]),
+        }
+    }
+    Ok(Verb::Shots { check })
 }
 
 fn parse_bench(parser: &mut Parser) -> Result<Verb> {
@@ -445,6 +474,7 @@ mod tests {
         assert_eq!(parse_line(line).unwrap(), Verb::Sim(Plan::Seeds(flush)));
         let teeth = Plan::Teeth(Some("fsync".into()));
         assert_eq!(parse_line("sim --teeth fsync").unwrap(), Verb::Sim(teeth));
+        assert_eq!(parse_line("shots --check").unwrap(), Verb::Shots { check: true });
         let arguments = ["--once", "ring", "--name"].map(OsString::from).to_vec();
         let tui = Verb::Tui { name: "x".into(), arguments };
         assert_eq!(parse_line("tui --name x -- --once ring --name").unwrap(), tui);
@@ -501,6 +531,7 @@ mod tests {
             "bench",
             "bench redis --rounds 0",
             "tidy now",
+            "dist now",
             "tui --name ../x",
         ] {
             let error = parse_line(line).unwrap_err();

@@ -9,6 +9,7 @@ mod bench;
 mod ci;
 mod cluster;
 mod cmd;
+mod dist;
 mod error;
 mod flags;
 mod gate;
@@ -16,6 +17,7 @@ mod metadata;
 mod package;
 mod process;
 mod resp;
+mod shots;
 mod sim;
 mod term;
 mod tidy;
@@ -49,6 +51,8 @@ fn run(verb: Verb) -> error::Result<()> {
         Verb::Sim(seeds) => sim::run(&seeds),
         Verb::Cluster { name, verb } => cluster::run(&name, verb),
         Verb::Tui { name, arguments } => tui::run(&name, &arguments),
+        Verb::Shots { check } => shots::run(check),
+        Verb::Dist => dist::run(),
         Verb::ReleaseGate(options) => gate::run_rows(&options),
         Verb::Bench { what, options } => bench::run(what, &options),
     }
