@@ -3,8 +3,6 @@
 //! `KV_TEST_LONG=1` copies 100,000 keys instead of 5,000. Without a redis-server on the PATH there
 //! is nothing to copy from, and the test says so.
 
-#![expect(clippy::print_stdout, reason = "figures, for whoever runs it with --nocapture")]
-
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -40,8 +38,11 @@ impl Redis {
     fn start() -> Option<Self> {
         let dir = std::env::temp_dir().join(format!("kv-tests-redis-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("a directory");
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        let port = port.local_addr().expect("bound").port();
+        // Closed again at the end of the statement: the server is to listen there.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|free| free.local_addr())
+            .expect("a free port")
+            .port();
         let process = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .current_dir(&dir)
@@ -133,7 +134,7 @@ fn number(checkpoint: &Path, field: &str) -> u64 {
 
 /// Values and times to live of some keys through one node, beside the original's.
 fn compare(node: SocketAddr, original: &mut Connection, keys: usize) {
-    let mut node = redis::Client::open(format!("redis://{node}/")).expect("an address");
+    let node = redis::Client::open(format!("redis://{node}/")).expect("an address");
     let mut node = node.get_connection().expect("it serves");
     let sample: Vec<usize> = (0..keys).step_by(keys / 500).collect();
     let mut pipe = redis::pipe();
@@ -176,7 +177,7 @@ fn keys_are_imported_through_a_kill_and_exported_again() {
         .stdout(Stdio::null())
         .spawn()
         .expect("started");
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_mins(1);
     while number(&checkpoint, "stored") < keys as u64 / 4 {
         assert!(Instant::now() < until, "it does not get on");
         thread::sleep(Duration::from_millis(5));
@@ -223,7 +224,8 @@ fn export(cluster: &Cluster, redis: &Redis, keys: usize) {
     let mut other = redis.connect(1);
     let size: usize = redis::cmd("DBSIZE").query(&mut other).expect("counted");
     assert_eq!(size, keys);
-    compare(cluster.addresses()[0], &mut other, keys);
+    let first = cluster.addresses().into_iter().next().expect("a node");
+    compare(first, &mut other, keys);
     run(&file);
     let text = fs::read_to_string(&file).expect("a file");
     assert_eq!(text.lines().count(), keys + 2);

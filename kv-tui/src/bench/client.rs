@@ -200,16 +200,13 @@ impl BenchClient {
                 continue;
             }
             places.push(place);
-            match begun.op.kind {
-                Kind::Scan => {
-                    let words = begun.keys.iter().map(Vec::as_slice);
-                    let words: Vec<&[u8]> = std::iter::once(&b"MGET"[..]).chain(words).collect();
-                    commands.add(&words);
-                }
-                _ => {
-                    let key = self.shared.plan.key(begun.op.number);
-                    self.set(&key, &mut commands);
-                }
+            if begun.op.kind == Kind::Scan {
+                let words = begun.keys.iter().map(Vec::as_slice);
+                let words: Vec<&[u8]> = std::iter::once(&b"MGET"[..]).chain(words).collect();
+                commands.add(&words);
+            } else {
+                let key = self.shared.plan.key(begun.op.number);
+                self.set(&key, &mut commands);
             }
         }
         (places, commands)
@@ -226,23 +223,19 @@ impl BenchClient {
     async fn connect(&mut self, meant: Instant) -> bool {
         let plan = &self.shared.plan;
         let Some(target) = plan.targets.get(self.target) else { return false };
-        match Link::open(target, plan.wait).await {
-            Ok(link) => {
-                self.link = Some(link);
-                true
-            }
-            Err(_) => {
-                // In the open loop what was meant meanwhile is only late; in the closed loop
-                // nothing else would show that nobody was there.
-                if plan.rate.is_none() && meant >= self.shared.measure {
-                    let refused = Outcome::Failed("connect".to_owned());
-                    lock(&self.tally).note(Kind::Read, 0, &refused);
-                }
-                self.lose();
-                sleep(Duration::from_millis(RETRY_MS)).await;
-                false
-            }
+        if let Ok(link) = Link::open(target, plan.wait).await {
+            self.link = Some(link);
+            return true;
         }
+        // In the open loop what was meant meanwhile is only late; in the closed loop nothing else
+        // would show that nobody was there.
+        if plan.rate.is_none() && meant >= self.shared.measure {
+            let refused = Outcome::Failed("connect".to_owned());
+            lock(&self.tally).note(Kind::Read, 0, &refused);
+        }
+        self.lose();
+        sleep(Duration::from_millis(RETRY_MS)).await;
+        false
     }
 
     fn lose(&mut self) {

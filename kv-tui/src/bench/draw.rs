@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use hdrhistogram::Histogram;
 
-use super::Plan;
 use super::client::Shared;
 use super::report::Sample;
 use super::tally::Tally;
+use super::{Plan, whole};
 use crate::text;
 
 /// Characters of the longest bar, and of the line of samples.
@@ -32,7 +32,7 @@ impl Picture<'_> {
         format!(
             "{}  {} op/s  p50 {}  p99 {}  p99.9 {}  max {}  errors {}",
             self.time(),
-            text::count(last as u64),
+            text::count(whole(last)),
             text::latency(all.value_at_quantile(0.5)),
             text::latency(all.value_at_quantile(0.99)),
             text::latency(all.value_at_quantile(0.999)),
@@ -80,8 +80,8 @@ fn sparks(samples: &[Sample]) -> String {
     let shown = samples.get(samples.len().saturating_sub(WIDTH)..).unwrap_or_default();
     let most = shown.iter().map(|sample| sample.per_second).fold(1.0, f64::max);
     let level = |sample: &Sample| {
-        let level = (sample.per_second / most * (LEVELS.len() - 1) as f64).round() as usize;
-        LEVELS.get(level).copied().unwrap_or(' ')
+        let level = (sample.per_second / most * (LEVELS.len() - 1) as f64).round();
+        LEVELS.get(whole(level) as usize).copied().unwrap_or(' ')
     };
     shown.iter().map(level).collect()
 }
@@ -104,7 +104,7 @@ pub(crate) fn bars(all: &Histogram<u64>) -> Vec<String> {
         .collect();
     let most = rows.iter().map(|(_, count)| *count).max().unwrap_or(1).max(1);
     let bar = |(to, count): &(u64, u64)| {
-        let length = (*count as f64 / most as f64 * WIDTH as f64).round() as usize;
+        let length = whole((*count as f64 / most as f64 * WIDTH as f64).round()) as usize;
         let share = *count as f64 * 100.0 / all.len() as f64;
         format!("{:>9} {:<WIDTH$} {share:>5.1} %", text::latency(*to), "█".repeat(length))
     };

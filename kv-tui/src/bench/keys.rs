@@ -1,5 +1,7 @@
 //! Chance: numbers from a seed, and which key comes next. Pure; one seed gives one sequence.
 
+use super::whole;
+
 /// Splitmix64 (Steele, Lea, Flood 2014): small, and good enough to choose keys.
 #[derive(Clone, Debug)]
 pub(crate) struct Chance(u64);
@@ -16,7 +18,7 @@ impl Chance {
 
     /// Below `bound`, which is not 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(bound) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
     /// From 0 to 1, 1 not included.
@@ -63,7 +65,7 @@ impl Zipf {
             return 1;
         }
         let tail = (self.eta * unit - self.eta + 1.0).powf(1.0 / (1.0 - THETA));
-        ((self.count as f64 * tail) as u64).min(self.count - 1)
+        whole(self.count as f64 * tail).min(self.count - 1)
     }
 
     /// A number below the count; popular ones lie anywhere.

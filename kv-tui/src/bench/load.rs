@@ -100,7 +100,7 @@ async fn loader(
         let mut refused = None;
         link.exchange(&commands, |_, reply| {
             if let Reply::Error(_) = reply {
-                refused.get_or_insert(reply.told());
+                refused.get_or_insert_with(|| reply.told());
             }
         })
         .await?;

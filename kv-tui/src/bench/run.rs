@@ -99,7 +99,9 @@ fn work(
 
 fn sample(tallies: &[Arc<Mutex<Tally>>], over: Duration, samples: &mut Vec<Sample>) {
     let mut lately = empty();
-    tallies.iter().for_each(|tally| lock(tally).take_lately(&mut lately));
+    for tally in tallies {
+        lock(tally).take_lately(&mut lately);
+    }
     // The rest of a second at the end would be a sample of little.
     if over < DRAWN_EACH {
         return;
@@ -116,6 +118,8 @@ fn sample(tallies: &[Arc<Mutex<Tally>>], over: Duration, samples: &mut Vec<Sampl
 
 fn sum(tallies: &[Arc<Mutex<Tally>>]) -> Tally {
     let mut sum = Tally::default();
-    tallies.iter().for_each(|tally| sum.add(&lock(tally)));
+    for tally in tallies {
+        sum.add(&lock(tally));
+    }
     sum
 }

@@ -180,7 +180,9 @@ pub(crate) mod tests {
         ] {
             let counts = mix(workload);
             assert_eq!(counts.len(), kinds.len());
-            kinds.iter().for_each(|(kind, wanted)| near(&counts, *kind, *wanted));
+            for (kind, wanted) in kinds {
+                near(&counts, *kind, *wanted);
+            }
         }
     }
 
@@ -192,14 +194,13 @@ pub(crate) mod tests {
         for _ in 0..10_000 {
             let newest = inserted.load(Ordering::Relaxed) - 1;
             let op = source.next(&inserted);
-            match op.kind {
-                Kind::Insert => new.push(op.number),
-                _ => {
-                    reads += 1;
-                    assert!(op.number <= newest);
-                    late += u32::from(newest - op.number < 10);
-                }
+            if op.kind == Kind::Insert {
+                new.push(op.number);
+                continue;
             }
+            reads += 1;
+            assert!(op.number <= newest);
+            late += u32::from(newest - op.number < 10);
         }
         assert!(late * 10 > reads * 3, "{late} of {reads} among the newest ten");
         assert!(new.windows(2).all(|pair| pair[1] == pair[0] + 1));

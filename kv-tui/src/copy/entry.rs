@@ -94,13 +94,14 @@ mod tests {
     #[test]
     fn copies_are_the_same_by_bytes_and_by_expiry_whatever_their_order() {
         let [a, b] = [kept("a", None), kept("b", Some(90_000))];
-        let later = kept("b", Some(92_000));
-        assert!(same(&[a.clone(), b.clone()], &[later, a.clone()], 50_000));
-        assert!(!same(&[a.clone(), b.clone()], &[a.clone(), kept("b", Some(92_001))], 50_000));
-        assert!(!same(&[b.clone()], &[kept("b", None)], 50_000), "an expiry that was lost");
-        assert!(!same(&[a.clone()], &[a.clone(), a.clone()], 0));
-        assert!(!same(&[a.clone(), a.clone()], &[a.clone()], 0));
-        assert!(!same(&[a], &[kept("A", None)], 0));
-        assert!(same(&[b], &[], 89_000), "about to expire");
+        let both = [a.clone(), b.clone()];
+        let (twice, one, other) = ([a.clone(), a.clone()], [a.clone()], [b]);
+        assert!(same(&both, &[kept("b", Some(92_000)), a.clone()], 50_000));
+        assert!(!same(&both, &[a, kept("b", Some(92_001))], 50_000));
+        assert!(!same(&other, &[kept("b", None)], 50_000), "an expiry that was lost");
+        assert!(!same(&one, &twice, 0));
+        assert!(!same(&twice, &one, 0));
+        assert!(!same(&one, &[kept("A", None)], 0));
+        assert!(same(&other, &[], 89_000), "about to expire");
     }
 }

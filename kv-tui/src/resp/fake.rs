@@ -71,6 +71,8 @@ impl Fake {
 }
 
 async fn attend(mut stream: TcpStream, data: Arc<Mutex<Data>>) {
+    // As a Redis server: an answer doesn't wait until the one before it is acknowledged.
+    stream.set_nodelay(true).expect("a connection");
     let (mut buffer, mut queue) = (Vec::new(), None);
     loop {
         let stall = data.lock().unwrap_or_else(PoisonError::into_inner).stall;
@@ -122,7 +124,9 @@ fn turn(data: &mut Data, queue: &mut Option<Vec<Vec<Bytes>>>, words: Vec<Bytes>)
         (b"EXEC", _) => {
             let all = queue.take().expect("MULTI came first");
             let mut out = format!("*{}\r\n", all.len()).into_bytes();
-            all.iter().for_each(|words| out.extend(answer(data, words)));
+            for words in &all {
+                out.extend(answer(data, words));
+            }
             out
         }
         (_, Some(queue)) => {
@@ -188,7 +192,9 @@ fn scan(data: &Data, cursor: &[u8], count: &[u8]) -> Vec<u8> {
     let mut out = b"*2\r\n".to_vec();
     out.extend(bulk(next.to_string().as_bytes()));
     out.extend(format!("*{}\r\n", keys.len()).into_bytes());
-    keys.iter().for_each(|key| out.extend(bulk(key)));
+    for key in keys {
+        out.extend(bulk(key));
+    }
     out
 }
 
