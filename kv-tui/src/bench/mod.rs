@@ -27,7 +27,10 @@ mod tally;
 mod tests;
 mod workload;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::resp::Target;
 
@@ -37,6 +40,12 @@ pub(crate) use load::{load, server_name};
 pub(crate) use report::Report;
 pub(crate) use run::run;
 pub(crate) use workload::Workload;
+
+/// The whole part of a number; 0 of a negative one.
+#[expect(clippy::cast_sign_loss, reason = "the cast saturates")]
+pub(crate) fn whole(number: f64) -> u64 {
+    number as u64
+}
 
 /// Which keys are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -81,6 +90,21 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// What must be the same in runs that are compared, by name.
+    pub(crate) fn settings(&self) -> BTreeMap<String, Value> {
+        let settings = [
+            ("workload", Value::from(self.workload.name())),
+            ("distribution", self.distribution.name().into()),
+            ("keys", self.keys.into()),
+            ("value_bytes", self.value_bytes.into()),
+            ("clients", self.clients.into()),
+            ("threads", self.threads.into()),
+            ("pipeline", self.pipeline.into()),
+            ("rate", self.rate.into()),
+        ];
+        settings.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
     /// The name of a key.
     pub(crate) fn key(&self, number: u64) -> String {
         format!("{}{number:012}", self.prefix)

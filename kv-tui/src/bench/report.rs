@@ -104,21 +104,11 @@ impl Report {
         let mut latency_us: BTreeMap<String, Latency> =
             tally.kinds().map(|(kind, of)| (kind.name().to_owned(), Latency::of(of))).collect();
         latency_us.insert("all".to_owned(), Latency::of(&all));
-        let settings = [
-            ("workload", Value::from(plan.workload.name())),
-            ("distribution", plan.distribution.name().into()),
-            ("keys", plan.keys.into()),
-            ("value_bytes", plan.value_bytes.into()),
-            ("clients", plan.clients.into()),
-            ("threads", plan.threads.into()),
-            ("pipeline", plan.pipeline.into()),
-            ("rate", plan.rate.into()),
-        ];
         let buckets = all.iter_recorded();
         Self {
             server,
             targets: plan.targets.iter().map(ToString::to_string).collect(),
-            settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
+            settings: plan.settings(),
             per_second: all.len() as f64 / took.as_secs_f64().max(1e-9),
             seconds: took.as_secs_f64(),
             missing: tally.missing,

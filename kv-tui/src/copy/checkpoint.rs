@@ -23,6 +23,7 @@ const KINDS_MAX: usize = 32;
 pub(crate) enum Phase {
     #[default]
     Copy,
+    /// Everything was copied once. A file is verified by being finished.
     Verify,
 }
 
@@ -82,7 +83,7 @@ impl Checkpoint {
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(Error::file(path)(error)),
         };
         let value: Option<Value> = serde_json::from_str(&text).ok();
         let read = value.as_ref().and_then(Self::from_json);
@@ -94,12 +95,12 @@ impl Checkpoint {
     /// Replaces the file, durably.
     pub(crate) fn save(&self, path: &Path) -> Result<(), Error> {
         let fresh = beside(path, ".new");
-        let mut file = File::create(&fresh)?;
+        let mut file = File::create(&fresh).map_err(Error::file(&fresh))?;
         writeln!(file, "{:#}", self.to_json())?;
         file.sync_all()?;
         fs::rename(&fresh, path)?;
         let directory = path.parent().filter(|path| !path.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+        File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
         Ok(())
     }
 
@@ -198,7 +199,8 @@ impl RefusedList {
     /// `Input`: another copy goes by this checkpoint.
     pub(crate) fn open(checkpoint: &Path, bytes: u64) -> Result<Self, Error> {
         let path = beside(checkpoint, ".refused");
-        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+        let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let mut file = opened.map_err(Error::file(&path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

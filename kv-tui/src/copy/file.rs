@@ -53,7 +53,7 @@ impl Writer {
             return Err(Error::Input(format!("{} is there already", path.display())));
         }
         let part = part_of(path);
-        let file = File::create(&part)?;
+        let file = File::create(&part).map_err(Error::file(&part))?;
         let mut writer = Self {
             file,
             path: path.to_owned(),
@@ -66,13 +66,16 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Goes on where a file was left.
+    /// Goes on where a file was left, even if that was after its last line.
     ///
     /// # Errors
     /// It is shorter than it was: begin anew.
     pub(crate) fn resume(path: &Path, written: Written) -> Result<Self, Error> {
         let part = part_of(path);
-        let mut file = OpenOptions::new().write(true).open(&part)?;
+        if !part.exists() && Reader::open(path)?.end == written.bytes {
+            fs::rename(path, &part)?;
+        }
+        let mut file = OpenOptions::new().write(true).open(&part).map_err(Error::file(&part))?;
         if file.metadata()?.len() < written.bytes {
             let what = format!("{} is shorter than its checkpoint says", part.display());
             return Err(Error::Input(what));
@@ -109,7 +112,7 @@ impl Writer {
         Reader::open(&self.part)?;
         fs::rename(&self.part, &self.path)?;
         let directory = self.path.parent().filter(|path| !path.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+        File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
         Ok(())
     }
 
@@ -144,7 +147,7 @@ impl Reader {
     /// # Errors
     /// `Input`: it is no export, is cut, or was changed.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let mut file = BufReader::new(File::open(path)?);
+        let mut file = BufReader::new(File::open(path).map_err(Error::file(path))?);
         let wrong = |what: &str| Error::Input(format!("{}: {what}", path.display()));
         let mut crc = crc32fast::Hasher::new();
         let (mut end, mut lines, mut first) = (0_u64, 0_u64, 0);
@@ -153,7 +156,11 @@ impl Reader {
             line.clear();
             let length = read_line(&mut file, &mut line)?;
             let Some(object) = object(&line) else {
-                return Err(wrong(if length == 0 { "it is cut" } else { "it is damaged" }));
+                return Err(wrong(match (lines, length) {
+                    (0, _) => "it is no export of `kv export`",
+                    (_, 0) => "it is cut",
+                    _ => "it is damaged",
+                }));
             };
             if lines == 0 {
                 if object.get("kv_export").and_then(Value::as_u64) != Some(VERSION) {
@@ -277,7 +284,10 @@ mod tests {
         drop(writer);
         let mut writer = Writer::resume(&path, settled).expect("resumed");
         writer.write(&all[1..]).expect("written");
+        let settled = writer.settle().expect("durable");
         writer.finish().expect("whole");
+        // Ended when the file had its name, and its checkpoint was still there.
+        Writer::resume(&path, settled).expect("resumed").finish().expect("whole");
         let mut reader = Reader::open(&path).expect("whole");
         let first = reader.page("0", 2).expect("a page");
         assert_eq!(first.entries, all[..2]);

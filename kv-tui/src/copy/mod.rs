@@ -72,15 +72,11 @@ impl CopyJob<'_> {
         self.note(self.checkpoint.position.clone())?;
         if self.checkpoint.phase == Phase::Copy {
             self.walk(Phase::Copy).await?;
-            if let Sink::File(writer) = &mut self.sink {
-                writer.finish()?;
-                self.checkpoint.counts.verified = self.checkpoint.counts.stored;
-            } else {
-                self.checkpoint.phase = Phase::Verify;
-                self.note("0".to_owned())?;
-            }
         }
-        if self.checkpoint.phase == Phase::Verify {
+        if let Sink::File(writer) = &mut self.sink {
+            writer.finish()?;
+            self.checkpoint.counts.verified = self.checkpoint.counts.stored;
+        } else {
             self.walk(Phase::Verify).await?;
         }
         std::fs::remove_file(&self.path)?;
@@ -118,9 +114,17 @@ impl CopyJob<'_> {
                 self.checkpoint.refused_bytes = self.refused.add(&more_refused)?;
             }
             keys += page.entries.len() as u64;
-            // A last page leaves the position where it is: it is copied again, if at all.
-            let position = next.unwrap_or_else(|| self.checkpoint.position.clone());
-            self.note(position)?;
+            match (next, phase) {
+                (Some(next), _) => self.note(next)?,
+                // In one write with the last page, which would else be copied and counted again by
+                // who goes on from there.
+                (None, Phase::Copy) => {
+                    self.checkpoint.phase = Phase::Verify;
+                    self.note("0".to_owned())?;
+                }
+                // The checkpoint goes now, and has not counted this page if it stays.
+                (None, Phase::Verify) => {}
+            }
             (self.progress)(phase, &self.checkpoint.counts);
             page = match following? {
                 Some(following) => following,

@@ -204,7 +204,9 @@ impl Server {
     /// The length of each string; `None` for a key of another type.
     async fn lengths(&mut self, keys: &[Bytes]) -> Result<Vec<Option<u64>>, Error> {
         let mut commands = Command::default();
-        keys.iter().for_each(|key| commands.add(&[b"STRLEN", key]));
+        for key in keys {
+            commands.add(&[b"STRLEN", key]);
+        }
         self.all(&commands, |reply| match reply {
             Reply::Number(length) => Some(u64::try_from(*length).ok()),
             Reply::Error(told) if told.starts_with(b"WRONGTYPE") => Some(None),
@@ -215,7 +217,9 @@ impl Server {
 
     async fn types(&mut self, keys: &[&Bytes]) -> Result<Vec<String>, Error> {
         let mut commands = Command::default();
-        keys.iter().for_each(|key| commands.add(&[b"TYPE", key]));
+        for key in keys {
+            commands.add(&[b"TYPE", key]);
+        }
         self.all(&commands, |reply| match reply {
             Reply::Status(kind) => Some(text::shown(kind, 32)),
             _ => None,

@@ -132,6 +132,64 @@ async fn a_copy_that_was_ended_goes_on_and_not_with_another_process() {
 }
 
 #[tokio::test]
+async fn a_copy_that_was_ended_after_its_last_page_counts_that_once() {
+    let (fake, node) = (Fake::start().await, MemoryNode::start(Secret::default()).await.unwrap());
+    let scratch = Scratch::new("last");
+    (0..25).for_each(|number| fake.set(&format!("k{number:02}"), "v", -1));
+    let (client, path) = (client(&node).await, scratch.at("c"));
+    let ends = async || {
+        (Source::Server(server(&fake).await), Sink::Cluster(cluster(client.clone(), None)))
+    };
+    let (source, sink) = ends().await;
+    // As by ctrl-c, when the third and last page is copied.
+    let (sender, ended) = tokio::sync::oneshot::channel::<()>();
+    let (mut pages, mut sender) = (0, Some(sender));
+    let job = CopyJob {
+        source,
+        sink,
+        checkpoint: Checkpoint::new("a".into(), "b".into(), "c".into()),
+        path: path.clone(),
+        refused: RefusedList::open(&path, 0).expect("opened"),
+        keys_per_s_max: None,
+        progress: &mut |_, _| {
+            pages += 1;
+            drop(sender.take_if(|_| pages == 3));
+        },
+    };
+    tokio::select! {
+        biased;
+        _closed = ended => {}
+        done = job.run() => panic!("it was to be ended: {done:?}"),
+    }
+    let kept = Checkpoint::load(&path).expect("read").expect("kept");
+    assert_eq!((kept.phase, kept.counts.stored), (Phase::Verify, 25));
+    let (source, sink) = ends().await;
+    let counts = copy(source, sink, &path).await.expect("copied");
+    assert_eq!((counts.scanned, counts.stored, counts.verified), (25, 25, 25));
+}
+
+#[tokio::test]
+async fn a_file_that_was_ended_before_its_last_line_has_no_key_twice() {
+    let (fake, node) = (Fake::start().await, MemoryNode::start(Secret::default()).await.unwrap());
+    let scratch = Scratch::new("tail");
+    let (client, file, path) = (client(&node).await, scratch.at("export"), scratch.at("c"));
+    client.blind_put("k", "v").await.expect("put");
+    fake.set("k", "", -1);
+    let mut source = Source::Cluster(cluster(client, Some(server(&fake).await)));
+    let mut writer = Writer::begin(&file, "a test", 0).expect("begun");
+    writer.write(&source.page("0").await.expect("a page").entries).expect("written");
+    let written = writer.settle().expect("durable");
+    let mut checkpoint = Checkpoint::new("a".into(), "b".into(), "c".into());
+    (checkpoint.phase, checkpoint.counts.stored) = (Phase::Verify, 1);
+    checkpoint.save(&path).expect("saved");
+    let writer = Writer::resume(&file, written).expect("resumed");
+    let counts = copy(source, Sink::File(writer), &path).await.expect("copied");
+    assert_eq!((counts.stored, counts.verified), (1, 1));
+    let page = Reader::open(&file).expect("whole").page("0", 10).expect("a page");
+    assert_eq!(page.entries.len(), 1);
+}
+
+#[tokio::test]
 async fn the_second_walk_mends_what_differs() {
     let (fake, node) = (Fake::start().await, MemoryNode::start(Secret::default()).await.unwrap());
     let scratch = Scratch::new("mends");

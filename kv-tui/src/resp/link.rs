@@ -50,7 +50,7 @@ impl Link {
         let mut refused = None;
         link.exchange(&hello, |_, reply| {
             if let Reply::Error(_) = reply {
-                refused.get_or_insert(reply.told());
+                refused.get_or_insert_with(|| reply.told());
             }
         })
         .await?;
@@ -94,8 +94,11 @@ impl Link {
         answer.map_err(|told| self.refusal(told))
     }
 
-    /// An answer that was not wanted.
-    pub(crate) fn refusal(&self, told: String) -> Error {
+    /// An answer that was not wanted, and how to enter where that is what is amiss.
+    pub(crate) fn refusal(&self, mut told: String) -> Error {
+        if told.starts_with("NOAUTH") || told.starts_with("WRONGPASS") {
+            told.push_str(" Say it by REDISCLI_AUTH, or redis://USER:PASSWORD@HOST:PORT");
+        }
         Error::Redis { address: self.address.clone(), told }
     }
 

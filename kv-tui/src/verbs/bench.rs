@@ -93,7 +93,7 @@ impl Bench {
     ) -> Result<Exit, Error> {
         let plan = self.plan(connect)?;
         // Before the work, so that it is not for nothing.
-        let before = self.compare.as_deref().map(saved).transpose()?;
+        let before = self.compare.as_deref().map(|path| saved(path, &plan)).transpose()?;
         let Some(first) = plan.targets.first() else {
             return Err(Error::Input("there is no --target".to_owned()));
         };
@@ -113,7 +113,8 @@ impl Bench {
         };
         screen.clear();
         if let Some(path) = &self.save {
-            std::fs::write(path, format!("{}\n", Value::Object(report.to_json())))?;
+            let text = format!("{}\n", Value::Object(report.to_json()));
+            std::fs::write(path, text).map_err(Error::file(path))?;
         }
         let worse = match &before {
             Some(before) => self.beside(before, &report, output)?,
@@ -161,11 +162,6 @@ impl Bench {
         after: &Report,
         output: &mut Output<'_>,
     ) -> Result<bool, Error> {
-        let others = differing(before, after);
-        if !others.is_empty() {
-            let what = format!("the saved run had another {}", others.join(", another "));
-            return Err(Error::Input(what));
-        }
         let changes = compare(before, after, self.worse_percent);
         if output.json {
             let mut object = after.to_json();
@@ -208,11 +204,20 @@ fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-fn saved(path: &Path) -> Result<Report, Error> {
-    let text = std::fs::read_to_string(path)?;
+/// A run that was saved, which must be comparable with what is planned.
+fn saved(path: &Path, plan: &Plan) -> Result<Report, Error> {
+    let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
     let value: Option<Value> = serde_json::from_str(&text).ok();
     let report = value.as_ref().and_then(Report::from_json);
-    report.ok_or_else(|| Error::Input(format!("{} is no saved run", path.display())))
+    let report =
+        report.ok_or_else(|| Error::Input(format!("{} is no saved run", path.display())))?;
+    let planned = plan.settings();
+    let others = differing(&report.settings, &planned);
+    if others.is_empty() {
+        return Ok(report);
+    }
+    let others = others.join(", another ");
+    Err(Error::Input(format!("the run in {} had another {others}", path.display())))
 }
 
 fn print(report: &Report, output: &mut Output<'_>) -> Result<(), Error> {
@@ -226,7 +231,7 @@ fn print(report: &Report, output: &mut Output<'_>) -> Result<(), Error> {
         .iter()
         .map(|(kind, of)| {
             let mut row = vec![kind.clone(), of.count.to_string()];
-            row.push(text::latency(of.mean as u64));
+            row.push(text::latency(bench::whole(of.mean)));
             row.extend(["p50", "p90", "p99", "p999"].map(|name| text::latency(of.at(name))));
             row.push(text::latency(of.max));
             row

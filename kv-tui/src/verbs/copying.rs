@@ -66,11 +66,16 @@ pub(crate) async fn cluster_name(connect: &Connect) -> Result<String, Error> {
     Ok(format!("cluster {id}"))
 }
 
+/// Milliseconds for a batch.
+pub(crate) fn wait_ms(connect: &Connect) -> u32 {
+    connect.deadline_ms().max(WAIT_MS_MIN)
+}
+
 impl CopyArgs {
     /// How a server is asked.
     pub(crate) fn limits(&self, connect: &Connect, value_bytes_max: u64) -> Limits {
         Limits {
-            wait: Duration::from_millis(connect.deadline_ms().max(WAIT_MS_MIN).into()),
+            wait: Duration::from_millis(wait_ms(connect).into()),
             patience: self.patience(),
             page_keys: self.page_keys,
             value_bytes_max,
@@ -79,7 +84,7 @@ impl CopyArgs {
 
     /// How a cluster is asked.
     pub(crate) fn options(&self, connect: &Connect, w: Level) -> Options {
-        let budget_ms = self.wait_ms(connect);
+        let budget_ms = wait_ms(connect);
         Options {
             read: ReadOptions { level: self.r, budget_ms, ..ReadOptions::default() },
             write: WriteOptions { level: w, budget_ms, ..WriteOptions::default() },
@@ -89,11 +94,6 @@ impl CopyArgs {
 
     pub(crate) fn page_keys(&self) -> u32 {
         self.page_keys
-    }
-
-    /// Milliseconds for a batch.
-    pub(crate) fn wait_ms(&self, connect: &Connect) -> u32 {
-        connect.deadline_ms().max(WAIT_MS_MIN)
     }
 
     fn patience(&self) -> Duration {
@@ -132,9 +132,8 @@ impl CopyArgs {
             counts = copy.run() => counts,
         };
         progress.end();
-        let counts = counts.map_err(|error| {
+        let counts = counts.inspect_err(|_| {
             let _unwritable = writeln!(io::stderr(), "the same command goes on from here");
-            error
         })?;
         let ms = began.elapsed().as_millis() as u64;
         if output.json {
@@ -154,13 +153,8 @@ impl CopyArgs {
 }
 
 /// Where a copy goes on: at its checkpoint, if that is of the same copy and of the same content.
-pub(crate) fn begin(
-    path: PathBuf,
-    from: String,
-    identity: &str,
-    to: String,
-) -> Result<Begun, Error> {
-    let anew = || Checkpoint::new(from.clone(), identity.to_owned(), to.clone());
+pub(crate) fn begin(path: PathBuf, from: &str, identity: &str, to: &str) -> Result<Begun, Error> {
+    let anew = || Checkpoint::new(from.to_owned(), identity.to_owned(), to.to_owned());
     let Some(found) = Checkpoint::load(&path)? else {
         return Ok(Begun { checkpoint: anew(), path, resumed: false });
     };

@@ -47,17 +47,16 @@ impl Export {
             None => connect.admin().await?.status().await?.endpoints.resp,
         };
         let keys = Server::open(copying::target(&resp)?, limits).await?;
-        let client = connect.patient_client(self.copy.wait_ms(connect)).await?;
+        let client = connect.patient_client(copying::wait_ms(connect)).await?;
         let options = self.copy.options(connect, Level::Keyspace);
         let source = Source::Cluster(Cluster::new(client, options, Some(keys)));
         // A cursor names a place among the keys, so any node of the cluster goes on from it.
-        let identity = from.clone();
         let (begun, sink) = if Target::is_meant_by(&self.to) {
             let server = Server::open(copying::target(&self.to)?, limits).await?;
-            let begun = copying::begin(self.checkpoint.clone(), from, &identity, server.name())?;
+            let begun = copying::begin(self.checkpoint.clone(), &from, &from, &server.name())?;
             (begun, Sink::Server(server))
         } else {
-            let begun = copying::begin(self.checkpoint.clone(), from, &identity, self.to.clone())?;
+            let begun = copying::begin(self.checkpoint.clone(), &from, &from, &self.to)?;
             let writer = self.writer(&begun)?;
             (begun, Sink::File(writer))
         };

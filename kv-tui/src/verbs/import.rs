@@ -42,8 +42,8 @@ impl Import {
     ) -> Result<Exit, Error> {
         let (source, from, identity) = self.source(connect).await?;
         let to = copying::cluster_name(connect).await?;
-        let begun = copying::begin(self.checkpoint.clone(), from, &identity, to)?;
-        let client = connect.patient_client(self.copy.wait_ms(connect)).await?;
+        let begun = copying::begin(self.checkpoint.clone(), &from, &identity, &to)?;
+        let client = connect.patient_client(copying::wait_ms(connect)).await?;
         let sink = Cluster::new(client, self.copy.options(connect, self.w), None);
         self.copy.run(begun, source, Sink::Cluster(sink), output).await
     }
@@ -54,6 +54,10 @@ impl Import {
             let server = Server::open(copying::target(&self.from)?, limits).await?;
             let (name, process) = (server.name(), server.process().to_owned());
             Ok((Source::Server(server), name, process))
+        } else if !Path::new(&self.from).exists() {
+            let what =
+                format!("{}: there is no such file; a server is redis://HOST:PORT", self.from);
+            Err(Error::Input(what))
         } else {
             let reader = Reader::open(Path::new(&self.from))?;
             let identity = reader.identity().to_owned();
