@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kv_node::plug::contract;
 use kv_node::plug::storage::{
-    DamagedRange, EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row,
-    StorageEngine, StorageError, Ticket,
+    EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row, StorageEngine,
+    StorageError, Ticket,
 };
 use parking_lot::Mutex;
 
@@ -23,13 +23,7 @@ impl SortedMap {
     }
 }
 
-impl Quarantine for SortedMap {
-    fn damaged(&self) -> Vec<DamagedRange> {
-        Vec::new()
-    }
-
-    fn give_up(&self, _range: &DamagedRange) {}
-}
+impl Quarantine for SortedMap {}
 
 #[async_trait]
 impl StorageEngine for SortedMap {
@@ -40,13 +34,9 @@ impl StorageEngine for SortedMap {
     ) -> Result<(), StorageError> {
         self.with(|rows| {
             for (place, key) in keys.iter().enumerate() {
-                visit(
-                    place,
-                    rows.get(*key).map_or(Resident::Absent, |bytes| Resident::Found {
-                        bytes,
-                        ticket: Ticket::DURABLE,
-                    }),
-                );
+                let ticket = Ticket::DURABLE;
+                let found = rows.get(*key).map(|bytes| Resident::Found { bytes, ticket });
+                visit(place, found.unwrap_or(Resident::Absent));
             }
         })
     }

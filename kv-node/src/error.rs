@@ -43,7 +43,7 @@ pub enum RequestError {
     NeedsRmw(String),
     /// The key has as many siblings as are allowed: nothing was written. Read and resolve them.
     TooManySiblings {
-        /// How many it has.
+        /// How many it would have had with this write.
         siblings: u32,
     },
     /// The context is malformed, or sealed for another key or cluster; nothing was written.
@@ -109,7 +109,7 @@ impl std::fmt::Display for RequestError {
             ),
             Self::TooManySiblings { siblings } => write!(
                 f,
-                "ERR the key has {siblings} siblings, the most allowed: \
+                "ERR the key would have {siblings} siblings, more than allowed: \
                  read them with KV.GET and put with its context"
             ),
             Self::BadContext => write!(

@@ -93,6 +93,61 @@ fn write_in_order(addresses: &[SocketAddr], history: &Mutex<History>, stop: &Ato
     }
 }
 
+/// Overwrites keys through the node that comes and goes and then through the others; those must not
+/// refuse, however far ahead the first had to begin after its restart.
+fn overwrite_in_turn(
+    id: usize,
+    addresses: &[SocketAddr],
+    history: &Mutex<History>,
+    stop: &AtomicBool,
+) -> (Duration, Vec<String>) {
+    let mut through_restarting = Client::new(id, addresses.to_vec(), history);
+    let mut through_others = Client::new(id + 1, addresses.to_vec(), history);
+    for n in 0_usize.. {
+        if stop.load(Ordering::Relaxed) || !through_others.errors.is_empty() {
+            break;
+        }
+        let key = format!("o:{id}:{}", n % 50);
+        through_restarting.set(2, &key, &format!("{n} of the first"));
+        through_others.set(n % 2, &key, &format!("{n} of the second"));
+    }
+    (through_others.slowest, through_others.errors)
+}
+
+#[test]
+fn a_node_that_restarts_three_times_makes_nobody_refuse() {
+    let mut cluster = cluster();
+    let addresses = cluster.addresses();
+    let history = Mutex::new(History::default());
+    let stop = AtomicBool::new(false);
+    let ends = thread::scope(|scope| {
+        let (addresses, history, stop) = (&addresses, &history, &stop);
+        let _stops = StopAtEnd(stop);
+        let clients: Vec<_> = [0, 10, 20, 30]
+            .into_iter()
+            .map(|id| scope.spawn(move || overwrite_in_turn(id, addresses, history, stop)))
+            .collect();
+        for _ in 0..3 {
+            thread::sleep(Duration::from_millis(700));
+            cluster.kill(&[2]).expect("it ran");
+            cluster.start(2).expect("it starts again");
+            cluster.ready().expect("it serves again");
+        }
+        thread::sleep(Duration::from_secs(1));
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().expect("it ends")).collect::<Vec<_>>()
+    });
+    for (slowest, errors) in &ends {
+        println!("the others answered within {slowest:?}, errors: {errors:?}");
+        assert!(errors.is_empty(), "{errors:?}\n{}", cluster.logs());
+        assert!(slowest.as_millis() <= PAUSE_MS_MAX, "{slowest:?}");
+    }
+    let written = history.lock().ops().len();
+    assert!(written > 400, "no load: {written}");
+    audit(&cluster, &history);
+    sound(&history, &cluster);
+}
+
 #[test]
 fn one_node_killed_loses_nothing_and_nobody_else_notices() {
     let mut cluster = cluster();

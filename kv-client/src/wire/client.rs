@@ -197,7 +197,7 @@ pub enum ServiceError {
     BadContext,
     /// The key has as many siblings as are allowed: nothing was written. Read and resolve them.
     TooManySiblings {
-        /// How many it has.
+        /// How many it would have had with this write.
         siblings: u32,
     },
     /// The pair is over the cluster's limit: nothing was written.
@@ -250,7 +250,7 @@ impl fmt::Display for ServiceError {
             Self::NotServing(what) => write!(f, "not serving, nothing was written: {what}"),
             Self::BadContext => write!(f, "the context is not one of this key in this cluster"),
             Self::TooManySiblings { siblings } => {
-                write!(f, "the key has {siblings} siblings, the most allowed: resolve them")
+                write!(f, "the key would have {siblings} siblings, more than allowed: resolve them")
             }
             Self::TooLarge { bytes, bytes_max } => {
                 write!(f, "a pair of {bytes} bytes is over the limit of {bytes_max}")

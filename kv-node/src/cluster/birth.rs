@@ -46,6 +46,30 @@ pub struct BirthPlan {
     pub pair_bytes_max: u32,
 }
 
+impl BirthPlan {
+    /// Settings that a cluster was born with otherwise than is wanted here: they keep their values
+    /// whatever a node's configuration says.
+    pub fn ignored_by(&self, record: &ClusterRecord) -> Vec<&'static str> {
+        let wanted = &self.keyspace;
+        let Some(has) = record.keyspace(wanted.id) else { return Vec::new() };
+        [
+            ("cluster.name", self.name == record.name),
+            ("cluster.partitions", self.partitions == record.partitions),
+            ("keyspace.n", wanted.n == has.n),
+            ("keyspace.read", wanted.read == has.read),
+            ("keyspace.write", wanted.write == has.write),
+            ("keyspace.mode", wanted.mode == has.mode),
+            ("keyspace.sloppy", wanted.sloppy == has.sloppy),
+            ("keyspace.rmw", wanted.rmw == has.rmw),
+            ("keyspace.durability", wanted.durability == has.durability),
+            ("keyspace.pair_bytes_max", self.pair_bytes_max == record.pair_bytes_max),
+        ]
+        .into_iter()
+        .filter_map(|(name, same)| (!same).then_some(name))
+        .collect()
+    }
+}
+
 /// What to do next.
 #[derive(Debug)]
 pub enum BirthStep {
@@ -105,6 +129,11 @@ impl Birth {
             rng,
             told: AtomicBool::default(),
         }
+    }
+
+    /// What the operator wants here.
+    pub fn plan(&self) -> &BirthPlan {
+        &self.plan
     }
 
     /// This node, as it says hello.

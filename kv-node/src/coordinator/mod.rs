@@ -46,6 +46,7 @@ use kv_ring::History;
 
 use exchange::{AntiEntropyConfig, ExchangeBook, LatencyWindow, Part};
 pub use explain::{Explained, HintSays, ReplicaSays};
+pub(crate) use look::Seen;
 pub(crate) use marks::Climbs;
 pub use read::SiblingValue;
 pub(crate) use read::fingerprint;

@@ -248,6 +248,7 @@ impl Worker for BirthLoop {
                         let flushed = self.flushed.load(Ordering::Relaxed);
                         self.inner.take_flush(HybridTime::from_bits(flushed)).await;
                         self.inner.refuse_removed();
+                        self.inner.tell_ignored_settings();
                         return None;
                     }
                     Ok(false) => {}
@@ -260,6 +261,21 @@ impl Worker for BirthLoop {
             Err(error) => tracing::error!(%error, "a step of birth failed"),
         }
         Some(Duration::from_millis(HELLO_MS))
+    }
+}
+
+impl Inner {
+    /// Says which settings of this node's configuration do nothing, since the cluster is born.
+    fn tell_ignored_settings(&self) {
+        let view = self.view.now();
+        let Some(record) = &view.record else { return };
+        let ignored = self.birth.plan().ignored_by(record).join(", ");
+        if !ignored.is_empty() {
+            tracing::info!(
+                settings = %ignored,
+                "the cluster was born with other values than are configured here, and keeps them"
+            );
+        }
     }
 }
 

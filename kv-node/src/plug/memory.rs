@@ -24,8 +24,8 @@ use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::storage::{
-    DamagedRange, EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row,
-    StorageEngine, StorageError, Ticket,
+    EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row, StorageEngine,
+    StorageError, Ticket,
 };
 
 /// Tables: 16 slots each.
@@ -310,13 +310,7 @@ fn last_table(page: &PageRequest) -> usize {
     (slot >> 4).min(TABLES - 1)
 }
 
-impl Quarantine for MemoryEngine {
-    fn damaged(&self) -> Vec<DamagedRange> {
-        Vec::new()
-    }
-
-    fn give_up(&self, _range: &DamagedRange) {}
-}
+impl Quarantine for MemoryEngine {}
 
 #[async_trait]
 impl StorageEngine for MemoryEngine {

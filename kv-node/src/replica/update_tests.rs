@@ -14,7 +14,7 @@ use crate::cluster::meta::MetaStore;
 use crate::keys::KeyRef;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::storage::{
-    DamagedRange, EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row, Ticket,
+    EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row, Ticket,
 };
 use crate::replica::HintConfig;
 use crate::replica::update::OVERTAKEN_MAX;
@@ -50,13 +50,7 @@ impl HalfEngine {
     }
 }
 
-impl Quarantine for HalfEngine {
-    fn damaged(&self) -> Vec<DamagedRange> {
-        Vec::new()
-    }
-
-    fn give_up(&self, _range: &DamagedRange) {}
-}
+impl Quarantine for HalfEngine {}
 
 #[async_trait]
 impl StorageEngine for HalfEngine {

@@ -8,10 +8,15 @@
 //!
 //! Order of checks and texts follow Redis 7 (`t_string.c`, `expire.c`, `db.c`).
 
+mod clients;
 mod kv;
 mod session;
 mod write;
 
+pub use clients::{
+    ClientKill, ClientList, ClientReply, KillFilter, client_kill, client_list, client_reply,
+    on_or_off,
+};
 pub use kv::{KvConflicts, KvDelete, KvGet, KvPut, Level, Levels};
 pub use session::{Hello, SetInfo, auth, client_name, hello, set_info};
 pub use write::{Expire, ExpireForm, ExpiryChange, Set, expire, getex, set, setex};

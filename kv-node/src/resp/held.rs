@@ -7,6 +7,7 @@
 use std::cmp::Ordering;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::ops::Deref;
 use std::pin::pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,16 +22,17 @@ pub(super) const KEEP_BYTES: usize = 64 * 1024;
 const READ_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What one connection holds of something, in the sum over all connections: what is above
-/// `KEEP_BYTES`.
-pub(super) struct Held<'s> {
-    sum: &'s AtomicUsize,
+/// `KEEP_BYTES`. The sum is borrowed, or shared where what holds outlives the borrow.
+#[derive(Debug)]
+pub(super) struct Held<S: Deref<Target = AtomicUsize>> {
+    sum: S,
     sum_max: usize,
     counted: usize,
 }
 
-impl<'s> Held<'s> {
+impl<S: Deref<Target = AtomicUsize>> Held<S> {
     /// Nothing yet, in a sum that should not grow beyond `sum_max`.
-    pub(super) fn new(sum: &'s AtomicUsize, sum_max: usize) -> Self {
+    pub(super) fn new(sum: S, sum_max: usize) -> Self {
         Self { sum, sum_max, counted: 0 }
     }
 
@@ -51,7 +53,7 @@ impl<'s> Held<'s> {
     }
 }
 
-impl Drop for Held<'_> {
+impl<S: Deref<Target = AtomicUsize>> Drop for Held<S> {
     fn drop(&mut self) {
         self.sum.fetch_sub(self.counted, Relaxed);
     }
@@ -61,11 +63,11 @@ impl Drop for Held<'_> {
 pub(super) struct Output<'s> {
     pub(super) bytes: Vec<u8>,
     sent: usize,
-    held: Held<'s>,
+    held: Held<&'s AtomicUsize>,
 }
 
 impl<'s> Output<'s> {
-    pub(super) fn new(held: Held<'s>) -> Self {
+    pub(super) fn new(held: Held<&'s AtomicUsize>) -> Self {
         Self { bytes: Vec::new(), sent: 0, held }
     }
 
@@ -119,7 +121,7 @@ impl<'s> Output<'s> {
                 .await
             };
             match wrote {
-                None => return Ok(()),
+                None => break,
                 Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Some(Ok(count)) => self.wrote(count),
                 Some(Err(error)) => return Err(error),
@@ -129,6 +131,8 @@ impl<'s> Output<'s> {
         if self.sent > KEEP_BYTES {
             self.bytes.drain(..self.sent);
             self.sent = 0;
+            self.bytes.shrink_to(KEEP_BYTES);
+            self.count();
         }
         Ok(())
     }

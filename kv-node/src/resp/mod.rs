@@ -9,6 +9,7 @@
 //! the output buffer, `glob` matches patterns.
 
 pub mod args;
+mod clients;
 mod exec;
 pub mod glob;
 mod held;
@@ -19,6 +20,8 @@ pub mod parse;
 pub mod reply;
 mod request;
 pub mod server;
+mod slow;
 pub mod table;
 #[cfg(test)]
 mod tests;
+mod turn;

@@ -14,7 +14,7 @@
 //! **Invariants.** Bytes held for a connection are bounded by the parser's limits, one read and
 //! `output_bytes_max` with one run's answers. Beyond what every connection may keep, those of all
 //! together are bounded by `queries_bytes_max` with one read each and `outputs_bytes_max` with one
-//! run's answers each. Answers leave in the order of their requests.
+//! run's answers each, and what reads bring together from the replicas by `reads_bytes_max`. Answers leave in the order of their requests.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,6 +31,7 @@ use super::held::{Held, KEEP_BYTES, Output};
 use super::parse::{Item, Limits, Parser, ProtocolError};
 use super::reply::{Protocol, Reply};
 use super::table;
+use super::turn::{Listed, Turn};
 use crate::config::{CompatConfig, RespConfig};
 use crate::node::Node;
 
@@ -170,19 +171,24 @@ pub(super) async fn converse(
     mut reader: impl AsyncRead + Unpin,
     mut writer: impl AsyncWrite + Unpin,
 ) -> io::Result<()> {
+    let _listed = Listed::new(shared, &session);
     let (mut limits, mut may_change) = session.limits(shared);
     let mut parser = Parser::new(limits);
     let mut input = Vec::with_capacity(READ_BYTES);
     // What arrives while a WAIT waits.
     let mut later = Vec::new();
+    // What CLIENT REPLY keeps from the client.
+    let mut quiet = Vec::new();
     let resp = &shared.resp;
     let mut output = Output::new(Held::new(&shared.outputs_bytes, resp.outputs_bytes_max));
-    let mut held = Held::new(&shared.queries_bytes, resp.queries_bytes_max);
+    let mut held = Held::new(&*shared.queries_bytes, resp.queries_bytes_max);
     loop {
-        if matches!(
-            hear(shared, &mut input, &mut output, &mut reader, &mut writer).await?,
-            Heard::End
-        ) {
+        let heard = tokio::select! {
+            biased;
+            heard = hear(shared, &mut input, &mut output, &mut reader, &mut writer) => heard?,
+            () = session.card.ended() => Heard::End,
+        };
+        if matches!(heard, Heard::End) {
             break;
         }
         let busy = Busy::new(shared);
@@ -194,24 +200,33 @@ pub(super) async fn converse(
             }
             let batch = parser.parse(&input);
             let (mut place, count) = (0, batch.len());
-            while place < count && !session.closing {
+            while place < count && !session.closing && !session.card.is_ended() {
                 if is_http(batch.item(place)) {
                     tracing::warn!("an HTTP request came to the Redis port: closed");
                     return Ok(());
                 }
-                let mut exec = Exec { shared, session: &mut session, out: &mut output.bytes };
-                place = match exec.step(&batch, place).await {
-                    Step::Next(next) => next,
+                let turn = Turn::begin(&session, place);
+                let out = turn.out(&mut output.bytes, &mut quiet);
+                let mut exec = Exec::new(shared, &mut session, out);
+                let step = exec.step(&turn.items(&batch), place).await;
+                drop(exec);
+                place = match step {
+                    Step::Next(next) => {
+                        turn.took(shared, &session, &batch, next);
+                        next
+                    }
                     Step::Wait(waiting, next) => {
                         output.write_ready(&mut writer).await?;
                         let later = (&mut later, limits.buffered_bytes_max());
-                        session.wait(waiting, &mut reader, later, &mut output.bytes).await;
+                        let out = turn.out(&mut output.bytes, &mut quiet);
+                        session.wait(waiting, &mut reader, later, out).await;
                         next
                     }
                 };
+                turn.settle(&mut session, &mut output.bytes, &mut quiet);
                 if output.waiting().len() > WRITE_EARLY_BYTES {
-                    output.check_sum()?;
                     output.write_ready(&mut writer).await?;
+                    output.check_sum()?;
                     output.make_room(shared.resp.output_bytes_max / 2, &mut writer).await?;
                 }
             }
@@ -231,9 +246,10 @@ pub(super) async fn converse(
         }
         output.write_ready(&mut writer).await?;
         drop(busy);
-        if session.closing || shared.stopping.load(Acquire) {
+        if session.closing || session.card.is_ended() || shared.stopping.load(Acquire) {
             break;
         }
+        session.seen(output.waiting().len());
         keep_small(&mut input, &limits);
         held.set(input.capacity());
         if held.is_too_much() {

@@ -10,12 +10,14 @@
 //! (`client|id`) stands directly behind its container.
 
 pub mod bits;
+mod paper;
 mod refused;
 mod render;
 mod served;
 
 use super::request::Request;
 pub use bits::{cat, flag};
+pub use paper::paper;
 pub use render::{
     ListFilter, command_count, command_docs, command_help, command_info, command_list,
 };
@@ -290,8 +292,10 @@ fn is_container(id: CommandId) -> bool {
             | CommandId::Cluster
             | CommandId::Command
             | CommandId::Config
+            | CommandId::Latency
             | CommandId::Memory
             | CommandId::Object
+            | CommandId::Slowlog
     )
 }
 

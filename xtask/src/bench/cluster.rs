@@ -165,7 +165,11 @@ fn render(machine: &str, options: &Options, tables: &[(u16, Vec<Line>)]) -> Figu
                 measure.cpu_us,
                 price.replica_operations,
                 price.forwarded,
-                if met { "met" } else { "MISSED" },
+                match (met, judged) {
+                    (false, _) => "MISSED",
+                    (true, true) => "met",
+                    (true, false) => "-",
+                },
             );
         }
     }

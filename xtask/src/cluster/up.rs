@@ -38,6 +38,13 @@ pub(super) fn run(place: &Place, name: &str, shape: &Shape) -> Result<()> {
         return status::run(place, name, false);
     }
     refuse_other_shape(place, before.as_ref(), shape)?;
+    if let Some(late) = before.as_ref().and_then(|state| too_late(&state.shape, shape)) {
+        let option = place.option();
+        term::warn(format_args!(
+            "{late} is decided when a cluster is born, and this one has data: it keeps what it \
+             has; `cargo xtask cluster down --purge{option}` first makes a new one"
+        ));
+    }
     check_ports(shape)?;
     let binary = build()?;
     let took = launch(place, name, shape, binary)?;
@@ -151,6 +158,15 @@ fn refuse_other_shape(place: &Place, before: Option<&State>, shape: &Shape) -> R
     }
 }
 
+/// A setting that is asked for now, and does nothing to a cluster that was born without it.
+fn too_late<'a>(has: &Shape, asked: &'a Shape) -> Option<&'a str> {
+    let at_birth = ["keyspace.", "cluster.partitions", "cluster.name"];
+    let new = |setting: &&String| {
+        at_birth.iter().any(|start| setting.starts_with(start)) && !has.set.contains(setting)
+    };
+    asked.set.iter().find(new).map(String::as_str)
+}
+
 /// What was asked for and a running cluster is not; nothing where only defaults were asked for.
 fn unlike(has: &Shape, asked: &Shape) -> Option<String> {
     (*asked != Shape::default() && asked != has).then(|| {
@@ -226,6 +242,19 @@ mod tests {
         assert!(unlike(&has, &five).is_some_and(|note| note.contains("3 nodes")));
         assert_eq!(unlike(&five, &five), None);
         assert_eq!(unlike(&five, &Shape::default()), None, "a plain `up` asks for nothing");
+    }
+
+    #[test]
+    fn a_setting_that_comes_too_late_is_named() {
+        let with = |set: &[&str]| Shape {
+            set: set.iter().map(|setting| (*setting).to_owned()).collect(),
+            ..Shape::default()
+        };
+        let born = with(&["keyspace.rmw=refuse"]);
+        assert_eq!(too_late(&born, &born), None);
+        assert_eq!(too_late(&born, &with(&["log.level=debug"])), None);
+        let rmw = with(&["log.level=debug", "keyspace.rmw=best-effort"]);
+        assert_eq!(too_late(&born, &rmw), Some("keyspace.rmw=best-effort"));
     }
 
     #[test]

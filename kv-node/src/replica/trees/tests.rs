@@ -18,7 +18,7 @@ use crate::keys::KeyRef;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
 use crate::plug::rng::{Rng, SeededRng};
 use crate::plug::storage::{
-    DamagedRange, EngineStatus, FrozenBatch, Quarantine, Resident, Row, StorageEngine, Ticket,
+    EngineStatus, FrozenBatch, Quarantine, Resident, Row, StorageEngine, Ticket,
 };
 use crate::replica::Verdict;
 
@@ -39,13 +39,7 @@ impl Nosy {
     }
 }
 
-impl Quarantine for Nosy {
-    fn damaged(&self) -> Vec<DamagedRange> {
-        Vec::new()
-    }
-
-    fn give_up(&self, _range: &DamagedRange) {}
-}
+impl Quarantine for Nosy {}
 
 #[async_trait]
 impl StorageEngine for Nosy {

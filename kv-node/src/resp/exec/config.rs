@@ -11,6 +11,7 @@ use crate::config::{AnnounceAs, ConfigSet};
 use crate::keys::DEFAULT_KEYSPACE;
 use crate::resp::args;
 use crate::resp::request::Request;
+use crate::resp::slow::{SLOWER_THAN_US, SLOWLOG_LEN_MAX, SPIKE_MS};
 
 impl Exec<'_> {
     /// What is known, by Redis's names, in their order.
@@ -27,6 +28,7 @@ impl Exec<'_> {
             ("appendonly", if engine.volatile { "no" } else { "yes" }.into()),
             ("cluster-enabled", cluster.into()),
             ("databases", "1".into()),
+            ("latency-monitor-threshold", SPIKE_MS.to_string()),
             ("maxclients", resp.clients_max.to_string()),
             ("maxmemory", memory_max.to_string()),
             ("maxmemory-policy", "noeviction".into()),
@@ -36,6 +38,8 @@ impl Exec<'_> {
             ("client-query-buffer-limit", resp.query_bytes_max.to_string()),
             ("requirepass", password.into()),
             ("save", String::new()),
+            ("slowlog-log-slower-than", SLOWER_THAN_US.to_string()),
+            ("slowlog-max-len", SLOWLOG_LEN_MAX.to_string()),
             ("tcp-keepalive", "0".into()),
             ("timeout", (resp.idle_ms_max / 1000).to_string()),
         ]

@@ -1,13 +1,10 @@
 //! Commands about the connection itself: they touch no key and need no layout.
 
-use std::fmt::Write as _;
-use std::net::SocketAddr;
-
 use subtle::ConstantTimeEq;
 
-use super::{Exec, Executed, Failure, arg, not_here};
+use super::{Exec, Executed, Failure, arg};
 use crate::config::AnnounceAs;
-use crate::resp::args::{self, SetInfo};
+use crate::resp::args;
 use crate::resp::reply::Protocol;
 use crate::resp::request::Request;
 use crate::resp::table::{self, Command, CommandId};
@@ -68,8 +65,17 @@ impl Exec<'_> {
             | CommandId::ClusterHelp
             | CommandId::CommandHelp
             | CommandId::ConfigHelp
+            | CommandId::LatencyHelp
             | CommandId::MemoryHelp
-            | CommandId::ObjectHelp => table::command_help(&mut self.reply(), command),
+            | CommandId::ObjectHelp
+            | CommandId::SlowlogHelp => table::command_help(&mut self.reply(), command),
+            CommandId::SlowlogGet
+            | CommandId::SlowlogLen
+            | CommandId::SlowlogReset
+            | CommandId::LatencyDoctor
+            | CommandId::LatencyHistory
+            | CommandId::LatencyLatest
+            | CommandId::LatencyReset => return self.observe(command, request),
             _ => return self.client(command, request),
         }
         Ok(())
@@ -102,65 +108,6 @@ impl Exec<'_> {
             _ => self.reply().integer(table::command_count() as i64),
         }
         Ok(())
-    }
-
-    fn client(&mut self, command: &'static Command, request: &Request<'_>) -> Executed {
-        match command.id {
-            CommandId::ClientId => {
-                let id = self.session.id as i64;
-                self.reply().integer(id);
-            }
-            CommandId::ClientGetname => {
-                let name = std::mem::take(&mut self.session.name);
-                self.reply().bulk_or_nil((!name.is_empty()).then_some(&name));
-                self.session.name = name;
-            }
-            CommandId::ClientSetname => {
-                self.session.name = args::client_name(arg(request, 2)?)?.to_vec();
-                self.reply().ok();
-            }
-            CommandId::ClientSetinfo => {
-                match args::set_info(request)? {
-                    SetInfo::LibName(name) => self.session.lib_name = name.to_vec(),
-                    SetInfo::LibVersion(version) => self.session.lib_version = version.to_vec(),
-                }
-                self.reply().ok();
-            }
-            CommandId::ClientInfo => {
-                let line = self.client_line();
-                self.reply().verbatim(&line);
-            }
-            _ => return Err(not_here(command)),
-        }
-        Ok(())
-    }
-
-    fn client_line(&self) -> String {
-        let session = &*self.session;
-        let address = |address: Option<SocketAddr>| {
-            address.map_or_else(|| "?:0".to_owned(), |address| address.to_string())
-        };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let multi = session.queue.as_ref().map_or(-1, |queue| queue.len() as i64);
-        let resp = if session.protocol == Protocol::Resp3 { 3 } else { 2 };
-        let age = session.since.elapsed().as_secs();
-        let mut line = String::with_capacity(320);
-        let _infallible = writeln!(
-            line,
-            "id={} addr={} laddr={} fd=0 name={} age={age} idle=0 flags=N db=0 sub=0 psub=0 \
-             ssub=0 multi={multi} qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
-             oll=0 omem={} tot-mem={} events=r cmd=client|info user=default redir=-1 resp={resp} \
-             lib-name={} lib-ver={}",
-            session.id,
-            address(session.peer),
-            address(session.local),
-            text(&session.name),
-            self.out.len(),
-            self.out.capacity(),
-            text(&session.lib_name),
-            text(&session.lib_version),
-        );
-        line
     }
 
     fn auth(&mut self, request: &Request<'_>) -> Executed {
@@ -199,7 +146,8 @@ impl Exec<'_> {
         if let Some(name) = hello.name {
             self.session.name = name.to_vec();
         }
-        let id = self.session.id as i64;
+        self.session.say();
+        let id = self.session.card.id as i64;
         let cluster = self.shared.resp.announce == AnnounceAs::Cluster;
         let mut reply = self.reply();
         reply.map(7);

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::strings::{answer_of, too_long};
+use super::strings::answer_of;
 use super::{Exec, Executed, Failure, arg, not_here, place};
 use crate::config::WholeKeyspace;
-use crate::coordinator::{Coordinator, ScanCursor};
+use crate::coordinator::{Coordinator, ScanCursor, Seen};
 use crate::error::RequestError;
 use crate::keys::PREFIX_BYTES;
 use crate::mutation::{Answer, ExpiryRule, Mutation};
 use crate::resp::args;
+use crate::resp::reply::Reply;
 use crate::resp::request::Request;
 use crate::resp::table::{Command, CommandId};
 
@@ -121,8 +122,10 @@ impl Exec<'_> {
         node: &Coordinator,
         key: &[u8],
     ) -> Result<Option<Facts>, RequestError> {
-        let mut found = Ok(None);
+        let room = self.shared.read_room.take(1).await?;
+        let (mut found, mut bytes) = (Ok(None), 0);
         node.look_batch(&[place(key)], self.session.levels, &mut |_, seen| {
+            bytes = seen_bytes(&seen);
             found = seen.map(|seen| {
                 seen.map(|seen| Facts {
                     bytes: seen.value.len(),
@@ -133,6 +136,7 @@ impl Exec<'_> {
             });
         })
         .await;
+        room.used(bytes);
         found
     }
 
@@ -176,11 +180,17 @@ impl Exec<'_> {
         let keys: Vec<_> = request.args_from(1).map(place).collect();
         let (mut count, mut failed) = (0, None);
         for keys in keys.chunks(self.keys_at_once()) {
-            node.look_batch(keys, self.session.levels, &mut |_, seen| match seen {
-                Ok(seen) => count += i64::from(seen.is_some()),
-                Err(error) => failed = Some(error),
+            let room = self.shared.read_room.take(keys.len()).await?;
+            let mut bytes = 0;
+            node.look_batch(keys, self.session.levels, &mut |_, seen| {
+                bytes += seen_bytes(&seen);
+                match seen {
+                    Ok(seen) => count += i64::from(seen.is_some()),
+                    Err(error) => failed = Some(error),
+                }
             })
             .await;
+            room.used(bytes);
         }
         if let Some(error) = failed {
             return Err(error.into());
@@ -213,28 +223,25 @@ impl Exec<'_> {
         local: bool,
     ) -> Executed {
         let pattern = args::glob(arg(request, 1)?)?;
-        let bytes_max = self.shared.resp.output_bytes_max;
-        let (mut found, mut bytes) = (Vec::new(), 0);
+        // How many there are is known at the end only, and stands before them.
+        let (start, mut count) = (self.out.len(), 0);
         let mut cursor = ScanCursor::default();
         loop {
             let page = node.scan(cursor, PAGE_KEYS, local).await?;
-            for key in page.keys.into_iter().filter(|key| pattern.matches(key)) {
-                bytes += key.len() + 16;
-                found.push(key);
+            let mut reply = self.reply();
+            for key in page.keys.iter().filter(|key| pattern.matches(key)) {
+                reply.bulk(key);
+                count += 1;
             }
-            if bytes > bytes_max {
-                return Err(too_long());
-            }
+            self.check_answer()?;
             cursor = page.next;
             if cursor == ScanCursor::default() {
                 break;
             }
         }
-        let mut reply = self.reply();
-        reply.array(found.len());
-        for key in &found {
-            reply.bulk(key);
-        }
+        let mut head = Vec::new();
+        Reply::new(&mut head, self.session.protocol).array(count);
+        self.out.splice(start..start, head);
         Ok(())
     }
 
@@ -244,13 +251,16 @@ impl Exec<'_> {
         node: &Coordinator,
         key: &[u8],
     ) -> Result<Option<(Bytes, Option<u64>)>, RequestError> {
-        let mut found = Ok(None);
+        let room = self.shared.read_room.take(1).await?;
+        let (mut found, mut bytes) = (Ok(None), 0);
         node.look_batch(&[place(key)], self.session.levels, &mut |_, seen| {
+            bytes = seen_bytes(&seen);
             found = seen.map(|seen| {
                 seen.map(|seen| (Bytes::copy_from_slice(seen.value), seen.expires_at_ms))
             });
         })
         .await;
+        room.used(bytes);
         found
     }
 
@@ -320,6 +330,10 @@ impl Exec<'_> {
         self.reply().integer(i64::from(done));
         Ok(())
     }
+}
+
+fn seen_bytes(seen: &Result<Option<Seen<'_>>, RequestError>) -> usize {
+    seen.as_ref().map_or(0, |seen| seen.as_ref().map_or(0, |seen| seen.record_bytes))
 }
 
 /// The name that Redis has for the form in which it would keep the value.

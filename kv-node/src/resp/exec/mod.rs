@@ -12,6 +12,7 @@
 //! Invariant: every request gets exactly one reply, whatever it holds.
 
 mod admin;
+mod clients;
 mod cluster;
 mod config;
 mod connection;
@@ -20,6 +21,8 @@ mod info;
 mod keys;
 mod kv;
 mod multi;
+mod observe;
+mod room;
 mod runs;
 mod session;
 mod strings;
@@ -27,8 +30,10 @@ mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use super::args::ArgError;
+use super::held::{Held, KEEP_BYTES};
 use super::reply::Reply;
 use super::request::{Batch, Item, Request};
 use super::table::{self, Class, Command, CommandId, Rejection, flag};
@@ -36,6 +41,7 @@ use crate::cluster::record::LevelSetting;
 use crate::coordinator::{Coordinator, Levels};
 use crate::error::RequestError;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
+pub(super) use clients::Replies;
 pub(super) use session::{Session, Shared};
 use waiting::Waiting;
 
@@ -88,6 +94,9 @@ impl From<RequestError> for Failure {
 
 type Executed = Result<(), Failure>;
 
+const TOO_LONG: &str = "ERR the answer would be over resp.output_bytes_max: ask for less at once";
+const TOO_MANY: &str = "BUSY answers to all clients together take too much memory \
+                        (resp.outputs_bytes_max): ask again, or for less at once";
 const NO_AUTH: &str = "NOAUTH Authentication required.";
 
 /// What a step came to.
@@ -106,9 +115,39 @@ pub(super) struct Exec<'c> {
     pub(super) session: &'c mut Session,
     /// Answers, in order.
     pub(super) out: &'c mut Vec<u8>,
+    /// What `out` grew by, in the sum over all connections.
+    grown: Held<&'c AtomicUsize>,
+    before_bytes: usize,
+}
+
+impl<'c> Exec<'c> {
+    /// An executor that answers into `out`.
+    pub(super) fn new(shared: &'c Shared, session: &'c mut Session, out: &'c mut Vec<u8>) -> Self {
+        let grown = Held::new(&shared.outputs_bytes, shared.resp.outputs_bytes_max);
+        let before_bytes = out.capacity();
+        Self { shared, session, out, grown, before_bytes }
+    }
 }
 
 impl Exec<'_> {
+    /// In the midst of a long answer: counts it, and ends it where all clients' answers together
+    /// are over their bound.
+    fn check_answer(&mut self) -> Executed {
+        if self.out.len() > self.shared.resp.output_bytes_max {
+            return Err(Failure::Text(TOO_LONG));
+        }
+        self.grown.set(self.out.capacity().saturating_sub(self.before_bytes));
+        if self.grown.is_too_much() { Err(Failure::Text(TOO_MANY)) } else { Ok(()) }
+    }
+
+    /// Takes back what was answered since `before`, and the memory that it took; room for an error
+    /// in its place stays, so that the next answers do not double the whole.
+    fn take_back(&mut self, before: usize) {
+        self.out.truncate(before);
+        self.out.shrink_to(self.before_bytes.max(before + KEEP_BYTES));
+        self.grown.set(0);
+    }
+
     /// Executes the request at `place` and those of its run behind it.
     pub(super) async fn step(&mut self, items: &impl Items, place: usize) -> Step {
         let request = match items.item(place) {
@@ -161,7 +200,7 @@ impl Exec<'_> {
     }
 
     /// The command, if it exists, has the right number of arguments, and may be sent now.
-    fn admit(&self, request: &Request<'_>) -> Result<&'static Command, Failure> {
+    fn admit(&mut self, request: &Request<'_>) -> Result<&'static Command, Failure> {
         let command = table::resolve(request).map_err(|refusal| match refusal {
             Rejection::Arity(command) => Failure::Argument(ArgError::Arity(command.name)),
             other => Failure::Owned(other.to_string()),
@@ -169,6 +208,7 @@ impl Exec<'_> {
         if !self.session.authenticated && !command.has(flag::NO_AUTH) {
             return Err(Failure::Text(NO_AUTH));
         }
+        self.session.command = Some(command);
         Ok(command)
     }
 
@@ -184,7 +224,7 @@ impl Exec<'_> {
             },
         };
         if let Err(failure) = done {
-            self.out.truncate(before);
+            self.take_back(before);
             self.reply().error(failure);
         }
     }

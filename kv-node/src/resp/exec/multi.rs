@@ -3,8 +3,15 @@
 //! What is queued is executed in order, one result each, and nothing promises that others see all
 //! of it or none: WATCH is refused for that reason. An error while queueing (unknown command,
 //! wrong number of arguments, too much) makes EXEC refuse the whole batch, as in Redis.
+//!
+//! Invariant: what all connections queue counts in `queries_bytes_max`, beside requests that have
+//! not wholly arrived.
 
-use super::{Exec, Executed, Failure, Items};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use super::{Exec, Executed, Failure, Items, Shared};
+use crate::resp::held::Held;
 use crate::resp::request::{Item, OwnedRequest, Request};
 use crate::resp::table::{self, CommandId};
 
@@ -12,20 +19,46 @@ use crate::resp::table::{self, CommandId};
 const QUEUE_COMMANDS_MAX: usize = 65_536;
 /// Bytes that they hold at most.
 const QUEUE_BYTES_MAX: usize = 16 << 20;
+const NOT_EXECUTED: &str = "ERR not executed: the answers are over resp.output_bytes_max, or all \
+                            clients' over resp.outputs_bytes_max";
 
 /// Commands between MULTI and EXEC.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
+#[derive(Debug)]
+pub(in crate::resp) struct Queue {
     requests: Vec<OwnedRequest>,
     bytes: usize,
+    held: Held<Arc<AtomicUsize>>,
     spoiled: bool,
 }
 
 impl Queue {
+    fn new(shared: &Shared) -> Self {
+        let held = Held::new(Arc::clone(&shared.queries_bytes), shared.resp.queries_bytes_max);
+        Self { requests: Vec::new(), bytes: 0, held, spoiled: false }
+    }
+
+    /// Keeps a request, or says why it can't.
+    fn push(&mut self, request: &Request<'_>) -> Result<(), &'static str> {
+        let kept = request.keep();
+        let bytes = self.bytes + kept.bytes_held() + size_of::<OwnedRequest>();
+        if self.len() >= QUEUE_COMMANDS_MAX || bytes > QUEUE_BYTES_MAX {
+            return Err("ERR the batch is over 65536 commands or 16 MiB");
+        }
+        self.held.set(bytes);
+        if self.held.is_too_much() {
+            return Err("BUSY all clients together queue too much (resp.queries_bytes_max); \
+                        nothing of the batch was done");
+        }
+        self.bytes = bytes;
+        self.requests.push(kept);
+        Ok(())
+    }
+
     pub(super) fn spoil(&mut self) {
         self.spoiled = true;
         self.requests = Vec::new();
         self.bytes = 0;
+        self.held.set(0);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -55,16 +88,12 @@ impl Exec<'_> {
     /// Queues a request, or refuses it.
     pub(super) fn enqueue(&mut self, request: &Request<'_>) {
         let Some(queue) = &mut self.session.queue else { return };
-        if !queue.spoiled {
-            let kept = request.keep();
-            let bytes = queue.bytes + kept.bytes_held();
-            if queue.len() >= QUEUE_COMMANDS_MAX || bytes > QUEUE_BYTES_MAX {
-                queue.spoil();
-                self.reply().error("ERR the batch is over 65536 commands or 16 MiB");
-                return;
-            }
-            queue.bytes = bytes;
-            queue.requests.push(kept);
+        if !queue.spoiled
+            && let Err(refused) = queue.push(request)
+        {
+            queue.spoil();
+            self.reply().error(refused);
+            return;
         }
         self.reply().simple("QUEUED");
     }
@@ -82,11 +111,10 @@ impl Exec<'_> {
         }
         self.reply().array(queue.len());
         let mut place = 0;
-        let bytes_max = self.shared.resp.output_bytes_max;
         while let Some(Item::Request(request)) = queue.item(place) {
-            if self.out.len() > bytes_max {
+            if self.check_answer().is_err() {
                 // Not executed: one result each is owed, and this one says so.
-                self.reply().error("ERR not executed: the answers are over output_bytes_max");
+                self.reply().error(NOT_EXECUTED);
                 place += 1;
                 continue;
             }
@@ -106,7 +134,9 @@ impl Exec<'_> {
             (CommandId::Multi, true) => {
                 return Err(Failure::Text("ERR MULTI calls can not be nested"));
             }
-            (CommandId::Multi, false) => self.session.queue = Some(Queue::default()),
+            (CommandId::Multi, false) => {
+                self.session.queue = Some(Queue::new(self.shared));
+            }
             (CommandId::Discard, false) => {
                 return Err(Failure::Text("ERR DISCARD without MULTI"));
             }

@@ -41,12 +41,24 @@ impl Exec<'_> {
                 return place;
             }
         };
+        let room = match self.shared.read_room.take(keys.len()).await {
+            Ok(room) => room,
+            Err(refused) => {
+                let mut reply = self.reply();
+                for _ in &keys {
+                    reply.error(&refused);
+                }
+                return place;
+            }
+        };
+        let before = self.out.len();
         let mut reply = Reply::new(self.out, self.session.protocol);
         node.get_batch(&keys, self.session.levels, &mut |_, shown| match shown {
             Ok(value) => reply.bulk_or_nil(value),
             Err(error) => reply.error(error),
         })
         .await;
+        room.used(self.out.len().saturating_sub(before));
         place
     }
 

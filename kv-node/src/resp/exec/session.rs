@@ -5,12 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::clients::Replies;
 use super::multi::Queue;
+use super::room::ReadRoom;
 use crate::config::{CompatConfig, RespConfig};
 use crate::coordinator::{Coordinator, Levels, WriteLedger};
 use crate::node::Node;
+use crate::resp::clients::{Card, Clients};
 use crate::resp::parse::Limits;
 use crate::resp::reply::Protocol;
+use crate::resp::slow::Slowness;
+use crate::resp::table::Command;
 
 /// A pair's largest size until the cluster's record says it.
 const PAIR_BYTES_MAX: u32 = 1 << 20;
@@ -27,10 +32,16 @@ pub(in crate::resp) struct Shared {
     pub(in crate::resp) started: Instant,
     /// Connections that are open.
     pub(in crate::resp) clients: AtomicUsize,
+    /// The same, one by one.
+    pub(in crate::resp) open: Clients,
+    /// What took long.
+    pub(in crate::resp) slowness: Slowness,
     /// Bytes of long answers that wait for clients to read them.
     pub(in crate::resp) outputs_bytes: AtomicUsize,
-    /// Bytes of requests that have not wholly arrived or are being executed, of all connections.
-    pub(in crate::resp) queries_bytes: AtomicUsize,
+    /// Bytes of requests that have not wholly arrived, are being executed, or wait for EXEC.
+    pub(in crate::resp) queries_bytes: Arc<AtomicUsize>,
+    /// Room for the values that reads bring together.
+    pub(super) read_room: ReadRoom,
     /// Connections that execute a batch right now.
     pub(in crate::resp) busy: AtomicUsize,
     pub(in crate::resp) stopping: AtomicBool,
@@ -44,6 +55,7 @@ impl Shared {
         compat: CompatConfig,
         port: u16,
     ) -> Self {
+        let reads_bytes_max = resp.reads_bytes_max;
         Self {
             node,
             resp,
@@ -51,8 +63,11 @@ impl Shared {
             port,
             started: Instant::now(),
             clients: AtomicUsize::new(0),
+            open: Clients::default(),
+            slowness: Slowness::default(),
             outputs_bytes: AtomicUsize::new(0),
-            queries_bytes: AtomicUsize::new(0),
+            queries_bytes: Arc::default(),
+            read_room: ReadRoom::new(reads_bytes_max, PAIR_BYTES_MAX as usize),
             busy: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
@@ -78,11 +93,13 @@ impl Shared {
 
 /// One connection.
 pub(in crate::resp) struct Session {
-    pub(super) id: u64,
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) local: Option<SocketAddr>,
-    pub(super) since: Instant,
-    pub(super) name: Vec<u8>,
+    /// As others see it.
+    pub(in crate::resp) card: Arc<Card>,
+    /// The last command.
+    pub(in crate::resp) command: Option<&'static Command>,
+    /// Which commands are answered.
+    pub(in crate::resp) replies: Replies,
+    pub(in crate::resp) name: Vec<u8>,
     pub(super) lib_name: Vec<u8>,
     pub(super) lib_version: Vec<u8>,
     pub(super) protocol: Protocol,
@@ -91,7 +108,7 @@ pub(in crate::resp) struct Session {
     /// Writes since the last WAIT.
     pub(super) ledger: WriteLedger,
     /// Between MULTI and EXEC.
-    pub(super) queue: Option<Queue>,
+    pub(in crate::resp) queue: Option<Queue>,
     pub(super) coordinator: Option<Arc<Coordinator>>,
     /// Keys whose values are read at once, at most; 0 until it is known.
     pub(super) keys_at_once: usize,
@@ -105,11 +122,11 @@ impl Session {
         peer: Option<SocketAddr>,
         local: Option<SocketAddr>,
     ) -> Self {
+        let id = shared.next_id.fetch_add(1, Ordering::Relaxed);
         Self {
-            id: shared.next_id.fetch_add(1, Ordering::Relaxed),
-            peer,
-            local,
-            since: Instant::now(),
+            card: Arc::new(Card::new(id, peer, local)),
+            command: None,
+            replies: Replies::default(),
             name: Vec::new(),
             lib_name: Vec::new(),
             lib_version: Vec::new(),
@@ -142,10 +159,12 @@ impl Session {
     /// RESET: as after connecting.
     pub(super) fn reset(&mut self, shared: &Shared) {
         self.name.clear();
+        self.replies = Replies::All;
         self.protocol = Protocol::default();
         self.authenticated = shared.resp.requirepass.is_empty();
         self.levels = Levels::default();
         self.ledger = WriteLedger::default();
         self.queue = None;
+        self.say();
     }
 }

@@ -90,27 +90,37 @@ impl Exec<'_> {
     /// GET by itself.
     async fn get(&mut self, node: &Coordinator, key: &[u8]) -> Executed {
         let levels = self.session.levels;
-        let mut failed = None;
+        let room = self.shared.read_room.take(1).await?;
+        let (mut failed, mut bytes) = (None, 0);
         let mut reply = self.reply();
         node.get_batch(&[place(key)], levels, &mut |_, shown| match shown {
-            Ok(value) => reply.bulk_or_nil(value),
+            Ok(value) => {
+                bytes = value.map_or(0, <[u8]>::len);
+                reply.bulk_or_nil(value);
+            }
             Err(error) => failed = Some(error),
         })
         .await;
+        room.used(bytes);
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     async fn getrange(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
         let bounds = args::range_at(request, 2)?;
         let levels = self.session.levels;
-        let mut failed = None;
+        let room = self.shared.read_room.take(1).await?;
+        let (mut failed, mut bytes) = (None, 0);
         let mut reply = self.reply();
         let key = place(arg(request, 1)?);
         node.get_batch(&[key], levels, &mut |_, shown| match shown {
-            Ok(value) => reply.bulk(args::slice(value.unwrap_or_default(), bounds)),
+            Ok(value) => {
+                bytes = value.map_or(0, <[u8]>::len);
+                reply.bulk(args::slice(value.unwrap_or_default(), bounds));
+            }
             Err(error) => failed = Some(error),
         })
         .await;
+        room.used(bytes);
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
@@ -129,25 +139,27 @@ impl Exec<'_> {
     /// One answer for all keys, or the first error: an array can't hold half a read.
     async fn mget(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
         let levels = self.session.levels;
-        let bytes_max = self.shared.resp.output_bytes_max;
         let keys: Vec<_> = request.args_from(1).map(place).collect();
         let at_once = self.keys_at_once();
-        let mut failed = None;
-        let mut reply = self.reply();
-        reply.array(keys.len());
+        self.reply().array(keys.len());
         for keys in keys.chunks(at_once) {
+            let room = self.shared.read_room.take(keys.len()).await?;
+            let mut failed = None;
+            let before = self.out.len();
+            let mut reply = self.reply();
             node.get_batch(keys, levels, &mut |_, shown| match shown {
-                Ok(_) if reply.buffered_bytes() > bytes_max => failed = Some(too_long()),
                 Ok(value) => reply.bulk_or_nil(value),
-                Err(error) if failed.is_none() => failed = Some(error.into()),
+                Err(error) if failed.is_none() => failed = Some(error),
                 Err(_) => {}
             })
             .await;
-            if failed.is_some() {
-                break;
+            room.used(self.out.len().saturating_sub(before));
+            if let Some(error) = failed {
+                return Err(error.into());
             }
+            self.check_answer()?;
         }
-        failed.map_or(Ok(()), Err)
+        Ok(())
     }
 
     /// OK when every pair is acknowledged. There is no atomicity over keys: on an error the text
@@ -291,9 +303,4 @@ fn promise(command: &'static Command, request: &Request<'_>) -> Result<Promise, 
         }
         _ => return Err(not_here(command)),
     })
-}
-
-/// For an answer that would be over the output's bound.
-pub(super) fn too_long() -> Failure {
-    Failure::Text("ERR the answer would be over output_bytes_max: ask for less at once")
 }

@@ -24,6 +24,8 @@ const PERSISTENCE: &str = "every write is durable as the durability setting says
     node's directory for a backup";
 const OPERATING: &str = "the process belongs to its supervisor; send it SIGTERM";
 const OBSERVING: &str = "see INFO, the metrics port and kv status";
+const WATCHING_ALL: &str = "showing every command to one client would slow all of them, and show \
+    one node's part; see SLOWLOG, LATENCY, kv events";
 const USERS: &str = "there is one password and no users; set requirepass";
 const MODULES: &str = "there are no modules";
 const SORTING: &str = "sort and compare in the client";
@@ -66,7 +68,8 @@ refused! {
     SERIALIZED: "dump" "migrate" "restore" "restore-asking";
     PERSISTENCE: "bgrewriteaof" "bgsave" "save" "waitaof";
     OPERATING: "shutdown" "debug";
-    OBSERVING: "latency" "lolwut" "monitor" "slowlog";
+    OBSERVING: "lolwut";
+    WATCHING_ALL: "monitor";
     USERS: "acl";
     MODULES: "module";
     SORTING: "sort" "sort_ro" "lcs";

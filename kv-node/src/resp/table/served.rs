@@ -85,6 +85,62 @@ served! {
     ClientSetinfo "client|setinfo" 4 Connection (0, 0, 0) Nothing Connection "7.2.0"
         [NOSCRIPT LOADING STALE] [SLOW CONNECTION] []
         "Notes the client library's name or version";
+    ClientList "client|list" -2 Connection (0, 0, 0) Nothing Connection "2.4.0"
+        [ADMIN NOSCRIPT LOADING STALE] [ADMIN SLOW DANGEROUS CONNECTION]
+        ["nondeterministic_output"]
+        "Lists the open connections";
+    ClientKill "client|kill" -3 Connection (0, 0, 0) Nothing Connection "2.4.0"
+        [ADMIN NOSCRIPT LOADING STALE] [ADMIN SLOW DANGEROUS CONNECTION] []
+        "Ends connections, each between two of its commands";
+    ClientNoEvict "client|no-evict" 3 Connection (0, 0, 0) Nothing Connection "7.0.0"
+        [ADMIN NOSCRIPT LOADING STALE] [ADMIN SLOW DANGEROUS CONNECTION] []
+        "OK: no connection is evicted";
+    ClientNoTouch "client|no-touch" 3 Connection (0, 0, 0) Nothing Connection "7.2.0"
+        [NOSCRIPT LOADING STALE] [SLOW CONNECTION] []
+        "OK: accesses are not tracked";
+    ClientReply "client|reply" 3 Connection (0, 0, 0) Nothing Connection "3.2.0"
+        [NOSCRIPT LOADING STALE] [SLOW CONNECTION] []
+        "Whether the connection's commands are answered";
+    Slowlog "slowlog" -2 Connection (0, 0, 0) Nothing Server "2.2.12"
+        [] [SLOW] []
+        "What took long on this node";
+    SlowlogGet "slowlog|get" -2 Connection (0, 0, 0) Nothing Server "2.2.12"
+        [ADMIN LOADING STALE] [ADMIN SLOW DANGEROUS]
+        ["request_policy:all_nodes" "nondeterministic_output"]
+        "The newest slow commands, with their waits for other nodes";
+    SlowlogHelp "slowlog|help" 2 Connection (0, 0, 0) Nothing Server "6.2.0"
+        [LOADING STALE] [SLOW] []
+        "Lists the subcommands";
+    SlowlogLen "slowlog|len" 2 Connection (0, 0, 0) Nothing Server "2.2.12"
+        [ADMIN LOADING STALE] [ADMIN SLOW DANGEROUS]
+        ["request_policy:all_nodes" "response_policy:agg_sum" "nondeterministic_output"]
+        "How many slow commands are kept";
+    SlowlogReset "slowlog|reset" 2 Connection (0, 0, 0) Nothing Server "2.2.12"
+        [ADMIN LOADING STALE] [ADMIN SLOW DANGEROUS]
+        ["request_policy:all_nodes" "response_policy:all_succeeded"]
+        "Forgets the slow commands";
+    Latency "latency" -2 Connection (0, 0, 0) Nothing Server "2.8.13"
+        [] [SLOW] []
+        "Spikes of latency on this node";
+    LatencyDoctor "latency|doctor" 2 Connection (0, 0, 0) Nothing Server "2.8.13"
+        [ADMIN NOSCRIPT LOADING STALE] [ADMIN SLOW DANGEROUS]
+        ["nondeterministic_output" "request_policy:all_nodes" "response_policy:special"]
+        "Says what the spikes come to";
+    LatencyHelp "latency|help" 2 Connection (0, 0, 0) Nothing Server "2.8.13"
+        [LOADING STALE] [SLOW] []
+        "Lists the subcommands";
+    LatencyHistory "latency|history" 3 Connection (0, 0, 0) Nothing Server "2.8.13"
+        [ADMIN NOSCRIPT LOADING STALE] [ADMIN SLOW DANGEROUS]
+        ["nondeterministic_output" "request_policy:all_nodes" "response_policy:special"]
+        "The worst spike of each second that had one";
+    LatencyLatest "latency|latest" 2 Connection (0, 0, 0) Nothing Server "2.8.13"
+        [ADMIN NOSCRIPT LOADING STALE] [ADMIN SLOW DANGEROUS]
+        ["nondeterministic_output" "request_policy:all_nodes" "response_policy:special"]
+        "The last spike, and the worst";
+    LatencyReset "latency|reset" -2 Connection (0, 0, 0) Nothing Server "2.8.13"
+        [ADMIN NOSCRIPT LOADING STALE] [ADMIN SLOW DANGEROUS]
+        ["request_policy:all_nodes" "response_policy:agg_sum"]
+        "Forgets the spikes";
     Command "command" -1 Connection (0, 0, 0) Nothing Server "2.8.13"
         [LOADING STALE] [SLOW CONNECTION]
         ["nondeterministic_output_order"]
