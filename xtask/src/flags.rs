@@ -41,6 +41,8 @@ cargo xtask VERB
   cluster down [--purge]  ends all; --purge removes their data too
                           every cluster verb takes --name NAME (default: local)
 
+  demo                    the first minute: three nodes, load and the terminal; a node dies and
+                          comes back, a conflict is left to be resolved
   tui [--name NAME] [-- ARGUMENTS]
                           builds kv-tui and attaches it to a cluster of `cluster up`
   shots [--check]         draws the pictures of docs/shots/; --check: are they what it would draw?
@@ -69,6 +71,7 @@ const VERBS: &[&str] = &[
     "package",
     "sim",
     "cluster",
+    "demo",
     "tui",
     "shots",
     "dist",
@@ -92,6 +95,7 @@ pub(crate) enum Verb {
     Package { leaf: Option<String> },
     Sim(Plan),
     Cluster { name: String, verb: cluster::Verb },
+    Demo,
     Tui { name: String, arguments: Vec<OsString> },
     Shots { check: bool },
     Dist,
@@ -115,6 +119,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb> {
         "package" => parse_package(&mut parser),
         "sim" => parse_sim(&mut parser),
         "cluster" => parse_cluster(&mut parser),
+        "demo" => alone(&mut parser, Verb::Demo),
         "tui" => parse_tui(&mut parser),
         "shots" => parse_shots(&mut parser),
         "dist" => alone(&mut parser, Verb::Dist),

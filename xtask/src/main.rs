@@ -9,6 +9,7 @@ mod bench;
 mod ci;
 mod cluster;
 mod cmd;
+mod demo;
 mod dist;
 mod error;
 mod flags;
@@ -50,6 +51,7 @@ fn run(verb: Verb) -> error::Result<()> {
         Verb::Package { leaf } => package::run(leaf.as_deref()),
         Verb::Sim(seeds) => sim::run(&seeds),
         Verb::Cluster { name, verb } => cluster::run(&name, verb),
+        Verb::Demo => demo::run(),
         Verb::Tui { name, arguments } => tui::run(&name, &arguments),
         Verb::Shots { check } => shots::run(check),
         Verb::Dist => dist::run(),

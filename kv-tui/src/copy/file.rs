@@ -69,10 +69,15 @@ impl Writer {
     /// Goes on where a file was left, even if that was after its last line.
     ///
     /// # Errors
-    /// It is shorter than it was: begin anew.
+    /// It is gone, or shorter than it was: begin anew.
     pub(crate) fn resume(path: &Path, written: Written) -> Result<Self, Error> {
         let part = part_of(path);
-        if !part.exists() && Reader::open(path)?.end == written.bytes {
+        if !part.exists() {
+            if !path.exists() || Reader::open(path)?.end != written.bytes {
+                let what =
+                    format!("{} is gone: without its checkpoint it begins anew", part.display());
+                return Err(Error::Input(what));
+            }
             fs::rename(path, &part)?;
         }
         let mut file = OpenOptions::new().write(true).open(&part).map_err(Error::file(&part))?;
