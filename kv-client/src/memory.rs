@@ -24,7 +24,7 @@ use crate::handshake::{self, Role, Secret};
 use crate::service::{AdminService, ClientService, ServeLimits, serve};
 use crate::wire::{
     BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, CONFLICTS_PAGE_KEYS_MAX, Conflict, ConflictsView,
-    Coverage, DotName, Endpoints, Explanation, ReadOptions, ReadOut, ServiceError, Sibling,
+    Coverage, DotName, Endpoints, Expiry, Explanation, ReadOptions, ReadOut, ServiceError, Sibling,
     WriteOptions, WriteOut,
 };
 
@@ -149,6 +149,7 @@ impl Service {
         key: &Bytes,
         value: Option<Bytes>,
         coverage: &Coverage,
+        options: WriteOptions,
     ) -> Result<WriteOut, ServiceError> {
         let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         rows.clock += 1;
@@ -163,7 +164,12 @@ impl Service {
         };
         siblings.retain(|sibling| !covered.contains(&sibling.dot));
         if let Some(value) = value {
-            siblings.insert(0, Sibling { dot, value: Some(value), expires_at_ms: None });
+            // Kept and shown; nothing ever expires here, there is no clock.
+            let expires_at_ms = match options.expiry {
+                Expiry::Never => None,
+                Expiry::AtMs(at) => Some(at),
+            };
+            siblings.insert(0, Sibling { dot, value: Some(value), expires_at_ms });
             covered.insert(dot);
         }
         Ok(WriteOut { dot: Some(dot), context: seal(key, covered) })
@@ -181,9 +187,9 @@ impl ClientService for Service {
         key: Bytes,
         value: Bytes,
         coverage: Coverage,
-        _: WriteOptions,
+        options: WriteOptions,
     ) -> Result<WriteOut, ServiceError> {
-        self.write(&key, Some(value), &coverage)
+        self.write(&key, Some(value), &coverage, options)
     }
 
     async fn delete(
@@ -191,19 +197,19 @@ impl ClientService for Service {
         _: Context,
         key: Bytes,
         coverage: Coverage,
-        _: WriteOptions,
+        options: WriteOptions,
     ) -> Result<WriteOut, ServiceError> {
-        self.write(&key, None, &coverage)
+        self.write(&key, None, &coverage, options)
     }
 
     async fn batch(self, _: Context, ops: Bounded<BatchOp, BATCH_OPS_MAX>) -> Vec<BatchOut> {
         let one = |op| match op {
             BatchOp::Get { key, .. } => BatchOut::Read(Ok(self.read(&key))),
-            BatchOp::Put { key, value, coverage, .. } => {
-                BatchOut::Written(self.write(&key, Some(value), &coverage))
+            BatchOp::Put { key, value, coverage, options } => {
+                BatchOut::Written(self.write(&key, Some(value), &coverage, options))
             }
-            BatchOp::Delete { key, coverage, .. } => {
-                BatchOut::Written(self.write(&key, None, &coverage))
+            BatchOp::Delete { key, coverage, options } => {
+                BatchOut::Written(self.write(&key, None, &coverage, options))
             }
         };
         ops.into_vec().into_iter().map(one).collect()

@@ -15,7 +15,8 @@ use crate::text;
 use crate::verbs::{self, Output};
 
 const CODES: &str = "\
-Exit codes: 0 done, 1 error (for get: no value), 2 usage, 3 degraded (status, doctor), \
+Exit codes: 0 done, 1 error (for get: no value), 2 usage, 3 degraded (status, doctor) or not all \
+of it (import, export, bench), \
 4 no quorum (too few replicas answered or are up), 5 no node reached, 124 no answer in time \
 (a write may be stored).";
 
@@ -24,7 +25,8 @@ Exit codes:
   0 done                       4 no quorum: too few replicas answered or are up
   1 error; for get: no value   5 no node could be reached
   2 usage                      124 no answer in time; a write may be stored
-  3 degraded (status, doctor)
+  3 degraded (status, doctor); import, export: some keys were not copied, and are listed;
+    bench: worse than the saved run, or some requests failed
 
 With --json a verb prints one object (errors stay text on stderr):
   get      {key, siblings: [{value, dot, expires_at_ms}], context}
@@ -52,6 +54,12 @@ With --json a verb prints one object (errors stay text on stderr):
   aae      {trees_built, trees_building, leaves, rate_per_mille, filling,
             peers: [{node, begins, exchanges, age_ms, found, mended, bytes, last_bytes, failure}]}
   repair   {partitions, replicas, leaves, found, mended, bytes, failed: [{partition, why}]}
+  bench    {kv_bench, server, targets, settings: {..}, per_second, seconds, missing, unfinished,
+            errors: {word: n}, latency_us: {kind: {count, mean, p50, p90, p95, p99, p999, max}},
+            samples: [[per_second, p50, p99], ..], histogram_us: [[us, n], ..],
+            changes: [{name, before, after, percent, verdict}]}
+  import export    {from, to, resumed, scanned, stored, gone, refused: {kind: keys}, refused_file,
+            verified, mended, differing, ms}
   hints    {hints: [{on, for, keys, bytes, age_ms, state}], hint_bytes_max, silent}
 A dot is {ms, counter, node, tenure}; ids, tenures, digests and contexts are hexadecimal text.
 Keys and values are text; with --hex, or where they are not UTF-8, key_hex and value_hex stand
@@ -139,6 +147,13 @@ impl Connect {
         Ok(Admin::connect(&self.addresses, config).await?)
     }
 
+    /// A program's client that waits at least so long for each answer.
+    pub(crate) async fn patient_client(&self, deadline_ms: u32) -> Result<Client, Error> {
+        let config = self.config()?;
+        let deadline_ms = config.deadline_ms.max(deadline_ms);
+        Ok(Client::connect(&self.addresses, Config { deadline_ms, ..config }).await?)
+    }
+
     /// The same with further addresses, tried after those that were given.
     pub(crate) fn with_more(&self, addresses: &[String]) -> Self {
         let mut more = self.clone();
@@ -212,6 +227,12 @@ enum Verb {
     Events(verbs::events::Events),
     /// Checks what an operator should look at, and says what to do.
     Doctor(verbs::doctor::Doctor),
+    /// Loads a Redis-speaking server with one of YCSB's workloads, and measures it.
+    Bench(verbs::bench::Bench),
+    /// Copies a Redis server's strings, or an export, into the cluster, and verifies the copy.
+    Import(verbs::import::Import),
+    /// Copies the cluster's keys into a file or a Redis server, and verifies the copy.
+    Export(verbs::export::Export),
     /// Prints a shell's completions.
     Completions(verbs::papers::Completions),
     /// Prints the manual page.
@@ -268,6 +289,9 @@ impl Kv {
             Verb::Conflicts(verb) => verb.run(connect, output).await,
             Verb::Events(verb) => verb.run(connect, output).await,
             Verb::Doctor(verb) => verb.run(connect, output).await,
+            Verb::Bench(verb) => verb.run(connect, output).await,
+            Verb::Import(verb) => verb.run(connect, output).await,
+            Verb::Export(verb) => verb.run(connect, output).await,
             Verb::Completions(verb) => verb.run(output),
             Verb::Man(verb) => verb.run(output),
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kv_client::handshake::HandshakeError;
@@ -41,18 +42,54 @@ pub enum Error {
     Client(kv_client::Error),
     /// The terminal, a file or a pipe failed. A write that was asked for may be stored.
     Io(io::Error),
+    /// A file can't be opened or written.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A word of the command line is not what it should be: nothing was sent. The text says which.
     Input(String),
+    /// No Redis server answered there. What was sent last may have been done.
+    Peer {
+        /// Where.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A Redis server refused, or answered something that it should not have.
+    Redis {
+        /// Which.
+        address: String,
+        /// What it said.
+        told: String,
+    },
+    /// It was stopped from outside before its end. The text says what is left behind.
+    Stopped(String),
     /// A rule does not decide between siblings: nothing was written. The text says why.
     Undecided(String),
 }
 
 impl Error {
+    /// Names the file that an error was about.
+    pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File { path: path.to_owned(), source }
+    }
+
     /// The exit code for it.
     pub fn exit(&self) -> Exit {
         let error = match self {
             Self::Client(error) => error,
-            Self::Io(_) | Self::Undecided(_) => return Exit::Error,
+            Self::Io(_)
+            | Self::File { .. }
+            | Self::Undecided(_)
+            | Self::Redis { .. }
+            | Self::Stopped(_) => return Exit::Error,
+            Self::Peer { source, .. } if source.kind() == io::ErrorKind::TimedOut => {
+                return Exit::Timeout;
+            }
+            Self::Peer { .. } => return Exit::Unreachable,
             Self::Input(_) => return Exit::Usage,
         };
         match error {
@@ -75,7 +112,10 @@ impl fmt::Display for Error {
         match self {
             Self::Client(error) => write!(f, "{error}"),
             Self::Io(error) => write!(f, "{error}"),
-            Self::Input(what) | Self::Undecided(what) => f.write_str(what),
+            Self::File { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Peer { address, source } => write!(f, "{address}: {source}"),
+            Self::Redis { address, told } => write!(f, "{address}: {told}"),
+            Self::Input(what) | Self::Undecided(what) | Self::Stopped(what) => f.write_str(what),
         }
     }
 }
@@ -84,8 +124,10 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Client(error) => Some(error),
-            Self::Io(error) => Some(error),
-            Self::Input(_) | Self::Undecided(_) => None,
+            Self::Io(error)
+            | Self::Peer { source: error, .. }
+            | Self::File { source: error, .. } => Some(error),
+            Self::Input(_) | Self::Undecided(_) | Self::Redis { .. } | Self::Stopped(_) => None,
         }
     }
 }

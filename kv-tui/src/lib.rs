@@ -34,6 +34,9 @@
 
 pub mod app;
 mod args;
+mod bench;
+mod clock;
+mod copy;
 mod error;
 #[cfg(test)]
 mod fixture;
@@ -41,8 +44,11 @@ mod fixture;
 mod fuzz;
 mod json;
 pub mod model;
+mod resp;
 mod runner;
 mod screen;
+#[cfg(test)]
+mod shots;
 mod source;
 mod terminal;
 mod text;

@@ -6,13 +6,14 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use tokio::sync::mpsc;
 
 use crate::app::{App, Effect, Message, Options, Tab, is_loopback, update};
 use crate::args::{Connect, complain, runtime};
+use crate::clock::unix_ms;
 use crate::error::{Error, Exit};
 use crate::model::Health;
 use crate::runner::Runner;
@@ -57,6 +58,9 @@ pub(crate) struct KvTui {
     /// Print one frame of a tab as text and exit, with the exit codes of `kv status`.
     #[arg(long, value_name = "TAB")]
     once: Option<Which>,
+    /// Print that frame as an SVG picture.
+    #[arg(long, requires = "once")]
+    svg: bool,
     /// The size of that frame.
     #[arg(long, value_name = "COLUMNSxROWS", default_value = "120x40", value_parser = size)]
     size: (u16, u16),
@@ -157,7 +161,8 @@ impl KvTui {
             update(&mut app, Message::Looked(Box::new(look)));
         }
         let (width, height) = self.size;
-        io::stdout().write_all(view::print(&app, width, height).as_bytes())?;
+        let drawn = if self.svg { view::picture } else { view::print };
+        io::stdout().write_all(drawn(&app, width, height).as_bytes())?;
         Ok(match health {
             Health::Healthy => Exit::Ok,
             Health::Degraded => Exit::Degraded,
@@ -268,11 +273,6 @@ impl Screen {
         }
         Ok(false)
     }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether the locale says that other characters than ASCII can be shown. One that says nothing is

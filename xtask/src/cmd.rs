@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use crate::error::{Error, Result};
 
 /// The workspace's top directory.
@@ -28,6 +30,34 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
         }
     }
     command
+}
+
+/// Builds a binary of a package and answers where it is; cargo shows its own progress on stderr.
+pub(crate) fn built(package: &str, binary: &str, args: &[&str]) -> Result<PathBuf> {
+    built_with(package, binary, args, |_| {})
+}
+
+/// The same by a command that `change` may change.
+pub(crate) fn built_with(
+    package: &str,
+    binary: &str,
+    args: &[&str],
+    change: impl FnOnce(&mut Command),
+) -> Result<PathBuf> {
+    let mut build = cargo(&["build", "--locked", "-p", package, "--bin", binary]);
+    build.arg("--message-format=json-render-diagnostics").args(args);
+    change(&mut build);
+    let messages = read(&mut build)?;
+    executable(&messages, binary)
+        .ok_or_else(|| Error::Failed(format!("cargo built {binary} and named no executable")))
+}
+
+fn executable(messages: &str, binary: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
+        .find(|path| path.file_name().is_some_and(|name| name == binary))
 }
 
 /// Runs to the end; output goes where ours goes.
@@ -63,4 +93,23 @@ pub(crate) fn words(command: &Command) -> String {
 
 fn spawn_error(command: &Command, source: std::io::Error) -> Error {
     Error::Spawn { program: command.get_program().to_string_lossy().into_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executable_is_found_among_cargos_messages() {
+        let messages = concat!(
+            "{\"reason\":\"compiler-artifact\",\"executable\":null}\n",
+            "not json\n",
+            "{\"reason\":\"compiler-artifact\",\"executable\":\"t/build-script\"}\n",
+            "{\"reason\":\"compiler-artifact\",\"executable\":\"t/release/kv-node\"}\n",
+        );
+        let found = Some(PathBuf::from("t/release/kv-node"));
+        assert_eq!(executable(messages, "kv-node"), found);
+        assert_eq!(executable(messages, "kv"), None);
+        assert_eq!(executable("{}", "kv-node"), None);
+    }
 }

@@ -3,6 +3,8 @@
 //! A verb or option that doesn't exist names the nearest one that does. Parsing touches nothing, so
 //! it is tested as a table.
 
+mod words;
+
 use std::ffi::OsString;
 
 use lexopt::{Arg, Parser, ValueExt};
@@ -12,6 +14,7 @@ use crate::cluster::{self, Durability, Engine};
 use crate::error::{Error, Result};
 use crate::gate;
 use crate::sim::{self, Plan, Runs, Seeds};
+use words::unknown;
 
 pub(crate) const HELP: &str = "\
 cargo xtask VERB
@@ -38,6 +41,13 @@ cargo xtask VERB
   cluster down [--purge]  ends all; --purge removes their data too
                           every cluster verb takes --name NAME (default: local)
 
+  demo                    the first minute: three nodes, load and the terminal; a node dies and
+                          comes back, a conflict is left to be resolved
+  tui [--name NAME] [-- ARGUMENTS]
+                          builds kv-tui and attaches it to a cluster of `cluster up`
+  shots [--check]         draws the pictures of docs/shots/; --check: are they what it would draw?
+  dist                    target/dist: static binaries, completions, manual pages, checksums
+
   bench redis             one node beside redis-server
   bench cluster           three nodes, then five
              [--rounds 3] [--requests N] [--keys N]
@@ -54,8 +64,21 @@ cargo xtask VERB
 
 Exit codes: 0 done, 1 error, 2 usage, 3 degraded, 5 unreachable.";
 
-const VERBS: &[&str] =
-    &["ci", "tidy", "arrows", "package", "sim", "cluster", "bench", "release-gate", "help"];
+const VERBS: &[&str] = &[
+    "ci",
+    "tidy",
+    "arrows",
+    "package",
+    "sim",
+    "cluster",
+    "demo",
+    "tui",
+    "shots",
+    "dist",
+    "bench",
+    "release-gate",
+    "help",
+];
 const CLUSTER_VERBS: &[&str] =
     &["up", "status", "kill", "start", "pause", "resume", "logs", "down"];
 const BENCH_VERBS: &[&str] = &["redis", "cluster", "gossip", "lsm"];
@@ -72,6 +95,10 @@ pub(crate) enum Verb {
     Package { leaf: Option<String> },
     Sim(Plan),
     Cluster { name: String, verb: cluster::Verb },
+    Demo,
+    Tui { name: String, arguments: Vec<OsString> },
+    Shots { check: bool },
+    Dist,
     Bench { what: bench::What, options: bench::Options },
     ReleaseGate(gate::Options),
 }
@@ -92,6 +119,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb> {
         "package" => parse_package(&mut parser),
         "sim" => parse_sim(&mut parser),
         "cluster" => parse_cluster(&mut parser),
+        "demo" => alone(&mut parser, Verb::Demo),
+        "tui" => parse_tui(&mut parser),
+        "shots" => parse_shots(&mut parser),
+        "dist" => alone(&mut parser, Verb::Dist),
         "bench" => parse_bench(&mut parser),
         "release-gate" => parse_gate(&mut parser),
         other => Err(unknown("verb", other, VERBS)),
@@ -219,6 +250,34 @@ fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
         _ => cluster::Verb::Down { purge },
     };
     Ok(Verb::Cluster { name, verb })
+}
+
+fn parse_tui(parser: &mut Parser) -> Result<Verb> {
+    let mut name = cluster::DEFAULT_NAME.to_owned();
+    let mut arguments = Vec::new();
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            Arg::Long("name") => name = cluster_name(text(parser)?)?,
+            // What comes after `--` is the terminal's.
+            Arg::Value(word) => {
+                arguments.push(word);
+                arguments.extend(parser.raw_args().map_err(usage)?);
+            }
+            other => return asked_for_help(other, &["--name"]),
+        }
+    }
+    Ok(Verb::Tui { name, arguments })
+}
+
+fn parse_shots(parser: &mut Parser) -> Result<Verb> {
+    let mut check = false;
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            Arg::Long("check") => check = true,
+            other => return asked_for_help(other, &["--check"]),
+        }
+    }
+    Ok(Verb::Shots { check })
 }
 
 fn parse_bench(parser: &mut Parser) -> Result<Verb> {
@@ -391,41 +450,6 @@ fn usage(error: lexopt::Error) -> Error {
     Error::Usage(format!("{error}; `cargo xtask help` lists the verbs"))
 }
 
-fn unknown(what: &str, word: &str, known: &[&str]) -> Error {
-    match nearest(word, known) {
-        Some(near) => Error::Usage(format!("no {what} `{word}`; did you mean `{near}`?")),
-        None if known.is_empty() => Error::Usage(format!("no {what} `{word}`")),
-        None => Error::Usage(format!("no {what} `{word}`; there are: {}", known.join(" "))),
-    }
-}
-
-/// The candidate at the least edit distance, if it is near enough to be what was meant.
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let bound = (word.chars().count() / 3).max(2);
-    known
-        .iter()
-        .map(|candidate| (distance(word, candidate), *candidate))
-        .filter(|(distance, _)| *distance <= bound)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance by one row of the table.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut left = i + 1;
-        let mut next = vec![left];
-        for ((y, above), corner) in b.iter().zip(row.iter().skip(1)).zip(&row) {
-            left = (corner + usize::from(x != *y)).min(above + 1).min(left + 1);
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -455,6 +479,10 @@ mod tests {
         assert_eq!(parse_line(line).unwrap(), Verb::Sim(Plan::Seeds(flush)));
         let teeth = Plan::Teeth(Some("fsync".into()));
         assert_eq!(parse_line("sim --teeth fsync").unwrap(), Verb::Sim(teeth));
+        assert_eq!(parse_line("shots --check").unwrap(), Verb::Shots { check: true });
+        let arguments = ["--once", "ring", "--name"].map(OsString::from).to_vec();
+        let tui = Verb::Tui { name: "x".into(), arguments };
+        assert_eq!(parse_line("tui --name x -- --once ring --name").unwrap(), tui);
         assert_eq!(
             parse_line("package kv-lsm").unwrap(),
             Verb::Package { leaf: Some("kv-lsm".into()) }
@@ -508,6 +536,8 @@ mod tests {
             "bench",
             "bench redis --rounds 0",
             "tidy now",
+            "dist now",
+            "tui --name ../x",
         ] {
             let error = parse_line(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}: {error}");
@@ -523,13 +553,5 @@ mod tests {
         assert!(said("cluster up --base-prot 1").contains("`--base-port`"));
         assert!(said("cluster up --engine memroy").contains("`memory`"));
         assert!(!said("xyzzyplugh").contains("did you mean"));
-    }
-
-    #[test]
-    fn edit_distances() {
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("abc", ""), 3);
-        assert_eq!(distance("same", "same"), 0);
     }
 }

@@ -9,6 +9,8 @@ mod bench;
 mod ci;
 mod cluster;
 mod cmd;
+mod demo;
+mod dist;
 mod error;
 mod flags;
 mod gate;
@@ -16,9 +18,11 @@ mod metadata;
 mod package;
 mod process;
 mod resp;
+mod shots;
 mod sim;
 mod term;
 mod tidy;
+mod tui;
 
 use std::process::ExitCode;
 
@@ -47,6 +51,10 @@ fn run(verb: Verb) -> error::Result<()> {
         Verb::Package { leaf } => package::run(leaf.as_deref()),
         Verb::Sim(seeds) => sim::run(&seeds),
         Verb::Cluster { name, verb } => cluster::run(&name, verb),
+        Verb::Demo => demo::run(),
+        Verb::Tui { name, arguments } => tui::run(&name, &arguments),
+        Verb::Shots { check } => shots::run(check),
+        Verb::Dist => dist::run(),
         Verb::ReleaseGate(options) => gate::run_rows(&options),
         Verb::Bench { what, options } => bench::run(what, &options),
     }

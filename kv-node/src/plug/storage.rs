@@ -283,9 +283,7 @@ pub trait Quarantine: Send + Sync + 'static {
 
     /// Takes what was stored in the range's damaged bytes for lost: from now on they read as
     /// empty, and older rows may come to light. The caller has noted the loss durably.
-    fn give_up(&self, range: &DamagedRange) {
-        let _nothing_is_damaged = range;
-    }
+    fn give_up(&self, _nothing_is_damaged: &DamagedRange) {}
 }
 
 /// An engine. See the module's text for the contract, `contract::suite` for its proof.

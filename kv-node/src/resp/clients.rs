@@ -171,7 +171,9 @@ mod tests {
         let peer: SocketAddr = "127.0.0.1:5000".parse().expect("an address");
         let cards: Vec<Arc<Card>> =
             (1..=3).map(|id| Arc::new(Card::new(id, Some(peer), None))).collect();
-        cards.iter().for_each(|card| clients.add(card));
+        for card in &cards {
+            clients.add(card);
+        }
         cards[1].say(Said { name: b"worker".to_vec(), ..Said::default() });
         cards[1].see(Seen { command: "get", queued: Some(2), output_bytes: 0 });
         let line = cards[1].line();

@@ -125,15 +125,14 @@ impl Slowness {
 impl Spikes {
     fn add(&mut self, spike: Spike) {
         self.max_ms = self.max_ms.max(spike.ms);
-        match self.list.back_mut().filter(|last| last.unix_s == spike.unix_s) {
-            Some(last) => last.ms = last.ms.max(spike.ms),
-            None => {
-                if self.list.len() >= SPIKES_MAX {
-                    self.list.pop_front();
-                }
-                self.list.push_back(spike);
-            }
+        if let Some(last) = self.list.back_mut().filter(|last| last.unix_s == spike.unix_s) {
+            last.ms = last.ms.max(spike.ms);
+            return;
         }
+        if self.list.len() >= SPIKES_MAX {
+            self.list.pop_front();
+        }
+        self.list.push_back(spike);
     }
 }
 
@@ -185,7 +184,7 @@ mod tests {
         let newest = slowness.slowest(2);
         assert_eq!(newest[0].args, [b"GET".to_vec(), b"130".to_vec()]);
         assert_eq!((newest[0].id, newest[0].us), (130, 20_000));
-        let long = vec![b'x'; ARG_BYTES_MAX + 5];
+        let long = [b'x'; ARG_BYTES_MAX + 5];
         let many: Vec<&[u8]> = std::iter::repeat_n(&long[..], ARGS_MAX + 1).collect();
         note(&slowness, 20, 7, &many, 9);
         let args = &slowness.slowest(1)[0].args;

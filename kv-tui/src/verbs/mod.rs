@@ -2,14 +2,18 @@
 //! table and as JSON.
 
 pub(crate) mod aae;
+pub(crate) mod bench;
 pub(crate) mod cluster;
 pub(crate) mod conflicts;
+mod copying;
 pub(crate) mod del;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod hints;
+pub(crate) mod import;
 pub(crate) mod locate;
 pub(crate) mod members;
 pub(crate) mod nodes;

@@ -16,11 +16,13 @@ mod panel;
 mod repair;
 mod ring;
 mod scale;
+mod svg;
 mod value;
 
 use ratatui::Frame;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
 
@@ -68,9 +70,8 @@ fn too_small(frame: &mut Frame<'_>, area: Rect) {
 
 /// A model as text, a line for each row, without trailing spaces.
 pub fn print(app: &App, width: u16, height: u16) -> String {
-    let Ok(mut terminal) = Terminal::new(TestBackend::new(width, height));
-    let Ok(_) = terminal.draw(|frame| draw(frame, app));
-    let cells = terminal.backend().buffer().content();
+    let buffer = buffer(app, width, height);
+    let cells = buffer.content();
     let mut lines = String::new();
     for row in cells.chunks(usize::from(width).max(1)) {
         let line: String = row.iter().map(ratatui::buffer::Cell::symbol).collect();
@@ -78,6 +79,17 @@ pub fn print(app: &App, width: u16, height: u16) -> String {
         lines.push('\n');
     }
     lines
+}
+
+/// A model as an SVG picture.
+pub fn picture(app: &App, width: u16, height: u16) -> String {
+    svg::picture(&buffer(app, width, height))
+}
+
+fn buffer(app: &App, width: u16, height: u16) -> Buffer {
+    let Ok(mut terminal) = Terminal::new(TestBackend::new(width, height));
+    let Ok(_) = terminal.draw(|frame| draw(frame, app));
+    terminal.backend().buffer().clone()
 }
 
 #[cfg(test)]

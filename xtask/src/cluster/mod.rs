@@ -19,6 +19,46 @@ pub(crate) use scratch::Bench;
 use crate::error::Result;
 use place::Place;
 
+/// How an operator's program reaches a cluster: its nodes' tarpc addresses, and its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) connect: String,
+    /// Its nodes' Redis ports on 127.0.0.1.
+    pub(crate) resp: Vec<u16>,
+    pub(crate) secret_file: std::path::PathBuf,
+}
+
+/// How the cluster of this name is reached.
+pub(crate) fn reach(name: &str) -> Result<Reach> {
+    let place = Place::named(name);
+    let Some(state) = state::State::load(&place)? else { return Err(status::absent(&place, name)) };
+    let addresses: Vec<String> =
+        state.nodes().map(|(_, ports, _)| format!("127.0.0.1:{}", ports.rpc)).collect();
+    let resp = state.nodes().map(|(_, ports, _)| ports.resp).collect();
+    Ok(Reach { connect: addresses.join(","), resp, secret_file: place.secret_file() })
+}
+
+/// Whether any node of the cluster of this name is there.
+pub(crate) fn is_running(name: &str) -> Result<bool> {
+    let state = state::State::load(&Place::named(name))?;
+    Ok(state.is_some_and(|state| state.alive() > 0))
+}
+
+/// The first of some base ports at which a cluster of the default shape can listen.
+pub(crate) fn free_block() -> Result<u16> {
+    let mut taken = Ok(());
+    for base_port in BASE_PORTS {
+        taken = up::check_ports(&Shape { base_port, ..Shape::default() });
+        if taken.is_ok() {
+            return Ok(base_port);
+        }
+    }
+    taken.map(|()| Shape::default().base_port)
+}
+
+/// Tried in turn where nobody chose one.
+const BASE_PORTS: [u16; 4] = [7_000, 8_000, 9_000, 21_000];
+
 /// The cluster that verbs mean when no name is given.
 pub(crate) const DEFAULT_NAME: &str = "local";
 

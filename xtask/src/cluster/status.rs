@@ -18,14 +18,15 @@ struct Row {
     members_up: Option<u64>,
 }
 
+/// There is no cluster of that name.
+pub(super) fn absent(place: &Place, name: &str) -> Error {
+    let up = format!("cargo xtask cluster up{}", place.option());
+    Error::Unreachable(format!("there is no cluster `{name}`; make one with `{up}`"))
+}
+
 /// Prints the state; 0 when all serve, 3 when some do, 5 when none does or there is no cluster.
 pub(super) fn run(place: &Place, name: &str, as_json: bool) -> Result<()> {
-    let Some(state) = State::load(place)? else {
-        return Err(Error::Unreachable(format!(
-            "there is no cluster `{name}`; make one with `cargo xtask cluster up{}`",
-            place.option()
-        )));
-    };
+    let Some(state) = State::load(place)? else { return Err(absent(place, name)) };
     let expected = state.shape.nodes;
     let rows: Vec<Row> = state
         .nodes()

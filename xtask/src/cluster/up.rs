@@ -3,11 +3,9 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
-
-use serde_json::Value;
 
 use super::place::{Place, Ports};
 use super::probe::{self, Health};
@@ -82,14 +80,10 @@ pub(super) fn launch(
     Ok(began.elapsed())
 }
 
-/// Builds the node in release; cargo shows its own progress on stderr.
+/// Builds the node in release.
 pub(super) fn build() -> Result<PathBuf> {
     term::title("building the node (release)");
-    let mut build = cmd::cargo(&["build", "--release", "--locked", "-p", "kv-node"]);
-    build.args(["--bin", "kv-node", "--message-format=json-render-diagnostics"]);
-    let messages = cmd::read(build.stderr(Stdio::inherit()))?;
-    executable(&messages)
-        .ok_or_else(|| Error::Failed("cargo built kv-node and named no executable".into()))
+    cmd::built("kv-node", "kv-node", &["--release"])
 }
 
 /// Starts one node on its configuration.
@@ -201,14 +195,6 @@ pub(super) fn check_ports(shape: &Shape) -> Result<()> {
     Ok(())
 }
 
-fn executable(messages: &str) -> Option<PathBuf> {
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
-        .find(|path| path.file_name().is_some_and(|name| Path::new(name) == Path::new("kv-node")))
-}
-
 fn greet(place: &Place, name: &str, shape: &Shape, took: Duration) {
     for node in 1..=shape.nodes {
         let Ports { resp, rpc, http } = Ports::of(shape.base_port, node);
@@ -233,6 +219,7 @@ fn greet(place: &Place, name: &str, shape: &Shape, took: Duration) {
         term::out(format_args!("  {ask}:{} get a", of(shape.nodes)));
         term::out("  (redis-cli is not installed; any Redis client works as well)");
     }
+    term::out(format_args!("  cargo xtask tui{option}"));
     term::out(format_args!("  cargo xtask cluster kill {kill} -9{option}"));
     term::out(format_args!("  cargo xtask cluster status{option}"));
     term::out(format_args!("  cargo xtask cluster down --purge{option}"));
@@ -275,18 +262,6 @@ mod tests {
         assert!(on_path("sh", Some(OsStr::new("/nowhere:/bin:/usr/bin"))));
         assert!(!on_path("sh", Some(OsStr::new("/nowhere"))));
         assert!(!on_path("sh", None));
-    }
-
-    #[test]
-    fn the_executable_is_found_among_cargos_messages() {
-        let messages = concat!(
-            "{\"reason\":\"compiler-artifact\",\"executable\":null}\n",
-            "not json\n",
-            "{\"reason\":\"compiler-artifact\",\"executable\":\"t/build-script\"}\n",
-            "{\"reason\":\"compiler-artifact\",\"executable\":\"t/release/kv-node\"}\n",
-        );
-        assert_eq!(executable(messages), Some(PathBuf::from("t/release/kv-node")));
-        assert_eq!(executable("{}"), None);
     }
 
     #[test]

@@ -62,13 +62,11 @@ impl ReadRoom {
         }
         let permits = u32::try_from(bytes / PERMIT_BYTES).unwrap_or(u32::MAX);
         let room = self.room.acquire_many(permits.min(self.permits_max));
-        match tokio::time::timeout(PATIENCE, room).await {
-            Ok(Ok(permit)) => Ok(Room { of: self, keys, _permit: Some(permit) }),
-            _ => {
-                let what = "reads of all clients together take too much (resp.reads_bytes_max)";
-                Err(RequestError::Busy(what.into()))
-            }
+        if let Ok(Ok(permit)) = tokio::time::timeout(PATIENCE, room).await {
+            return Ok(Room { of: self, keys, _permit: Some(permit) });
         }
+        let what = "reads of all clients together take too much (resp.reads_bytes_max)";
+        Err(RequestError::Busy(what.into()))
     }
 }
 
