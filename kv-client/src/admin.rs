@@ -194,7 +194,8 @@ impl Admin {
     }
 
     /// Changes the members: some join, some leave, some bring more or less. Answers the epoch in
-    /// which it is so, also when it was so before; data moves meanwhile ([`layouts`](Self::layouts)).
+    /// which it is so, also when it was so before; data moves meanwhile
+    /// ([`layouts`](Self::layouts)).
     ///
     /// # Errors
     /// The text says why not. After `TimedOut` it may have been done: ask again.

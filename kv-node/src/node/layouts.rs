@@ -2,9 +2,10 @@
 //!
 //! A newer layout is heard of from an envelope, a refusal, a proposer or gossip, and is taken only
 //! with its proof. Partitions that begin with it get a new tenure, and this node is a newcomer
-//! there, of which nothing is stored (`leftovers.rs`), before anybody here can act by it. A node says "finished" when it is a newcomer nowhere
-//! and nothing that began under an older layout is under way in it; the older layouts retire when
-//! every node of any live layout has said so, save those that were removed.
+//! there, of which nothing is stored (`leftovers.rs`), before anybody here can act by it. A node
+//! says "finished" when it is a newcomer nowhere and nothing that began under an older layout is
+//! under way in it; the older layouts retire when every node of any live layout has said so, save
+//! those that were removed.
 //!
 //! ```text
 //! epoch 7 ──────────── live ───────────────────────────────┐ retires when all have said 8

@@ -14,7 +14,8 @@
 //! **Invariants.** Bytes held for a connection are bounded by the parser's limits, one read and
 //! `output_bytes_max` with one run's answers. Beyond what every connection may keep, those of all
 //! together are bounded by `queries_bytes_max` with one read each and `outputs_bytes_max` with one
-//! run's answers each, and what reads bring together from the replicas by `reads_bytes_max`. Answers leave in the order of their requests.
+//! run's answers each, and what reads bring together from the replicas by `reads_bytes_max`.
+//! Answers leave in the order of their requests.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ use tokio::task::JoinSet;
 
 use super::exec::{Exec, Session, Shared, Step};
 use super::held::{Held, KEEP_BYTES, Output};
-use super::parse::{Item, Limits, Parser, ProtocolError};
+use super::parse::{Batch, Item, Limits, Parser, ProtocolError};
 use super::reply::{Protocol, Reply};
 use super::table;
 use super::turn::{Listed, Turn};
@@ -167,26 +168,26 @@ enum Heard {
 /// One connection, from its first byte to its last.
 pub(super) async fn converse(
     shared: &Shared,
-    mut session: Session,
-    mut reader: impl AsyncRead + Unpin,
-    mut writer: impl AsyncWrite + Unpin,
+    session: Session,
+    reader: impl AsyncRead + Unpin,
+    writer: impl AsyncWrite + Unpin,
 ) -> io::Result<()> {
     let _listed = Listed::new(shared, &session);
     let (mut limits, mut may_change) = session.limits(shared);
     let mut parser = Parser::new(limits);
     let mut input = Vec::with_capacity(READ_BYTES);
-    // What arrives while a WAIT waits.
-    let mut later = Vec::new();
-    // What CLIENT REPLY keeps from the client.
-    let mut quiet = Vec::new();
     let resp = &shared.resp;
-    let mut output = Output::new(Held::new(&shared.outputs_bytes, resp.outputs_bytes_max));
+    let output = Output::new(Held::new(&shared.outputs_bytes, resp.outputs_bytes_max));
+    let (later, quiet) = (Vec::new(), Vec::new());
+    let mut talk = Talk { session, output, later, quiet, reader, writer };
     let mut held = Held::new(&*shared.queries_bytes, resp.queries_bytes_max);
     loop {
         let heard = tokio::select! {
             biased;
-            heard = hear(shared, &mut input, &mut output, &mut reader, &mut writer) => heard?,
-            () = session.card.ended() => Heard::End,
+            heard = hear(
+                shared, &mut input, &mut talk.output, &mut talk.reader, &mut talk.writer,
+            ) => heard?,
+            () = talk.session.card.ended() => Heard::End,
         };
         if matches!(heard, Heard::End) {
             break;
@@ -195,71 +196,99 @@ pub(super) async fn converse(
         held.set(input.capacity());
         loop {
             if may_change {
-                (limits, may_change) = session.limits(shared);
+                (limits, may_change) = talk.session.limits(shared);
                 parser.set_limits(limits);
             }
             let batch = parser.parse(&input);
-            let (mut place, count) = (0, batch.len());
-            while place < count && !session.closing && !session.card.is_ended() {
-                if is_http(batch.item(place)) {
-                    tracing::warn!("an HTTP request came to the Redis port: closed");
-                    return Ok(());
-                }
-                let turn = Turn::begin(&session, place);
-                let out = turn.out(&mut output.bytes, &mut quiet);
-                let mut exec = Exec::new(shared, &mut session, out);
-                let step = exec.step(&turn.items(&batch), place).await;
-                drop(exec);
-                place = match step {
-                    Step::Next(next) => {
-                        turn.took(shared, &session, &batch, next);
-                        next
-                    }
-                    Step::Wait(waiting, next) => {
-                        output.write_ready(&mut writer).await?;
-                        let later = (&mut later, limits.buffered_bytes_max());
-                        let out = turn.out(&mut output.bytes, &mut quiet);
-                        session.wait(waiting, &mut reader, later, out).await;
-                        next
-                    }
-                };
-                turn.settle(&mut session, &mut output.bytes, &mut quiet);
-                if output.waiting().len() > WRITE_EARLY_BYTES {
-                    output.write_ready(&mut writer).await?;
-                    output.check_sum()?;
-                    output.make_room(shared.resp.output_bytes_max / 2, &mut writer).await?;
-                }
+            let later_max = limits.buffered_bytes_max();
+            if !talk.execute(shared, &batch, later_max).await? {
+                return Ok(());
             }
-            shared.node.figures().commands.add(count as u64);
+            shared.node.figures().commands.add(batch.len() as u64);
             let (consumed, full, error) = (batch.consumed(), batch.is_full(), batch.error());
             if let Some(error) = error {
-                refuse_framing(&mut session, &mut output, error);
+                refuse_framing(&mut talk.session, &mut talk.output, error);
             }
             input.drain(..consumed);
-            if session.closing || (!full && later.is_empty()) {
+            if talk.session.closing || (!full && talk.later.is_empty()) {
                 break;
             }
             if !full {
-                input.append(&mut later);
-                later.shrink_to(KEEP_BYTES);
+                input.append(&mut talk.later);
+                talk.later.shrink_to(KEEP_BYTES);
             }
         }
-        output.write_ready(&mut writer).await?;
+        talk.output.write_ready(&mut talk.writer).await?;
         drop(busy);
-        if session.closing || session.card.is_ended() || shared.stopping.load(Acquire) {
+        if talk.session.closing || talk.session.card.is_ended() || shared.stopping.load(Acquire) {
             break;
         }
-        session.seen(output.waiting().len());
+        talk.session.seen(talk.output.waiting().len());
         keep_small(&mut input, &limits);
         held.set(input.capacity());
         if held.is_too_much() {
             let why = "the rest of a request; nothing of it was done (resp.queries_bytes_max)";
             let busy = format_args!("BUSY all clients together send too much before {why}");
-            Reply::new(&mut output.bytes, Protocol::Resp2).error(busy);
+            Reply::new(&mut talk.output.bytes, Protocol::Resp2).error(busy);
             break;
         }
     }
-    finish(&mut output, &mut writer).await
+    finish(&mut talk.output, &mut talk.writer).await
+}
+
+/// What a connection goes on with from batch to batch.
+struct Talk<'s, R, W> {
+    session: Session,
+    output: Output<'s>,
+    /// What arrives while a WAIT waits.
+    later: Vec<u8>,
+    /// What CLIENT REPLY keeps from the client.
+    quiet: Vec<u8>,
+    reader: R,
+    writer: W,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Talk<'_, R, W> {
+    /// Executes a batch of requests; false if it is no Redis client that sent it.
+    async fn execute(
+        &mut self,
+        shared: &Shared,
+        batch: &Batch<'_>,
+        later_max: usize,
+    ) -> io::Result<bool> {
+        let Self { session, output, later, quiet, reader, writer } = self;
+        let mut place = 0;
+        while place < batch.len() && !session.closing && !session.card.is_ended() {
+            if is_http(batch.item(place)) {
+                tracing::warn!("an HTTP request came to the Redis port: closed");
+                return Ok(false);
+            }
+            let turn = Turn::begin(session, place);
+            let out = turn.out(&mut output.bytes, quiet);
+            let mut exec = Exec::new(shared, session, out);
+            let step = exec.step(&turn.items(batch), place).await;
+            drop(exec);
+            place = match step {
+                Step::Next(next) => {
+                    turn.took(shared, session, batch, next);
+                    next
+                }
+                Step::Wait(waiting, next) => {
+                    output.write_ready(writer).await?;
+                    let out = turn.out(&mut output.bytes, quiet);
+                    session.wait(waiting, reader, (later, later_max), out).await;
+                    next
+                }
+            };
+            turn.settle(session, &mut output.bytes, quiet);
+            if output.waiting().len() > WRITE_EARLY_BYTES {
+                output.write_ready(writer).await?;
+                output.check_sum()?;
+                output.make_room(shared.resp.output_bytes_max / 2, writer).await?;
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// Answers bytes that are no request, and closes.

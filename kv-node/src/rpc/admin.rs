@@ -13,21 +13,21 @@ use kv_client::NodeId;
 use kv_client::service::AdminService;
 use kv_client::wire::{
     AaeView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints, EventsView, Explanation,
-    HintsView, LayoutName, LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeShare,
-    NodeState, NodeStatus, RepairOut, ReplicaAnswer, RingView, ServiceError, Topics, WatchCursor,
-    Watched,
+    HintsView, LayoutName, LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeState,
+    NodeStatus, RepairOut, ReplicaAnswer, RingView, ServiceError, Topics, WatchCursor, Watched,
 };
 use kv_ring::{Layout, Partition};
 use tarpc::context::Context;
 
 use super::admin_aae;
+use super::admin_members;
 use super::admin_watch;
 use super::doors::{Lobby, Served};
 use crate::cluster::view::{Liveness, View};
 use crate::coordinator::{Coordinator, Explained};
 use crate::http;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
-use crate::node::{ChangeError, Node, Reshape, ReshapePlan};
+use crate::node::{ChangeError, Node};
 
 /// Fallbacks that `locate` names at most.
 const FALLBACKS_MAX: usize = 8;
@@ -89,14 +89,13 @@ impl AdminService for AdminServer {
 
     async fn plan(self, _: Context, change: MembersChange) -> Result<MembersPlan, ServiceError> {
         let (node, _) = self.0.node()?;
-        let plan = node.plan(&reshape(change)).await.map_err(refused)?;
-        let (engine, _) = node.engine().status(None);
-        Ok(members_plan(plan, engine.disk_bytes.max(engine.memory_bytes), node.id()))
+        let plan = node.plan(&admin_members::reshape(change)).await.map_err(refused)?;
+        Ok(admin_members::shown(&node, plan))
     }
 
     async fn change_members(self, _: Context, change: MembersChange) -> Result<u64, ServiceError> {
         let (node, _) = self.0.node()?;
-        node.reshape(reshape(change)).await.map_err(refused)
+        node.reshape(admin_members::reshape(change)).await.map_err(refused)
     }
 
     async fn aae(self, _: Context) -> Result<AaeView, ServiceError> {
@@ -164,35 +163,6 @@ fn refused(error: ChangeError) -> ServiceError {
             ServiceError::Failed(error.to_string())
         }
         _ => ServiceError::Refused(error.to_string()),
-    }
-}
-
-fn reshape(change: MembersChange) -> Reshape {
-    let MembersChange { joins, leaves, weights, after } = change;
-    let (joins, leaves) = (joins.into_vec(), leaves.into_vec());
-    Reshape { joins, leaves, weights: weights.into_vec(), after }
-}
-
-/// With the bytes to copy as they are if all partitions are like this node's own.
-fn members_plan(plan: ReshapePlan, own_bytes: u64, me: NodeId) -> MembersPlan {
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let held = plan.nodes.iter().find(|share| share.node == me).map_or(0, |share| share.before);
-    MembersPlan {
-        epoch: plan.epoch,
-        moves: count(plan.moves),
-        firsts_changed: count(plan.firsts_changed),
-        bytes_about: (own_bytes / held.max(1) as u64).saturating_mul(plan.moves as u64),
-        nodes: plan
-            .nodes
-            .into_iter()
-            .map(|share| NodeShare {
-                node: share.node,
-                weight: share.weight,
-                before: count(share.before),
-                after: count(share.after),
-                gains: count(share.gains),
-            })
-            .collect(),
     }
 }
 

@@ -7,6 +7,7 @@
 mod accept;
 mod admin;
 mod admin_aae;
+mod admin_members;
 mod admin_watch;
 mod blind;
 mod client;
