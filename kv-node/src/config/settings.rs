@@ -264,8 +264,9 @@ section! {
         clients_max: usize = 10_000,
         /// Bytes of one request on the wire, at most.
         query_bytes_max: u32 = 16 << 20,
-        /// Bytes of requests that have not wholly arrived or wait for EXEC, of all clients together,
-        /// at most; then those that add to it are answered BUSY, and the unended ones closed.
+        /// Bytes of requests that have not wholly arrived or wait for EXEC, of all clients
+        /// together, at most; then those that add to it are answered BUSY, and the unended ones
+        /// closed.
         queries_bytes_max: usize = 256 << 20,
         /// Bytes of answers waiting for a client that does not read, at most; then it is closed.
         output_bytes_max: usize = 64 << 20,

@@ -14,7 +14,8 @@
 //! **Invariants.** Bytes held for a connection are bounded by the parser's limits, one read and
 //! `output_bytes_max` with one run's answers. Beyond what every connection may keep, those of all
 //! together are bounded by `queries_bytes_max` with one read each and `outputs_bytes_max` with one
-//! run's answers each, and what reads bring together from the replicas by `reads_bytes_max`. Answers leave in the order of their requests.
+//! run's answers each, and what reads bring together from the replicas by `reads_bytes_max`.
+//! Answers leave in the order of their requests.
 
 use std::io;
 use std::net::SocketAddr;

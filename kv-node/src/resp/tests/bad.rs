@@ -224,8 +224,8 @@ async fn long_answers_are_refused_by_the_name_of_their_bound() {
     bytes.extend(request(&[b"MSET", b"k", b"w"]));
     bytes.extend(request(&[b"EXEC"]));
     let told = client.ask(&bytes).await;
-    let last = "-ERR not executed: the answers are over resp.output_bytes_max, or all clients' over \
-                resp.outputs_bytes_max|";
+    let last = "-ERR not executed: the answers are over resp.output_bytes_max, \
+                or all clients' over resp.outputs_bytes_max|";
     assert!(told.ends_with(last), "{told:.90}");
     let mut names: Vec<&[u8]> = vec![b"get"; 1_027];
     names.splice(..2, [&b"COMMAND"[..], b"INFO"]);

@@ -1,5 +1,5 @@
-//! Clients that pipeline and never read, begin requests and never end them, queue and never execute,
-//! or ask for much at once: all together they are held to one bound.
+//! Clients that pipeline and never read, begin requests and never end them, queue and never
+//! execute, or ask for much at once: all together they are held to one bound.
 
 use std::sync::atomic::Ordering::Relaxed;
 
