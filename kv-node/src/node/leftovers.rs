@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,8 +25,11 @@ use crate::worker::Worker;
 
 /// Rest between two partitions that were dropped: requests write to the same disk.
 const DROP_REST_MS: u64 = 20;
-/// Rest where nothing is left: a peer that has not retired the older layout may have sent more.
-const IDLE_MS: u64 = 30_000;
+/// A look at everything comes so long after the last one: a peer that has not retired the older
+/// layout may have sent more.
+const LOOK_AGAIN_MS: u64 = 30_000;
+/// Rest meanwhile: a node that stops waits for no longer.
+const IDLE_MS: u64 = 1_000;
 
 impl Inner {
     /// Makes way for the partitions that decided layouts are about to give this node.
@@ -77,11 +81,13 @@ pub(super) struct LeftoverLoop {
     inner: Arc<Inner>,
     /// The partition to look at next.
     next: parking_lot::Mutex<usize>,
+    /// Nothing is looked at before, on the steady clock.
+    not_before_ms: AtomicU64,
 }
 
 impl LeftoverLoop {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner, next: parking_lot::Mutex::new(0) }
+        Self { inner, next: parking_lot::Mutex::new(0), not_before_ms: AtomicU64::new(0) }
     }
 }
 
@@ -98,6 +104,10 @@ impl Worker for LeftoverLoop {
     async fn step(&self) -> Option<Duration> {
         let idle = Some(Duration::from_millis(IDLE_MS));
         let node = &self.inner;
+        let now_ms = node.clock.steady_ms();
+        if now_ms < self.not_before_ms.load(Ordering::Relaxed) {
+            return idle;
+        }
         let Some(partitions) = node.serving().map(|serving| serving.partitions) else {
             return idle;
         };
@@ -123,6 +133,7 @@ impl Worker for LeftoverLoop {
             }
         }
         *self.next.lock() = 0;
+        self.not_before_ms.store(now_ms + LOOK_AGAIN_MS, Ordering::Relaxed);
         idle
     }
 }

@@ -207,7 +207,12 @@ impl TarpcTransport {
             dial_ms_max: config.dial_ms_max,
         };
         let mut dialled = dial(to, &options).await;
-        if matches!(&dialled, Err(DialError::Handshake(HandshakeError::Io(_)))) {
+        let ended = match &dialled {
+            Err(DialError::Handshake(HandshakeError::Io(_))) => true,
+            Err(DialError::Io(io)) => io.kind() == std::io::ErrorKind::ConnectionReset,
+            _ => false,
+        };
+        if ended {
             // A process that ends may take one more connection; a moment later nobody is there.
             tokio::time::sleep(ENDING).await;
             dialled = dial(to, &options).await;
@@ -301,8 +306,11 @@ impl Transport for TarpcTransport {
         let (alive, gone) = oneshot::channel::<()>();
         let shared = Arc::clone(&self.shared);
         let doors = self.doors.clone();
+        // In this order also where it is ended before it began: who waits for its end must not
+        // still find the port open.
+        let held = (listener, alive);
         let task = tokio::spawn(async move {
-            let _alive = alive;
+            let (listener, _alive) = held;
             accept(listener, shared, doors, handler).await;
         });
         let accepting = Accepting { task: task.abort_handle(), gone };
