@@ -84,18 +84,19 @@ impl AdminService for AdminServer {
     async fn replace(self, _: Context, old: NodeId, new: NodeId) -> Result<u64, ServiceError> {
         let (node, _) = self.0.node()?;
         // Who goes away meanwhile leaves ballots that the next proposer completes.
-        node.replace(old, new).await.map_err(refused)
+        node.replace(old, new).await.map_err(|error| refused(&error))
     }
 
     async fn plan(self, _: Context, change: MembersChange) -> Result<MembersPlan, ServiceError> {
         let (node, _) = self.0.node()?;
-        let plan = node.plan(&admin_members::reshape(change)).await.map_err(refused)?;
+        let plan =
+            node.plan(&admin_members::reshape(change)).await.map_err(|error| refused(&error))?;
         Ok(admin_members::shown(&node, plan))
     }
 
     async fn change_members(self, _: Context, change: MembersChange) -> Result<u64, ServiceError> {
         let (node, _) = self.0.node()?;
-        node.reshape(admin_members::reshape(change)).await.map_err(refused)
+        node.reshape(admin_members::reshape(change)).await.map_err(|error| refused(&error))
     }
 
     async fn aae(self, _: Context) -> Result<AaeView, ServiceError> {
@@ -156,7 +157,7 @@ impl AdminService for AdminServer {
     }
 }
 
-fn refused(error: ChangeError) -> ServiceError {
+fn refused(error: &ChangeError) -> ServiceError {
     match error {
         ChangeError::NotServing => ServiceError::NotServing(error.to_string()),
         ChangeError::NoMajority { .. } | ChangeError::Storage(_) => {

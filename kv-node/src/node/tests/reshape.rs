@@ -72,7 +72,7 @@ async fn two_join_and_two_leave_under_load_and_nothing_is_lost() {
     let two = leaves(&[world.id(1), world.id(2)]);
     assert_eq!(world.node(fourth).reshape(two).await, Ok(3));
     world.until("the second layout retires", |world| world.stable_at(3)).await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let acknowledged = load.end().await;
     assert!(acknowledged.len() > 1_000, "{}", acknowledged.len());
     for place in 0..5 {
