@@ -63,6 +63,14 @@ pub enum ChangeError {
     /// A node that is to leave is down: what only it holds would never be handed over. Start it,
     /// or have it replaced.
     Down(NodeId),
+    /// Some partition would get so many new owners at once that requests could not be answered
+    /// until they are filled: change fewer nodes at a time.
+    TooManyNewcomers {
+        /// New owners that a partition would get.
+        most: usize,
+        /// How many it may get.
+        spared: usize,
+    },
     /// There is no such placement, and why.
     Placement(String),
 }
@@ -95,6 +103,11 @@ impl std::fmt::Display for ChangeError {
             Self::Down(node) => {
                 write!(f, "{node} is down and can't hand over: start it, or have it replaced")
             }
+            Self::TooManyNewcomers { most, spared } => write!(
+                f,
+                "a partition would get {most} new owners at once and may get {spared}: change \
+                 fewer nodes at a time"
+            ),
             Self::Placement(why) => write!(f, "no such placement: {why}"),
         }
     }

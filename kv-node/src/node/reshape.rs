@@ -10,6 +10,10 @@
 //! retired (`leftovers.rs`). A node that left is no member: it may be stopped, and comes back only
 //! on an empty directory.
 //!
+//! A newcomer counts for W at once, and not for R nor for what a SET weighs until it is filled. So no
+//! set of owners may get more newcomers at a time than its quorums can spare, one of three: a
+//! change that would is refused, and made in steps.
+//!
 //! Invariant: one change runs at a time. Two that are proposed at once are proposed for one epoch,
 //! of which one is decided.
 
@@ -23,6 +27,8 @@ use super::change::{CHANGE_MS_MAX, ChangeError};
 use super::{Inner, Node};
 use crate::cluster::decree::Decree;
 use crate::cluster::view::View;
+use crate::coordinator::resolve;
+use crate::keys::DEFAULT_KEYSPACE;
 
 /// What is to change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -174,11 +180,39 @@ impl Inner {
         newest: &Arc<Layout<NodeId>>,
         topology: Topology<NodeId>,
     ) -> Result<Decree, ChangeError> {
-        let (newest, removed) = (Arc::clone(newest), view.removed.to_vec());
-        self.blocking(move || Decree::reshape(&newest, &removed, &topology))
+        let (before, removed) = (Arc::clone(newest), view.removed.to_vec());
+        let decree = self
+            .blocking(move || Decree::reshape(&before, &removed, &topology))
             .await
-            .map_err(|error| ChangeError::Placement(error.to_string()))
+            .map_err(|error| ChangeError::Placement(error.to_string()))?;
+        let most = most_newcomers(newest, &decree.layout);
+        let spared = Self::spared(view, newest.replicas());
+        if most > spared {
+            return Err(ChangeError::TooManyNewcomers { most, spared });
+        }
+        Ok(decree)
     }
+
+    /// Owners that the quorums of the keyspace can do without; one at least, or nothing could ever
+    /// move.
+    fn spared(view: &View, replicas: usize) -> usize {
+        let settings = view.record.as_ref().and_then(|record| record.keyspace(DEFAULT_KEYSPACE));
+        let n = u8::try_from(replicas).unwrap_or(u8::MAX);
+        let quorum = settings.map_or(n, |settings| {
+            let levels = [settings.read, settings.write];
+            levels.into_iter().filter_map(|level| resolve(None, level, n).ok()).max().unwrap_or(n)
+        });
+        replicas.saturating_sub(usize::from(quorum)).max(1)
+    }
+}
+
+/// The most newcomers that any partition gets.
+fn most_newcomers(before: &Layout<NodeId>, after: &Layout<NodeId>) -> usize {
+    let newcomers = |partition| {
+        let (before, after) = (before.owners(partition), after.owners(partition));
+        after.iter().filter(|node| !before.contains(node)).count()
+    };
+    after.partitions().iter().map(newcomers).max().unwrap_or(0)
 }
 
 fn shares(before: &Layout<NodeId>, after: &Layout<NodeId>) -> Result<ReshapePlan, ChangeError> {

@@ -15,6 +15,15 @@ impl World {
         self.until("the new node is known", |world| world.node(0).view().now().is_up(id)).await;
     }
 
+    /// Whether every node up to `last` knows exactly the layout of this epoch.
+    fn stable_at_of(&self, epoch: u64, last: usize) -> bool {
+        (0..=last).all(|place| {
+            let view = self.node(place).view().now();
+            let alone = |layouts: &kv_ring::History<NodeId>| !layouts.in_transition();
+            view.epoch() == epoch && view.layouts.as_deref().is_some_and(alone)
+        })
+    }
+
     /// The partitions that a node holds in its newest layout, and those that it does not.
     fn held(&self, place: usize) -> (Vec<Partition>, Vec<Partition>) {
         let view = self.node(place).view().now();
@@ -56,22 +65,29 @@ async fn two_join_and_two_leave_under_load_and_nothing_is_lost() {
     world.knows(fourth).await;
     world.knows(fifth).await;
     let both = joins(&[world.id(fourth), world.id(fifth)]);
-    let plan = world.node(1).plan(&both).await.expect("two empty nodes");
-    let gains: usize = plan.nodes.iter().map(|share| share.gains).sum();
-    assert_eq!((plan.epoch, plan.nodes.len(), gains), (1, 5, plan.moves));
-    assert!(!world.node(fourth).is_ready(), "a plan changes nothing");
-    assert_eq!(world.node(1).reshape(both.clone()).await, Ok(2));
-    world.until("the first layout retires", |world| world.stable_at(2)).await;
-    assert!(world.all_filled());
-    for share in &plan.nodes {
-        let place = (0..5).find(|place| world.id(*place) == share.node).expect("one of ours");
-        assert_eq!(world.held(place).0.len(), share.after, "what the plan said");
+    let told = world.node(1).plan(&both).await;
+    let many = ChangeError::TooManyNewcomers { most: 2, spared: 1 };
+    assert_eq!(told, Err(many), "two of three owners can't be spared");
+    for (place, epoch) in [(fourth, 2), (fifth, 3)] {
+        let one = joins(&[world.id(place)]);
+        let plan = world.node(1).plan(&one).await.expect("an empty node");
+        let gains: usize = plan.nodes.iter().map(|share| share.gains).sum();
+        assert_eq!((plan.epoch, plan.nodes.len(), gains), (epoch - 1, place + 1, plan.moves));
+        assert!(!world.node(place).is_ready(), "a plan changes nothing");
+        assert_eq!(world.node(1).reshape(one.clone()).await, Ok(epoch));
+        world.until("the layout before retires", |world| world.stable_at_of(epoch, place)).await;
+        assert_eq!(world.node(0).reshape(one).await, Ok(epoch), "asked again, it is so");
+        for share in &plan.nodes {
+            let at = (0..=place).find(|at| world.id(*at) == share.node).expect("one of ours");
+            assert_eq!(world.held(at).0.len(), share.after, "what the plan said");
+        }
     }
-    assert_eq!(world.node(0).reshape(both.clone()).await, Ok(2), "asked again, it is so");
-
-    let two = leaves(&[world.id(1), world.id(2)]);
-    assert_eq!(world.node(fourth).reshape(two).await, Ok(3));
-    world.until("the second layout retires", |world| world.stable_at(3)).await;
+    assert!(world.all_filled());
+    for (place, epoch) in [(1, 4), (2, 5)] {
+        let one = leaves(&[world.id(place)]);
+        assert_eq!(world.node(fourth).reshape(one).await, Ok(epoch));
+        world.until("the layout before retires", |world| world.stable_at(epoch)).await;
+    }
     tokio::time::sleep(Duration::from_mins(1)).await;
     let acknowledged = load.end().await;
     assert!(acknowledged.len() > 1_000, "{}", acknowledged.len());
