@@ -10,8 +10,8 @@
 //! retired (`leftovers.rs`). A node that left is no member: it may be stopped, and comes back only
 //! on an empty directory.
 //!
-//! A newcomer counts for W at once, and not for R nor for what a SET weighs until it is filled. So no
-//! set of owners may get more newcomers at a time than its quorums can spare, one of three: a
+//! A newcomer counts for W at once, and not for R nor for what a SET weighs until it is filled. So
+//! no set of owners may get more newcomers at a time than its quorums can spare, one of three: a
 //! change that would is refused, and made in steps.
 //!
 //! Invariant: one change runs at a time. Two that are proposed at once are proposed for one epoch,
