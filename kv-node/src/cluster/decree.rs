@@ -160,14 +160,19 @@ impl Decree {
         if self.follows != Some(name(before)) {
             return Err(BadDecree::FollowsAnother);
         }
-        let made = match self.change {
-            Change::Birth => return Err(BadDecree::NotTheChange),
-            Change::Reshape => self.may_reshape(before, removed).then(|| self.clone()),
-            Change::Replace { new, .. } if removed.binary_search(&new).is_ok() => None,
-            Change::Replace { old, new } => Self::replace(before, removed, old, new).ok(),
+        let fits = match self.change {
+            Change::Birth => false,
+            Change::Reshape => self.may_reshape(before, removed),
+            Change::Replace { new, .. } if removed.binary_search(&new).is_ok() => false,
+            Change::Replace { old, new } => {
+                Self::replace(before, removed, old, new).is_ok_and(|made| made == *self)
+            }
         };
-        let fits = made.is_some_and(|made| made == *self) && self.removed.len() <= REMOVED_IDS_MAX;
-        if fits { Ok(()) } else { Err(BadDecree::NotTheChange) }
+        if fits && self.removed.len() <= REMOVED_IDS_MAX {
+            Ok(())
+        } else {
+            Err(BadDecree::NotTheChange)
+        }
     }
 
     /// Its bytes.

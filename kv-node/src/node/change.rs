@@ -155,13 +155,7 @@ impl Inner {
             }
             let decided = self.decide(&view, &decree, until_ms).await?;
             drop(view);
-            // Without one the epoch was decided meanwhile, and this node has learned it.
-            if let Some(decided) = decided {
-                self.take_decided(vec![decided.clone()])
-                    .await
-                    .map_err(|error| ChangeError::Storage(error.to_string()))?;
-                self.spread(&decided);
-            }
+            self.enact(decided).await?;
         }
     }
 
@@ -254,8 +248,22 @@ impl Inner {
         }
     }
 
+    /// Takes what was decided and tells everybody. Without anything the epoch was decided
+    /// meanwhile, and this node has learned it.
+    pub(super) async fn enact(
+        self: &Arc<Self>,
+        decided: Option<Decided>,
+    ) -> Result<(), ChangeError> {
+        let Some(decided) = decided else { return Ok(()) };
+        self.take_decided(vec![decided.clone()])
+            .await
+            .map_err(|error| ChangeError::Storage(error.to_string()))?;
+        self.spread(&decided);
+        Ok(())
+    }
+
     /// Tells every member of any live layout; whoever does not hear it hears of it from others.
-    pub(super) fn spread(self: &Arc<Self>, decided: &Decided) {
+    fn spread(self: &Arc<Self>, decided: &Decided) {
         let view = self.view.now();
         let learn = BallotOp::Learn { epoch: view.epoch(), decided: decided.encode() };
         let others = super::layouts::concerned(&view).into_iter().filter(|node| *node != view.me);

@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -57,9 +57,7 @@ impl Inner {
         self.figures.leftovers_dropped.add(dropped);
         Ok(dropped)
     }
-}
 
-impl Inner {
     /// A partition that is not held has nothing to be filled with.
     fn lacks_nothing(&self, partition: Partition) {
         let Some(serving) = self.serving() else { return };
@@ -80,14 +78,14 @@ fn given_by(layout: &Layout<NodeId>, view: &View) -> Vec<Partition> {
 pub(super) struct LeftoverLoop {
     inner: Arc<Inner>,
     /// The partition to look at next.
-    next: parking_lot::Mutex<usize>,
+    next: AtomicUsize,
     /// Nothing is looked at before, on the steady clock.
     not_before_ms: AtomicU64,
 }
 
 impl LeftoverLoop {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner, next: parking_lot::Mutex::new(0), not_before_ms: AtomicU64::new(0) }
+        Self { inner, next: AtomicUsize::new(0), not_before_ms: AtomicU64::new(0) }
     }
 }
 
@@ -111,28 +109,27 @@ impl Worker for LeftoverLoop {
         let Some(partitions) = node.serving().map(|serving| serving.partitions) else {
             return idle;
         };
-        let first = *self.next.lock();
-        for index in first..partitions.count() {
+        for index in self.next.load(Ordering::Relaxed)..partitions.count() {
             let partition = Partition::new(index as u16);
             // Layouts are taken under the same lock: none gives the partition meanwhile.
             let _one = node.taking.lock().await;
-            if node.view.now().layouts.is_none() || node.view.now().holds(partition) {
+            let view = node.view.now();
+            if view.layouts.is_none() || view.holds(partition) {
                 continue;
             }
+            drop(view);
             match node.drop_leftovers(partition).await {
-                Ok(0) => node.lacks_nothing(partition),
-                Ok(_) => {
-                    *self.next.lock() = index + 1;
-                    return Some(Duration::from_millis(DROP_REST_MS));
+                Ok(0) => {
+                    node.lacks_nothing(partition);
+                    continue;
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "can't be dropped yet");
-                    *self.next.lock() = index + 1;
-                    return Some(Duration::from_millis(DROP_REST_MS));
-                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "can't be dropped yet"),
             }
+            self.next.store(index + 1, Ordering::Relaxed);
+            return Some(Duration::from_millis(DROP_REST_MS));
         }
-        *self.next.lock() = 0;
+        self.next.store(0, Ordering::Relaxed);
         self.not_before_ms.store(now_ms + LOOK_AGAIN_MS, Ordering::Relaxed);
         idle
     }

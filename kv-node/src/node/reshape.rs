@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kv_client::NodeId;
-use kv_ring::{LIVE_LAYOUTS_MAX, Layout, NodeSpec, Plan, Topology, Zone};
+use kv_ring::{Layout, NodeSpec, Plan, Topology, Zone};
 
 use super::change::{CHANGE_MS_MAX, ChangeError};
 use super::{Inner, Node};
@@ -79,8 +79,8 @@ impl Node {
     pub async fn plan(&self, change: &Reshape) -> Result<ReshapePlan, ChangeError> {
         let view = self.inner.view.now();
         let (newest, topology) = self.inner.wanted(&view, change).await?;
-        let decree = self.inner.reshaped(&view, &newest, topology).await?;
-        shares(&newest, &decree.layout)
+        let (decree, plan) = self.inner.reshaped(&view, &newest, topology).await?;
+        Ok(shares(&newest, &decree.layout, &plan))
     }
 
     /// Changes the members. Answers the epoch of the layout in which it is so, also when it was so
@@ -118,23 +118,17 @@ impl Inner {
                 return Err(ChangeError::Overtaken { epoch });
             }
             let Some(layouts) = &view.layouts else { return Err(ChangeError::NotServing) };
-            if layouts.in_transition() || layouts.live().len() >= LIVE_LAYOUTS_MAX {
+            if layouts.in_transition() {
                 return Err(ChangeError::UnderWay);
             }
             if let Some(down) = change.leaves.iter().find(|node| !view.is_up(**node)) {
                 return Err(ChangeError::Down(*down));
             }
-            let decree = self.reshaped(&view, &newest, topology).await?;
+            let (decree, _) = self.reshaped(&view, &newest, topology).await?;
             proposed = Some(decree.layout.digest());
             let decided = self.decide(&view, &decree, until_ms).await?;
             drop(view);
-            // Without one the epoch was decided meanwhile, and this node has learned it.
-            if let Some(decided) = decided {
-                self.take_decided(vec![decided.clone()])
-                    .await
-                    .map_err(|error| ChangeError::Storage(error.to_string()))?;
-                self.spread(&decided);
-            }
+            self.enact(decided).await?;
         }
     }
 
@@ -173,24 +167,28 @@ impl Inner {
         Ok((newest, topology))
     }
 
-    /// The decree; choosing a placement takes a while where there are many nodes.
+    /// The decree and what it moves; choosing a placement takes a while where there are many nodes.
     async fn reshaped(
         &self,
         view: &View,
         newest: &Arc<Layout<NodeId>>,
         topology: Topology<NodeId>,
-    ) -> Result<Decree, ChangeError> {
+    ) -> Result<(Decree, Plan<NodeId>), ChangeError> {
         let (before, removed) = (Arc::clone(newest), view.removed.to_vec());
-        let decree = self
-            .blocking(move || Decree::reshape(&before, &removed, &topology))
+        let planned = self.blocking(move || {
+            let decree = Decree::reshape(&before, &removed, &topology)?;
+            let plan = Plan::between(&before, &decree.layout)?;
+            Ok((decree, plan))
+        });
+        let (decree, plan) = planned
             .await
-            .map_err(|error| ChangeError::Placement(error.to_string()))?;
-        let most = most_newcomers(newest, &decree.layout);
+            .map_err(|error: kv_ring::Error| ChangeError::Placement(error.to_string()))?;
+        let most = most_newcomers(&plan);
         let spared = Self::spared(view, newest.replicas());
         if most > spared {
             return Err(ChangeError::TooManyNewcomers { most, spared });
         }
-        Ok(decree)
+        Ok((decree, plan))
     }
 
     /// Owners that the quorums of the keyspace can do without; one at least, or nothing could ever
@@ -207,17 +205,12 @@ impl Inner {
 }
 
 /// The most newcomers that any partition gets.
-fn most_newcomers(before: &Layout<NodeId>, after: &Layout<NodeId>) -> usize {
-    let newcomers = |partition| {
-        let (before, after) = (before.owners(partition), after.owners(partition));
-        after.iter().filter(|node| !before.contains(node)).count()
-    };
-    after.partitions().iter().map(newcomers).max().unwrap_or(0)
+fn most_newcomers(plan: &Plan<NodeId>) -> usize {
+    let of_one = plan.moves().chunk_by(|one, next| one.partition == next.partition);
+    of_one.map(<[_]>::len).max().unwrap_or(0)
 }
 
-fn shares(before: &Layout<NodeId>, after: &Layout<NodeId>) -> Result<ReshapePlan, ChangeError> {
-    let plan =
-        Plan::between(before, after).map_err(|error| ChangeError::Placement(error.to_string()))?;
+fn shares(before: &Layout<NodeId>, after: &Layout<NodeId>, plan: &Plan<NodeId>) -> ReshapePlan {
     let members = before.members().iter().chain(after.members());
     let share = |node: NodeId| NodeShare {
         node,
@@ -227,10 +220,10 @@ fn shares(before: &Layout<NodeId>, after: &Layout<NodeId>) -> Result<ReshapePlan
         gains: plan.arrivals(node).count(),
     };
     let nodes: BTreeMap<NodeId, NodeShare> = members.map(|node| (*node, share(*node))).collect();
-    Ok(ReshapePlan {
+    ReshapePlan {
         epoch: before.epoch(),
         moves: plan.moves().len(),
         firsts_changed: plan.firsts_changed(),
         nodes: nodes.into_values().collect(),
-    })
+    }
 }

@@ -41,12 +41,6 @@ impl<'o> Reply<'o> {
         self.protocol
     }
 
-    /// Bytes in the output buffer, for the bound on it.
-    #[inline]
-    pub fn buffered_bytes(&self) -> usize {
-        self.out.len()
-    }
-
     /// `+OK`.
     #[inline]
     pub fn ok(&mut self) {
