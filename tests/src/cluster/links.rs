@@ -27,6 +27,24 @@ pub enum Network {
 }
 
 impl Network {
+    /// Whether this is the test's own network. If not, the test is over: it has run there, or it is
+    /// skipped, which is printed.
+    ///
+    /// # Panics
+    /// The test failed there.
+    #[must_use]
+    #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+    pub fn is_own(test: &str) -> bool {
+        match Self::enter(test).expect("the test passes in a network of its own") {
+            Self::Own => true,
+            Self::Passed => false,
+            Self::Unavailable(why) => {
+                println!("SKIPPED {test}: no network of its own: {why}");
+                false
+            }
+        }
+    }
+
     /// Runs the test of this name again in a network of its own, or says that this is the one.
     ///
     /// # Errors
