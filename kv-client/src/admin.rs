@@ -16,8 +16,8 @@ use crate::pool::{Kind, Pool, Stub};
 use crate::service::AdminServiceClient;
 use crate::wire::{
     AaeView, Bounded, ConflictsView, EVENTS_NODES_MAX, EventsView, Explanation, HintsView,
-    LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeStatus, RepairOut, RingView,
-    Topics, WatchCursor, Watched,
+    LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeStatus, PastChange, RepairOut,
+    RingView, Topics, WatchCursor, Watched,
 };
 
 /// An operator's client. Cheap to clone; clones share connections.
@@ -205,6 +205,27 @@ impl Admin {
                 let change = change.clone();
                 async move { stub.change_members(context, change).await }
             })
+            .await
+    }
+
+    /// Calls off the change of the members that is under way: who held something before it holds
+    /// it again. Answers the epoch in which it is so.
+    ///
+    /// # Errors
+    /// The text says why not. After `TimedOut` it may have been done: look at `layouts`.
+    pub async fn abort_change(&self) -> Result<u64> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| async move { stub.abort_change(context).await })
+            .await
+    }
+
+    /// The changes of the layout that the answering node took, the oldest first; a bounded number.
+    ///
+    /// # Errors
+    /// No node answered in time.
+    pub async fn past_changes(&self) -> Result<Vec<PastChange>> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| async move { stub.past_changes(context).await })
             .await
     }
 

@@ -22,8 +22,8 @@ use crate::codec::{FRAME_BYTES_MAX_DEFAULT, framed};
 use crate::wire::{
     AaeView, BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, ConflictsView, Coverage, EVENTS_NODES_MAX,
     EventsView, Explanation, HintsView, LayoutsView, Location, MembersChange, MembersPlan,
-    NodeInfo, NodeStatus, ReadOptions, ReadOut, RepairOut, RingView, ServiceError, Topics,
-    WatchCursor, Watched, WriteOptions, WriteOut,
+    NodeInfo, NodeStatus, PastChange, ReadOptions, ReadOut, RepairOut, RingView, ServiceError,
+    Topics, WatchCursor, Watched, WriteOptions, WriteOut,
 };
 
 /// Reads and writes. Any node takes any request.
@@ -85,6 +85,12 @@ pub trait AdminService {
     /// Changes the members. Answers the epoch in which it is so, also when it was so before; data
     /// moves meanwhile (`layouts`).
     async fn change_members(change: MembersChange) -> Result<u64, ServiceError>;
+
+    /// Calls off the change of the members that is under way. Answers the epoch in which it is so.
+    async fn abort_change() -> Result<u64, ServiceError>;
+
+    /// The changes of the layout that the asked node took, the oldest first; a bounded number.
+    async fn past_changes() -> Result<Vec<PastChange>, ServiceError>;
 
     /// How the asked node compares its copies with others'.
     async fn aae() -> Result<AaeView, ServiceError>;

@@ -110,6 +110,8 @@ figures! {
     aae_bytes_received,
     /// Partitions filled after a loss, or because a layout gave them to this node.
     partitions_filled,
+    /// Bytes sent and received to fill partitions.
+    fill_bytes,
     /// Rows dropped of partitions that this node holds no more.
     leftovers_dropped,
     /// Replies that waited for a sync of what they show.

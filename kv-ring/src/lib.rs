@@ -57,6 +57,7 @@ mod partition;
 mod plan;
 mod preference;
 mod slot;
+mod steps;
 mod token;
 mod topology;
 

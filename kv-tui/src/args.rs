@@ -46,9 +46,12 @@ With --json a verb prints one object (errors stay text on stderr):
             epoch}]}
   cluster status   {layouts: [{epoch, digest}], stable, removed,
             members: [{node, seen, finished, waits_for}]}
-  cluster plan     {epoch, moves, firsts_changed, bytes_about,
+  cluster plan     {epoch, moves, steps: [copies, ..], firsts_changed, bytes_about,
             nodes: [{node, weight, before, after, gains}]}; weight is null for one that leaves
-  cluster commit   {epoch}
+  cluster commit   {epoch, stable, steps, steps_left}; with --detach without steps
+  cluster abort    {epoch}
+  cluster transfers   {stable, transfers: [{node, left, begun, bytes, ms, left_ms, waits_for}]}
+  cluster history  {changes: [{epoch, unix_ms, what, joined, left, copies}]}
   cluster replace  {epoch, old, new}
   ring     {epoch, digest, copies, nodes, partitions: [[index into nodes, ...], ...]}
   aae      {trees_built, trees_building, leaves, rate_per_mille, filling,

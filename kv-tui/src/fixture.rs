@@ -95,7 +95,7 @@ pub(crate) fn well() -> Snapshot {
         node: id(of),
         seen: 17,
         finished: 17,
-        waits_for: String::new(),
+        ..LayoutProgress::default()
     });
     let peer = |number: u64| AaePeer {
         node: id(number),

@@ -9,13 +9,14 @@ mod client;
 mod explained;
 mod links;
 mod metrics;
+mod operator;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ pub use client::{Client, shows};
 pub use explained::Explained;
 pub use links::{Links, Network};
 pub use metrics::Metrics;
+pub use operator::{Operator, joins, leaves, load, loaded, wrong};
 
 /// How long a node may take to serve.
 const READY_MS_MAX: u64 = 30_000;
@@ -47,6 +49,8 @@ pub struct ClusterConfig {
 #[derive(Debug)]
 pub struct Cluster {
     config: ClusterConfig,
+    /// How many nodes it was born of.
+    born_of: usize,
     dir: PathBuf,
     nodes: Vec<Node>,
 }
@@ -76,12 +80,23 @@ impl Cluster {
             let ports = free_ports(3 * config.skews_ms.len())?;
             ports.chunks_exact(3).filter_map(Node::on_ports).collect()
         };
-        let mut cluster = Self { config, dir, nodes };
+        let mut cluster = Self { config, born_of: nodes.len(), dir, nodes };
         for place in 0..cluster.nodes.len() {
             cluster.start(place)?;
         }
         cluster.ready()?;
         Ok(cluster)
+    }
+
+    /// Starts one node more, empty: it waits to be joined. Not for clusters that are spread out.
+    ///
+    /// # Errors
+    /// The process can't be started.
+    pub fn add(&mut self) -> io::Result<usize> {
+        self.nodes.extend(Node::on_ports(&free_ports(3)?));
+        let place = self.nodes.len() - 1;
+        self.start(place)?;
+        Ok(place)
     }
 
     /// How many nodes there are, running or not.
@@ -124,7 +139,7 @@ impl Cluster {
     pub fn start(&mut self, place: usize) -> io::Result<()> {
         let seeds: Vec<String> =
             self.nodes.iter().map(|node| format!("\"{}:{}\"", node.host, node.rpc)).collect();
-        let nodes = self.nodes.len();
+        let born_of = self.born_of;
         let Some(node) = self.nodes.get_mut(place) else { return Ok(()) };
         let log = File::options().create(true).append(true).open(log_of(&self.dir, place))?;
         let mut command = Command::new(&self.config.binary);
@@ -139,7 +154,7 @@ impl Cluster {
             // What it sends must come from its own address, or a cut link would not cut it.
             set(format!("cluster.bind_source={}", node.host));
         }
-        set(format!("cluster.bootstrap_expect={nodes}"));
+        set(format!("cluster.bootstrap_expect={born_of}"));
         set(format!("cluster.seeds=[{}]", seeds.join(",")));
         set("cluster.partitions=64".into());
         self.config.settings.iter().for_each(|setting| set(setting.clone()));
@@ -260,6 +275,16 @@ impl Drop for Cluster {
         }
         // What stays behind is in the scratch directory.
         let _left = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Ends what other threads do also when the test fails meanwhile.
+#[derive(Debug)]
+pub struct StopAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

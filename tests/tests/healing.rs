@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use kv_client::wire::{AaePeer, AaeView, RepairOut};
 use kv_client::{Admin, Config};
-use kv_tests::cluster::{Client, Cluster, ClusterConfig, shows};
+use kv_tests::cluster::{Client, Cluster, ClusterConfig, StopAtEnd, load, shows};
 use kv_tests::sim::history::History;
 use parking_lot::Mutex;
 
@@ -22,9 +22,6 @@ use parking_lot::Mutex;
 const DEAD: usize = 2;
 /// As by default in production; the other tests have fewer.
 const PARTITIONS: u16 = 1_024;
-/// Keys that are written by one command, and how often it is tried.
-const BATCH: usize = 200;
-const LOAD_TRIES: usize = 5;
 /// Replicas without hints are equal so soon after the dead one is back.
 const EQUAL_WITHIN: Duration = Duration::from_mins(2);
 /// Hints are gone so soon.
@@ -88,15 +85,6 @@ impl Operator {
             sum.bytes += one.bytes;
         }
         sum
-    }
-}
-
-/// Ends the clients also when the test fails meanwhile.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -199,25 +187,6 @@ fn who_was_dead_under_load_gets_its_hints_and_nothing_is_left_to_find() {
     assert_eq!((compared.found, compared.leaves), (0, 0), "{}", cluster.logs());
 }
 
-fn load(client: &mut Client<'_>, keys: usize) {
-    let names: Vec<String> = (0..keys).map(|key| format!("k:{key}")).collect();
-    for (turn, some) in names.chunks(BATCH).enumerate() {
-        let mut command = redis::cmd("MSET");
-        for key in some {
-            command.arg(key).arg(format!("value of {key}"));
-        }
-        // On a machine that is busy with other things some of it may take too long.
-        let mut told = Ok(String::new());
-        for _ in 0..LOAD_TRIES {
-            told = client.ask(turn % DEAD, &command);
-            if told.is_ok() {
-                break;
-            }
-        }
-        assert_eq!(told.expect("two of three are enough"), "OK");
-    }
-}
-
 /// Waits until the exchanges of a node with each of its peers find nothing more: how long it took
 /// until the last thing was found, seen from now.
 fn equal(cluster: &Cluster, operator: &Operator, admin: &Admin) -> (Duration, AaeView) {
@@ -259,7 +228,8 @@ fn without_hints_anti_entropy_makes_replicas_equal_and_equal_ones_cost_nothing()
     let history = Mutex::new(History::default());
     let mut client = Client::new(0, cluster.addresses(), &history);
     cluster.kill(&[DEAD]).expect("it ran");
-    load(&mut client, keys);
+    let up = cluster.addresses();
+    load(up.get(..DEAD).expect("three nodes"), keys).expect("two of three are enough");
     cluster.start(DEAD).expect("it starts again");
     cluster.ready().expect("it serves again");
     let operator = Operator::of(&cluster);

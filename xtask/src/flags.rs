@@ -38,6 +38,9 @@ cargo xtask VERB
   cluster start I         starts node I again on its data
   cluster pause I | resume I
   cluster logs [I]        what the nodes said
+  cluster scale N [--detach]
+                          N nodes from now on: some join, or some leave and are stopped;
+                          the plan is shown, and the data waited for
   cluster down [--purge]  ends all; --purge removes their data too
                           every cluster verb takes --name NAME (default: local)
 
@@ -56,7 +59,8 @@ cargo xtask VERB
   bench lsm               kv-lsm beside other embedded stores
              [--against fjall,surrealkv,redb] [--quick] [--rounds 3] [--only WORKLOAD,...]
              [--dir DIR] [--json FILE]
-                          all write docs/PERFORMANCE.md, but with --no-write
+  bench ring              placement on up to 2,000 nodes: docs/SCALE.md
+                          the others write docs/PERFORMANCE.md; none with --no-write
 
   release-gate [--only ROW] [--quick] [--no-write]
                           every proof at its full length; writes docs/EVIDENCE.md;
@@ -80,8 +84,8 @@ const VERBS: &[&str] = &[
     "help",
 ];
 const CLUSTER_VERBS: &[&str] =
-    &["up", "status", "kill", "start", "pause", "resume", "logs", "down"];
-const BENCH_VERBS: &[&str] = &["redis", "cluster", "gossip", "lsm"];
+    &["up", "status", "kill", "start", "pause", "resume", "logs", "scale", "down"];
+const BENCH_VERBS: &[&str] = &["redis", "cluster", "gossip", "lsm", "ring"];
 /// Ports of node i are base + i, base + 100 + i, base + 200 + i: more nodes would overlap.
 const NODES_MAX: u16 = 99;
 
@@ -208,12 +212,14 @@ fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
         "--json",
         "--purge",
         "-9",
+        "--detach",
     ];
     let word = sub_verb(parser, "cluster", CLUSTER_VERBS)?;
     let Some(word) = word else { return Ok(Verb::Help) };
     let mut name = cluster::DEFAULT_NAME.to_owned();
     let mut up = cluster::Shape::default();
     let (mut json, mut purge, mut hard, mut node) = (false, false, false, None);
+    let mut detach = false;
     while let Some(arg) = parser.next().map_err(usage)? {
         match (word.as_str(), arg) {
             (_, Arg::Long("name")) => name = cluster_name(text(parser)?)?,
@@ -225,7 +231,8 @@ fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
             ("status", Arg::Long("json")) => json = true,
             ("down", Arg::Long("purge")) => purge = true,
             ("kill", Arg::Short('9')) => hard = true,
-            ("kill" | "start" | "pause" | "resume" | "logs", Arg::Value(value))
+            ("scale", Arg::Long("detach")) => detach = true,
+            ("kill" | "start" | "pause" | "resume" | "logs" | "scale", Arg::Value(value))
                 if node.is_none() =>
             {
                 node = Some(node_number(&value.string().map_err(usage)?)?);
@@ -247,6 +254,7 @@ fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
         "pause" => cluster::Verb::Pause { node: chosen()? },
         "resume" => cluster::Verb::Resume { node: chosen()? },
         "logs" => cluster::Verb::Logs { node },
+        "scale" => cluster::Verb::Scale { nodes: chosen()?, detach },
         _ => cluster::Verb::Down { purge },
     };
     Ok(Verb::Cluster { name, verb })
@@ -287,6 +295,7 @@ fn parse_bench(parser: &mut Parser) -> Result<Verb> {
         "redis" => bench::What::Redis,
         "cluster" => bench::What::Cluster,
         "lsm" => return parse_bench_lsm(parser),
+        "ring" => bench::What::Ring,
         _ => bench::What::Gossip,
     };
     let mut options = bench::Options::default();

@@ -9,8 +9,8 @@ use crate::service::AdminService;
 use crate::wire::{
     AaeView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints, EventsView, Explanation,
     HintsView, LayoutName, LayoutProgress, LayoutsView, Location, MembersChange, MembersPlan,
-    NodeInfo, NodeStatus, RepairOut, ReplicaAnswer, RingView, ServiceError, Topics, VersionName,
-    WATCH_TICK_MS, WATCH_WAIT_MS_MAX, WatchCursor, Watched,
+    NodeInfo, NodeStatus, PastChange, RepairOut, ReplicaAnswer, RingView, ServiceError, Topics,
+    VersionName, WATCH_TICK_MS, WATCH_WAIT_MS_MAX, WatchCursor, Watched,
 };
 use crate::{ClusterId, NodeId};
 
@@ -86,6 +86,14 @@ impl AdminService for Desk {
 
     async fn change_members(self, _: Context, _change: MembersChange) -> Result<u64, ServiceError> {
         Err(ServiceError::Refused("it is the only node there is".into()))
+    }
+
+    async fn abort_change(self, _: Context) -> Result<u64, ServiceError> {
+        Err(ServiceError::Refused("no change is under way: nothing to call off".into()))
+    }
+
+    async fn past_changes(self, _: Context) -> Result<Vec<PastChange>, ServiceError> {
+        Ok(Vec::new())
     }
 
     async fn aae(self, _: Context) -> Result<AaeView, ServiceError> {

@@ -143,6 +143,14 @@ pub struct LayoutProgress {
     pub finished: u64,
     /// Why it is not finished for the newest, in words; empty if it is.
     pub waits_for: String,
+    /// Partitions that it had to fill when the newest layout came.
+    pub begun: u32,
+    /// Partitions among those that it has to fill still.
+    pub left: u32,
+    /// Bytes sent and received for it.
+    pub bytes: u64,
+    /// Milliseconds since the newest layout came to it, as it said last.
+    pub ms: u64,
 }
 
 /// The live layouts, and whom they wait for.

@@ -28,6 +28,9 @@ pub struct MembersPlan {
     pub epoch: u64,
     /// Copies of partitions that would be made.
     pub moves: u32,
+    /// How many of them in each step: a partition gets no more newcomers at once than its quorums
+    /// can spare. Each is committed when the one before is stable. None if everything is so.
+    pub steps: Vec<u32>,
     /// Partitions of which another node would be the first primary.
     pub firsts_changed: u32,
     /// Bytes that would be copied, about: as the asked node's partitions are on average.
@@ -49,4 +52,21 @@ pub struct NodeShare {
     pub after: u32,
     /// Partitions among those that it would have to fill.
     pub gains: u32,
+}
+
+/// A change of the layout, as the asked node remembers it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastChange {
+    /// The epoch of the layout that it made.
+    pub epoch: u64,
+    /// When the asked node took it, by its clock, in milliseconds.
+    pub unix_ms: u64,
+    /// What it was: `replace`, `members`, `abort`, ..
+    pub what: String,
+    /// Nodes that became members; not all where there are many.
+    pub joined: Vec<NodeId>,
+    /// Members that are none any more; not all where there are many.
+    pub left: Vec<NodeId>,
+    /// Copies of partitions that it asked for.
+    pub copies: u32,
 }

@@ -26,5 +26,5 @@ pub use client::{
 };
 pub use conflicts::{CONFLICTS_PAGE_KEYS_MAX, Conflict, ConflictsView};
 pub use events::{EVENTS_NODES_MAX, EVENTS_PAGE_MAX, EventView, EventsView};
-pub use members::{CHANGE_NODES_MAX, MembersChange, MembersPlan, NodeShare};
+pub use members::{CHANGE_NODES_MAX, MembersChange, MembersPlan, NodeShare, PastChange};
 pub use watch::{Topics, WATCH_TICK_MS, WATCH_WAIT_MS_MAX, WatchCursor, Watched};

@@ -14,7 +14,7 @@
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_ring::{AutoClaim, Layout, Topology};
+use kv_ring::Layout;
 use serde::{Deserialize, Serialize};
 
 use super::wire::Ballot;
@@ -42,6 +42,8 @@ pub enum Change {
     /// Members join or leave, or bring more or less than before, and who holds what is planned
     /// anew.
     Reshape,
+    /// The change before is called off: who held what before it holds it again.
+    Abort,
 }
 
 impl Change {
@@ -49,7 +51,7 @@ impl Change {
     pub fn may_overtake(self) -> bool {
         match self {
             Self::Birth => false,
-            Self::Replace { .. } => true,
+            Self::Replace { .. } | Self::Abort => true,
             Self::Reshape => false,
         }
     }
@@ -128,28 +130,52 @@ impl Decree {
         Ok(Self { change, follows: Some(name(before)), layout, removed })
     }
 
-    /// Other members after `before`, or the same that bring more or less.
+    /// Other members after `before`, or the same that bring more or less: a planned layout.
+    pub fn reshape(before: &Layout<NodeId>, removed: &[NodeId], planned: Layout<NodeId>) -> Self {
+        let follows = Some(name(before));
+        Self { change: Change::Reshape, follows, layout: planned, removed: removed.to_vec() }
+    }
+
+    /// Back to who held what in `earlier`, which `undone` was to follow. Those of the nodes that
+    /// joined with `undone` who are `gone` are removed: nobody waits for them.
     ///
     /// # Errors
-    /// What kv-ring says of them.
-    pub fn reshape(
-        before: &Layout<NodeId>,
+    /// What kv-ring says of the two.
+    pub fn abort(
+        undone: &Layout<NodeId>,
         removed: &[NodeId],
-        topology: &Topology<NodeId>,
+        earlier: &Layout<NodeId>,
+        gone: impl Fn(NodeId) -> bool,
     ) -> Result<Self, kv_ring::Error> {
-        let layout = Layout::next(before, topology, before.replicas(), &AutoClaim)?;
-        let follows = Some(name(before));
-        Ok(Self { change: Change::Reshape, follows, layout, removed: removed.to_vec() })
+        let epoch = undone.epoch().checked_add(1).ok_or(kv_ring::Error::EpochExhausted)?;
+        let layout = earlier.reissued(epoch)?;
+        let joined = undone.members().iter().copied().filter(|node| !earlier.contains(*node));
+        let mut removed: Vec<NodeId> =
+            removed.iter().copied().chain(joined.filter(|node| gone(*node))).collect();
+        removed.sort_unstable();
+        Ok(Self { change: Change::Abort, follows: Some(name(undone)), layout, removed })
     }
 
     /// Whether a planned placement may follow `before`. Which of those that may it is was its
     /// proposer's choice: another version of it might choose otherwise.
     fn may_reshape(&self, before: &Layout<NodeId>, removed: &[NodeId]) -> bool {
+        self.may_follow(before) && self.removed == removed
+    }
+
+    /// Whether going back may follow `before`: nobody is removed who was not there.
+    fn may_abort(&self, before: &Layout<NodeId>, removed: &[NodeId]) -> bool {
+        let was = |node: &NodeId| removed.contains(node);
+        self.may_follow(before)
+            && removed.iter().all(|node| self.removed.contains(node))
+            && self.removed.iter().all(|node| was(node) || before.contains(*node))
+            && self.layout.members().iter().all(|node| !was(node))
+    }
+
+    fn may_follow(&self, before: &Layout<NodeId>) -> bool {
         let layout = &self.layout;
         before.epoch().checked_add(1) == Some(layout.epoch())
             && layout.partitions() == before.partitions()
             && layout.replicas() == before.replicas()
-            && self.removed == removed
     }
 
     /// Whether it is what its change makes of `before`, where `removed` were removed already.
@@ -163,6 +189,7 @@ impl Decree {
         let fits = match self.change {
             Change::Birth => false,
             Change::Reshape => self.may_reshape(before, removed),
+            Change::Abort => self.may_abort(before, removed),
             Change::Replace { new, .. } if removed.binary_search(&new).is_ok() => false,
             Change::Replace { old, new } => {
                 Self::replace(before, removed, old, new).is_ok_and(|made| made == *self)
@@ -260,7 +287,7 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use kv_ring::{NodeSpec, PartitionCount, Zone};
+    use kv_ring::{AutoClaim, NodeSpec, PartitionCount, Topology, Zone};
 
     use super::*;
 
@@ -314,7 +341,8 @@ pub(crate) mod tests {
         let before = first(3);
         let mut topology = before.topology();
         topology.insert(NodeId(4), NodeSpec::new(1, Zone::named("")));
-        let next = Decree::reshape(&before, &[NodeId(9)], &topology).expect("four nodes");
+        let planned = Layout::next(&before, &topology, 3, &AutoClaim).expect("four nodes");
+        let next = Decree::reshape(&before, &[NodeId(9)], planned);
         assert_eq!(Decree::decode(&next.encode()).as_ref(), Some(&next));
         let believed = |decree: &Decree| decided(decree, [1, 2]).proven(&before, &[NodeId(9)]);
         assert_eq!(believed(&next), Ok(next.clone()));
@@ -323,9 +351,26 @@ pub(crate) mod tests {
         assert_eq!(believed(&jump), Err(BadDecree::NotTheChange));
         let pardon = Decree { removed: Vec::new(), ..next };
         assert_eq!(believed(&pardon), Err(BadDecree::NotTheChange));
-        topology.remove(NodeId(4));
-        topology.remove(NodeId(3));
-        let few = Decree::reshape(&before, &[], &topology);
-        assert!(matches!(few, Err(kv_ring::Error::TooFewNodes { .. })), "{few:?}");
+    }
+
+    #[test]
+    fn calling_off_gives_back_what_was_held() {
+        let before = first(3);
+        let mut topology = before.topology();
+        topology.insert(NodeId(4), NodeSpec::new(1, Zone::named("")));
+        topology.insert(NodeId(5), NodeSpec::new(1, Zone::named("")));
+        let undone = Layout::next(&before, &topology, 3, &AutoClaim).expect("five nodes");
+        let removed = [NodeId(9)];
+        let back = Decree::abort(&undone, &removed, &before, |node| node == NodeId(4));
+        let back = back.expect("a later epoch");
+        assert_eq!(back.removed, [NodeId(4), NodeId(9)], "it is down, and nobody waits for it");
+        assert_eq!((back.layout.epoch(), back.layout.topology()), (3, before.topology()));
+        assert!(back.change.may_overtake());
+        let believed = |decree: &Decree| decided(decree, [1, 2, 3]).proven(&undone, &removed);
+        assert_eq!(believed(&back), Ok(back.clone()));
+        let stranger = Decree { removed: vec![NodeId(4), NodeId(8), NodeId(9)], ..back.clone() };
+        assert_eq!(believed(&stranger), Err(BadDecree::NotTheChange));
+        let pardon = Decree { removed: vec![NodeId(4)], ..back };
+        assert_eq!(believed(&pardon), Err(BadDecree::NotTheChange));
     }
 }

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::floors::{Floor, Floors};
+use super::transfers::Transfers;
 use super::view::{Liveness, Member, SharedView};
 use super::vitals::Vitals;
 use crate::plug::transport::PeerAddress;
@@ -46,6 +47,9 @@ pub struct LayoutsSeen {
 pub const FACT_FLOOR: u16 = 4;
 /// The fact "how I fare".
 pub const FACT_VITALS: u16 = 5;
+
+/// The fact "how far I have got with what the newest layout gives me".
+pub const FACT_TRANSFERS: u16 = 7;
 
 /// A packet to deliver.
 #[derive(Debug)]
@@ -226,6 +230,23 @@ impl Membership {
         let said = swim.members().filter_map(|(node, _)| {
             let fact = swim.fact(node, FACT_VITALS)?;
             Some((NodeId(node), Vitals::from_bytes(fact.bytes)?))
+        });
+        said.collect()
+    }
+
+    /// Tells everybody how far this node has got with what the newest layout gives it.
+    pub fn publish_transfers(&self, own: Transfers) {
+        if let Err(error) = self.swim.lock().publish_fact(FACT_TRANSFERS, &own.to_bytes()) {
+            tracing::warn!(%error, "what was filled can't be told");
+        }
+    }
+
+    /// How far every member has got with what a layout gave it, as it said last.
+    pub fn transfers(&self) -> BTreeMap<NodeId, Transfers> {
+        let swim = self.swim.lock();
+        let said = swim.members().filter_map(|(node, _)| {
+            let fact = swim.fact(node, FACT_TRANSFERS)?;
+            Some((NodeId(node), Transfers::from_bytes(fact.bytes)?))
         });
         said.collect()
     }

@@ -2,6 +2,7 @@
 
 pub mod birth;
 pub mod campaign;
+pub mod changes;
 pub mod commit;
 pub mod confirm;
 pub mod decree;
@@ -12,6 +13,8 @@ pub mod membership;
 pub mod meta;
 pub mod record;
 pub mod state;
+pub mod steps;
+pub mod transfers;
 pub mod view;
 pub mod vitals;
 pub mod wire;

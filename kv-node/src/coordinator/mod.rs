@@ -50,6 +50,7 @@ pub(crate) use look::Seen;
 pub(crate) use marks::Climbs;
 pub use read::SiblingValue;
 pub(crate) use read::fingerprint;
+pub(crate) use refill::FILLS_AT_ONCE;
 pub use scan::{ScanCursor, ScanPage};
 pub use wait::WriteLedger;
 pub use write::SetItem;

@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use kv_client::NodeId;
 use kv_ring::Partition;
 use parking_lot::Mutex;
 
 use super::{Inner, Serving};
 use crate::cluster::view::View;
+use crate::coordinator::FILLS_AT_ONCE;
 use crate::coordinator::exchange::{Throttle, begins};
 use crate::worker::{Worker, Workers};
 
@@ -142,11 +144,16 @@ impl FillLoop {
             });
             waited.collect()
         };
-        for newcomer in ready {
-            if let Err(error) = serving.coordinator.fill(newcomer).await {
-                tracing::debug!(%error, partition = newcomer.partition.index(), "not filled yet");
-            }
-        }
+        let fills = futures::stream::iter(ready).for_each_concurrent(
+            FILLS_AT_ONCE,
+            |newcomer| async move {
+                if let Err(error) = serving.coordinator.fill(newcomer).await {
+                    let partition = newcomer.partition.index();
+                    tracing::debug!(%error, partition, "not filled yet");
+                }
+            },
+        );
+        fills.await;
     }
 }
 

@@ -63,14 +63,11 @@ pub enum ChangeError {
     /// A node that is to leave is down: what only it holds would never be handed over. Start it,
     /// or have it replaced.
     Down(NodeId),
-    /// Some partition would get so many new owners at once that requests could not be answered
-    /// until they are filled: change fewer nodes at a time.
-    TooManyNewcomers {
-        /// New owners that a partition would get.
-        most: usize,
-        /// How many it may get.
-        spared: usize,
-    },
+    /// Nothing is under way that could be called off.
+    NothingUnderWay,
+    /// What is under way can't be called off: a replacement came on top, and who was replaced is
+    /// refused for good.
+    NotToBeUndone,
     /// There is no such placement, and why.
     Placement(String),
 }
@@ -103,10 +100,10 @@ impl std::fmt::Display for ChangeError {
             Self::Down(node) => {
                 write!(f, "{node} is down and can't hand over: start it, or have it replaced")
             }
-            Self::TooManyNewcomers { most, spared } => write!(
-                f,
-                "a partition would get {most} new owners at once and may get {spared}: change \
-                 fewer nodes at a time"
+            Self::NothingUnderWay => f.write_str("no change is under way: nothing to call off"),
+            Self::NotToBeUndone => f.write_str(
+                "it can't be called off: a replacement came on top of it, and who was replaced is \
+                 refused for good",
             ),
             Self::Placement(why) => write!(f, "no such placement: {why}"),
         }

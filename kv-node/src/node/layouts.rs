@@ -25,14 +25,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_client::wire::LayoutProgress;
 use kv_quorum::HybridTime;
 
-use super::{Inner, Node};
-use crate::cluster::decree::Decided;
+use super::Inner;
+use crate::cluster::changes::Changed;
+use crate::cluster::decree::{Decided, Decree};
 use crate::cluster::membership::LayoutsSeen;
 use crate::cluster::view::View;
 use crate::cluster::wire::{BirthOp, BirthOut};
+use crate::teeth::{Bug, planted};
 use crate::wire::{Envelope, PeerOp, PeerOut, Refusal};
 use crate::worker::Worker;
 
@@ -59,24 +60,42 @@ impl Inner {
         let _one = self.taking.lock().await;
         self.make_way(&decided).await?;
         let node = Arc::clone(self);
+        let at_ms = self.clock.wall_ms();
         let taken = self
             .blocking(move || {
                 let Some(serving) = node.serving() else {
                     return Err(io::Error::other("this node does not serve yet"));
                 };
                 decided.iter().try_for_each(|decided| {
+                    let before = node.view.now();
                     node.state.take(decided, |beginning| {
-                        for partition in beginning {
+                        let none = if planted(Bug::NewcomerCounts) { 0 } else { usize::MAX };
+                        for partition in beginning.iter().take(none) {
                             serving.replica.standings().lost(*partition);
                             serving.replica.exchanged().forget(*partition);
                         }
                         serving.dots.begin_tenures(beginning)
-                    })
+                    })?;
+                    node.note_change(&before, decided, at_ms);
+                    Ok(())
                 })
             })
             .await;
         self.refuse_removed();
         taken
+    }
+
+    /// Remembers what a layout that was just taken changed. Blocks.
+    fn note_change(&self, before: &View, decided: &Decided, at_ms: u64) {
+        let Some(layouts) = &before.layouts else { return };
+        let decree = Decree::decode(&decided.decree);
+        let newer = decree.filter(|decree| decree.layout.epoch() > before.epoch());
+        let changed = newer.map(|decree| Changed::of(layouts.newest(), &decree, at_ms));
+        if let Some(changed) = changed
+            && let Err(error) = self.changes.note([changed])
+        {
+            tracing::warn!(%error, "a change is not remembered over a restart");
+        }
     }
 
     /// Nothing is sent to removed nodes, and nothing is heard of them.
@@ -176,13 +195,13 @@ impl Inner {
         true
     }
 
-    /// The partitions that this node holds in some live layout and is a newcomer of.
+    /// The partitions that this node holds in the newest layout and is a newcomer of. What only a
+    /// layout gave it that was called off or overtaken, nobody waits for.
     pub(super) fn unfilled(&self, view: &View) -> usize {
         let (Some(serving), Some(layouts)) = (self.serving(), &view.layouts) else { return 0 };
         let newcomers = serving.replica.standings().newcomers().into_iter();
-        let held =
-            |partition| layouts.write_sets(partition).any(|owners| owners.contains(&view.me));
-        newcomers.filter(|newcomer| held(newcomer.partition)).count()
+        let newest = layouts.newest();
+        newcomers.filter(|newcomer| newest.owns(view.me, newcomer.partition)).count()
     }
 
     /// Says "finished" for the newest layout, if that is so now.
@@ -215,32 +234,6 @@ impl Inner {
     /// How far this node has got with layouts.
     pub(super) fn layouts_seen(&self) -> LayoutsSeen {
         LayoutsSeen { seen: self.view.now().epoch(), finished: self.state.finished() }
-    }
-}
-
-impl Node {
-    /// How far every node that the live layouts concern has got with them, as this one knows.
-    pub fn progress(&self) -> Vec<LayoutProgress> {
-        let inner = &self.inner;
-        let (view, said) = (inner.view.now(), inner.membership.layouts_seen());
-        let (newest, unfilled) = (view.epoch(), inner.unfilled(&view));
-        let progress = |node: NodeId| {
-            let LayoutsSeen { seen, finished } = if node == view.me {
-                inner.layouts_seen()
-            } else {
-                said.get(&node).copied().unwrap_or_default()
-            };
-            let waits_for = match unfilled {
-                _ if finished >= newest => String::new(),
-                _ if !view.is_up(node) => "it is down: start it, or replace it too".into(),
-                _ if seen < newest => format!("it has not said that it knows epoch {newest}"),
-                0 if node == view.me => "operations under an older layout are under way".into(),
-                left if node == view.me => format!("{left} partitions to fill"),
-                _ => "partitions to fill, or operations under an older layout".into(),
-            };
-            LayoutProgress { node, seen, finished, waits_for }
-        };
-        concerned(&view).into_iter().map(progress).collect()
     }
 }
 
@@ -294,6 +287,7 @@ impl Worker for LayoutLoop {
             }
             node.finish_if_done().await;
             node.membership.publish_layouts(node.layouts_seen());
+            node.tell_transfers(&node.view.now());
             node.retire_what_is_over(&node.membership.layouts_seen()).await;
         }
         Some(Duration::from_millis(LAYOUTS_REST_MS))

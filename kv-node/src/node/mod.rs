@@ -32,6 +32,7 @@ mod reshape;
 #[cfg(test)]
 mod tests;
 mod told;
+mod transfers;
 mod vitals;
 mod workers;
 
@@ -54,6 +55,7 @@ pub use config::{NodeConfig, NodeParts};
 pub use reshape::{NodeShare, Reshape, ReshapePlan};
 
 use crate::cluster::birth::Birth;
+use crate::cluster::changes::ChangeLog;
 use crate::cluster::commit::Acceptor;
 use crate::cluster::dots::DotSource;
 use crate::cluster::membership::Membership;
@@ -130,6 +132,10 @@ pub(crate) struct Inner {
     started_ms: u64,
     /// What happened to it.
     events: EventLog,
+    /// The changes of the layout that it has taken.
+    changes: ChangeLog,
+    /// Where the present transition began.
+    transfer_base: Mutex<transfers::TransferBase>,
 }
 
 impl std::fmt::Debug for Node {

@@ -99,6 +99,8 @@ impl Inner {
             life,
             started_ms: parts.clock.wall_ms(),
             events: EventLog::new(me, Arc::clone(&parts.clock)),
+            changes: ChangeLog::load(Arc::clone(meta)),
+            transfer_base: Mutex::default(),
         })
     }
 

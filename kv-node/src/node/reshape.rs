@@ -12,20 +12,24 @@
 //!
 //! A newcomer counts for W at once, and not for R nor for what a SET weighs until it is filled. So
 //! no set of owners may get more newcomers at a time than its quorums can spare, one of three: a
-//! change that would is refused, and made in steps.
+//! change that would is made in steps (`cluster/steps.rs`), of which each call makes one.
 //!
-//! Invariant: one change runs at a time. Two that are proposed at once are proposed for one epoch,
-//! of which one is decided.
+//! What is under way can be called off: a further epoch gives everything back to those that held
+//! it, who hold it still as long as the older layout is live.
+//!
+//! Invariant: one change runs at a time, save for what calls it off. Two that are proposed at once
+//! are proposed for one epoch, of which one is decided.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kv_client::NodeId;
-use kv_ring::{Layout, NodeSpec, Plan, Topology, Zone};
+use kv_ring::{LIVE_LAYOUTS_MAX, Layout, NodeSpec, Topology, Zone};
 
 use super::change::{CHANGE_MS_MAX, ChangeError};
 use super::{Inner, Node};
-use crate::cluster::decree::Decree;
+use crate::cluster::decree::{Change, Decided, Decree, REMOVED_IDS_MAX};
+use crate::cluster::steps::Steps;
 use crate::cluster::view::View;
 use crate::coordinator::resolve;
 use crate::keys::DEFAULT_KEYSPACE;
@@ -50,6 +54,8 @@ pub struct ReshapePlan {
     pub epoch: u64,
     /// Copies that would be made.
     pub moves: usize,
+    /// How many of them in each step; no step if everything is so already.
+    pub steps: Vec<usize>,
     /// First places that would change.
     pub firsts_changed: usize,
     /// Each member before or after, in order.
@@ -79,13 +85,14 @@ impl Node {
     pub async fn plan(&self, change: &Reshape) -> Result<ReshapePlan, ChangeError> {
         let view = self.inner.view.now();
         let (newest, topology) = self.inner.wanted(&view, change).await?;
-        let (decree, plan) = self.inner.reshaped(&view, &newest, topology).await?;
-        Ok(shares(&newest, &decree.layout, &plan))
+        let steps = self.inner.steps(&view, &newest, topology).await?;
+        Ok(shares(&newest, steps))
     }
 
-    /// Changes the members. Answers the epoch of the layout in which it is so, also when it was so
-    /// before; the transition to it goes on meanwhile. What is returned does not borrow the node,
-    /// and may be spawned.
+    /// Changes the members, by the next of the steps that `plan` names. Answers the epoch of the
+    /// layout in which it is so, also when it was so before; the transition to it goes on
+    /// meanwhile. When that is over the next step is made by the same call, with the epoch that
+    /// this one answered. What is returned does not borrow the node, and may be spawned.
     ///
     /// # Errors
     /// Why it was not done.
@@ -95,6 +102,18 @@ impl Node {
     ) -> impl Future<Output = Result<u64, ChangeError>> + Send + use<> {
         let inner = Arc::clone(&self.inner);
         async move { inner.reshape(&change).await }
+    }
+
+    /// Calls off the change of the members that is under way: whoever held something before it
+    /// holds it again. Nodes that were to join and are down are removed for good, the others are
+    /// members no more when it is stable; either comes back on an empty directory only. Answers
+    /// the epoch in which it is so.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub fn abort(&self) -> impl Future<Output = Result<u64, ChangeError>> + Send + use<> {
+        let inner = Arc::clone(&self.inner);
+        async move { inner.abort().await }
     }
 }
 
@@ -111,7 +130,8 @@ impl Inner {
             }
             let (newest, topology) = self.wanted(&view, change).await?;
             let epoch = newest.epoch();
-            if topology == newest.topology() {
+            let steps = self.steps(&view, &newest, topology).await?;
+            if steps.copies.is_empty() {
                 return Ok(epoch);
             }
             if change.after.is_some_and(|after| after != epoch) {
@@ -124,12 +144,63 @@ impl Inner {
             if let Some(down) = change.leaves.iter().find(|node| !view.is_up(**node)) {
                 return Err(ChangeError::Down(*down));
             }
-            let (decree, _) = self.reshaped(&view, &newest, topology).await?;
+            let decree = Decree::reshape(&newest, &view.removed, steps.next);
             proposed = Some(decree.layout.digest());
             let decided = self.decide(&view, &decree, until_ms).await?;
             drop(view);
             self.enact(decided).await?;
         }
+    }
+
+    async fn abort(self: &Arc<Self>) -> Result<u64, ChangeError> {
+        let _one = self.changing.lock().await;
+        let until_ms = self.clock.steady_ms() + CHANGE_MS_MAX;
+        let mut proposed = None;
+        loop {
+            let view = self.view.now();
+            let Some(layouts) = &view.layouts else { return Err(ChangeError::NotServing) };
+            let newest = layouts.newest();
+            if proposed == Some(newest.digest()) {
+                return Ok(newest.epoch());
+            }
+            let decree = self.undoing(&view)?;
+            proposed = Some(decree.layout.digest());
+            let decided = self.decide(&view, &decree, until_ms).await?;
+            drop(view);
+            self.enact(decided).await?;
+        }
+    }
+
+    /// The decree that calls off what the newest layout changes.
+    fn undoing(&self, view: &View) -> Result<Decree, ChangeError> {
+        let Some(layouts) = &view.layouts else { return Err(ChangeError::NotServing) };
+        if view.is_removed(view.me) {
+            return Err(ChangeError::NotServing);
+        }
+        if !layouts.in_transition() {
+            return Err(ChangeError::NothingUnderWay);
+        }
+        if layouts.live().len() >= LIVE_LAYOUTS_MAX {
+            return Err(ChangeError::TooMany("live layouts"));
+        }
+        let undone = layouts.newest();
+        let made = self.state.decided_after(undone.epoch().saturating_sub(1));
+        let made = made.first().and_then(|decided: &Decided| Decree::decode(&decided.decree));
+        let made = made.filter(|decree| decree.layout.digest() == undone.digest());
+        let earlier = match made {
+            Some(Decree { change: Change::Reshape, follows: Some(before), .. }) => {
+                layouts.layout(before.epoch).filter(|layout| layout.digest() == before.digest)
+            }
+            Some(Decree { change: Change::Abort, .. }) => return Err(ChangeError::NothingUnderWay),
+            _ => None,
+        };
+        let earlier = earlier.ok_or(ChangeError::NotToBeUndone)?;
+        let decree = Decree::abort(undone, &view.removed, earlier, |node| !view.is_up(node))
+            .map_err(|error| ChangeError::Placement(error.to_string()))?;
+        if decree.removed.len() > REMOVED_IDS_MAX {
+            return Err(ChangeError::TooMany("removed ids"));
+        }
+        Ok(decree)
     }
 
     /// The newest layout, and the members that there should be after it.
@@ -167,28 +238,16 @@ impl Inner {
         Ok((newest, topology))
     }
 
-    /// The decree and what it moves; choosing a placement takes a while where there are many nodes.
-    async fn reshaped(
+    /// The steps to these members; choosing a placement takes a while where there are many nodes.
+    async fn steps(
         &self,
         view: &View,
         newest: &Arc<Layout<NodeId>>,
-        topology: Topology<NodeId>,
-    ) -> Result<(Decree, Plan<NodeId>), ChangeError> {
-        let (before, removed) = (Arc::clone(newest), view.removed.to_vec());
-        let planned = self.blocking(move || {
-            let decree = Decree::reshape(&before, &removed, &topology)?;
-            let plan = Plan::between(&before, &decree.layout)?;
-            Ok((decree, plan))
-        });
-        let (decree, plan) = planned
-            .await
-            .map_err(|error: kv_ring::Error| ChangeError::Placement(error.to_string()))?;
-        let most = most_newcomers(&plan);
-        let spared = Self::spared(view, newest.replicas());
-        if most > spared {
-            return Err(ChangeError::TooManyNewcomers { most, spared });
-        }
-        Ok((decree, plan))
+        members: Topology<NodeId>,
+    ) -> Result<Steps, ChangeError> {
+        let (before, spared) = (Arc::clone(newest), Self::spared(view, newest.replicas()));
+        let planned = self.blocking(move || Steps::between(&before, &members, spared)).await;
+        planned.map_err(|error| ChangeError::Placement(error.to_string()))
     }
 
     /// Owners that the quorums of the keyspace can do without; one at least, or nothing could ever
@@ -204,13 +263,8 @@ impl Inner {
     }
 }
 
-/// The most newcomers that any partition gets.
-fn most_newcomers(plan: &Plan<NodeId>) -> usize {
-    let of_one = plan.moves().chunk_by(|one, next| one.partition == next.partition);
-    of_one.map(<[_]>::len).max().unwrap_or(0)
-}
-
-fn shares(before: &Layout<NodeId>, after: &Layout<NodeId>, plan: &Plan<NodeId>) -> ReshapePlan {
+fn shares(before: &Layout<NodeId>, steps: Steps) -> ReshapePlan {
+    let Steps { target: after, plan, copies, .. } = steps;
     let members = before.members().iter().chain(after.members());
     let share = |node: NodeId| NodeShare {
         node,
@@ -223,6 +277,7 @@ fn shares(before: &Layout<NodeId>, after: &Layout<NodeId>, plan: &Plan<NodeId>) 
     ReshapePlan {
         epoch: before.epoch(),
         moves: plan.moves().len(),
+        steps: copies,
         firsts_changed: plan.firsts_changed(),
         nodes: nodes.into_values().collect(),
     }

@@ -14,7 +14,8 @@ use kv_client::service::AdminService;
 use kv_client::wire::{
     AaeView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints, EventsView, Explanation,
     HintsView, LayoutName, LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeState,
-    NodeStatus, RepairOut, ReplicaAnswer, RingView, ServiceError, Topics, WatchCursor, Watched,
+    NodeStatus, PastChange, RepairOut, ReplicaAnswer, RingView, ServiceError, Topics, WatchCursor,
+    Watched,
 };
 use kv_ring::{Layout, Partition};
 use tarpc::context::Context;
@@ -97,6 +98,16 @@ impl AdminService for AdminServer {
     async fn change_members(self, _: Context, change: MembersChange) -> Result<u64, ServiceError> {
         let (node, _) = self.0.node()?;
         node.reshape(admin_members::reshape(change)).await.map_err(|error| refused(&error))
+    }
+
+    async fn abort_change(self, _: Context) -> Result<u64, ServiceError> {
+        let (node, _) = self.0.node()?;
+        node.abort().await.map_err(|error| refused(&error))
+    }
+
+    async fn past_changes(self, _: Context) -> Result<Vec<PastChange>, ServiceError> {
+        let (node, _) = self.0.node()?;
+        Ok(node.changes().into_iter().map(admin_members::past).collect())
     }
 
     async fn aae(self, _: Context) -> Result<AaeView, ServiceError> {

@@ -1,7 +1,9 @@
 //! Planned changes of the members, as operators ask for them and see them.
 
-use kv_client::wire::{MembersChange, MembersPlan, NodeShare};
+use kv_client::wire::{MembersChange, MembersPlan, NodeShare, PastChange};
 
+use crate::cluster::changes::Changed;
+use crate::cluster::decree::Change;
 use crate::node::{Node, Reshape, ReshapePlan};
 
 /// What is asked for.
@@ -21,6 +23,7 @@ pub(super) fn shown(node: &Node, plan: ReshapePlan) -> MembersPlan {
     MembersPlan {
         epoch: plan.epoch,
         moves: count(plan.moves),
+        steps: plan.steps.iter().map(|copies| count(*copies)).collect(),
         firsts_changed: count(plan.firsts_changed),
         bytes_about: (own_bytes / held.max(1) as u64).saturating_mul(plan.moves as u64),
         nodes: plan
@@ -35,4 +38,16 @@ pub(super) fn shown(node: &Node, plan: ReshapePlan) -> MembersPlan {
             })
             .collect(),
     }
+}
+
+/// A change that is remembered.
+pub(super) fn past(changed: Changed) -> PastChange {
+    let Changed { epoch, at_ms, change, joined, left, copies } = changed;
+    let what = match change {
+        Change::Birth => "birth",
+        Change::Replace { .. } => "replace",
+        Change::Reshape => "members",
+        Change::Abort => "abort",
+    };
+    PastChange { epoch, unix_ms: at_ms, what: what.to_owned(), joined, left, copies }
 }

@@ -1,15 +1,20 @@
-//! `kv cluster status`, `plan`, `commit`, `replace OLD NEW`: the live layouts, and changes of them.
+//! `kv cluster status`, `plan`, `commit`, `abort`, `replace OLD NEW`, `transfers`, `history`: the
+//! live layouts, and changes of them.
 
 use clap::{Args, Subcommand};
 use kv_client::NodeId;
-use kv_client::wire::{LayoutProgress, LayoutsView};
+use kv_client::wire::{LayoutProgress, LayoutsView, PastChange};
 use serde_json::{Map, Value, json};
 
 use super::Output;
 use super::members::{Change, Commit};
+use super::transfers::Transfers;
 use crate::args::Connect;
 use crate::error::Exit;
 use crate::{Error, text};
+
+/// A change is decided by ballots, which may have to be held again.
+const CHANGE_MS: u32 = 12_000;
 
 /// What it can do.
 #[derive(Debug, Subcommand)]
@@ -18,8 +23,15 @@ pub(crate) enum Cluster {
     Status,
     /// Shows what a change of the members would move. Nothing is changed.
     Plan(Change),
-    /// Changes the members as planned; data moves meanwhile.
+    /// Changes the members as planned, and waits while data moves.
     Commit(Commit),
+    /// Calls off the change of the members that is under way. Nodes that were to join are members
+    /// no more, and come back on an empty directory only.
+    Abort,
+    /// Shows what moves, how far it is and what is left.
+    Transfers(Transfers),
+    /// Shows the changes of the layout that the asked node took.
+    History,
     /// Gives all that OLD holds to NEW, an empty node that was started with seeds in the cluster.
     /// OLD is refused for good from then on, whether it runs or not: what only OLD held is lost.
     Replace(Replace),
@@ -42,7 +54,7 @@ impl Cluster {
         connect: &Connect,
         output: &mut Output<'_>,
     ) -> Result<Exit, Error> {
-        let admin = connect.admin().await?;
+        let admin = connect.patient_admin(CHANGE_MS).await?;
         match self {
             Self::Status => {
                 let layouts = admin.layouts().await?;
@@ -56,15 +68,18 @@ impl Cluster {
                 let plan = admin.plan(change.wire(None)?).await?;
                 change.print(&plan, output)?;
             }
-            Self::Commit(commit) => {
-                let epoch = admin.change_members(commit.wire()?).await?;
+            Self::Commit(commit) => commit.run(&admin, output).await?,
+            Self::Abort => {
+                let epoch = admin.abort_change().await?;
                 if output.json {
                     output.object(Map::from_iter([("epoch".to_owned(), epoch.into())]))?;
                 } else {
-                    output.line(format!("epoch {epoch}: it is decided, and data moves"))?;
-                    output.line("watch it with: kv cluster status")?;
+                    output.line(format!("epoch {epoch}: the change is called off"))?;
+                    output.line("wait until it is stable: kv cluster status")?;
                 }
             }
+            Self::Transfers(transfers) => transfers.run(&admin, output).await?,
+            Self::History => history(&admin.past_changes().await?, output)?,
             Self::Replace(Replace { old, new }) => {
                 let epoch = admin.replace(*old, *new).await?;
                 if output.json {
@@ -106,6 +121,51 @@ fn row(member: &LayoutProgress) -> Vec<String> {
         member.finished.to_string(),
         text::shown(waits.as_bytes(), 80),
     ]
+}
+
+/// What changed, the oldest first.
+fn history(changes: &[PastChange], output: &mut Output<'_>) -> Result<(), Error> {
+    if output.json {
+        let changes: Vec<Value> = changes
+            .iter()
+            .map(|change| {
+                json!({
+                    "epoch": change.epoch,
+                    "unix_ms": change.unix_ms,
+                    "what": change.what,
+                    "joined": names(&change.joined),
+                    "left": names(&change.left),
+                    "copies": change.copies,
+                })
+            })
+            .collect();
+        output.object(Map::from_iter([("changes".to_owned(), changes.into())]))?;
+        return Ok(());
+    }
+    if changes.is_empty() {
+        output.line("nothing has changed since this node is in the cluster")?;
+        return Ok(());
+    }
+    let row = |change: &PastChange| {
+        let (joined, left) = (names(&change.joined).join(" "), names(&change.left).join(" "));
+        let or_none = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+        vec![
+            change.epoch.to_string(),
+            text::moment(change.unix_ms),
+            text::shown(change.what.as_bytes(), 20),
+            or_none(joined),
+            or_none(left),
+            change.copies.to_string(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = changes.iter().map(row).collect();
+    let heads = ["EPOCH", "WHEN", "WHAT", "JOINED", "LEFT", "COPIES"];
+    output.to.write_all(text::table(&heads, &rows).as_bytes())?;
+    Ok(())
+}
+
+fn names(nodes: &[NodeId]) -> Vec<String> {
+    nodes.iter().map(NodeId::to_string).collect()
 }
 
 fn is_stable(layouts: &LayoutsView) -> bool {
@@ -150,7 +210,8 @@ mod tests {
         let finished =
             LayoutProgress { node: NodeId(1), seen: 8, finished: 8, ..LayoutProgress::default() };
         let waits_for = "12 partitions to fill".to_owned();
-        let waiting = LayoutProgress { node: NodeId(2), seen: 8, finished: 7, waits_for };
+        let two = LayoutProgress { node: NodeId(2), seen: 8, finished: 7, ..Default::default() };
+        let waiting = LayoutProgress { waits_for, ..two };
         LayoutsView {
             live: vec![name(7), name(8)],
             members: vec![finished, waiting],
@@ -171,6 +232,18 @@ mod tests {
         assert_eq!(object["stable"], false);
         assert_eq!(object["members"][0]["waits_for"], "");
         assert_eq!(object["members"][1]["finished"], 7);
+        let past = PastChange {
+            epoch: 8,
+            unix_ms: 1_783_071_668_000,
+            what: "members".into(),
+            joined: vec![NodeId(4)],
+            ..PastChange::default()
+        };
+        let mut text = Vec::new();
+        let mut output = Output { json: false, terminal: false, to: &mut text };
+        history(&[past], &mut output).expect("memory takes it");
+        let text = String::from_utf8(text).expect("text");
+        assert!(text.contains("2026-07-03") && text.contains("0000000000000004"), "{text}");
         let still = LayoutsView { live: vec![LayoutName { epoch: 2, digest: 2 }], ..moving() };
         assert!(is_stable(&still));
     }

@@ -1,14 +1,17 @@
 //! `kv cluster plan` and `commit`: nodes join, leave, and bring more or less.
 //!
 //! A plan changes nothing and ends with the line that commits it, which names the epoch that the
-//! plan was made after: where somebody else changed something meanwhile, nothing is done.
+//! plan was made after: where somebody else changed something meanwhile, nothing is done. A change
+//! that takes several steps is one command, which waits for each; whoever stops it goes on with a
+//! new plan.
 
 use clap::Args;
-use kv_client::NodeId;
 use kv_client::wire::{Bounded, CHANGE_NODES_MAX, MembersChange, MembersPlan, NodeShare};
+use kv_client::{Admin, NodeId};
 use serde_json::{Map, Value, json};
 
 use super::Output;
+use super::transfers::until_stable;
 use crate::{Error, text};
 
 /// What is to change.
@@ -33,6 +36,9 @@ pub(crate) struct Commit {
     /// The epoch that the plan was made after, as `plan` says.
     #[arg(long, value_name = "EPOCH")]
     epoch: u64,
+    /// Do not wait for the data to move: only the first step is made.
+    #[arg(long)]
+    detach: bool,
 }
 
 fn weight(text: &str) -> Result<(NodeId, u32), String> {
@@ -79,6 +85,16 @@ impl Change {
             "{} copies of partitions to make, about {bytes}; {} first places change",
             plan.moves, plan.firsts_changed
         ))?;
+        match plan.steps.as_slice() {
+            [] => output.line("it is so already: there is nothing to do")?,
+            [_] => output.line("in one step; every quorum is kept meanwhile")?,
+            steps => {
+                let copies: Vec<String> = steps.iter().map(u32::to_string).collect();
+                let (count, copies) = (steps.len(), copies.join(", "));
+                output
+                    .line(format!("in {count} steps of {copies} copies, to keep every quorum"))?;
+            }
+        }
         output.line(format!(
             "nothing has changed; to do it: kv cluster commit{} --epoch {}",
             self.arguments(),
@@ -89,8 +105,61 @@ impl Change {
 }
 
 impl Commit {
-    pub(crate) fn wire(&self) -> Result<MembersChange, Error> {
-        self.change.wire(Some(self.epoch))
+    pub(crate) async fn run(&self, admin: &Admin, output: &mut Output<'_>) -> Result<(), Error> {
+        let mut epoch = self.epoch;
+        for step in 1.. {
+            let plan = admin.plan(self.change.wire(None)?).await?;
+            let decided = admin.change_members(self.change.wire(Some(epoch))?).await?;
+            let left = plan.steps.len().saturating_sub(1);
+            if !output.json {
+                let how = if plan.steps.is_empty() { "it is so" } else { "it is decided" };
+                output.line(format!("epoch {decided}: {how}; {left} steps to follow"))?;
+            }
+            if self.detach {
+                self.detached(decided, left, output)?;
+                return Ok(());
+            }
+            until_stable(admin, output).await?;
+            if left == 0 {
+                return self.done(decided, step, output);
+            }
+            epoch = decided;
+        }
+        Ok(())
+    }
+
+    fn detached(&self, epoch: u64, left: usize, output: &mut Output<'_>) -> Result<(), Error> {
+        if output.json {
+            output.object(Map::from_iter([
+                ("epoch".to_owned(), epoch.into()),
+                ("stable".to_owned(), false.into()),
+                ("steps_left".to_owned(), left.into()),
+            ]))?;
+            return Ok(());
+        }
+        output.line("data moves; watch it with: kv cluster transfers --watch")?;
+        if left > 0 {
+            let change = self.change.arguments();
+            output.line(format!("then go on with: kv cluster commit{change} --epoch {epoch}"))?;
+        }
+        Ok(())
+    }
+
+    fn done(&self, epoch: u64, steps: u64, output: &mut Output<'_>) -> Result<(), Error> {
+        if output.json {
+            output.object(Map::from_iter([
+                ("epoch".to_owned(), epoch.into()),
+                ("stable".to_owned(), true.into()),
+                ("steps".to_owned(), steps.into()),
+                ("steps_left".to_owned(), 0.into()),
+            ]))?;
+            return Ok(());
+        }
+        output.line(format!("epoch {epoch} is stable"))?;
+        for node in &self.change.leaves {
+            output.line(format!("{node} is a member no more, and may be stopped"))?;
+        }
+        Ok(())
     }
 }
 
@@ -121,6 +190,7 @@ fn object(plan: &MembersPlan) -> Map<String, Value> {
     Map::from_iter([
         ("epoch".to_owned(), plan.epoch.into()),
         ("moves".to_owned(), plan.moves.into()),
+        ("steps".to_owned(), plan.steps.clone().into()),
         ("firsts_changed".to_owned(), plan.firsts_changed.into()),
         ("bytes_about".to_owned(), plan.bytes_about.into()),
         ("nodes".to_owned(), nodes.into()),
@@ -141,11 +211,12 @@ mod tests {
         let share = NodeShare { node: NodeId(2), before: 64, ..NodeShare::default() };
         let plan =
             MembersPlan { epoch: 7, moves: 64, nodes: vec![share], ..MembersPlan::default() };
+        let plan = MembersPlan { steps: vec![40, 24], ..plan };
         let mut text = Vec::new();
         let mut output = Output { json: false, terminal: false, to: &mut text };
         change.print(&plan, &mut output).expect("memory takes it");
         let text = String::from_utf8(text).expect("text");
-        assert!(text.contains("leaves"), "{text}");
+        assert!(text.contains("leaves") && text.contains("2 steps of 40, 24 copies"), "{text}");
         let line = "kv cluster commit --join 0000000000000004 --leave 0000000000000002 --weight \
                     0000000000000001=3 --epoch 7\n";
         assert!(text.ends_with(line), "{text}");

@@ -22,6 +22,7 @@ pub(crate) mod put;
 pub(crate) mod repair;
 pub(crate) mod ring;
 pub(crate) mod status;
+pub(crate) mod transfers;
 
 use std::io::{self, Write};
 

@@ -4,7 +4,7 @@
 //! or brought it back (riak_kv #679 above all), and `two-disks` is the control: it destroys more
 //! than is promised to survive, and must be seen to lose.
 
-use super::nemesis::{ClockFaults, Destroy, Faults, LinkMix, PowerFaults};
+use super::nemesis::{ClockFaults, Destroy, Faults, LinkMix, PauseFaults, PowerFaults};
 use super::random::Random;
 use super::run::Options;
 use super::workload::Mix;
@@ -247,14 +247,22 @@ fn power_cuts(swarm: Options) -> Options {
     }
 }
 
-/// Partitions move all the time. Deletes are collected soon, so that what a node has left of a
+/// Partitions move all the time, and who decides stands still for a while now and then. Deletes are collected soon, so that what a node has left of a
 /// partition that it gets back could come to life.
 fn reshape(swarm: Options) -> Options {
     let power = PowerFaults { cut_one: 1, kill: 2, down_ms_max: 1_500, ..PowerFaults::default() };
     let links = LinkMix { isolate: 1, link: 2, delay: 1, loss: 1, ..LinkMix::default() };
+    let pauses = PauseFaults { pause_ms_max: if swarm.clients % 2 == 0 { 4_000 } else { 0 } };
     Options {
         world: WorldConfig { floor_lag_ms: 300, ..swarm.world },
-        faults: Faults { power, links, reshapes: true, rest_ms_max: 2_000, ..Faults::none() },
+        faults: Faults {
+            power,
+            links,
+            pauses,
+            reshapes: true,
+            rest_ms_max: 2_000,
+            ..Faults::none()
+        },
         work_ms: 20_000,
         ..swarm
     }

@@ -12,6 +12,7 @@ mod lsm;
 mod machine;
 mod redis;
 pub(crate) mod report;
+mod ring;
 
 pub(crate) use machine::Machine;
 
@@ -27,6 +28,7 @@ pub(crate) enum What {
     Cluster,
     Gossip,
     Lsm,
+    Ring,
 }
 
 /// How long and how much.
@@ -71,12 +73,12 @@ struct Figure {
     missed: usize,
 }
 
-/// Measures and writes docs/PERFORMANCE.md; exit code 3 when a target was missed.
+/// Measures and writes docs/PERFORMANCE.md, or docs/SCALE.md; exit code 3 when a target was missed.
 pub(crate) fn run(what: What, options: &Options) -> Result<()> {
     let tools: &[&str] = match what {
         What::Redis => &["redis-benchmark", "redis-server"],
         What::Cluster => &["redis-benchmark"],
-        What::Gossip | What::Lsm => &[],
+        What::Gossip | What::Lsm | What::Ring => &[],
     };
     if let Some(missing) = tools.iter().find(|tool| !load::is_installed(tool)) {
         term::out(format_args!("SKIPPED: {missing} is not installed"));
@@ -87,12 +89,16 @@ pub(crate) fn run(what: What, options: &Options) -> Result<()> {
         What::Cluster => ("cluster", cluster::measure(options)?),
         What::Gossip => ("gossip", gossip::measure(options)?),
         What::Lsm => ("lsm", lsm::measure(options)?),
+        What::Ring => ("ring", ring::measure()?),
     };
     term::out(&figure.markdown);
     if options.write {
-        let path = cmd::root().join("docs/PERFORMANCE.md");
-        report::write(&path, report::PERFORMANCE, section, &figure.markdown)?;
-        term::note("docs/PERFORMANCE.md is written");
+        let (file, header) = match what {
+            What::Ring => ("docs/SCALE.md", report::SCALE),
+            _ => ("docs/PERFORMANCE.md", report::PERFORMANCE),
+        };
+        report::write(&cmd::root().join(file), header, section, &figure.markdown)?;
+        term::note(format_args!("{file} is written"));
     }
     match figure.missed {
         0 => Ok(()),

@@ -13,6 +13,10 @@ pub(super) const PERFORMANCE: &str = "# Performance\n\nMeasured by `cargo xtask 
                       `bench cluster`, `bench gossip` and `bench lsm`; each writes its own \
                       section.\n";
 
+/// What docs/SCALE.md begins with.
+pub(super) const SCALE: &str = "# Scale\n\nMeasured by `cargo xtask bench ring`; membership at \
+                      scale stands in PERFORMANCE.md.\n";
+
 /// Replaces one section of the file, or appends it; a new file begins with `header`.
 pub(crate) fn write(path: &Path, header: &str, section: &str, markdown: &str) -> Result<()> {
     let before = fs::read_to_string(path).unwrap_or_else(|_| header.to_owned());

@@ -9,6 +9,7 @@ mod control;
 mod logs;
 mod place;
 mod probe;
+mod scale;
 mod scratch;
 mod state;
 mod status;
@@ -72,6 +73,7 @@ pub(crate) enum Verb {
     Pause { node: u16 },
     Resume { node: u16 },
     Logs { node: Option<u16> },
+    Scale { nodes: u16, detach: bool },
     Down { purge: bool },
 }
 
@@ -143,6 +145,7 @@ fn at(place: &Place, name: &str, verb: Verb) -> Result<()> {
         Verb::Pause { node } => control::pause(place, node),
         Verb::Resume { node } => control::resume(place, node),
         Verb::Logs { node } => logs::run(place, node),
+        Verb::Scale { nodes, detach } => scale::run(place, name, nodes, detach),
         Verb::Down { purge } => control::down(place, name, purge),
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -182,12 +183,17 @@ fn unlike(has: &Shape, asked: &Shape) -> Option<String> {
 
 /// An error that names the first port that somebody else holds.
 pub(super) fn check_ports(shape: &Shape) -> Result<()> {
-    for node in 1..=shape.nodes {
-        for port in Ports::of(shape.base_port, node).all() {
+    check_ports_of(shape.base_port, 1..=shape.nodes)
+}
+
+/// The same for some of a cluster's nodes.
+pub(super) fn check_ports_of(base_port: u16, nodes: RangeInclusive<u16>) -> Result<()> {
+    for node in nodes {
+        for port in Ports::of(base_port, node).all() {
             if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
                 return Err(Error::Failed(format!(
                     "port {port} is not free ({error}); choose others with --base-port {}",
-                    shape.base_port + 1000
+                    base_port + 1000
                 )));
             }
         }

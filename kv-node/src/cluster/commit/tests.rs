@@ -211,7 +211,8 @@ impl World {
 #[test]
 fn whatever_the_network_does_one_decree_of_an_epoch_is_decided() {
     let mut winners = BTreeSet::new();
-    for seed in 0..300 {
+    let seeds = if std::env::var_os("KV_TEST_LONG").is_some() { 1_000 } else { 300 };
+    for seed in 0..seeds {
         let mut world = World::new(seed);
         world.run();
         let outcomes: Vec<&Decided> = world

@@ -171,6 +171,11 @@ impl<'c> Talk<'c> {
         self.coordinator.parts.clock.sleep(Duration::from_millis(self.settle_ms)).await;
     }
 
+    /// Bytes sent and received so far.
+    pub(in crate::coordinator) fn bytes(&self) -> u64 {
+        self.tally.sent_bytes + self.tally.received_bytes
+    }
+
     async fn pay(&mut self, bytes: u64) {
         let per_second = self.rate.bytes_per_second.saturating_mul(self.rate.per_mille) / 1_000;
         if self.rate.bytes_per_second == 0 {

@@ -65,24 +65,28 @@ async fn two_join_and_two_leave_under_load_and_nothing_is_lost() {
     world.knows(fourth).await;
     world.knows(fifth).await;
     let both = joins(&[world.id(fourth), world.id(fifth)]);
-    let told = world.node(1).plan(&both).await;
-    let many = ChangeError::TooManyNewcomers { most: 2, spared: 1 };
-    assert_eq!(told, Err(many), "two of three owners can't be spared");
-    for (place, epoch) in [(fourth, 2), (fifth, 3)] {
-        let one = joins(&[world.id(place)]);
-        let plan = world.node(1).plan(&one).await.expect("an empty node");
-        let gains: usize = plan.nodes.iter().map(|share| share.gains).sum();
-        assert_eq!((plan.epoch, plan.nodes.len(), gains), (epoch - 1, place + 1, plan.moves));
-        assert!(!world.node(place).is_ready(), "a plan changes nothing");
-        assert_eq!(world.node(1).reshape(one.clone()).await, Ok(epoch));
-        world.until("the layout before retires", |world| world.stable_at_of(epoch, place)).await;
-        assert_eq!(world.node(0).reshape(one).await, Ok(epoch), "asked again, it is so");
-        for share in &plan.nodes {
-            let at = (0..=place).find(|at| world.id(*at) == share.node).expect("one of ours");
-            assert_eq!(world.held(at).0.len(), share.after, "what the plan said");
-        }
+    let plan = world.node(1).plan(&both).await.expect("two empty nodes");
+    let gains: usize = plan.nodes.iter().map(|share| share.gains).sum();
+    assert_eq!((plan.epoch, plan.nodes.len(), gains), (1, 5, plan.moves));
+    assert_eq!(plan.steps.len(), 2, "one of three owners can be spared at a time");
+    assert_eq!(plan.steps.iter().sum::<usize>(), plan.moves);
+    assert!(!world.node(fourth).is_ready(), "a plan changes nothing");
+    for epoch in [2, 3] {
+        assert_eq!(world.node(1).reshape(both.clone()).await, Ok(epoch));
+        world.until("the layout before retires", |world| world.stable_at_of(epoch, fifth)).await;
+    }
+    assert_eq!(world.node(0).reshape(both.clone()).await, Ok(3), "asked again, it is so");
+    assert!(world.node(0).plan(&both).await.expect("members").steps.is_empty());
+    for share in &plan.nodes {
+        let at = (0..5).find(|at| world.id(*at) == share.node).expect("one of ours");
+        assert_eq!(world.held(at).0.len(), share.after, "what the plan said");
     }
     assert!(world.all_filled());
+    let changes = world.node(0).changes();
+    let joined: Vec<usize> = changes.iter().map(|change| change.joined.len()).collect();
+    assert_eq!(joined, [2, 0], "both are members from the first step: {changes:?}");
+    let moved: u32 = changes.iter().map(|change| change.copies).sum();
+    assert_eq!(moved as usize, plan.moves);
     for (place, epoch) in [(1, 4), (2, 5)] {
         let one = leaves(&[world.id(place)]);
         assert_eq!(world.node(fourth).reshape(one).await, Ok(epoch));
@@ -167,6 +171,55 @@ async fn a_newcomer_that_crashes_while_it_joins_is_filled_all_the_same() {
     for place in [0, new] {
         world.expect_all(place, &acknowledged).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_that_can_not_end_is_called_off_and_nothing_is_lost() {
+    let mut world = World::of(3, Rmw::Refuse).await;
+    assert_eq!(world.node(0).abort().await, Err(ChangeError::NothingUnderWay));
+    let load = Load::on(&world, &[0, 1, 2]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let new = world.add(3).await;
+    world.knows(new).await;
+    assert_eq!(world.node(0).reshape(joins(&[world.id(new)])).await, Ok(2));
+    world.until("the newcomer is named", |world| world.node(new).is_ready()).await;
+    let dead = world.id(new);
+    world.crash(new).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(!world.stable_at(2), "nothing retires without it");
+    assert_eq!(world.node(1).abort().await, Ok(3));
+    assert_eq!(world.node(2).abort().await, Err(ChangeError::NothingUnderWay), "it is so");
+    world.until("what was before is alone", |world| world.stable_at(3)).await;
+    let view = world.node(0).view().now();
+    assert!(view.is_removed(dead), "nobody waits for who did not come");
+    let held: Vec<usize> = (0..3).map(|place| world.held(place).0.len()).collect();
+    assert!(held.iter().all(|held| *held == held[0]), "all of it, as before: {held:?}");
+    let acknowledged = load.end().await;
+    for place in 0..3 {
+        world.expect_all(place, &acknowledged).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_moves_is_given_back_when_it_is_called_off() {
+    let mut world = World::of(4, Rmw::Refuse).await;
+    let load = Load::on(&world, &[0, 1, 2, 3]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let before: Vec<_> = (0..4).map(|place| world.held(place).0).collect();
+    assert_eq!(world.node(0).reshape(weight(world.id(3), 0)).await, Ok(2));
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(world.node(3).abort().await, Ok(3));
+    world.until("the layouts before retire", |world| world.stable_at(3)).await;
+    let after: Vec<_> = (0..4).map(|place| world.held(place).0).collect();
+    assert_eq!(before, after);
+    let acknowledged = load.end().await;
+    world.until("all is filled", World::all_filled).await;
+    world.crash(0).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for place in 1..4 {
+        world.expect_all(place, &acknowledged).await;
+    }
+    assert_eq!(world.node(1).reshape(weight(world.id(3), 0)).await, Ok(4), "and begun anew");
 }
 
 #[tokio::test(start_paused = true)]

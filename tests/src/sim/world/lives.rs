@@ -194,22 +194,35 @@ impl World {
         Err(format!("node {place} could not be replaced: {told}"))
     }
 
-    /// Asks one node to give another another weight.
+    /// Asks one node to give others other weights, or to call that off.
     ///
     /// # Errors
     /// Why it was not done, or is not known to be.
-    pub async fn reshape(&self, through: usize, place: usize, weight: u32) -> Result<u64, String> {
+    pub async fn reshape(
+        &self,
+        through: usize,
+        weights: Option<&[(usize, u32)]>,
+    ) -> Result<u64, String> {
         let (give, take) = oneshot::channel();
         let down = || String::from("one of them is down");
-        let node = self.id(place).ok_or_else(down)?;
+        let changed = |weights: &[(usize, u32)]| -> Option<Vec<(NodeId, u32)>> {
+            weights.iter().map(|(place, weight)| Some((self.id(*place)?, *weight))).collect()
+        };
+        let weights = weights.map(|weights| changed(weights).ok_or_else(down)).transpose()?;
         {
             let at = self.places.get(through).ok_or_else(down)?;
             let running = at.running.lock();
             let Running { node: asked, exec, .. } = running.as_ref().ok_or_else(down)?;
-            let change = Reshape { weights: vec![(node, weight)], ..Reshape::default() };
-            let changing = asked.reshape(change);
+            let change = weights.map(|weights| Reshape { weights, ..Reshape::default() });
+            let changing = change.map(|change| asked.reshape(change));
+            let undoing = changing.is_none().then(|| asked.abort());
             exec.spawn(Box::pin(async move {
-                let _fell = give.send(changing.await);
+                let told = match (changing, undoing) {
+                    (Some(changing), _) => changing.await,
+                    (None, Some(undoing)) => undoing.await,
+                    (None, None) => return,
+                };
+                let _fell = give.send(told);
             }));
         }
         let told = take.await.map_err(|_| String::from("who was asked fell"))?;
