@@ -101,6 +101,13 @@ pub(super) const ROWS: &[Row] = &[
         "50 rounds",
         PARTITIONS,
     ),
+    tests(
+        "A9",
+        "join two, leave two (riak_kv #1754); transfers go on after kills",
+        "20 runs",
+        TRANSFERS,
+    ),
+    tests("elastic", "two join, two leave, one is replaced under load", "issue 5, line 1", ELASTIC),
     tests("A2", "one seed, two processes: one trace", "100 of 100", SIM_REPLAY),
     tests(
         "controls",
@@ -178,6 +185,13 @@ pub(super) const ROWS: &[Row] = &[
         scenario!("power-cuts", "0..200"),
         Some(scenario!("power-cuts", "0..20")),
     ),
+    run(
+        "A10k",
+        "partitions move and come back, changes are called off",
+        "issue 5: 500 seeds",
+        scenario!("reshape", "0..500"),
+        Some(scenario!("reshape", "0..20")),
+    ),
     run("A1", "the full swarm, 0 violations", "10,000 seeds", SWARM, Some(SWARM_FEW)),
     run("A20", "planted bugs are caught", "30 of 30", TEETH, None),
     missing(
@@ -194,12 +208,6 @@ pub(super) const ROWS: &[Row] = &[
         "only simulated disks lose power",
     ),
     missing("A8", "every named failpoint aborts", "20 times each", "A5 stands in for it"),
-    missing(
-        "A9",
-        "join two, leave two (riak_kv #1754)",
-        "20 runs",
-        "planned changes come with elasticity",
-    ),
     missing(
         "A12",
         "pauses of 30 and 60 s, clocks that jump and strobe",
@@ -230,13 +238,15 @@ const LSM: &[&str] = &["test", "-p", "kv-lsm"];
 const LSM_PROOF: &[&str] = &["test", "-p", "kv-lsm", "--lib", "proof::crash"];
 const LSM_DAMAGE: &[&str] = &["test", "-p", "kv-lsm", "--lib", "flipped"];
 const RESP: &[&str] = &["test", "--workspace", "--lib", "resp::"];
-/// It writes its section of docs/PERFORMANCE.md too.
-const GOSSIP: &[&str] = &["xtask", "bench", "gossip"];
+/// Ten thousand take hours: `bench gossip` reports them.
+const GOSSIP: &[&str] = &["xtask", "bench", "gossip", "--members", "1000", "--no-write"];
 const GOSSIP_ONE: &[&str] =
     &["xtask", "bench", "gossip", "--members", "100", "--minutes", "10", "--no-write"];
 const HEALING: &[&str] = &["test", "--workspace", "--test", "healing"];
 const CLUSTER: &[&str] = &["test", "--workspace", "--test", "cluster"];
 const PARTITIONS: &[&str] = &["test", "--workspace", "--test", "partitions"];
+const TRANSFERS: &[&str] = &["test", "--workspace", "--test", "transfers"];
+const ELASTIC: &[&str] = &["test", "--workspace", "--test", "elastic"];
 const SIM_REPLAY: &[&str] = &["test", "--workspace", "--test", "sim", "replays"];
 const CONTROLS: &[&str] = &["test", "--workspace", "--test", "sim", "seen_to_lose"];
 const SWARM: &[&str] = &["xtask", "sim", "--seeds", "0..1000", "--keep-going"];
