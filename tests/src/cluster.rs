@@ -74,7 +74,7 @@ impl Cluster {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("kv-tests-{}-{count}", std::process::id()));
         fs::create_dir_all(&dir)?;
-        let nodes = if config.spread {
+        let nodes: Vec<Node> = if config.spread {
             (1..=config.skews_ms.len() as u8).map(Node::on_own_address).collect()
         } else {
             let ports = free_ports(3 * config.skews_ms.len())?;

@@ -185,7 +185,8 @@ fn change_everything(
         let ring = operator.ask(admin.ring()).expect("it answers");
         let held = |at: &usize| ring.owners_of(*at).any(|owner| owner == share.node);
         let holds = (0..ring.partitions()).filter(held).count();
-        assert_eq!(holds, share.after as usize, "what the plan said");
+        // The last step is planned anew: who gets the odd one may change.
+        assert!(holds.abs_diff(share.after as usize) <= 1, "what the plan said: {share:?}");
     }
     *shared.open.write() = cluster.addresses();
 

@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn changes_are_remembered_over_restarts_and_bounded() {
-        let fs = Arc::new(MemFs::new(1));
+        let fs = Arc::new(MemFs::new());
         let open = || {
             let meta = MetaStore::open(Arc::clone(&fs) as _, Path::new("/meta")).expect("memory");
             ChangeLog::load(Arc::new(meta))

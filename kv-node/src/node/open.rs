@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::life::{self, Life};
 use super::{Inner, NodeConfig, NodeParts, Serving};
 use crate::cluster::birth::Birth;
+use crate::cluster::changes::ChangeLog;
 use crate::cluster::commit::Acceptor;
 use crate::cluster::dots::DotSource;
 use crate::cluster::membership::{Membership, MembershipConfig};

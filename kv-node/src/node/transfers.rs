@@ -49,7 +49,7 @@ impl Inner {
         }
     }
 
-    /// Tells the others, while a transition runs and once after.
+    /// Tells the others, while a transition runs.
     pub(super) fn tell_transfers(&self, view: &View) {
         let in_transition = view.layouts.as_ref().is_some_and(|layouts| layouts.in_transition());
         let told = self.transfers(view);
