@@ -16,6 +16,8 @@ pub struct Explanation {
     /// The memtable that settles it, if one does: 0 is the one written to, then the sealed ones,
     /// newest first.
     pub memtable: Option<MemtableHit>,
+    /// Whether the newest row is held by itself in the cache: then no table is looked at.
+    pub cached_row: bool,
     /// The tables that a read looks at unless an earlier place settles it, in order.
     pub tables: Vec<TableProbe>,
 }
@@ -78,5 +80,6 @@ pub(crate) fn explain(view: &View, key: &[u8]) -> Result<Explanation, Error> {
         };
         TableProbe { table: told.file_id, level, probe }
     });
-    Ok(Explanation { memtable, tables: tables.collect() })
+    let cached_row = memtable.is_none() && view.is_row_cached(key);
+    Ok(Explanation { memtable, cached_row, tables: tables.collect() })
 }

@@ -81,6 +81,11 @@ impl View {
         Ok(entry)
     }
 
+    /// Whether the cache holds the newest row of `key`, which no memtable has.
+    pub(crate) fn is_row_cached(&self, key: &[u8]) -> bool {
+        self.cache.find_row(key, key_hash(key)).is_some()
+    }
+
     /// The newest value of `key`.
     pub(crate) fn get_newest(&self, key: &[u8]) -> Result<Option<Found>, Error> {
         if let Some(seen) = self.get_memory(key, u64::MAX) {

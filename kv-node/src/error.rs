@@ -6,6 +6,8 @@
 use kv_client::NodeId;
 use serde::{Deserialize, Serialize};
 
+use crate::keys::KEY_BYTES_MAX;
+
 /// Why a request has no ordinary answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -53,6 +55,19 @@ pub enum RequestError {
     /// The pair is larger than the cluster's limit; nothing was written.
     TooLarge {
         /// Bytes of key and value.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// The key is longer than the engines take; nothing was written.
+    KeyTooLarge {
+        /// Bytes of the key.
+        bytes: u64,
+    },
+    /// With its siblings and what they were seen with, the record would be larger than a record
+    /// may be; nothing was written. Read the siblings and put one value in their place.
+    RecordTooLarge {
+        /// Bytes of the record.
         bytes: u64,
         /// The limit.
         bytes_max: u64,
@@ -121,6 +136,14 @@ impl std::fmt::Display for RequestError {
             Self::TooLarge { bytes, bytes_max } => {
                 write!(f, "ERR pair of {bytes} bytes is over the limit of {bytes_max} bytes")
             }
+            Self::KeyTooLarge { bytes } => {
+                write!(f, "ERR key of {bytes} bytes is over the limit of {KEY_BYTES_MAX} bytes")
+            }
+            Self::RecordTooLarge { bytes, bytes_max } => write!(
+                f,
+                "ERR with its siblings the key would take {bytes} bytes, over the limit of \
+                 {bytes_max}: read them with KV.GET and put with its context"
+            ),
             Self::Level(what) => write!(f, "ERR {what}"),
             Self::Loading => write!(f, "LOADING the node has no layout yet"),
             Self::Full(_) => write!(f, "OOM command not allowed when used memory > 'maxmemory'."),

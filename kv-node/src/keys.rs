@@ -27,6 +27,9 @@ pub const HINT_PREFIX_BYTES: usize = 12;
 /// Bytes of a storage key before the client's key.
 pub const PREFIX_BYTES: usize = 14;
 
+/// Bytes of a key at most: what kv-lsm takes, with the longest prefix in front of it.
+pub const KEY_BYTES_MAX: usize = 65_535 - PREFIX_BYTES - HINT_PREFIX_BYTES;
+
 /// A client's key with its place, computed once at the edge and carried from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyRef<'a> {

@@ -39,6 +39,8 @@ pub enum ExpireIf {
     Later,
     /// LT: only to an earlier time.
     Earlier,
+    /// XX and LT: only to an earlier time, and only where there is one.
+    EarlierThanExpiry,
 }
 
 /// A write of one key.

@@ -208,6 +208,7 @@ fn change_everything(
     cluster.kill(&[1, 2]).expect("they ran");
 
     shared.phase.store(3, Ordering::Relaxed);
+    thread::sleep(Duration::from_millis(500));
     *shared.open.write() = at(&[fourth, fifth]);
     cluster.kill(&[0]).expect("it ran");
     thread::sleep(Duration::from_secs(3));

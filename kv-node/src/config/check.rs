@@ -16,6 +16,8 @@ use crate::plug::memory::MemoryConfig;
 
 /// Partitions of a cluster, at most: one a slot.
 const PARTITIONS_MAX: u16 = 16_384;
+/// What is logged, and more with each.
+const LOG_LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 /// A pair limit is at most so much: 1 MiB.
 const PAIR_BYTES_LIMIT: u32 = 1 << 20;
 
@@ -102,6 +104,18 @@ impl Config {
             "at least 1024",
         )?;
         rule(self.resp.clients_max >= 1, "resp.clients_max", "at least 1")?;
+        rule(
+            self.resp.output_bytes_max >= 1 << 16,
+            "resp.output_bytes_max",
+            "at least 65536: no longer answer could be given",
+        )?;
+        let is_level =
+            |part: &str| part.contains('=') || LOG_LEVELS.contains(&&*part.trim().to_lowercase());
+        rule(
+            self.log.level.split(',').all(is_level),
+            "log.level",
+            "error, warn, info, debug, trace or off, and MODULE=LEVEL behind commas",
+        )?;
         tracing_subscriber::EnvFilter::try_new(&self.log.level)
             .map_err(|error| ConfigError::Rule { key: "log.level", why: error.to_string() })?;
         let local = match self.membership.preset {
@@ -187,7 +201,7 @@ impl Config {
             "cluster.name",
             "1 to 64 bytes",
         )?;
-        rule(keyspace.n >= 1, "keyspace.n", "at least 1")?;
+        rule((1..=16).contains(&keyspace.n), "keyspace.n", "from 1 to 16")?;
         rule(
             (1..=PAIR_BYTES_LIMIT).contains(&keyspace.pair_bytes_max),
             "keyspace.pair_bytes_max",

@@ -14,6 +14,8 @@ use super::settings::{Config, Key, SECTIONS};
 
 /// Variables beginning so are settings.
 const PREFIX: &str = "KV_";
+/// Variables that `kv` reads, which may stand in the same environment.
+const OF_OPERATORS: &[&str] = &["connect", "secret_file"];
 
 /// What the binary is told on its command line.
 #[derive(Clone, Debug, Default, Parser)]
@@ -106,7 +108,7 @@ impl Merged {
     fn variable(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
         let Some(rest) = name.strip_prefix(PREFIX) else { return Ok(()) };
         let wanted = rest.to_ascii_lowercase();
-        if wanted == "config" {
+        if wanted == "config" || OF_OPERATORS.contains(&&*wanted) {
             return Ok(());
         }
         for (section, keys) in SECTIONS {
@@ -121,7 +123,8 @@ impl Merged {
             .iter()
             .any(|(section, _)| !section.is_empty() && wanted.starts_with(&format!("{section}_")));
         let names: Vec<String> = all_keys().map(|(section, key)| flat(section, key)).collect();
-        let near = nearest(&wanted, names.iter().map(String::as_str));
+        let near = same_ending(&wanted, "_", &names)
+            .or_else(|| nearest(&wanted, names.iter().map(String::as_str)));
         if !ours && near.is_none() {
             return Ok(());
         }
@@ -181,6 +184,17 @@ fn insert(table: &mut Table, in_section: &str, name: &str, value: Value) {
     }
 }
 
+/// The one setting whose last words these are: who leaves its section out means it.
+fn same_ending<'n>(words: &str, joint: &str, names: &'n [String]) -> Option<&'n str> {
+    let ends = |name: &&String| {
+        let before = name.strip_suffix(words);
+        before.is_some_and(|before| before.is_empty() || before.ends_with(joint))
+    };
+    let mut ending = names.iter().filter(ends);
+    let one = ending.next()?;
+    Some(ending.min_by_key(|name| name.len()).filter(|name| name.len() < one.len()).unwrap_or(one))
+}
+
 fn unknown(origin: &str, in_section: &str, name: &str) -> ConfigError {
     let key = dotted(in_section, name);
     let mut names: Vec<String> =
@@ -188,7 +202,9 @@ fn unknown(origin: &str, in_section: &str, name: &str) -> ConfigError {
     if in_section.is_empty() {
         names.extend(SECTIONS.iter().map(|(section, _)| (*section).to_owned()));
     }
-    let nearest = nearest(&key, names.iter().map(String::as_str)).map(str::to_owned);
+    let same = same_ending(name, ".", &names).filter(|same| *same != key);
+    let others = names.iter().map(String::as_str).filter(|known| *known != key);
+    let nearest = same.or_else(|| nearest(&key, others)).map(str::to_owned);
     ConfigError::UnknownKey { origin: origin.into(), key, nearest }
 }
 

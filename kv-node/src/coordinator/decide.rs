@@ -139,7 +139,7 @@ impl Coordinator {
             }
             kv_quorum::Error::RecordTooLarge { record_bytes, record_bytes_max } => {
                 let (bytes, bytes_max) = (*record_bytes as u64, *record_bytes_max as u64);
-                RequestError::TooLarge { bytes, bytes_max }.into()
+                RequestError::RecordTooLarge { bytes, bytes_max }.into()
             }
             error => self.not_minted(partition, error),
         }

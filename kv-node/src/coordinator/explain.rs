@@ -190,13 +190,14 @@ impl Coordinator {
     ) -> (Result<Vec<VersionName>, String>, String) {
         let storage_key = key.to_storage();
         if node == scope.view.me {
+            // Before the read, which may bring it into a cache.
+            let (_, found) = self.parts.replica.engine().status(Some(&storage_key));
             let mut record = None;
             let read = self
                 .parts
                 .replica
                 .read(&[&storage_key], &mut |_, found| record = found.map(<[u8]>::to_vec))
                 .await;
-            let (_, found) = self.parts.replica.engine().status(Some(&storage_key));
             let versions = match read {
                 Ok(_) => Ok(versions(record.as_deref())),
                 Err(error) => Err(error.to_string()),
@@ -204,20 +205,20 @@ impl Coordinator {
             return (versions, found.unwrap_or_default());
         }
         let asks = vec![
-            (node, PeerOp::Read { key: storage_key.clone(), have: None }),
-            (node, PeerOp::Explain { key: storage_key }),
+            (node, PeerOp::Explain { key: storage_key.clone() }),
+            (node, PeerOp::Read { key: storage_key, have: None }),
         ];
         let soon = self.parts.clock.steady_ms() + 1_000;
         let mut answers = self.gather(soon.min(scope.deadline_ms), asks).await.into_iter();
+        let found = match answers.next().flatten() {
+            Some(Ok(PeerOut::Text(text))) => text,
+            _ => String::new(),
+        };
         let versions = match answers.next().flatten() {
             Some(Ok(PeerOut::Record { record, .. })) => Ok(versions(Some(&record))),
             Some(Ok(_)) => Err("an answer of another kind".into()),
             Some(Err(failure)) => Err(format!("{failure:?}")),
             None => Err("no answer within 1 s".into()),
-        };
-        let found = match answers.next().flatten() {
-            Some(Ok(PeerOut::Text(text))) => text,
-            _ => String::new(),
         };
         (versions, found)
     }

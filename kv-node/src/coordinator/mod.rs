@@ -61,7 +61,7 @@ use crate::cluster::record::{ClusterRecord, KeyspaceSettings, LevelSetting, Rmw}
 use crate::cluster::view::{SharedView, View};
 use crate::detect::Detector;
 use crate::error::RequestError;
-use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
+use crate::keys::{DEFAULT_KEYSPACE, KEY_BYTES_MAX, KeyRef};
 use crate::metrics::Figures;
 use crate::plug::clock::Clock;
 use crate::plug::exec::Exec;
@@ -320,15 +320,18 @@ impl Coordinator {
         Some(Scope { deadline_ms: scope.deadline_ms, ..newer })
     }
 
-    /// Refuses a pair that is over the cluster's limit.
+    /// Refuses a pair that is over the cluster's limit, and a key that is over the engines'.
     ///
     /// # Errors
-    /// `TooLarge`.
+    /// `TooLarge`, `KeyTooLarge`.
     pub(crate) fn check_size(
         scope: &Scope,
         key: &[u8],
         value_bytes: usize,
     ) -> Result<(), RequestError> {
+        if key.len() > KEY_BYTES_MAX {
+            return Err(RequestError::KeyTooLarge { bytes: key.len() as u64 });
+        }
         let bytes = (key.len() + value_bytes) as u64;
         let bytes_max = u64::from(scope.record.pair_bytes_max);
         if bytes > bytes_max { Err(RequestError::TooLarge { bytes, bytes_max }) } else { Ok(()) }

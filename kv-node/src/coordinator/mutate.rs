@@ -305,5 +305,8 @@ fn allows(condition: Option<ExpireIf>, present: Option<u64>, wanted: Option<u64>
         Some(ExpireIf::HasExpiry) => present.is_some(),
         Some(ExpireIf::Later) => endless(wanted) > endless(present),
         Some(ExpireIf::Earlier) => endless(wanted) < endless(present),
+        Some(ExpireIf::EarlierThanExpiry) => {
+            present.is_some() && endless(wanted) < endless(present)
+        }
     }
 }

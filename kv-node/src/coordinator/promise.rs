@@ -127,7 +127,7 @@ fn outcome(
             if !sum.is_finite() {
                 return Err(wrong("increment would produce NaN or Infinity"));
             }
-            let text = Bytes::from(float_text(sum));
+            let text = Bytes::from(decimal_sum(old, by).unwrap_or_else(|| float_text(sum)));
             Outcome::Write(text.clone(), kept, Answer::Value(Some(text)))
         }
         Promise::Append(more) => {
@@ -177,6 +177,44 @@ fn float(old: Option<&Bytes>) -> Result<f64, RequestError> {
     text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or_else(|| wrong(NOT_A_FLOAT))
 }
 
+/// Digits behind the point that Redis writes.
+const FRACTION_DIGITS: usize = 17;
+
+/// The sum of two decimal numbers, exactly: Redis adds with more digits than it shows, so 0.1 and
+/// 0.2 are 0.3 there. None for what has an exponent or more digits than fit.
+fn decimal_sum(old: Option<&Bytes>, by: &str) -> Option<String> {
+    let old = match old {
+        None => 0,
+        Some(old) => scaled(std::str::from_utf8(old).ok()?)?,
+    };
+    let sum = old.checked_add(scaled(by)?)?;
+    let digits = format!("{:0>width$}", sum.unsigned_abs(), width = FRACTION_DIGITS + 1);
+    let (whole, fraction) = digits.split_at_checked(digits.len() - FRACTION_DIGITS)?;
+    let fraction = fraction.trim_end_matches('0');
+    let sign = if sum < 0 { "-" } else { "" };
+    let point = if fraction.is_empty() { "" } else { "." };
+    Some(format!("{sign}{whole}{point}{fraction}"))
+}
+
+/// A decimal number times 10^17.
+fn scaled(text: &str) -> Option<i128> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.len() + fraction.len() == 0 || !plain(whole) || !plain(fraction) {
+        return None;
+    }
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.len() > FRACTION_DIGITS || whole.len() > FRACTION_DIGITS {
+        return None;
+    }
+    let all = format!("{whole}{fraction:0<width$}", width = FRACTION_DIGITS);
+    Some(sign * all.parse::<i128>().ok()?)
+}
+
 /// Up to 17 significant digits without an exponent or trailing zeros, as Redis writes a float.
 fn float_text(number: f64) -> String {
     let text = format!("{number:.17}");
@@ -208,6 +246,24 @@ mod tests {
             assert!(written(&Promise::Add(1), Some(bad)).is_err(), "{bad:?}");
         }
         assert!(written(&Promise::Add(1), Some("9223372036854775807")).is_err());
+    }
+
+    #[test]
+    fn decimal_numbers_add_up_as_people_add() {
+        for (old, by, sum) in [
+            ("0.1", "0.2", "0.3"),
+            ("0.7", "0.1", "0.8"),
+            ("1.1", "2.2", "3.3"),
+            ("-0.3", "0.1", "-0.2"),
+            ("-0.1", "0.1", "0"),
+            ("5", "+.5", "5.5"),
+            ("3.0e3", "200", "3200"),
+            ("0.00000000000000001", "0", "0.00000000000000001"),
+        ] {
+            let added = written(&Promise::AddFloat(by.into()), Some(old));
+            assert_eq!(added.as_deref(), Ok(sum), "{old} + {by}");
+        }
+        assert!(written(&Promise::AddFloat("1".into()), Some(".")).is_err());
     }
 
     #[test]

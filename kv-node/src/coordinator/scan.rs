@@ -189,6 +189,14 @@ impl Coordinator {
         if local {
             return Ok(own);
         }
+        // What nobody is asked for would be missing from the sum, and nobody would know.
+        let partitions = scope.layouts.newest().partitions();
+        let deciders: BTreeSet<Option<NodeId>> =
+            partitions.iter().map(|partition| scope.decider(partition)).collect();
+        let answers = |node: NodeId| node == scope.view.me || !scope.down.contains(&node);
+        if !deciders.iter().all(|decider| decider.is_some_and(answers)) {
+            return Err(self.short(0, 1, &scope));
+        }
         let members = scope.layouts.newest().members();
         let asks: Vec<(NodeId, PeerOp)> = members
             .iter()

@@ -203,6 +203,9 @@ impl LsmEngine {
             let what = if hit.is_tombstone { ", removed" } else { "" };
             return format!("{which}, sequence {}{what}", hit.ticket.seq());
         }
+        if explanation.cached_row {
+            return "row cache".into();
+        }
         let mut said: Vec<String> = Vec::new();
         for table in &explanation.tables {
             let what = match &table.probe {

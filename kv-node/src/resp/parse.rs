@@ -141,6 +141,14 @@ impl Parser {
         }
     }
 
+    /// Bytes that it holds of its own, beside the caller's buffer: eight for each argument of a
+    /// request in progress.
+    pub fn bytes_held(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.side.capacity()
+    }
+
     /// Drops the last batch, keeps the arguments of the request in progress.
     fn forget_executed(&mut self) {
         self.entries.clear();

@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::exec::{Exec, Session, Shared, Step};
+use super::exec::{Exec, Later, Session, Shared, Step};
 use super::held::{Held, KEEP_BYTES, Output};
 use super::parse::{Batch, Item, Limits, Parser, ProtocolError};
 use super::reply::{Protocol, Reply};
@@ -178,9 +178,10 @@ pub(super) async fn converse(
     let mut input = Vec::with_capacity(READ_BYTES);
     let resp = &shared.resp;
     let output = Output::new(Held::new(&shared.outputs_bytes, resp.outputs_bytes_max));
-    let (later, quiet) = (Vec::new(), Vec::new());
+    let queries = || Held::new(&*shared.queries_bytes, resp.queries_bytes_max);
+    let (later, quiet) = (Later::new(queries()), Vec::new());
     let mut talk = Talk { session, output, later, quiet, reader, writer };
-    let mut held = Held::new(&*shared.queries_bytes, resp.queries_bytes_max);
+    let mut held = queries();
     loop {
         let heard = tokio::select! {
             biased;
@@ -210,12 +211,11 @@ pub(super) async fn converse(
                 refuse_framing(&mut talk.session, &mut talk.output, error);
             }
             input.drain(..consumed);
-            if talk.session.closing || (!full && talk.later.is_empty()) {
+            if talk.session.closing || (!full && talk.later.bytes.is_empty()) {
                 break;
             }
             if !full {
-                input.append(&mut talk.later);
-                talk.later.shrink_to(KEEP_BYTES);
+                talk.later.move_to(&mut input);
             }
         }
         talk.output.write_ready(&mut talk.writer).await?;
@@ -225,7 +225,7 @@ pub(super) async fn converse(
         }
         talk.session.seen(talk.output.waiting().len());
         keep_small(&mut input, &limits);
-        held.set(input.capacity());
+        held.set(input.capacity() + parser.bytes_held());
         if held.is_too_much() {
             let why = "the rest of a request; nothing of it was done (resp.queries_bytes_max)";
             let busy = format_args!("BUSY all clients together send too much before {why}");
@@ -240,8 +240,7 @@ pub(super) async fn converse(
 struct Talk<'s, R, W> {
     session: Session,
     output: Output<'s>,
-    /// What arrives while a WAIT waits.
-    later: Vec<u8>,
+    later: Later<'s>,
     /// What CLIENT REPLY keeps from the client.
     quiet: Vec<u8>,
     reader: R,
@@ -276,7 +275,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Talk<'_, R, W> {
                 Step::Wait(waiting, next) => {
                     output.write_ready(writer).await?;
                     let out = turn.out(&mut output.bytes, quiet);
-                    session.wait(waiting, reader, (later, later_max), out).await;
+                    session.wait(waiting, reader, later, later_max, out).await;
                     next
                 }
             };

@@ -22,6 +22,7 @@ use super::client::ClientServer;
 use super::transport::Door;
 use crate::cluster::record::LevelSetting;
 use crate::error::RequestError;
+use crate::keys::KEY_BYTES_MAX;
 use crate::node::Node;
 
 /// Writes that programs began and that have not ended, at most, whether or not their callers still
@@ -108,6 +109,12 @@ impl From<RequestError> for ServiceError {
             RequestError::TooManySiblings { siblings } => Self::TooManySiblings { siblings },
             RequestError::BadContext => Self::BadContext,
             RequestError::TooLarge { bytes, bytes_max } => Self::TooLarge { bytes, bytes_max },
+            RequestError::RecordTooLarge { bytes, bytes_max } => {
+                Self::TooLarge { bytes, bytes_max }
+            }
+            RequestError::KeyTooLarge { bytes } => {
+                Self::TooLarge { bytes, bytes_max: KEY_BYTES_MAX as u64 }
+            }
             RequestError::WrongValue(what) | RequestError::Level(what) => Self::Refused(what),
             RequestError::NeedsRmw(command) => Self::Refused(format!(
                 "{command} needs one decision maker: keyspace.rmw=best-effort"

@@ -1,4 +1,4 @@
-//! Placement at scale: kv-ring's `scale` example, in release, for several sizes.
+//! Placement at scale: kv-ring's `placement` example, in release, for several sizes.
 //!
 //! The example measures, this verb judges: every node within one of the even share up to the size
 //! where placement is exact, movement within DESIGN's bound, a plan for a thousand nodes within a
@@ -43,7 +43,7 @@ pub(super) fn measure() -> Result<Figure> {
 }
 
 const INTRODUCTION: &str = "\
-    `cargo run --release -p kv-ring --example scale`: nodes of weight 1 in three zones, three \
+    `cargo run --release -p kv-ring --example placement`: nodes of weight 1 in three zones, three \
     copies. Copies that must move are those that a new node is to hold, or that a node which is \
     gone held; steps are the layouts that a change takes if no partition gets two newcomers at \
     once.\n\n";
@@ -57,7 +57,7 @@ fn plan(nodes: u32, partitions: u32) -> Result<Seen> {
         "-p",
         "kv-ring",
         "--example",
-        "scale",
+        "placement",
         "--",
     ]);
     command.args(["--nodes", &nodes.to_string(), "--partitions", &partitions.to_string()]);

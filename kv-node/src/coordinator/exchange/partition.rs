@@ -10,6 +10,11 @@ use super::wire::ExchangeOp;
 /// Shapes that are tried before the peers are left to disagree.
 const SHAPES_MAX: usize = 3;
 
+/// Where more than one leaf of so many differs, the whole partition is listed: a listing of names
+/// and fingerprints that is longer by this factor at most, in the place of a round trip or three
+/// for each run of leaves. A newcomer lacks nearly all of them.
+const MANY_LEAVES_PART: usize = 8;
+
 /// What comparing a partition's trees found.
 pub(super) enum Look {
     /// Leaves that differ, ascending; none if the trees are the same.
@@ -79,11 +84,15 @@ impl Talk<'_> {
         let found = self.tally.found;
         self.tally.leaves += leaves.len() as u64;
         self.coordinator.parts.figures.aae_leaves_differing.add(leaves.len() as u64);
-        for (first, last) in runs(&leaves) {
-            let trees = self.coordinator.parts.replica.trees();
-            let range = trees.range(partition, shape, first, last);
-            let (from, to) = range.ok_or(ExchangeError::Confused)?;
-            self.mend_range(partition, from, to).await?;
+        if leaves.len() * MANY_LEAVES_PART > shape.leaves() as usize {
+            self.exchange_key_by_key(partition).await?;
+        } else {
+            for (first, last) in runs(&leaves) {
+                let trees = self.coordinator.parts.replica.trees();
+                let range = trees.range(partition, shape, first, last);
+                let (from, to) = range.ok_or(ExchangeError::Confused)?;
+                self.mend_range(partition, from, to).await?;
+            }
         }
         let mut phantom = !leaves.is_empty() && self.tally.found == found && self.settle_ms > 0;
         if phantom {

@@ -118,11 +118,7 @@ fn expire_family() {
     check("expire k 1 LT", Seconds, Ok((NOW + 1000, Some(ExpireIf::Earlier))));
     check("expire k x", Seconds, Err(NUMBER));
     check("expire k 1 foo", Seconds, Err("ERR Unsupported option foo"));
-    check(
-        "expire k 1 XX LT",
-        Seconds,
-        Err("ERR XX and LT at the same time are not served; use LT"),
-    );
+    check("expire k 1 XX LT", Seconds, Ok((NOW + 1000, Some(ExpireIf::EarlierThanExpiry))));
     for line in ["expire k 1 NX XX", "expire k 1 NX GT", "expire k 1 LT NX"] {
         check(
             line,

@@ -221,9 +221,7 @@ fn expire_condition(request: &Request<'_>) -> Parsed<Option<ExpireIf>> {
         (_, _, true, true) => {
             Err(ArgError::Text("ERR GT and LT options at the same time are not compatible"))
         }
-        (_, true, _, true) => {
-            Err(ArgError::Text("ERR XX and LT at the same time are not served; use LT"))
-        }
+        (_, true, _, true) => Ok(Some(ExpireIf::EarlierThanExpiry)),
         (true, ..) => Ok(Some(ExpireIf::NoExpiry)),
         (_, _, true, _) => Ok(Some(ExpireIf::Later)),
         (_, _, _, true) => Ok(Some(ExpireIf::Earlier)),

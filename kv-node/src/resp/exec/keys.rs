@@ -148,11 +148,16 @@ impl Exec<'_> {
             self.answer(&answer);
             return Ok(());
         }
-        let keys: BTreeSet<&[u8]> = request.args_from(1).collect();
-        let keys: Vec<&[u8]> = keys.into_iter().collect();
+        let mut names = request.args_from(1);
         let levels = self.session.levels;
-        let (mut deleted, mut failed) = (0, None);
-        for keys in keys.chunks(DELETES_AT_ONCE) {
+        let (mut deleted, mut failed, mut named) = (0, None, 0);
+        loop {
+            // What was named and deleted before is not there any more.
+            let keys: BTreeSet<&[u8]> = names.by_ref().take(DELETES_AT_ONCE).collect();
+            if keys.is_empty() {
+                break;
+            }
+            named += keys.len();
             let mut deletes = Vec::with_capacity(keys.len());
             for key in keys {
                 deletes.push(node.mutate_followed(place(key), Mutation::Delete, levels));
@@ -167,22 +172,25 @@ impl Exec<'_> {
             }
         }
         if let Some(error) = failed {
-            return Err(Failure::Partly(
-                error,
-                format!("{deleted} of {} keys are deleted", keys.len()),
-            ));
+            return Err(Failure::Partly(error, format!("{deleted} of {named} keys are deleted")));
         }
         self.reply().integer(deleted);
         Ok(())
     }
 
     async fn exists(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
-        let keys: Vec<_> = request.args_from(1).map(place).collect();
-        let (mut count, mut failed) = (0, None);
-        for keys in keys.chunks(self.keys_at_once()) {
+        let at_once = self.keys_at_once();
+        let mut names = request.args_from(1);
+        let (mut count, mut failed, mut keys) = (0, None, Vec::new());
+        loop {
+            keys.clear();
+            keys.extend(names.by_ref().take(at_once).map(place));
+            if keys.is_empty() {
+                break;
+            }
             let room = self.shared.read_room.take(keys.len()).await?;
             let mut bytes = 0;
-            node.look_batch(keys, self.session.levels, &mut |_, seen| {
+            node.look_batch(&keys, self.session.levels, &mut |_, seen| {
                 bytes += seen_bytes(&seen);
                 match seen {
                     Ok(seen) => count += i64::from(seen.is_some()),

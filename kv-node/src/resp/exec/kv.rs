@@ -1,4 +1,5 @@
-//! The `KV.` commands: siblings with their context, levels, and where a key lives.
+//! The `KV.` commands: siblings with their context, levels, and where a key lives. Contexts are
+//! hexadecimal text here: a client that reads replies as text carries one back unharmed.
 //!
 //! ```text
 //! KV.GET k            -> [context, [value, ...]]     nil context: never written
@@ -6,6 +7,8 @@
 //! KV.DEL k CTX c      -> 1, or 0 where nothing was there
 //! KV.CONFLICTS c      -> [next cursor, keys in all, [[key, siblings, newest ms], ...]]
 //! ```
+
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 
@@ -46,7 +49,7 @@ impl Exec<'_> {
         let (context, values) = node.get_siblings(place(get.key), levels).await?;
         let mut reply = self.reply();
         reply.array(2);
-        reply.bulk_or_nil(context.as_deref());
+        reply.bulk_or_nil(context.as_deref().map(hex).as_deref().map(str::as_bytes));
         reply.array(values.len());
         for value in &values {
             reply.bulk_or_nil(value.value.as_deref());
@@ -59,7 +62,7 @@ impl Exec<'_> {
         let levels = levels(self.session.levels, None, put.write);
         let mutation = Mutation::Put {
             value: Bytes::copy_from_slice(put.value),
-            context: put.context.map(Bytes::copy_from_slice),
+            context: put.context.map(sealed),
             expiry: put.expiry,
         };
         let context = match self.mutate_at(node, put.key, mutation, levels).await? {
@@ -68,7 +71,7 @@ impl Exec<'_> {
         };
         let mut reply = self.reply();
         reply.array(1);
-        reply.bulk_or_nil(context.as_deref());
+        reply.bulk_or_nil(context.as_deref().map(hex).as_deref().map(str::as_bytes));
         Ok(())
     }
 
@@ -76,7 +79,7 @@ impl Exec<'_> {
         let delete = KvDelete::parse(request)?;
         let levels = levels(self.session.levels, None, delete.write);
         let mutation = match delete.context {
-            Some(context) => Mutation::DeleteSeen { context: Bytes::copy_from_slice(context) },
+            Some(context) => Mutation::DeleteSeen { context: sealed(context) },
             None => Mutation::Delete,
         };
         let answer = self.mutate_at(node, delete.key, mutation, levels).await?;
@@ -125,6 +128,27 @@ impl Exec<'_> {
         self.reply().ok();
         Ok(())
     }
+}
+
+/// A context as clients carry it: many take a reply for text, and would not carry bytes.
+fn hex(context: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * context.len());
+    for byte in context {
+        let _infallible = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// The context that a client brings back. What is no hexadecimal text stays as it is, and is
+/// refused where contexts are.
+fn sealed(text: &[u8]) -> Bytes {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let pair = |pair: &[u8]| match *pair {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> = text.chunks(2).map(pair).collect();
+    bytes.map_or_else(|| Bytes::copy_from_slice(text), Bytes::from)
 }
 
 fn level_name(level: Option<LevelSetting>) -> String {

@@ -43,6 +43,7 @@ use crate::error::RequestError;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
 pub(super) use clients::Replies;
 pub(super) use session::{Session, Shared};
+pub(super) use waiting::Later;
 use waiting::Waiting;
 
 /// Requests in order: a batch from the wire, or MULTI's queue.

@@ -139,15 +139,22 @@ impl Exec<'_> {
     /// One answer for all keys, or the first error: an array can't hold half a read.
     async fn mget(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
         let levels = self.session.levels;
-        let keys: Vec<_> = request.args_from(1).map(place).collect();
         let at_once = self.keys_at_once();
-        self.reply().array(keys.len());
-        for keys in keys.chunks(at_once) {
+        self.reply().array(request.count() - 1);
+        // Never all at once: a request may name a million.
+        let mut names = request.args_from(1);
+        let mut keys = Vec::new();
+        loop {
+            keys.clear();
+            keys.extend(names.by_ref().take(at_once).map(place));
+            if keys.is_empty() {
+                break;
+            }
             let room = self.shared.read_room.take(keys.len()).await?;
             let mut failed = None;
             let before = self.out.len();
             let mut reply = self.reply();
-            node.get_batch(keys, levels, &mut |_, shown| match shown {
+            node.get_batch(&keys, levels, &mut |_, shown| match shown {
                 Ok(value) => reply.bulk_or_nil(value),
                 Err(error) if failed.is_none() => failed = Some(error),
                 Err(_) => {}
@@ -165,19 +172,26 @@ impl Exec<'_> {
     /// OK when every pair is acknowledged. There is no atomicity over keys: on an error the text
     /// says how many of the others are stored.
     async fn mset(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
-        let items: Vec<SetItem<'_>> = last_of_each(args::pairs(request, "mset")?)
-            .into_iter()
-            .map(|(key, value)| SetItem { key: place(key), value, expiry: ExpiryRule::Never })
-            .collect();
-        let (mut first, mut stored) = (None, 0);
-        for items in items.chunks(self.keys_at_once()) {
-            let (ends, trail) = node.set_batch(items, self.session.levels).await;
+        let mut pairs = args::pairs(request, "mset")?;
+        let (mut first, mut stored, mut named) = (None, 0, 0);
+        let at_once = self.keys_at_once();
+        loop {
+            // Never all at once: a request may name half a million.
+            let items: Vec<SetItem<'_>> = last_of_each(pairs.by_ref().take(at_once))
+                .into_iter()
+                .map(|(key, value)| SetItem { key: place(key), value, expiry: ExpiryRule::Never })
+                .collect();
+            if items.is_empty() {
+                break;
+            }
+            named += items.len();
+            let (ends, trail) = node.set_batch(&items, self.session.levels).await;
             self.session.ledger.note(trail);
             stored += ends.iter().filter(|end| end.is_ok()).count();
             first = first.or_else(|| ends.into_iter().find_map(Result::err));
         }
         if let Some(error) = first {
-            let others = format!("{stored} of {} keys are stored", items.len());
+            let others = format!("{stored} of {named} keys are stored");
             return Err(Failure::Partly(error, others));
         }
         self.reply().ok();

@@ -21,7 +21,8 @@ is exact while membership is stable, and no lock. `node`: about this node or the
 value. `connection`: about the connection. `SET` with `NX`, `XX` or `GET` and `EXPIRE` with a
 condition are promises, too.
 
-**Before there is a layout** (`-LOADING`): commands marked `*` are answered all the same.
+**Before there is a layout** (`-LOADING`): commands marked `*` are answered all the same, and so are
+`PING`, `ASKING` and `CLUSTER INFO`, `NODES`, `MYID`, `KEYSLOT`. The marks are Redis's flags.
 
 ";
 

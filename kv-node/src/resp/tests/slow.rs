@@ -42,19 +42,30 @@ async fn two_hundred_clients_that_never_read_stay_within_the_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_clients_that_never_end_a_request_stay_within_the_budget() {
-    const SUM: usize = 8 << 20;
-    let resp = RespConfig { queries_bytes_max: SUM, ..RespConfig::default() };
-    let door = Door::of(resp, CompatConfig::default(), Rmw::Refuse, 1).await;
-    let mut other = door.connect();
     // 900 KB of a request of which one argument is missing.
     let key = vec![b'k'; 9_000];
     let keys = (0..100).flat_map(|_| [b"$9000\r\n", &key[..], b"\r\n"].concat());
     let unended: Vec<u8> = b"*102\r\n$4\r\nMGET\r\n".iter().copied().chain(keys).collect();
+    begun_stay_within_the_budget(&unended).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tiny_arguments_count_with_what_is_kept_for_each() {
+    // 300 KB, and eight bytes for each of 50,000 arguments.
+    let unended = [b"*1000000\r\n".to_vec(), b"$0\r\n\r\n".repeat(50_000)].concat();
+    begun_stay_within_the_budget(&unended).await;
+}
+
+async fn begun_stay_within_the_budget(unended: &[u8]) {
+    const SUM: usize = 8 << 20;
+    let resp = RespConfig { queries_bytes_max: SUM, ..RespConfig::default() };
+    let door = Door::of(resp, CompatConfig::default(), Rmw::Refuse, 1).await;
+    let mut other = door.connect();
     let mut begun = Vec::new();
     let mut most = 0;
     for _ in 0..100 {
         let mut client = door.connect();
-        let _refused = client.0.write_all(&unended).await;
+        let _refused = client.0.write_all(unended).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
         most = most.max(door.0.queries_bytes.load(Relaxed));
         begun.push(client);
@@ -70,6 +81,35 @@ async fn a_hundred_clients_that_never_end_a_request_stay_within_the_budget() {
     assert!(refused > 80, "{refused} of 100 were refused");
     assert_eq!(other.ask(&request(&[b"PING"])).await, "+PONG|");
     drop(begun);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(door.0.queries_bytes.load(Relaxed), 0, "what is closed is counted no more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_behind_a_wait_counts_and_ends_it() {
+    const SUM: usize = 8 << 20;
+    let resp = RespConfig { queries_bytes_max: SUM, ..RespConfig::default() };
+    let door = Door::of(resp, CompatConfig::default(), Rmw::Refuse, 1).await;
+    let value = vec![b'v'; 9_000];
+    let sets = (0..50).flat_map(|_| request(&[b"SET", b"k", &value]));
+    let wait = [request(&[b"SET", b"a", b"1"]), request(&[b"WAIT", b"5", b"0"])].concat();
+    let batch: Vec<u8> = wait.into_iter().chain(sets).collect();
+    let (mut clients, mut most) = (Vec::new(), 0);
+    for _ in 0..100 {
+        let mut client = door.connect();
+        client.send(&batch).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        most = most.max(door.0.queries_bytes.load(Relaxed));
+        clients.push(client);
+    }
+    assert!(most <= SUM + (2 << 20), "{most} bytes were held");
+    assert!(most > SUM / 2, "the bound was never near: {most}");
+    // Who came when there was no room waited no longer, and was served.
+    let heard = clients.pop().expect("a hundred").heard().await;
+    assert!(shown(&heard).starts_with("+OK|:0|+OK|"), "{}", shown(&heard));
+    // The first waits still, until it goes.
+    assert_eq!(shown(&clients.swap_remove(0).heard().await), "+OK|");
+    drop(clients);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(door.0.queries_bytes.load(Relaxed), 0, "what is closed is counted no more");
 }

@@ -2,7 +2,7 @@
 //! `cargo xtask bench ring` runs it for several sizes and judges.
 //!
 //! ```text
-//! scale [--nodes N] [--partitions P]
+//! placement [--nodes N] [--partitions P]
 //! ```
 //!
 //! Nodes of weight 1 in three zones, three copies. Figures come as `name=value` lines; times are
