@@ -173,7 +173,7 @@ fn settings_are_checked_and_shown_without_starting() {
     let shown =
         command(&dir, &["resp.requirepass=hunter2"]).arg("--print-config").output().unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    assert!(shown.contains("requirepass = \"***\"") && !shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("# requirepass = \"***\"") && !shown.contains("hunter2"), "{shown}");
     let unknown = command(&dir, &["listen.rsp=x"]).output().unwrap();
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("`listen.resp`"));

@@ -17,8 +17,11 @@ use kv_tests::sim::history::{Action, History};
 use kv_tests::sim::run::AUDITOR;
 use parking_lot::Mutex;
 
-/// The design's bound on a pause is 300 ms; a shared machine stalls a process for longer.
-const PAUSE_MS_MAX: u128 = 1_000;
+/// The design's bound on a pause. A machine that also builds and tests other things stalls a process
+/// for longer, so the bound is looked at in the long tests.
+fn pause_ms_max() -> u128 {
+    if std::env::var_os("KV_TEST_LONG").is_some() { 300 } else { 1_000 }
+}
 const BATCH: usize = 100;
 
 fn cluster() -> Cluster {
@@ -140,7 +143,7 @@ fn a_node_that_restarts_three_times_makes_nobody_refuse() {
     for (slowest, errors) in &ends {
         println!("the others answered within {slowest:?}, errors: {errors:?}");
         assert!(errors.is_empty(), "{errors:?}\n{}", cluster.logs());
-        assert!(slowest.as_millis() <= PAUSE_MS_MAX, "{slowest:?}");
+        assert!(slowest.as_millis() <= pause_ms_max(), "{slowest:?}");
     }
     let written = history.lock().ops().len();
     assert!(written > 400, "no load: {written}");
@@ -183,7 +186,7 @@ fn one_node_killed_loses_nothing_and_nobody_else_notices() {
     for (slowest, errors) in &pauses {
         println!("a client of the other nodes waited {slowest:?} at most, errors: {errors:?}");
         assert!(errors.is_empty(), "{errors:?}\n{}", cluster.logs());
-        assert!(slowest.as_millis() <= PAUSE_MS_MAX, "{slowest:?}");
+        assert!(slowest.as_millis() <= pause_ms_max(), "{slowest:?}");
     }
     mended(&cluster, &history, down_from..down_to);
     audit(&cluster, &history);

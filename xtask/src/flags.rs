@@ -36,6 +36,7 @@ cargo xtask VERB
   cluster status [--json]
   cluster kill I [-9]     ends node I (SIGTERM; with -9 SIGKILL)
   cluster start I         starts node I again on its data
+  cluster restart [I]     all nodes, one after the other, or node I
   cluster pause I | resume I
   cluster logs [I]        what the nodes said
   cluster scale N [--detach]
@@ -84,7 +85,7 @@ const VERBS: &[&str] = &[
     "help",
 ];
 const CLUSTER_VERBS: &[&str] =
-    &["up", "status", "kill", "start", "pause", "resume", "logs", "scale", "down"];
+    &["up", "status", "kill", "start", "restart", "pause", "resume", "logs", "scale", "down"];
 const BENCH_VERBS: &[&str] = &["redis", "cluster", "gossip", "lsm", "ring"];
 /// Ports of node i are base + i, base + 100 + i, base + 200 + i: more nodes would overlap.
 const NODES_MAX: u16 = 99;
@@ -232,9 +233,10 @@ fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
             ("down", Arg::Long("purge")) => purge = true,
             ("kill", Arg::Short('9')) => hard = true,
             ("scale", Arg::Long("detach")) => detach = true,
-            ("kill" | "start" | "pause" | "resume" | "logs" | "scale", Arg::Value(value))
-                if node.is_none() =>
-            {
+            (
+                "kill" | "start" | "restart" | "pause" | "resume" | "logs" | "scale",
+                Arg::Value(value),
+            ) if node.is_none() => {
                 node = Some(node_number(&value.string().map_err(usage)?)?);
             }
             (_, other) => return asked_for_help(other, OPTIONS),
@@ -251,6 +253,7 @@ fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
         "status" => cluster::Verb::Status { json },
         "kill" => cluster::Verb::Kill { node: chosen()?, hard },
         "start" => cluster::Verb::Start { node: chosen()? },
+        "restart" => cluster::Verb::Restart { node },
         "pause" => cluster::Verb::Pause { node: chosen()? },
         "resume" => cluster::Verb::Resume { node: chosen()? },
         "logs" => cluster::Verb::Logs { node },

@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
+use super::secret::HIDDEN;
 use super::settings::{Config, SECTIONS};
 
 impl Config {
-    /// Every setting with its meaning and value, as TOML. Secrets are shown as `***`.
+    /// Every setting with its meaning and value, as TOML. Secrets that are set are shown as a
+    /// comment, `***`: a file that is loaded again must not set them to that.
     pub fn to_toml(&self) -> String {
         let table = toml::Table::try_from(self).unwrap_or_default();
         let mut out = String::new();
@@ -21,6 +23,9 @@ impl Config {
                     let _ = writeln!(out, "#{line}");
                 }
                 let _ = match values.and_then(|values| values.get(key.name)) {
+                    Some(toml::Value::String(text)) if text == HIDDEN => {
+                        writeln!(out, "# {} = \"{HIDDEN}\"", key.name)
+                    }
                     Some(value) => writeln!(out, "{} = {value}", key.name),
                     None => writeln!(out, "# {} =", key.name),
                 };

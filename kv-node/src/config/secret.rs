@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
+/// What stands for a secret that is set.
+pub(super) const HIDDEN: &str = "***";
+
 /// A secret setting. `Debug` and `Serialize` show only whether there is one.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -24,7 +27,7 @@ impl SecretText {
     }
 
     fn shown(&self) -> &'static str {
-        if self.0.is_empty() { "" } else { "***" }
+        if self.0.is_empty() { "" } else { HIDDEN }
     }
 }
 

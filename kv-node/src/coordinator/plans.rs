@@ -2,8 +2,8 @@
 //!
 //! A plan depends on the live layouts, the partition and how many answers are wanted. It is made
 //! at its first use and thrown away when the layouts change. For reads the local replica comes
-//! first and the others are turned by partition, so that two nodes don't send all their reads to
-//! the same third.
+//! first, then those of this node's zone, which are near; others are turned by partition, so that
+//! two nodes don't send all their reads to the same third.
 
 use std::sync::{Arc, OnceLock};
 
@@ -89,9 +89,10 @@ impl PlanTable {
         if self.purpose == Purpose::Read && !nodes.is_empty() {
             let turn = (u64::from(partition.index()) ^ self.me.0) as usize % nodes.len();
             nodes.rotate_left(turn);
-            if let Some(own) = nodes.iter().position(|node| *node == self.me) {
-                nodes.get_mut(..=own).unwrap_or_default().rotate_right(1);
-            }
+            let newest = self.layouts.newest();
+            let zone = |node: NodeId| newest.spec(node).map(|spec| spec.zone);
+            let own_zone = zone(self.me);
+            nodes.sort_by_key(|node| (*node != self.me, zone(*node) != own_zone));
         }
         nodes
     }
@@ -131,5 +132,38 @@ impl Plans {
         }
         tables.push(Arc::clone(&table));
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_ring::{AutoClaim, Layout, NodeSpec, PartitionCount, Topology, Zone};
+
+    use super::*;
+
+    #[test]
+    fn reads_go_to_this_node_then_to_its_zone_then_to_the_others_in_turn() {
+        let spec = |zone: u64| NodeSpec::new(1, Zone::new(zone));
+        let members: Topology<NodeId> = (0..9).map(|id| (NodeId(id), spec(id % 3))).collect();
+        let count = PartitionCount::new(64).expect("a power of two");
+        let layout = Layout::first(&members, count, 3, &AutoClaim).expect("nine nodes");
+        let layouts = Arc::new(History::new(layout));
+        let me = NodeId(4);
+        let table = PlanTable::new(me, Purpose::Read, 2, true, Arc::clone(&layouts));
+        let mut seconds = [0; 9];
+        for partition in count.iter() {
+            let nodes = table.ordered(partition, layouts.newest().owners(partition));
+            let (first, second) = (nodes[0], nodes[1]);
+            assert_eq!(first.0 % 3, 1, "a copy is in this node's zone: {nodes:?}");
+            assert!(!nodes.contains(&me) || first == me, "{nodes:?}");
+            seconds[second.0 as usize] += 1;
+        }
+        let others = seconds.iter().enumerate().filter(|(id, _)| id % 3 != 1);
+        assert!(others.clone().all(|(_, count)| *count > 2), "taken in turn: {seconds:?}");
+        let table = PlanTable::new(me, Purpose::Write, 2, true, Arc::clone(&layouts));
+        for partition in count.iter() {
+            let owners = layouts.newest().owners(partition);
+            assert_eq!(table.ordered(partition, owners), owners, "the first primary mints");
+        }
     }
 }

@@ -184,6 +184,11 @@ impl Inner {
                 let (_, found) = serving.replica.engine().status(Some(&key));
                 PeerOut::Text(found.unwrap_or_default())
             }
+            // What callers who knew fewer layouts brought must be there: a newcomer may ask.
+            PeerOp::Exchange(_) if !self.settled().await => {
+                let why = "operations under an older layout are under way";
+                PeerOut::Failed(OpFailure::Refused(why.into()))
+            }
             PeerOp::Exchange(op) => serving.coordinator.answer_exchange(from, op).await,
             PeerOp::HintsAbout { key } => match serving.coordinator.hints_about_here(&key).await {
                 Ok(hints) => PeerOut::HintsAbout(hints),

@@ -119,9 +119,11 @@ impl Worker for TreeLoop {
     }
 }
 
-/// Fills partitions of which this node lost something, or that it just came to hold. It begins
-/// when every operation that may have counted this replica before the loss has ended: a write that
-/// is acknowledged with its help after a source was asked would be missed.
+/// Fills partitions of which this node lost something, or that it just came to hold. After a loss it
+/// begins when every operation that may have counted this replica before has ended: a write that
+/// is acknowledged with its help after a source was asked would be missed. What came with a layout
+/// was not counted before, and each source sees to it that operations under older layouts have
+/// ended there.
 struct FillLoop {
     inner: Arc<Inner>,
     /// Each newcomer's loss, and when this loop first saw it.
@@ -133,14 +135,16 @@ impl FillLoop {
         let newcomers = serving.replica.standings().newcomers();
         let now_ms = self.inner.clock.steady_ms();
         let ready: Vec<_> = {
-            let mut seen = self.seen.lock();
+            let (mut begun, mut seen) = (self.inner.begun_here.lock(), self.seen.lock());
+            begun.retain(|partition, _| newcomers.iter().any(|new| new.partition == *partition));
             seen.retain(|partition, _| newcomers.iter().any(|new| new.partition == *partition));
             let waited = newcomers.into_iter().filter(|new| {
                 let first = seen.entry(new.partition).or_insert((new.loss, now_ms));
                 if first.0 != new.loss {
                     *first = (new.loss, now_ms);
                 }
-                now_ms >= first.1 + self.inner.timing.request_ms_max
+                let came = begun.get(&new.partition) == Some(&new.loss);
+                came || now_ms >= first.1 + self.inner.timing.request_ms_max
             });
             waited.collect()
         };

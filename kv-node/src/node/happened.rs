@@ -194,7 +194,8 @@ fn data(before: &Standing, after: &Standing, told: &mut Told) {
         (Some(_), None) => told.good("engine.sound", None, "the storage takes writes".into()),
         _ => {}
     }
-    if after.flushed_ms > before.flushed_ms {
+    // Before it served, it did not know of the marks that it had.
+    if after.flushed_ms > before.flushed_ms && before.serves {
         told.good("data.flushed", None, "all keys were flushed".into());
     }
     match (before.conflicts, after.conflicts) {

@@ -71,7 +71,10 @@ impl Inner {
                     node.state.take(decided, |beginning| {
                         let none = if planted(Bug::NewcomerCounts) { 0 } else { usize::MAX };
                         for partition in beginning.iter().take(none) {
-                            serving.replica.standings().lost(*partition);
+                            let standings = serving.replica.standings();
+                            standings.lost(*partition);
+                            let loss = standings.losses(*partition);
+                            node.begun_here.lock().insert(*partition, loss);
                             serving.replica.exchanged().forget(*partition);
                         }
                         serving.dots.begin_tenures(beginning)

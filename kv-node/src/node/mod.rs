@@ -47,7 +47,7 @@ use std::time::Duration;
 
 use kv_client::NodeId;
 use kv_lsm::fs::Fs;
-use kv_ring::PartitionCount;
+use kv_ring::{Partition, PartitionCount};
 use parking_lot::Mutex;
 
 pub use change::ChangeError;
@@ -134,6 +134,9 @@ pub(crate) struct Inner {
     events: EventLog,
     /// The changes of the layout that it has taken.
     changes: ChangeLog,
+    /// Partitions that began here with a layout, and which loss of theirs that was: nothing that
+    /// counted this replica was under way then, so they are filled at once.
+    begun_here: Mutex<BTreeMap<Partition, u64>>,
     /// Where the present transition began.
     transfer_base: Mutex<transfers::TransferBase>,
 }

@@ -101,6 +101,7 @@ impl Inner {
             started_ms: parts.clock.wall_ms(),
             events: EventLog::new(me, Arc::clone(&parts.clock)),
             changes: ChangeLog::load(Arc::clone(meta)),
+            begun_here: Mutex::default(),
             transfer_base: Mutex::default(),
         })
     }

@@ -1,4 +1,4 @@
-//! `kill`, `start`, `pause`, `resume`, `down`: what is done to nodes that run.
+//! `kill`, `start`, `restart`, `pause`, `resume`, `down`: what is done to nodes that run.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -63,6 +63,17 @@ pub(super) fn start(place: &Place, node: u16) -> Result<()> {
     }
     let took = step.done();
     term::out(format_args!("n{node} is ready after {}", term::human(took)));
+    Ok(())
+}
+
+/// Ends nodes as asked and starts them again, one after the other: each is ready before the next
+/// is ended, so that a quorum serves all the while.
+pub(super) fn restart(place: &Place, only: Option<u16>) -> Result<()> {
+    let nodes = state(place)?.shape.nodes;
+    for node in (1..=nodes).filter(|node| only.is_none_or(|only| only == *node)) {
+        kill(place, node, false)?;
+        start(place, node)?;
+    }
     Ok(())
 }
 

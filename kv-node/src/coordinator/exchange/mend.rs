@@ -22,6 +22,10 @@ const LIST_ROWS_MAX: usize = 4_096;
 const PAGE_BYTES_MAX: usize = 512 * 1_024;
 /// Keys that are mended with one round trip.
 const MEND_KEYS_MAX: usize = 64;
+/// Who lists fewer rows than one of so many takes whole pages of the other's before anything is
+/// compared key by key.
+const FEW_ROWS_PART: usize = 4;
+
 /// A page of a list of this node.
 pub(super) struct Listing {
     pub(super) rows: Vec<Fingerprinted>,
@@ -46,21 +50,29 @@ impl Talk<'_> {
             if own.rows.is_empty() && own.until.is_none() && !marked {
                 return self.take_range(partition, from, to).await;
             }
-            let op = ExchangeOp::List { partition: partition.index(), from, to: to.clone() };
+            let (begin, index) = (from.clone(), partition.index());
+            let op = ExchangeOp::List { partition: index, from: begin, to: to.clone() };
             let ExchangeOut::Listed { rows, until, .. } = self.ask_one(op).await? else {
                 return Err(ExchangeError::Confused);
             };
             let theirs = Listing { rows, until: (!until.is_empty()).then_some(until) };
-            let (keys, until) = differing(&own, &theirs);
+            let (mut keys, until) = differing(&own, &theirs);
+            if !marked && own.rows.len() * FEW_ROWS_PART < theirs.rows.len() && own.until.is_none()
+            {
+                let end = until.as_ref().map_or_else(|| to.clone(), |until| after(until));
+                self.take_range(partition, from.clone(), end.clone()).await?;
+                let own = self.coordinator.list(from.clone(), end).await?;
+                keys = differing(&own, &theirs).0;
+            }
             for keys in keys.chunks(MEND_KEYS_MAX) {
                 self.mend_keys(keys).await?;
             }
             let Some(until) = until else { return Ok(()) };
-            from = Bytes::from([&until[..], &[0]].concat());
+            from = after(&until);
         }
     }
 
-    /// Takes whole records of a range of which this node has nothing.
+    /// Takes whole records of a range of which this node has nothing, or little.
     async fn take_range(
         &mut self,
         partition: Partition,
@@ -90,7 +102,7 @@ impl Talk<'_> {
             self.tally.found += joins.len() as u64;
             self.mended(joins.len());
             let Some(last) = last.filter(|_| !end) else { return Ok(()) };
-            from = Bytes::from([&last[..], &[0]].concat());
+            from = after(&last);
         }
     }
 
@@ -248,6 +260,11 @@ impl Coordinator {
         let record = self.parts.view.now().record.clone();
         record.map(|record| record.digest_key).ok_or(ExchangeError::NoReplicas)
     }
+}
+
+/// The key right behind another.
+fn after(key: &[u8]) -> Bytes {
+    Bytes::from([key, &[0]].concat())
 }
 
 /// The record of one who has nothing of a key.

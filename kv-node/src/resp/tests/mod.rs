@@ -105,6 +105,10 @@ impl Door {
 
     /// The door of the first of three nodes, which hold every key, and what keeps them together.
     async fn of_three() -> (Self, Net, Vec<Node>) {
+        Self::of_three_with(RespConfig::default()).await
+    }
+
+    async fn of_three_with(resp: RespConfig) -> (Self, Net, Vec<Node>) {
         let net = Net::new();
         let mut nodes = Vec::new();
         for place in 0..3 {
@@ -117,7 +121,7 @@ impl Door {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let first = Arc::new(nodes.remove(0));
-        let (resp, compat) = (RespConfig::default(), CompatConfig::default());
+        let compat = CompatConfig::default();
         (Self(Arc::new(Shared::new(first, resp, compat, 7001))), net, nodes)
     }
 
