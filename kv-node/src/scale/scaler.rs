@@ -95,7 +95,7 @@ impl Scaler {
         let Some(mut look) = self.ground.look() else { return };
         let (mode, policy) = self.in_force(&look.board);
         let decision = self.decide(&mut look, mode, policy);
-        let Some(decision) = decision else { return self.doing(String::new()) };
+        let Some(decision) = decision else { return self.doing("") };
         if look.evaluator != Some(look.standing.me) {
             self.state.lock().noted = None;
             self.ground.say(Box::new(|told| told.doing.clear()));
@@ -105,7 +105,7 @@ impl Scaler {
         let paused = look.board.paused_until_ms > look.wall_ms;
         if mode != Mode::Auto || paused {
             let why = if paused { "paused" } else { "decides, and does nothing by itself" };
-            self.doing(why.to_owned());
+            self.doing(why);
             return;
         }
         self.act(&look, &decision).await;
@@ -168,7 +168,7 @@ impl Scaler {
             _ => {
                 self.state.lock().asked = None;
                 let moving = look.standing.moving.clone();
-                self.doing(moving.unwrap_or_else(|| "looks on".into()));
+                self.doing(moving.as_deref().unwrap_or("looks on"));
             }
         }
     }
@@ -187,14 +187,14 @@ impl Scaler {
             return;
         }
         if !self.provisioner.acts() {
-            self.doing("recommends one node more; none waits to be joined".into());
+            self.doing("recommends one node more; none waits to be joined");
             return;
         }
         let asked = self.state.lock().asked.clone().filter(|asked| asked.epoch == look.epoch);
         let times = match asked {
             Some(asked) if look.now_ms < asked.at_ms + self.settings.add_ms_max => {
                 let since_s = look.now_ms.saturating_sub(asked.at_ms) / 1_000;
-                self.doing(format!("waits for the node that was asked for {since_s} s ago"));
+                self.doing(&format!("waits for the node that was asked for {since_s} s ago"));
                 return;
             }
             Some(asked) => asked.times + 1,
@@ -203,7 +203,7 @@ impl Scaler {
         let again = if times > 1 { format!("-{times}") } else { String::new() };
         let request = format!("add-after-epoch-{}{again}", look.epoch);
         let ask = ask(request, look, decision);
-        self.doing("asks for a node".into());
+        self.doing("asks for a node");
         let done = self.provisioner.add(&ask).await;
         match done {
             Ok(()) => {
@@ -219,7 +219,7 @@ impl Scaler {
     /// One node less: it leaves first, and is ended when it holds nothing any more.
     async fn shrink(&self, look: &Look, decision: &Decision, node: NodeId) {
         if !self.provisioner.acts() {
-            self.doing(format!("recommends that {node} leaves"));
+            self.doing(&format!("recommends that {node} leaves"));
             return;
         }
         match self.ground.change(Change::Leave(node), look.epoch).await {
@@ -261,13 +261,13 @@ impl Scaler {
         }
     }
 
-    fn doing(&self, text: String) {
-        let text = board::words(&text);
+    fn doing(&self, text: &str) {
+        let text = board::words(text);
         self.ground.say(Box::new(move |told| told.doing = text));
     }
 
     fn succeeded(&self, code: &'static str, about: Option<NodeId>, text: String) {
-        self.doing(text.clone());
+        self.doing(&text);
         self.ground.say(Box::new(|told| told.failure.clear()));
         self.ground.note(Happened { code, warns: false, about, text });
     }

@@ -183,7 +183,7 @@ async fn hot_keys_are_found_whoever_is_asked() {
         }
     }
     // The window in which that was ends.
-    tokio::time::sleep(Duration::from_millis(4_000)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
     let coordinator = scaled.nodes[1].coordinator().expect("it serves");
     let mut view = coordinator.hot_everywhere(5).await.expect("it serves");
     for _ in 0..40 {
