@@ -143,7 +143,7 @@ impl Scaler {
             Verdict::InHeld => ("scale.in-held", false),
         };
         let before = self.state.lock().noted.replace(decision.verdict);
-        if before == Some(decision.verdict) {
+        if before.is_some_and(|before| is_told_by(before, decision.verdict)) {
             return;
         }
         let about = match decision.verdict {
@@ -278,6 +278,13 @@ impl Scaler {
         self.ground.say(Box::new(move |told| told.failure = told_text));
         self.ground.note(Happened { code: "scale.failed", warns: true, about, text });
     }
+}
+
+/// Whether who was told the one hears nothing new by the other: which node is the busiest changes
+/// all the time.
+fn is_told_by(before: Verdict, now: Verdict) -> bool {
+    let both = (before, now);
+    before == now || matches!(both, (Verdict::EvenOut { .. }, Verdict::EvenOut { .. }))
 }
 
 fn ask(request: String, look: &Look, decision: &Decision) -> Ask {

@@ -276,6 +276,18 @@ async fn failures_are_kept_and_shown_and_tried_again_after_a_rest() {
     assert!(run.told().failure.ends_with("can't be joined: it does not answer"));
 }
 
+#[tokio::test]
+async fn that_load_is_uneven_is_noted_once_whoever_is_the_busiest() {
+    let run = Run::new(settings());
+    for n in 0..12 {
+        run.carry(3, 50);
+        run.look(|look| look.standing.nodes[n % 3].ops_per_s = 140);
+        run.steps(1).await;
+    }
+    assert_eq!(run.codes(), ["scale.keep", "scale.even-out"]);
+    assert!(run.memory.added().is_empty(), "another node would not help");
+}
+
 #[test]
 fn windows_fit_what_is_kept() {
     let policy = settings().policy;

@@ -22,11 +22,11 @@ const NAME: &str = "autoscale";
 /// Nodes that are never taken away: the load goes to them.
 const LOADED: usize = 2;
 /// Operations a second that one node is to have at most,
-const TARGET: u32 = 400;
+const TARGET: u32 = 100;
 /// what five nodes are needed for,
-const BUSY: u32 = 1_850;
+const BUSY: u32 = 460;
 /// and what three are enough for.
-const QUIET: u32 = 150;
+const QUIET: u32 = 60;
 /// A change takes as long as data takes to move; a machine that is busy otherwise takes longer.
 const PHASE_LIMIT: Duration = Duration::from_mins(6);
 
