@@ -15,9 +15,9 @@ use crate::handshake::Role;
 use crate::pool::{Kind, Pool, Stub};
 use crate::service::AdminServiceClient;
 use crate::wire::{
-    AaeView, Bounded, ConflictsView, EVENTS_NODES_MAX, EventsView, Explanation, HintsView,
-    LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeStatus, PastChange, RepairOut,
-    RingView, Topics, WatchCursor, Watched,
+    AaeView, AutoscaleChange, AutoscaleView, Bounded, ConflictsView, EVENTS_NODES_MAX, EventsView,
+    Explanation, HintsView, HotView, LayoutsView, Location, MembersChange, MembersPlan, NodeInfo,
+    NodeStatus, PastChange, RepairOut, RingView, Topics, WatchCursor, Watched,
 };
 
 /// An operator's client. Cheap to clone; clones share connections.
@@ -150,6 +150,41 @@ impl Admin {
             .call(Kind::Read, |stub, context, _| {
                 let after = Bounded::new(some.to_vec()).unwrap_or_default();
                 async move { stub.events(context, after, count).await }
+            })
+            .await
+    }
+}
+
+impl Admin {
+    /// What is asked for most, of every node that answers: keys, `count` at most, and partitions.
+    ///
+    /// # Errors
+    /// No node answered in time, or it has no layout.
+    pub async fn hot(&self, count: u32) -> Result<HotView> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| async move { stub.hot(context, count).await })
+            .await
+    }
+
+    /// How many nodes there should be, and why.
+    ///
+    /// # Errors
+    /// No node answered in time, or it takes no part in scaling.
+    pub async fn autoscale(&self) -> Result<AutoscaleView> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| async move { stub.autoscale(context).await })
+            .await
+    }
+
+    /// Changes how that is decided, for the whole cluster: the others hear of it by gossip.
+    ///
+    /// # Errors
+    /// The text says why not. After `TimedOut` it may have been done: ask again.
+    pub async fn set_autoscale(&self, change: AutoscaleChange) -> Result<()> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| {
+                let change = change.clone();
+                async move { stub.set_autoscale(context, change).await }
             })
             .await
     }

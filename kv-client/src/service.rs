@@ -20,10 +20,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::NodeId;
 use crate::codec::{FRAME_BYTES_MAX_DEFAULT, framed};
 use crate::wire::{
-    AaeView, BATCH_OPS_MAX, BatchOp, BatchOut, Bounded, ConflictsView, Coverage, EVENTS_NODES_MAX,
-    EventsView, Explanation, HintsView, LayoutsView, Location, MembersChange, MembersPlan,
-    NodeInfo, NodeStatus, PastChange, ReadOptions, ReadOut, RepairOut, RingView, ServiceError,
-    Topics, WatchCursor, Watched, WriteOptions, WriteOut,
+    AaeView, AutoscaleChange, AutoscaleView, BATCH_OPS_MAX, BatchOp, BatchOut, Bounded,
+    ConflictsView, Coverage, EVENTS_NODES_MAX, EventsView, Explanation, HintsView, HotView,
+    LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeStatus, PastChange,
+    ReadOptions, ReadOut, RepairOut, RingView, ServiceError, Topics, WatchCursor, Watched,
+    WriteOptions, WriteOut,
 };
 
 /// Reads and writes. Any node takes any request.
@@ -118,6 +119,15 @@ pub trait AdminService {
         topics: Topics,
         max_wait_ms: u32,
     ) -> Result<Watched, ServiceError>;
+
+    /// What is asked for most: keys, `count` at most, and partitions.
+    async fn hot(count: u32) -> Result<HotView, ServiceError>;
+
+    /// How many nodes there should be, and why.
+    async fn autoscale() -> Result<AutoscaleView, ServiceError>;
+
+    /// Changes how that is decided, for the whole cluster.
+    async fn set_autoscale(change: AutoscaleChange) -> Result<(), ServiceError>;
 }
 
 /// Bounds of one served connection.

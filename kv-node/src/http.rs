@@ -49,6 +49,9 @@ impl Default for HttpConfig {
     }
 }
 
+/// Ranks of hot keys and partitions that have figures.
+const HOT_RANKS: usize = 8;
+
 /// What the answers are made from.
 #[derive(Clone, Debug)]
 pub struct HttpSource {
@@ -218,6 +221,7 @@ fn metrics_page(source: &HttpSource) -> String {
     exchange_figures(&page, node);
     hint_figures(&page, node);
     conflict_figures(&page, node);
+    load_figures(&page, node);
     if let Some(bytes) = resident_bytes() {
         page.gauge("resident_memory_bytes", "Memory of the process.", bytes);
     }
@@ -349,6 +353,40 @@ fn conflict_figures(page: &Page, node: &Node) {
     page.gauge("conflict_index_bytes", "Bytes of the index of keys with siblings.", counts.bytes);
     let about = "Partitions whose keys with siblings are not all known.";
     page.gauge("conflict_partitions_open", about, (counts.unread + counts.short) as u64);
+}
+
+/// Keys are not named in labels, where each would stay for good: the rank is, and `kv hot` has the
+/// names.
+fn load_figures(page: &Page, node: &Node) {
+    let Some(coordinator) = node.coordinator() else { return };
+    let hot = coordinator.hot_here();
+    let ranks = hot.keys.iter().map(|hot| hot.ops_per_s);
+    for (rank, ops_per_s) in (1..=HOT_RANKS).zip(ranks) {
+        let label = vec![Label::new("rank", rank.to_string())];
+        let about = "Operations a second on the key of that rank, as this node coordinates them.";
+        page.gauge_of(&page.key("hot_key_ops").with_extra_labels(label), about, ops_per_s);
+    }
+    let busiest = hot.partitions.iter().map(|(_, rate)| rate.ops_per_s());
+    for (rank, ops_per_s) in (1..=HOT_RANKS).zip(busiest) {
+        let label = vec![Label::new("rank", rank.to_string())];
+        let about = "Operations a second on the partition of that rank, likewise.";
+        page.gauge_of(&page.key("hot_partition_ops").with_extra_labels(label), about, ops_per_s);
+    }
+    if let Some(load) = node.loads().get(&node.id()) {
+        let about = "Microseconds that work waited for its turn lately, about.";
+        page.gauge("load_wait_us", about, load.wait_us.into());
+        if let Some(cpu) = load.cpu_per_mille {
+            let about = "CPU of the process, per mille of what its threads can use.";
+            page.gauge("load_cpu_per_mille", about, cpu.into());
+        }
+    }
+    if let Some(scaler) = node.scaler() {
+        let seen = scaler.seen();
+        let members = seen.look.standing.members;
+        let desired = seen.decision.map_or(members, |decision| decision.desired);
+        let about = "Nodes that there should be next, by the autoscaling policy.";
+        page.gauge("desired_nodes", about, desired as u64);
+    }
 }
 
 /// Memory of this process that is in RAM, where the system says.

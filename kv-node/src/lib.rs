@@ -17,6 +17,7 @@ pub mod replica;
 pub mod resp;
 pub mod rpc;
 mod run;
+pub mod scale;
 #[cfg(feature = "__planted")]
 #[doc(hidden)]
 pub mod teeth;

@@ -88,6 +88,17 @@ pub enum Mutation {
     Promise(Promise),
 }
 
+impl Mutation {
+    /// Bytes of the value that it brings.
+    pub(crate) fn value_bytes(&self) -> usize {
+        match self {
+            Self::Set { value, .. } | Self::Put { value, .. } => value.len(),
+            Self::Promise(promise) => promise.value_bytes(),
+            _ => 0,
+        }
+    }
+}
+
 /// Commands whose answer promises something about the value that was there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -16,6 +16,7 @@ use crate::coordinator::exchange::wire::{ExchangeOp, ExchangeOut};
 use crate::error::RequestError;
 use crate::events::EventPage;
 use crate::mutation::{Mutation, MutationOut};
+use crate::scale::load::{HotKey, Rate};
 
 /// The peer protocol that this build speaks.
 pub const PROTOCOL_VERSION: u16 = 1;
@@ -280,6 +281,8 @@ pub enum PeerOp {
         /// Events at most.
         count: u32,
     },
+    /// What the asked node is asked for most.
+    Hot,
 }
 
 /// The answer to one operation.
@@ -351,6 +354,19 @@ pub enum PeerOut {
     Conflicts(ConflictPage),
     /// What the node noted.
     Events(EventPage),
+    /// What the node is asked for most.
+    Hot(HotPage),
+}
+
+/// What one node is asked for most.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HotPage {
+    /// Hot keys.
+    pub keys: Vec<HotKey>,
+    /// Its busiest partitions.
+    pub partitions: Vec<(u16, Rate)>,
+    /// Everything together.
+    pub total: Rate,
 }
 
 /// A page of the keys with siblings that one node holds.

@@ -222,6 +222,11 @@ enum Verb {
     Repair(verbs::repair::Repair),
     /// Shows what nodes keep for others that are down.
     Hints(verbs::hints::Hints),
+    /// Shows the keys and partitions that are asked for most.
+    Hot(verbs::hot::Hot),
+    /// Shows how many nodes there should be and why, and changes how that is decided.
+    #[command(subcommand)]
+    Autoscale(verbs::autoscale::Autoscale),
     /// Shows where a key lives.
     Locate(verbs::locate::Locate),
     /// Lists the keys with siblings that concurrent writes left, or resolves one.
@@ -288,6 +293,8 @@ impl Kv {
             Verb::Aae(verb) => verb.run(connect, output).await,
             Verb::Repair(verb) => verb.run(connect, output).await,
             Verb::Hints(verb) => verb.run(connect, output).await,
+            Verb::Hot(verb) => verb.run(connect, output).await,
+            Verb::Autoscale(verb) => verb.run(connect, output).await,
             Verb::Locate(verb) => verb.run(connect, output).await,
             Verb::Conflicts(verb) => verb.run(connect, output).await,
             Verb::Events(verb) => verb.run(connect, output).await,

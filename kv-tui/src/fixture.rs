@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use kv_client::wire::{
-    AaePeer, AaeView, Conflict, ConflictsView, DotName, Endpoints, EventView, Explanation,
-    HintQueue, HintState, HintsView, LayoutName, LayoutProgress, LayoutsView, Location, NodeInfo,
-    NodeState, NodeStatus, ReplicaAnswer, RingView, Sibling, VersionName,
+    AaePeer, AaeView, AutoscaleView, Conflict, ConflictsView, DotName, Endpoints, EventView,
+    Explanation, HintQueue, HintState, HintsView, LayoutName, LayoutProgress, LayoutsView,
+    LoadPoint, Location, NodeInfo, NodeLoadView, NodeState, NodeStatus, ReplicaAnswer, RingView,
+    ScaleMode, Sibling, VersionName,
 };
 use kv_client::{ClusterId, NodeId};
 
@@ -127,6 +128,49 @@ pub(crate) fn well() -> Snapshot {
             peers: (2..=5).map(peer).collect(),
             ..AaeView::default()
         }),
+        autoscale: Some(autoscale()),
+    }
+}
+
+/// Four thousand operations a second on each of five nodes, and a policy that allows six.
+fn autoscale() -> AutoscaleView {
+    let load = |number: u64| NodeLoadView {
+        node: id(number),
+        ops_per_s: 3_900 + 100 * number,
+        cpu_per_mille: Some(410),
+        disk_bytes: 40 << 30,
+        wait_us: 120,
+    };
+    let point = |at: u64| LoadPoint {
+        ago_ms: (59 - at) * 5_000,
+        ops_per_s: 14_000 + 100 * at,
+        cpu_per_mille: 1_500 + 9 * at,
+        disk_bytes: 200 << 30,
+    };
+    let policy = [
+        ("nodes_min", 3),
+        ("nodes_max", 12),
+        ("ops_per_node", 6_000),
+        ("cpu_percent", 60),
+        ("disk_bytes_per_node", 0),
+        ("margin_percent", 25),
+        ("out_after_ms", 120_000),
+        ("in_after_ms", 1_800_000),
+        ("cool_down_ms", 600_000),
+    ];
+    AutoscaleView {
+        mode: ScaleMode::Advise,
+        provisioner: "none".into(),
+        evaluator: Some(id(1)),
+        policy: policy.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        members: 5,
+        desired: 5,
+        verdict: "keep".into(),
+        reason: "41 % CPU a node, with a target of 60 % CPU".into(),
+        doing: "decides, and does nothing by itself".into(),
+        loads: (1..=5).map(load).collect(),
+        past: (0..60).map(point).collect(),
+        ..AutoscaleView::default()
     }
 }
 
@@ -186,11 +230,24 @@ pub(crate) fn ill() -> Snapshot {
         event(4, "member.suspect", 1, Some(5), suspect),
         event(5, "hint.begun", 4, Some(3), format!("this node began to keep writes for {}", id(3))),
         event(6, "aae.failed", 2, Some(3), format!("an exchange with {} did not end", id(3))),
+        event(8, "scale.out-held", 1, None, "6400 op/s a node; but not now: it is down".into()),
         event(7, "clock.skewed", 5, None, "this node's clock is too far off".into()),
     ];
     if let Some(layouts) = &mut ill.layouts {
         layouts.live.push(LayoutName { epoch: 18, digest: 8 });
         layouts.members[2].waits_for = "12 partitions to be compared".into();
+    }
+    if let Some(of) = &mut ill.autoscale {
+        (of.mode, of.provisioner) = (ScaleMode::Auto, "command".into());
+        of.verdict = "out-held".into();
+        of.reason = format!(
+            "6400 op/s a node, over the target of 6000 op/s for 2 min: 6 are needed; but not now: \
+             {} is down: start it, or have it replaced",
+            id(3)
+        );
+        of.doing = "the change to epoch 18 is under way".into();
+        of.failure = "no node could be had: the program ended with code 7: no quota".into();
+        of.waiting = vec![id(6)];
     }
     if let Some(aae) = &mut ill.aae {
         aae.peers[1].failure = "no answer in time".into();

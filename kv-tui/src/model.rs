@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 
 use kv_client::NodeId;
 use kv_client::wire::{
-    AaeView, ConflictsView, EventView, HintsView, LayoutsView, NodeInfo, NodeState, NodeStatus,
-    RingView,
+    AaeView, AutoscaleView, ConflictsView, EventView, HintsView, LayoutsView, NodeInfo, NodeState,
+    NodeStatus, RingView,
 };
 
 pub use events::{Event, EventKind, Weight, explain, moved, noted};
@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub layouts: Option<LayoutsView>,
     /// How the asked node compares its copies with others'; `None` likewise.
     pub aae: Option<AaeView>,
+    /// How many nodes there should be; `None` likewise.
+    pub autoscale: Option<AutoscaleView>,
 }
 
 /// How a cluster is, the worst last.

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kv_client::wire::{
-    ConflictsView, EventView, HintsView, NodeVitals, RingView, ServiceError, Topics, WATCH_TICK_MS,
-    WatchCursor, Watched,
+    AutoscaleView, ConflictsView, EventView, HintsView, NodeVitals, RingView, ServiceError, Topics,
+    WATCH_TICK_MS, WatchCursor, Watched,
 };
 use kv_client::{Admin, Error, NodeId};
 
@@ -42,6 +42,15 @@ async fn ring(admin: &Admin) -> Result<Option<RingView>, Error> {
     }
 }
 
+/// What is asked for beside the waiting question.
+struct Further {
+    hints: Option<HintsView>,
+    conflicts: Option<ConflictsView>,
+    autoscale: Option<AutoscaleView>,
+    /// What other nodes noted.
+    others: Vec<EventView>,
+}
+
 /// Hears of a cluster, answer by answer.
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
@@ -60,8 +69,9 @@ impl Feed {
         let told = patient.watch(self.cursor, Topics::ALL, wait_ms).await?;
         let events = self.take(told);
         // On the heap: three questions at once are large.
-        let (hints, conflicts, others) = Box::pin(self.further(admin)).await;
+        let Further { hints, conflicts, autoscale, others } = Box::pin(self.further(admin)).await;
         (self.known.hints, self.known.conflicts) = (hints, conflicts);
+        self.known.autoscale = autoscale;
         self.known.events = self.fresh(events.into_iter().chain(others).collect());
         self.answers += 1;
         Ok(self.known.clone())
@@ -89,10 +99,7 @@ impl Feed {
     }
 
     /// Asks for the lists that may have changed, and for what other nodes noted.
-    async fn further(
-        &self,
-        admin: &Admin,
-    ) -> (Option<HintsView>, Option<ConflictsView>, Vec<EventView>) {
+    async fn further(&self, admin: &Admin) -> Further {
         let first = self.answers == 0;
         let turn = self.answers.is_multiple_of(TURNS);
         let hints = async {
@@ -115,6 +122,13 @@ impl Feed {
             let conflicts = tokio::time::timeout(EXTRA, admin.conflicts(0, CONFLICTS)).await;
             conflicts.ok().and_then(Result::ok)
         };
+        let autoscale = async {
+            if !(first || turn) {
+                return self.known.autoscale.clone();
+            }
+            let view = tokio::time::timeout(EXTRA, admin.autoscale()).await;
+            view.ok().and_then(Result::ok)
+        };
         let events = async {
             if !(first || self.others_noted()) {
                 return Vec::new();
@@ -124,7 +138,9 @@ impl Feed {
             let events = tokio::time::timeout(EXTRA, admin.events(&after, EVENTS)).await;
             events.ok().and_then(Result::ok).map_or_else(Vec::new, |view| view.events)
         };
-        tokio::join!(hints, conflicts, events)
+        let (hints, conflicts, autoscale, others) =
+            tokio::join!(hints, conflicts, autoscale, events);
+        Further { hints, conflicts, autoscale, others }
     }
 
     fn vitals(&self) -> impl Iterator<Item = (NodeId, NodeVitals)> + '_ {

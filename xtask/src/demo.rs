@@ -7,6 +7,8 @@
 //!
 //! Nothing is staged: nodes, load and steps are the verbs that anybody would type.
 
+pub(crate) mod autoscale;
+
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
@@ -140,10 +142,16 @@ impl Stage {
     /// Starts requests to all nodes but the victim.
     fn load(&self) -> Result<Load> {
         let log = self.reach.secret_file.with_file_name("load.log");
-        let ports = self.reach.resp.iter().take(self.reach.resp.len().saturating_sub(1));
-        let targets: Vec<String> = ports.map(|port| format!("redis://127.0.0.1:{port}")).collect();
+        let all = self.reach.resp.len();
+        self.bench(self.reach.resp.get(..all.saturating_sub(1)).unwrap_or_default(), RATE, log)
+    }
+
+    /// Starts so many requests a second to these ports.
+    fn bench(&self, ports: &[u16], rate: &str, log: PathBuf) -> Result<Load> {
+        let targets: Vec<String> =
+            ports.iter().map(|port| format!("redis://127.0.0.1:{port}")).collect();
         let mut bench = Command::new(&self.kv);
-        bench.args(["bench", "--target", &targets.join(","), "--rate", RATE, "--keys", "1000"]);
+        bench.args(["bench", "--target", &targets.join(","), "--rate", rate, "--keys", "1000"]);
         bench.args(["--clients", "8", "--warm-up-s", "0", "--seconds", LOAD_S]);
         let file = File::create(&log).map_err(Error::io(&log))?;
         bench.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);

@@ -43,10 +43,13 @@ cargo xtask VERB
                           N nodes from now on: some join, or some leave and are stopped;
                           the plan is shown, and the data waited for
   cluster down [--purge]  ends all; --purge removes their data too
+  cluster provision       starts or ends one node as the JSON on stdin asks: the program for
+                          autoscale.command
                           every cluster verb takes --name NAME (default: local)
 
   demo                    the first minute: three nodes, load and the terminal; a node dies and
                           comes back, a conflict is left to be resolved
+  demo autoscale          three nodes grow to five under load and shrink again, by themselves
   tui [--name NAME] [-- ARGUMENTS]
                           builds kv-tui and attaches it to a cluster of `cluster up`
   shots [--check]         draws the pictures of docs/shots/; --check: are they what it would draw?
@@ -84,8 +87,19 @@ const VERBS: &[&str] = &[
     "release-gate",
     "help",
 ];
-const CLUSTER_VERBS: &[&str] =
-    &["up", "status", "kill", "start", "restart", "pause", "resume", "logs", "scale", "down"];
+const CLUSTER_VERBS: &[&str] = &[
+    "up",
+    "status",
+    "kill",
+    "start",
+    "restart",
+    "pause",
+    "resume",
+    "logs",
+    "scale",
+    "down",
+    "provision",
+];
 const BENCH_VERBS: &[&str] = &["redis", "cluster", "gossip", "lsm", "ring"];
 /// Ports of node i are base + i, base + 100 + i, base + 200 + i: more nodes would overlap.
 const NODES_MAX: u16 = 99;
@@ -100,7 +114,7 @@ pub(crate) enum Verb {
     Package { leaf: Option<String> },
     Sim(Plan),
     Cluster { name: String, verb: cluster::Verb },
-    Demo,
+    Demo { autoscale: bool },
     Tui { name: String, arguments: Vec<OsString> },
     Shots { check: bool },
     Dist,
@@ -124,7 +138,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb> {
         "package" => parse_package(&mut parser),
         "sim" => parse_sim(&mut parser),
         "cluster" => parse_cluster(&mut parser),
-        "demo" => alone(&mut parser, Verb::Demo),
+        "demo" => parse_demo(&mut parser),
         "tui" => parse_tui(&mut parser),
         "shots" => parse_shots(&mut parser),
         "dist" => alone(&mut parser, Verb::Dist),
@@ -258,9 +272,21 @@ fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
         "resume" => cluster::Verb::Resume { node: chosen()? },
         "logs" => cluster::Verb::Logs { node },
         "scale" => cluster::Verb::Scale { nodes: chosen()?, detach },
+        "provision" => cluster::Verb::Provision,
         _ => cluster::Verb::Down { purge },
     };
     Ok(Verb::Cluster { name, verb })
+}
+
+fn parse_demo(parser: &mut Parser) -> Result<Verb> {
+    let mut autoscale = false;
+    while let Some(arg) = parser.next().map_err(usage)? {
+        match arg {
+            Arg::Value(word) if word == "autoscale" && !autoscale => autoscale = true,
+            other => return asked_for_help(other, &["autoscale"]),
+        }
+    }
+    Ok(Verb::Demo { autoscale })
 }
 
 fn parse_tui(parser: &mut Parser) -> Result<Verb> {

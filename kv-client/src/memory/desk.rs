@@ -7,10 +7,11 @@ use tarpc::context::Context;
 use super::Service;
 use crate::service::AdminService;
 use crate::wire::{
-    AaeView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints, EventsView, Explanation,
-    HintsView, LayoutName, LayoutProgress, LayoutsView, Location, MembersChange, MembersPlan,
-    NodeInfo, NodeStatus, PastChange, RepairOut, ReplicaAnswer, RingView, ServiceError, Topics,
-    VersionName, WATCH_TICK_MS, WATCH_WAIT_MS_MAX, WatchCursor, Watched,
+    AaeView, AutoscaleChange, AutoscaleView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints,
+    EventsView, Explanation, HintsView, HotView, LayoutName, LayoutProgress, LayoutsView, Location,
+    MembersChange, MembersPlan, NodeInfo, NodeStatus, PastChange, RepairOut, ReplicaAnswer,
+    RingView, ServiceError, Topics, VersionName, WATCH_TICK_MS, WATCH_WAIT_MS_MAX, WatchCursor,
+    Watched,
 };
 use crate::{ClusterId, NodeId};
 
@@ -158,6 +159,20 @@ impl AdminService for Desk {
             layouts,
             ..Watched::default()
         })
+    }
+
+    async fn hot(self, _: Context, _count: u32) -> Result<HotView, ServiceError> {
+        Ok(HotView::default())
+    }
+
+    async fn autoscale(self, _: Context) -> Result<AutoscaleView, ServiceError> {
+        let alone =
+            AutoscaleView { evaluator: Some(ME), members: 1, desired: 1, ..Default::default() };
+        Ok(AutoscaleView { provisioner: "none".to_owned(), ..alone })
+    }
+
+    async fn set_autoscale(self, _: Context, _change: AutoscaleChange) -> Result<(), ServiceError> {
+        Err(ServiceError::Refused("it is the only node there is".into()))
     }
 }
 

@@ -11,6 +11,7 @@ mod client;
 mod conflicts;
 mod events;
 mod members;
+mod scale;
 mod watch;
 
 pub use aae::{AaePeer, AaeView, RepairOut};
@@ -27,4 +28,8 @@ pub use client::{
 pub use conflicts::{CONFLICTS_PAGE_KEYS_MAX, Conflict, ConflictsView};
 pub use events::{EVENTS_NODES_MAX, EVENTS_PAGE_MAX, EventView, EventsView};
 pub use members::{CHANGE_NODES_MAX, MembersChange, MembersPlan, NodeShare, PastChange};
+pub use scale::{
+    AutoscaleChange, AutoscaleView, HOT_KEYS_MAX, HotKeyView, HotView, LoadPoint, NodeLoadView,
+    POLICY_SETTINGS_MAX, PartitionLoad, ScaleMode,
+};
 pub use watch::{Topics, WATCH_TICK_MS, WATCH_WAIT_MS_MAX, WatchCursor, Watched};

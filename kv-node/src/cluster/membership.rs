@@ -26,6 +26,8 @@ use super::transfers::Transfers;
 use super::view::{Liveness, Member, SharedView};
 use super::vitals::Vitals;
 use crate::plug::transport::PeerAddress;
+use crate::scale::Told;
+use crate::scale::load::Load;
 
 /// The fact "where clients reach me, and my zone".
 pub const FACT_CLIENT: u16 = 1;
@@ -47,6 +49,10 @@ pub struct LayoutsSeen {
 pub const FACT_FLOOR: u16 = 4;
 /// The fact "how I fare".
 pub const FACT_VITALS: u16 = 5;
+/// The fact "what I carry".
+pub const FACT_LOAD: u16 = 6;
+/// The fact "what I know of scaling".
+pub const FACT_SCALE: u16 = 7;
 
 /// The fact "how far I have got with what the newest layout gives me".
 pub const FACT_TRANSFERS: u16 = 7;
@@ -214,22 +220,49 @@ impl Membership {
 
     /// Tells everybody how this node fares, if that has changed.
     pub fn publish_vitals(&self, vitals: Vitals) {
-        let fact = vitals.to_bytes();
-        let mut swim = self.swim.lock();
-        if swim.fact(swim.me(), FACT_VITALS).is_some_and(|told| told.bytes == fact) {
-            return;
-        }
-        if let Err(error) = swim.publish_fact(FACT_VITALS, &fact) {
-            tracing::warn!(%error, "how this node fares can't be told");
-        }
+        self.publish(FACT_VITALS, &vitals.to_bytes());
     }
 
     /// How every member fares, as it said last.
     pub fn vitals(&self) -> BTreeMap<NodeId, Vitals> {
+        self.said(FACT_VITALS, Vitals::from_bytes)
+    }
+
+    /// Tells everybody what this node carries, if that has changed.
+    pub fn publish_load(&self, load: &Load) {
+        self.publish(FACT_LOAD, &load.to_bytes());
+    }
+
+    /// What every member carries, as it said last.
+    pub fn loads(&self) -> BTreeMap<NodeId, Load> {
+        self.said(FACT_LOAD, Load::from_bytes)
+    }
+
+    /// Tells everybody what this node knows of scaling, if that has changed.
+    pub fn publish_scale(&self, told: &Told) {
+        self.publish(FACT_SCALE, &told.to_bytes());
+    }
+
+    /// What every member knows of scaling, those that are down included.
+    pub fn scale_told(&self) -> BTreeMap<NodeId, Told> {
+        self.said(FACT_SCALE, Told::from_bytes)
+    }
+
+    fn publish(&self, kind: u16, fact: &[u8]) {
+        let mut swim = self.swim.lock();
+        if swim.fact(swim.me(), kind).is_some_and(|told| told.bytes == fact) {
+            return;
+        }
+        if let Err(error) = swim.publish_fact(kind, fact) {
+            tracing::warn!(%error, kind, "a fact can't be told");
+        }
+    }
+
+    fn said<T>(&self, kind: u16, read: impl Fn(&[u8]) -> Option<T>) -> BTreeMap<NodeId, T> {
         let swim = self.swim.lock();
         let said = swim.members().filter_map(|(node, _)| {
-            let fact = swim.fact(node, FACT_VITALS)?;
-            Some((NodeId(node), Vitals::from_bytes(fact.bytes)?))
+            let fact = swim.fact(node, kind)?;
+            Some((NodeId(node), read(fact.bytes)?))
         });
         said.collect()
     }

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use kv_client::Secret;
 
 use super::ConfigError;
-use super::settings::{Config, Preset};
+use super::settings::{Config, Preset, ProvisionerKind};
 use crate::cluster::birth::BirthPlan;
 use crate::cluster::dots::CLOCK_SKEW_MS_MAX;
 use crate::cluster::record::{Durability, KeyspaceSettings, LevelSetting};
 use crate::keys::DEFAULT_KEYSPACE;
 use crate::plug::lsm::{LsmDurability, LsmEngine};
 use crate::plug::memory::MemoryConfig;
+use crate::scale::{Policy, ScaleSettings, check_windows};
 
 /// Partitions of a cluster, at most: one a slot.
 const PARTITIONS_MAX: u16 = 16_384;
@@ -48,6 +49,8 @@ pub struct Checked {
     pub memory: MemoryConfig,
     /// The file with further seeds.
     pub seeds_file: Option<PathBuf>,
+    /// How many nodes there should be.
+    pub scale: ScaleSettings,
 }
 
 impl Config {
@@ -145,6 +148,41 @@ impl Config {
                 locks: if self.threads == 1 { 1 } else { 64 },
             },
             seeds_file: self.cluster.seeds_file.as_ref().map(PathBuf::from),
+            scale: self.scale()?,
+        })
+    }
+
+    fn scale(&self) -> Result<ScaleSettings, ConfigError> {
+        let of = &self.autoscale;
+        let policy = Policy {
+            nodes_min: of.nodes_min,
+            nodes_max: of.nodes_max,
+            ops_per_node: of.ops_per_node,
+            cpu_percent: of.cpu_percent,
+            disk_bytes_per_node: of.disk_bytes_per_node,
+            margin_percent: of.margin_percent,
+            out_after_ms: of.out_after_ms,
+            in_after_ms: of.in_after_ms,
+            cool_down_ms: of.cool_down_ms,
+        };
+        rule(of.interval_ms >= 50, "autoscale.interval_ms", "at least 50")?;
+        rule(of.command_ms_max >= 100, "autoscale.command_ms_max", "at least 100")?;
+        let needed = of.provisioner == ProvisionerKind::Command;
+        rule(
+            !needed || !of.command.is_empty(),
+            "autoscale.command",
+            "say which program starts nodes and ends them",
+        )?;
+        if let Err((key, why)) = policy.check() {
+            return Err(ConfigError::Rule { key: "autoscale", why: format!("{key}: {why}") });
+        }
+        check_windows(&policy, of.interval_ms)
+            .map_err(|why| ConfigError::Rule { key: "autoscale", why })?;
+        Ok(ScaleSettings {
+            mode: of.mode,
+            policy,
+            interval_ms: of.interval_ms,
+            add_ms_max: of.add_ms_max,
         })
     }
 

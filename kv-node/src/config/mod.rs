@@ -23,9 +23,10 @@ pub use check::Checked;
 pub use load::{Flags, load};
 pub use secret::SecretText;
 pub use settings::{
-    AaeConfig, AnnounceAs, AnnounceConfig, ClusterConfig, CollectionConfig, CompatConfig, Config,
-    ConfigSet, EngineKind, HandoffConfig, KeyspaceConfig, ListenConfig, LogConfig, LogFormat,
-    MembershipConfig, Preset, RequestConfig, RespConfig, StorageConfig, WholeKeyspace,
+    AaeConfig, AnnounceAs, AnnounceConfig, AutoscaleConfig, ClusterConfig, CollectionConfig,
+    CompatConfig, Config, ConfigSet, EngineKind, HandoffConfig, KeyspaceConfig, ListenConfig,
+    LogConfig, LogFormat, MembershipConfig, Preset, ProvisionerKind, RequestConfig, RespConfig,
+    StorageConfig, WholeKeyspace,
 };
 
 /// Why a configuration can't be used. Nothing was started.

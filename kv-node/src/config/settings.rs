@@ -8,6 +8,7 @@ use super::level;
 use super::secret::SecretText;
 use crate::cluster::record::{Durability, LevelSetting, Mode, Rmw};
 use crate::rpc::peer::LINK_DOWN_MS_DEFAULT;
+use crate::scale::{Mode as ScaleMode, Policy};
 
 /// A setting's name, type and meaning.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +81,8 @@ pub struct Config {
     pub collection: CollectionConfig,
     /// Anti-entropy.
     pub aae: AaeConfig,
+    /// How many nodes there should be.
+    pub autoscale: AutoscaleConfig,
     /// Logs.
     pub log: LogConfig,
 }
@@ -101,6 +104,7 @@ impl Default for Config {
             membership: MembershipConfig::default(),
             collection: CollectionConfig::default(),
             aae: AaeConfig::default(),
+            autoscale: AutoscaleConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -138,6 +142,7 @@ pub(super) const SECTIONS: &[(&str, &[Key])] = &[
     ("membership", MembershipConfig::KEYS),
     ("collection", CollectionConfig::KEYS),
     ("aae", AaeConfig::KEYS),
+    ("autoscale", AutoscaleConfig::KEYS),
     ("log", LogConfig::KEYS),
 ];
 
@@ -355,6 +360,45 @@ section! {
 }
 
 section! {
+    /// How many nodes there should be, by what they carry. What `kv autoscale set` says holds for
+    /// the whole cluster, over these.
+    AutoscaleConfig {
+        /// `off`, `advise`: decisions are made and shown, `auto`: and carried out.
+        mode: ScaleMode = ScaleMode::Off,
+        /// Who starts nodes and ends them: `none` or `command`. With `none` how many there should
+        /// be is a recommendation, `kv_desired_nodes`; nodes that come by themselves are joined.
+        provisioner: ProvisionerKind = ProvisionerKind::None,
+        /// With `command`: the program and its arguments. It gets each request as JSON on stdin.
+        command: Vec<String> = Vec::new(),
+        /// With `command`: milliseconds after which the program is killed.
+        command_ms_max: u64 = 60_000,
+        /// Milliseconds in which a node that was asked for has to be seen; then one is asked for
+        /// again.
+        add_ms_max: u64 = 300_000,
+        /// Milliseconds between two looks.
+        interval_ms: u64 = 5_000,
+        /// Never fewer nodes, nor fewer than a pair has copies.
+        nodes_min: u16 = Policy::default().nodes_min,
+        /// Never more.
+        nodes_max: u16 = Policy::default().nodes_max,
+        /// Target: operations a second that one node coordinates; 0: they don't matter.
+        ops_per_node: u64 = Policy::default().ops_per_node,
+        /// Target: CPU, in percent of what `threads` can use; 0: it does not matter.
+        cpu_percent: u8 = Policy::default().cpu_percent,
+        /// Target: bytes on disk of one node; 0: they don't matter.
+        disk_bytes_per_node: u64 = Policy::default().disk_bytes_per_node,
+        /// How far below the targets what remains has to be before a node goes, percent.
+        margin_percent: u8 = Policy::default().margin_percent,
+        /// Milliseconds for which too few have to be too few.
+        out_after_ms: u64 = Policy::default().out_after_ms,
+        /// Milliseconds for which too many have to be too many.
+        in_after_ms: u64 = Policy::default().in_after_ms,
+        /// Milliseconds of rest after a change has settled.
+        cool_down_ms: u64 = Policy::default().cool_down_ms,
+    }
+}
+
+section! {
     /// Logs.
     LogConfig {
         /// `text` for people, `json` for machines.
@@ -371,6 +415,16 @@ macro_rules! choice {
         #[serde(rename_all = "kebab-case")]
         pub enum $name { $($(#[doc = $doc])+ $variant,)+ }
     };
+}
+
+choice! {
+    /// Who starts nodes and ends them.
+    ProvisionerKind {
+        /// Nobody.
+        None,
+        /// An operator's program.
+        Command,
+    }
 }
 
 choice! {

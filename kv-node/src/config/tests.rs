@@ -126,6 +126,10 @@ fn rules_name_the_setting_to_change() {
         (&["storage.durability=os", "keyspace.durability=sync"], "storage.durability"),
         (&["request.link_down_ms=5000"], "request.link_down_ms"),
         (&["request.link_down_ms=10"], "request.link_down_ms"),
+        (&["autoscale.provisioner=command"], "autoscale.command"),
+        (&["autoscale.nodes_max=2"], "autoscale"),
+        (&["autoscale.interval_ms=100"], "autoscale"),
+        (&["autoscale.interval_ms=1"], "autoscale.interval_ms"),
     ] {
         let error = from(set, &[]).unwrap().check(false).unwrap_err();
         let ConfigError::Rule { key: found, .. } = &error else { panic!("{error}") };

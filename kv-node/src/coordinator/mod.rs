@@ -23,6 +23,7 @@ mod forward;
 mod gather;
 mod handoff;
 mod happened;
+mod hot;
 mod local;
 mod look;
 mod marks;
@@ -68,6 +69,7 @@ use crate::plug::exec::Exec;
 use crate::plug::rng::Rng;
 use crate::replica::Replica;
 use crate::rpc::PeerSender;
+use crate::scale::load::LoadMeter;
 use plans::Plans;
 
 /// What a coordinator needs of its node.
@@ -145,6 +147,8 @@ pub struct Coordinator {
     pub(crate) background: Part,
     /// How long batches took.
     pub(crate) latency: LatencyWindow,
+    /// What is asked for, and how much.
+    load: LoadMeter,
 }
 
 impl std::fmt::Debug for Coordinator {
@@ -240,7 +244,9 @@ pub(crate) enum MintsAt {
 impl Coordinator {
     /// A coordinator of `parts`.
     pub fn new(parts: Parts) -> Self {
+        let load = LoadMeter::new(parts.view.now().me.0);
         Self {
+            load,
             parts,
             plans: Plans::default(),
             limits: Limits::default(),
@@ -255,6 +261,11 @@ impl Coordinator {
     /// The parts, for the front doors.
     pub fn parts(&self) -> &Parts {
         &self.parts
+    }
+
+    /// What is asked for here, and how much.
+    pub fn load(&self) -> &LoadMeter {
+        &self.load
     }
 
     /// The clock's milliseconds since 1970: what expiry is judged by.

@@ -19,6 +19,7 @@ use crate::cluster::record::{Mode, Rmw};
 use crate::error::RequestError;
 use crate::keys::KeyRef;
 use crate::mutation::{Answer, ExpireIf, ExpiryRule, Mutation, MutationOut};
+use crate::scale::load::Touched;
 use crate::teeth::{Bug, planted};
 
 impl Coordinator {
@@ -43,6 +44,8 @@ impl Coordinator {
         levels: Levels,
     ) -> (Result<MutationOut, RequestError>, Option<Followed>) {
         self.parts.figures.coordinator_sets.one();
+        let written = Some(mutation.value_bytes());
+        self.load.note(1, |_| Some(Touched { key, written }));
         let scope = self.scope_until(levels.until_ms).and_then(|scope| {
             Self::check_mutation(&scope, key, &mutation)?;
             Ok(scope)

@@ -15,7 +15,7 @@ use crate::mutation::{Answer, Existence, ExpiryRule, MutationOut, Promise};
 
 impl Promise {
     /// Bytes of the value that the command brings.
-    pub(super) fn value_bytes(&self) -> usize {
+    pub(crate) fn value_bytes(&self) -> usize {
         match self {
             Self::SetIf { value, .. } | Self::Append(value) => value.len(),
             Self::SetRange { offset, value } => *offset as usize + value.len(),

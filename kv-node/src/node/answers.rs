@@ -195,6 +195,7 @@ impl Inner {
                 Err(error) => PeerOut::Failed(OpFailure::Storage(error.to_string())),
             },
             PeerOp::HintsHeld => PeerOut::HintsHeld(serving.coordinator.hints_held()),
+            PeerOp::Hot => PeerOut::Hot(serving.coordinator.hot_here()),
             PeerOp::Events { after, count } => PeerOut::Events(self.events.page(after, count)),
             PeerOp::Conflicts { from, rows_max } => {
                 PeerOut::Conflicts(serving.coordinator.conflicts_here(from, rows_max))

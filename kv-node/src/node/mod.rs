@@ -25,10 +25,12 @@ mod happened;
 mod layouts;
 mod leftovers;
 mod life;
+mod load;
 #[cfg(test)]
 mod loss_tests;
 mod open;
 mod reshape;
+mod scale;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -82,6 +84,8 @@ use told::Told;
 pub struct Node {
     inner: Arc<Inner>,
     workers: Workers,
+    /// How it takes part in scaling, if it does.
+    scaling: OnceLock<scale::Scaling>,
     _lock: Box<dyn Send + Sync>,
 }
 
@@ -174,7 +178,7 @@ impl Node {
         inner.transport.serve(Arc::new(handler::Handler(Arc::clone(&inner)))).await?;
         let workers = Workers::new(Arc::clone(&inner.clock), Arc::clone(&inner.exec));
         workers::start_all(&workers, &inner);
-        Ok(Self { inner, workers, _lock: lock })
+        Ok(Self { inner, workers, scaling: OnceLock::new(), _lock: lock })
     }
 
     /// This node's id.

@@ -8,6 +8,7 @@ mod events;
 mod reach;
 mod replace;
 mod reshape;
+mod scale;
 mod wait;
 
 use std::path::PathBuf;

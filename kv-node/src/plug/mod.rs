@@ -13,6 +13,7 @@ pub mod exec;
 pub mod inproc;
 pub mod lsm;
 pub mod memory;
+pub mod provisioner;
 pub mod rng;
 pub mod storage;
 pub mod transport;

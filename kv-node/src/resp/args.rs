@@ -17,7 +17,7 @@ pub use clients::{
     ClientKill, ClientList, ClientReply, KillFilter, client_kill, client_list, client_reply,
     on_or_off,
 };
-pub use kv::{KvConflicts, KvDelete, KvGet, KvPut, Level, Levels};
+pub use kv::{KvConflicts, KvDelete, KvGet, KvHotkeys, KvPut, Level, Levels};
 pub use session::{Hello, SetInfo, auth, client_name, hello, set_info};
 pub use write::{Expire, ExpireForm, ExpiryChange, Set, expire, getex, set, setex};
 

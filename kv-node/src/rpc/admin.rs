@@ -12,16 +12,17 @@ use bytes::Bytes;
 use kv_client::NodeId;
 use kv_client::service::AdminService;
 use kv_client::wire::{
-    AaeView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints, EventsView, Explanation,
-    HintsView, LayoutName, LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeState,
-    NodeStatus, PastChange, RepairOut, ReplicaAnswer, RingView, ServiceError, Topics, WatchCursor,
-    Watched,
+    AaeView, AutoscaleChange, AutoscaleView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints,
+    EventsView, Explanation, HintsView, HotView, LayoutName, LayoutsView, Location, MembersChange,
+    MembersPlan, NodeInfo, NodeState, NodeStatus, PastChange, RepairOut, ReplicaAnswer, RingView,
+    ServiceError, Topics, WatchCursor, Watched,
 };
 use kv_ring::{Layout, Partition};
 use tarpc::context::Context;
 
 use super::admin_aae;
 use super::admin_members;
+use super::admin_scale;
 use super::admin_watch;
 use super::doors::{Lobby, Served};
 use crate::cluster::view::{Liveness, View};
@@ -165,6 +166,22 @@ impl AdminService for AdminServer {
         max_wait_ms: u32,
     ) -> Result<Watched, ServiceError> {
         admin_watch::watch(&self.0, cursor, topics, max_wait_ms).await
+    }
+
+    async fn hot(self, _: Context, count: u32) -> Result<HotView, ServiceError> {
+        let (node, _) = self.0.node()?;
+        let coordinator = node.coordinator().ok_or_else(no_layout)?;
+        Ok(coordinator.hot_everywhere(count).await?)
+    }
+
+    async fn autoscale(self, _: Context) -> Result<AutoscaleView, ServiceError> {
+        let (node, _) = self.0.node()?;
+        admin_scale::view(&node)
+    }
+
+    async fn set_autoscale(self, _: Context, change: AutoscaleChange) -> Result<(), ServiceError> {
+        let (node, _) = self.0.node()?;
+        admin_scale::set(&node, change).await
     }
 }
 

@@ -92,6 +92,7 @@ pub fn op_bytes(op: &PeerOp) -> usize {
             | PeerOp::HintsHeld
             | PeerOp::Conflicts { .. }
             | PeerOp::Events { .. }
+            | PeerOp::Hot
             | PeerOp::Flush { .. } => 0,
         }
 }
@@ -151,6 +152,10 @@ fn out_bytes(out: &PeerOut) -> usize {
             PeerOut::HintsAbout(hints) => hints.iter().map(|(_, record)| 20 + record.len()).sum(),
             PeerOut::HintsHeld(queues) => 64 * queues.len(),
             PeerOut::Events(page) => page.events.iter().map(event_bytes).sum::<usize>(),
+            PeerOut::Hot(page) => {
+                let keys = page.keys.iter().map(|hot| 40 + hot.key.len()).sum::<usize>();
+                keys + 33 * page.partitions.len() + 30
+            }
             PeerOut::Conflicts(page) => {
                 page.rows.iter().map(|(key, ..)| 20 + key.len()).sum::<usize>()
             }
@@ -209,7 +214,8 @@ mod tests {
     use crate::cluster::wire::{Ballot, Newborn};
     use crate::events::EventPage;
     use crate::mutation::{Answer, ExpiryRule, MutationOut};
-    use crate::wire::{ConflictPage, LayoutName, PROTOCOL_VERSION};
+    use crate::scale::load::{HotKey, Rate};
+    use crate::wire::{ConflictPage, HotPage, LayoutName, PROTOCOL_VERSION};
 
     const LIMIT: u32 = 1 << 20;
 
@@ -300,6 +306,7 @@ mod tests {
             PeerOp::HintsHeld,
             PeerOp::Conflicts { from: u64::MAX, rows_max: u32::MAX },
             PeerOp::Events { after: Some(u64::MAX), count: u32::MAX },
+            PeerOp::Hot,
         ]
     }
 
@@ -340,7 +347,20 @@ mod tests {
             about: Some(NodeId(u64::MAX)),
             text: "words".repeat(60),
         };
+        let rate = Rate { reads_per_s: u64::MAX, writes_per_s: u64::MAX, bytes_per_s: u64::MAX };
+        let hot = HotKey {
+            key: vec![7; 256],
+            token: u64::MAX,
+            slot: u16::MAX,
+            ops_per_s: u64::MAX,
+            error_per_s: u64::MAX,
+        };
         let outs = vec![
+            PeerOut::Hot(HotPage {
+                keys: vec![hot; 30],
+                partitions: vec![(u16::MAX, rate); 30],
+                total: rate,
+            }),
             PeerOut::Applied {
                 complete: true,
                 uncovered: vec![(u64::MAX, u64::MAX, u64::MAX); 100],

@@ -38,7 +38,8 @@ impl LaneKind {
             | PeerOp::HintsAbout { .. }
             | PeerOp::HintsHeld
             | PeerOp::Conflicts { .. }
-            | PeerOp::Events { .. } => Self::Work,
+            | PeerOp::Events { .. }
+            | PeerOp::Hot => Self::Work,
             PeerOp::Time
             | PeerOp::Heard
             | PeerOp::Flush { .. }

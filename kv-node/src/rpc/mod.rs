@@ -8,6 +8,7 @@ mod accept;
 mod admin;
 mod admin_aae;
 mod admin_members;
+mod admin_scale;
 mod admin_watch;
 mod blind;
 mod client;

@@ -12,6 +12,7 @@
 //! start, 4 refused by the cluster (its directory is an old copy, or runs twice), 130 ended by a
 //! second signal.
 
+mod cpu;
 mod start;
 
 use std::ffi::OsString;

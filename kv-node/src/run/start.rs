@@ -13,11 +13,11 @@ use kv_client::Role;
 use kv_client::wire::Endpoints;
 use tokio::net::TcpListener;
 
-use super::MainParts;
+use super::{MainParts, cpu};
 use crate::cluster::dots::CLOCK_SKEW_MS_MAX;
 use crate::cluster::floors::FloorTiming;
 use crate::cluster::meta::MetaStore;
-use crate::config::{Checked, Config, EngineKind};
+use crate::config::{Checked, Config, EngineKind, ProvisionerKind};
 use crate::coordinator::Timing;
 use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::http::{self, HttpConfig, HttpSource};
@@ -26,12 +26,14 @@ use crate::plug::discovery::{Discovery, FileSeeds, StaticSeeds};
 use crate::plug::exec::{Exec, TokioExec};
 use crate::plug::lsm::LsmEngine;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
+use crate::plug::provisioner::{CommandProvisioner, NoProvisioner, Provisioner};
 use crate::plug::storage::StorageEngine;
 use crate::replica::{HintConfig, Standings};
 use crate::resp::server::{self, RespDoor};
 use crate::rpc::doors::{AdminDoor, ClientDoor, Lobby};
 use crate::rpc::peer::PeersConfig;
 use crate::rpc::transport::{TarpcConfig, TarpcTransport};
+use crate::scale::ScaleParts;
 
 /// How long a stop may take before it is given up.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -98,6 +100,7 @@ impl Running {
             drop(node.stop().await);
             return Err(why);
         }
+        scale(config, checked, &node)?;
         let http_address = http.as_ref().map(local).transpose()?;
         let endpoints = Endpoints {
             resp: client_address.clone(),
@@ -106,7 +109,8 @@ impl Running {
         };
         lobby.open(&node, endpoints);
         announce(config, &node, &client_address, &address, http.as_ref());
-        let mut doors = Vec::new();
+        let threads = config.threads;
+        let mut doors = vec![tokio::spawn(cpu::tell(Arc::downgrade(&node), threads))];
         if let Some(listener) = http {
             let source = HttpSource { node: Arc::clone(&node), transport: Some(transport) };
             doors.push(tokio::spawn(http::serve(listener, source, HttpConfig::default())));
@@ -141,6 +145,20 @@ impl Running {
             Err(_) => Err(format!("it took more than {} s", STOP_LIMIT.as_secs())),
         }
     }
+}
+
+/// Takes part in scaling.
+fn scale(config: &Config, checked: &Checked, node: &Arc<Node>) -> Result<(), String> {
+    let of = &config.autoscale;
+    let provisioner: Arc<dyn Provisioner> = match of.provisioner {
+        ProvisionerKind::None => Arc::new(NoProvisioner),
+        ProvisionerKind::Command => {
+            let (program, exec) = (of.command.clone(), Arc::new(TokioExec));
+            Arc::new(CommandProvisioner::new(program, of.command_ms_max, exec))
+        }
+    };
+    node.scale(ScaleParts { settings: checked.scale, provisioner })
+        .map_err(|error| format!("data_dir {}: {error}", config.data_dir.display()))
 }
 
 fn node_config(

@@ -39,6 +39,8 @@ pub enum EventKind {
     Hint,
     /// Replicas were compared.
     Aae,
+    /// It was decided how many nodes there should be.
+    Scale,
     /// A node says that it needs an operator.
     Alert,
     /// The terminal moved to another node, or lost the one it asked.
@@ -55,6 +57,7 @@ impl EventKind {
             Self::Layout => "layout",
             Self::Hint => "hint",
             Self::Aae => "aae",
+            Self::Scale => "scale",
             Self::Alert => "alert",
             Self::Link => "link",
             Self::Write => "write",
@@ -109,6 +112,7 @@ pub fn noted(event: &EventView, names: &Names) -> Event {
         "layout" => EventKind::Layout,
         "hint" => EventKind::Hint,
         "aae" | "data" => EventKind::Aae,
+        "scale" => EventKind::Scale,
         _ => EventKind::Alert,
     };
     let mut text = event.text.clone();
@@ -118,7 +122,7 @@ pub fn noted(event: &EventView, names: &Names) -> Event {
     text = text.replace("this node", &names.label(event.on));
     // What all nodes see is about one of them; the rest happened to who noted it.
     let node = match kind {
-        EventKind::Member | EventKind::Alert => event.about.or(Some(event.on)),
+        EventKind::Member | EventKind::Alert | EventKind::Scale => event.about.or(Some(event.on)),
         EventKind::Layout => event.about,
         _ => Some(event.on),
     };
@@ -169,6 +173,12 @@ pub fn explain(kind: EventKind) -> [&'static str; 3] {
             "Effect: mended keys had missed a write, a hint or a repair; a failed exchange is \
              tried again.",
             "Next: kv repair compares all of it now.",
+        ],
+        EventKind::Scale => [
+            "How many nodes there should be follows from what all carry together, measured over a \
+             while.",
+            "Effect: in mode auto one node comes or goes at a time; else nothing happens.",
+            "Next: kv autoscale status tells the reason now; pause and set change what is done.",
         ],
         EventKind::Alert => [
             "A node says something about itself that an operator may want to know.",

@@ -28,6 +28,11 @@ pub(crate) struct Events {
 }
 
 impl Events {
+    /// The newest events whose codes begin so.
+    pub(crate) fn of_code(code: &str, count: u32) -> Self {
+        Self { count, warn: false, code: code.to_owned(), follow: false }
+    }
+
     pub(crate) async fn run(
         &self,
         connect: &Connect,

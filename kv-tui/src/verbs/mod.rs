@@ -2,6 +2,7 @@
 //! table and as JSON.
 
 pub(crate) mod aae;
+pub(crate) mod autoscale;
 pub(crate) mod bench;
 pub(crate) mod cluster;
 pub(crate) mod conflicts;
@@ -13,6 +14,7 @@ pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod hints;
+pub(crate) mod hot;
 pub(crate) mod import;
 pub(crate) mod locate;
 pub(crate) mod members;

@@ -21,9 +21,27 @@ pub(crate) fn write_all(place: &Place, name: &str, shape: &Shape) -> Result<()> 
         let dir = place.node_dir(node);
         fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
         let path = place.config_file(node);
-        fs::write(&path, render(place, name, shape, node)).map_err(Error::io(&path))?;
+        let all: Vec<String> = (1..=shape.nodes)
+            .map(|other| format!("127.0.0.1:{}", Ports::of(shape.base_port, other).rpc))
+            .collect();
+        let text = render(place, name, shape, node, (shape.nodes, &all));
+        fs::write(&path, text).map_err(Error::io(&path))?;
     }
     Ok(())
+}
+
+/// Writes the configuration of a node that waits to be joined.
+pub(crate) fn write_joiner(
+    place: &Place,
+    name: &str,
+    shape: &Shape,
+    node: u16,
+    seeds: &[String],
+) -> Result<()> {
+    let dir = place.node_dir(node);
+    fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
+    let path = place.config_file(node);
+    fs::write(&path, render(place, name, shape, node, (0, seeds))).map_err(Error::io(&path))
 }
 
 /// A secret that is there stays: the nodes' data belongs to it.
@@ -47,12 +65,16 @@ fn write_secret(place: &Place) -> Result<()> {
     file.write_all(text.as_bytes()).map_err(Error::io(&path))
 }
 
-/// The configuration of one node.
-fn render(place: &Place, name: &str, shape: &Shape, node: u16) -> String {
+/// The configuration of one node: how many begin the cluster, and where it looks for others.
+fn render(
+    place: &Place,
+    name: &str,
+    shape: &Shape,
+    node: u16,
+    (expect, seeds): (u16, &[String]),
+) -> String {
     let Ports { resp, rpc, http } = Ports::of(shape.base_port, node);
-    let seeds: Vec<String> = (1..=shape.nodes)
-        .map(|other| quoted(&format!("127.0.0.1:{}", Ports::of(shape.base_port, other).rpc)))
-        .collect();
+    let seeds: Vec<String> = seeds.iter().map(|seed| quoted(seed)).collect();
     format!(
         "# Node {node} of `{name}`, written by `cargo xtask cluster up`.\n\
          data_dir = {data}\n\
@@ -66,7 +88,6 @@ fn render(place: &Place, name: &str, shape: &Shape, node: u16) -> String {
          \n[log]\nformat = \"text\"\n",
         data = quoted(&place.data_dir(node).to_string_lossy()),
         name_quoted = quoted(name),
-        expect = shape.nodes,
         seeds = seeds.join(", "),
         secret = quoted(&place.secret_file().to_string_lossy()),
         copies = shape.nodes.min(COPIES),
@@ -126,14 +147,16 @@ durability = "sync"
 [log]
 format = "text"
 "#;
-        assert_eq!(render(&place, "local", &shape, 2), expected);
+        let seeds = [1, 2, 3].map(|node| format!("127.0.0.1:710{node}"));
+        assert_eq!(render(&place, "local", &shape, 2, (3, &seeds)), expected);
     }
 
     #[test]
     fn copies_are_three_or_as_many_as_there_are_nodes() {
         let place = Place::at(PathBuf::from("x"));
         let copies = |nodes| {
-            let text = render(&place, "x", &Shape { nodes, ..Shape::default() }, 1);
+            let shape = Shape { nodes, ..Shape::default() };
+            let text = render(&place, "x", &shape, 1, (nodes, &[]));
             text.lines().find(|line| line.starts_with("n = ")).map(str::to_owned)
         };
         assert_eq!(copies(1).as_deref(), Some("n = 1"));

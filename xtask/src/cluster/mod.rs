@@ -9,6 +9,7 @@ mod control;
 mod logs;
 mod place;
 mod probe;
+mod provision;
 mod scale;
 mod scratch;
 mod state;
@@ -41,8 +42,13 @@ pub(crate) fn reach(name: &str) -> Result<Reach> {
 
 /// Whether any node of the cluster of this name is there.
 pub(crate) fn is_running(name: &str) -> Result<bool> {
+    Ok(running(name)? > 0)
+}
+
+/// How many nodes of the cluster of this name are there.
+pub(crate) fn running(name: &str) -> Result<usize> {
     let state = state::State::load(&Place::named(name))?;
-    Ok(state.is_some_and(|state| state.alive() > 0))
+    Ok(state.map_or(0, |state| state.alive()))
 }
 
 /// The first of some base ports at which a cluster of the default shape can listen.
@@ -67,15 +73,37 @@ pub(crate) const DEFAULT_NAME: &str = "local";
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Up(Shape),
-    Status { json: bool },
-    Kill { node: u16, hard: bool },
-    Start { node: u16 },
-    Restart { node: Option<u16> },
-    Pause { node: u16 },
-    Resume { node: u16 },
-    Logs { node: Option<u16> },
-    Scale { nodes: u16, detach: bool },
-    Down { purge: bool },
+    Status {
+        json: bool,
+    },
+    Kill {
+        node: u16,
+        hard: bool,
+    },
+    Start {
+        node: u16,
+    },
+    Restart {
+        node: Option<u16>,
+    },
+    Pause {
+        node: u16,
+    },
+    Resume {
+        node: u16,
+    },
+    Logs {
+        node: Option<u16>,
+    },
+    Scale {
+        nodes: u16,
+        detach: bool,
+    },
+    Down {
+        purge: bool,
+    },
+    /// A request of a node's on stdin.
+    Provision,
 }
 
 /// What kind of cluster `up` makes.
@@ -134,8 +162,9 @@ pub(crate) fn run(name: &str, verb: Verb) -> Result<()> {
 
 fn at(place: &Place, name: &str, verb: Verb) -> Result<()> {
     let _lock = match verb {
-        // `up` takes it itself: it is the one that may find the cluster running and only look.
-        Verb::Up(_) | Verb::Status { .. } | Verb::Logs { .. } => None,
+        // `up` takes it itself: it is the one that may find the cluster running and only look. So
+        // does `provision`, which waits for it.
+        Verb::Up(_) | Verb::Status { .. } | Verb::Logs { .. } | Verb::Provision => None,
         _ => Some(place.lock()?),
     };
     match verb {
@@ -149,6 +178,7 @@ fn at(place: &Place, name: &str, verb: Verb) -> Result<()> {
         Verb::Logs { node } => logs::run(place, node),
         Verb::Scale { nodes, detach } => scale::run(place, name, nodes, detach),
         Verb::Down { purge } => control::down(place, name, purge),
+        Verb::Provision => provision::run(place, name),
     }
 }
 

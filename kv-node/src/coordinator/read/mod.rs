@@ -20,6 +20,7 @@ use super::{Coordinator, Levels, Scope, resolve};
 use crate::error::RequestError;
 use crate::keys::{KeyRef, PREFIX_BYTES};
 use crate::plug::storage::Ticket;
+use crate::scale::load::Touched;
 use crate::teeth::{Bug, planted};
 use job::{ReadJob, outcome_of};
 
@@ -80,6 +81,7 @@ impl Coordinator {
             slices.push(arena.get(start..end).unwrap_or_default());
             start = end;
         }
+        self.load.note(keys.len(), |place| Some(Touched { key: *keys.get(place)?, written: None }));
         let resolved = self.scope_until(levels.until_ms).and_then(|scope| {
             let wanted = resolve(levels.read, scope.keyspace.read, scope.keyspace.n)?;
             Ok((scope, wanted))

@@ -33,6 +33,7 @@ use crate::keys::KeyRef;
 use crate::mutation::{ExpiryRule, Mutation};
 use crate::plug::storage::{StorageError, Ticket};
 use crate::replica::Verdict;
+use crate::scale::load::Touched;
 use job::ended;
 
 /// One SET of a batch.
@@ -67,12 +68,17 @@ impl Coordinator {
             Ok(resolved) => resolved,
             Err(error) => return (vec![Err(error); items.len()], Trail::default()),
         };
-        if Self::is_alone(&scope) {
+        let alone = Self::is_alone(&scope);
+        if !alone && scope.keyspace.rmw == Rmw::BestEffort {
+            return self.set_one_by_one(items, levels).await;
+        }
+        self.load.note(items.len(), |place| {
+            let item = items.get(place)?;
+            Some(Touched { key: item.key, written: Some(item.value.len()) })
+        });
+        if alone {
             let (ends, records) = self.set_alone(&scope, items).await;
             return (ends, Trail::alone(records));
-        }
-        if scope.keyspace.rmw == Rmw::BestEffort {
-            return self.set_one_by_one(items, levels).await;
         }
         let mut answers: Vec<Option<Ended>> = vec![None; items.len()];
         let mut here = Vec::with_capacity(items.len());

@@ -4,7 +4,7 @@
 //! KV.GET key [R level]                KV.EXPLAIN key
 //! KV.PUT key value [CTX c] [W level] [EX s | PX ms | EXAT s | PXAT ms]
 //! KV.DEL key [CTX c] [W level]        KV.CONSISTENCY [R level] [W level]
-//! KV.CONFLICTS [cursor] [COUNT n]
+//! KV.CONFLICTS [cursor] [COUNT n]     KV.HOTKEYS [COUNT n]
 //! ```
 //! A level is ONE, QUORUM, ALL, or a number from 1. Whether it can be had is for the coordinator to
 //! say, who knows N. Each option may be given once.
@@ -179,22 +179,39 @@ impl KvConflicts {
         let number = |arg: &[u8]| super::decimal(arg).and_then(|it| u64::try_from(it).ok());
         let cursor = request.arg(1).map_or(Some(0), number);
         let cursor = cursor.ok_or(ArgError::Text("ERR invalid cursor"))?;
-        let mut count = None;
-        let mut place = 2;
-        while let Some(option) = request.arg(place) {
-            if !is(option, b"COUNT") {
-                return Err(ArgError::Syntax);
-            }
-            let given = number(value(request, place)?).filter(|count| *count > 0);
-            once(&mut count, given.ok_or(ArgError::Syntax)?)?;
-            place += 2;
-        }
-        let count = count.map_or(COUNT_DEFAULT, |count| u32::try_from(count).unwrap_or(u32::MAX));
-        Ok(Self { cursor, count })
+        Ok(Self { cursor, count: count(request, 2)? })
     }
 }
 
-/// Keys that KV.CONFLICTS lists if it does not say how many.
+/// `KV.HOTKEYS [COUNT n]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvHotkeys {
+    /// Keys at most; 10 if not given.
+    pub count: u32,
+}
+
+impl KvHotkeys {
+    /// Reads the arguments.
+    pub fn parse(request: &Request<'_>) -> Parsed<Self> {
+        Ok(Self { count: count(request, 1)? })
+    }
+}
+
+/// `[COUNT n]` at `place` and behind it.
+fn count(request: &Request<'_>, mut place: usize) -> Parsed<u32> {
+    let mut count = None;
+    while let Some(option) = request.arg(place) {
+        if !is(option, b"COUNT") {
+            return Err(ArgError::Syntax);
+        }
+        let given = super::decimal(value(request, place)?).filter(|count| *count > 0);
+        once(&mut count, given.ok_or(ArgError::Syntax)?)?;
+        place += 2;
+    }
+    Ok(count.map_or(COUNT_DEFAULT, |count| u32::try_from(count).unwrap_or(u32::MAX)))
+}
+
+/// Keys that KV.CONFLICTS and KV.HOTKEYS list if they are not told how many.
 const COUNT_DEFAULT: u32 = 10;
 
 /// The value behind the option at `place`.

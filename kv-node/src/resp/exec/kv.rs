@@ -6,6 +6,7 @@
 //! KV.PUT k v CTX c    -> [context]
 //! KV.DEL k CTX c      -> 1, or 0 where nothing was there
 //! KV.CONFLICTS c      -> [next cursor, keys in all, [[key, siblings, newest ms], ...]]
+//! KV.HOTKEYS          -> [operations a second, [[key, operations a second, slot], ...]]
 //! ```
 
 use std::fmt::Write as _;
@@ -16,7 +17,7 @@ use super::{Exec, Executed, levels, not_here, place, setting};
 use crate::cluster::record::LevelSetting;
 use crate::coordinator::{Coordinator, Explained, ReplicaSays, resolve};
 use crate::mutation::{Answer, Mutation};
-use crate::resp::args::{KvConflicts, KvDelete, KvGet, KvPut, Levels};
+use crate::resp::args::{KvConflicts, KvDelete, KvGet, KvHotkeys, KvPut, Levels};
 use crate::resp::reply::Reply;
 use crate::resp::request::Request;
 use crate::resp::table::{Command, CommandId};
@@ -33,6 +34,7 @@ impl Exec<'_> {
             CommandId::KvPut => self.kv_put(node, request).await,
             CommandId::KvDel => self.kv_delete(node, request).await,
             CommandId::KvConflicts => self.kv_conflicts(node, request).await,
+            CommandId::KvHotkeys => self.kv_hotkeys(node, request).await,
             CommandId::KvExplain => {
                 let key = super::arg(request, 1)?;
                 let explained = node.explain(place(key)).await?;
@@ -101,6 +103,23 @@ impl Exec<'_> {
             reply.bulk(&row.key);
             reply.integer(i64::from(row.siblings));
             reply.integer(integer(row.newest_ms));
+        }
+        Ok(())
+    }
+
+    async fn kv_hotkeys(&mut self, node: &Coordinator, request: &Request<'_>) -> Executed {
+        let asked = KvHotkeys::parse(request)?;
+        let view = node.hot_everywhere(asked.count).await?;
+        let integer = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut reply = self.reply();
+        reply.array(2);
+        reply.integer(integer(view.reads_per_s.saturating_add(view.writes_per_s)));
+        reply.array(view.keys.len());
+        for hot in &view.keys {
+            reply.array(3);
+            reply.bulk(&hot.key);
+            reply.integer(integer(hot.ops_per_s));
+            reply.integer(i64::from(hot.slot));
         }
         Ok(())
     }

@@ -436,6 +436,9 @@ served! {
     KvConflicts "kv.conflicts" -1 Natural (0, 0, 0) Nothing Kv "0.1.0"
         [READONLY] [KEYSPACE READ SLOW] ["nondeterministic_output"]
         "Lists the keys with siblings, page by page";
+    KvHotkeys "kv.hotkeys" -1 Natural (0, 0, 0) Nothing Kv "0.1.0"
+        [READONLY] [KEYSPACE READ SLOW] ["nondeterministic_output"]
+        "Lists the keys that are asked for most, of all nodes";
     KvConsistency "kv.consistency" -1 Connection (0, 0, 0) Nothing Kv "0.1.0"
         [LOADING STALE FAST] [FAST CONNECTION] []
         "Shows or sets the connection's R and W";
