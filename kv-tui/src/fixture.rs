@@ -237,24 +237,27 @@ pub(crate) fn ill() -> Snapshot {
         layouts.live.push(LayoutName { epoch: 18, digest: 8 });
         layouts.members[2].waits_for = "12 partitions to be compared".into();
     }
-    if let Some(of) = &mut ill.autoscale {
-        (of.mode, of.provisioner) = (ScaleMode::Auto, "command".into());
-        of.verdict = "out-held".into();
-        of.reason = format!(
-            "6400 op/s a node, over the target of 6000 op/s for 2 min: 6 are needed; but not now: \
-             {} is down: start it, or have it replaced",
-            id(3)
-        );
-        of.doing = "the change to epoch 18 is under way".into();
-        of.failure = "no node could be had: the program ended with code 7: no quota".into();
-        of.waiting = vec![id(6)];
-    }
+    ill.autoscale.iter_mut().for_each(hold);
     if let Some(aae) = &mut ill.aae {
         aae.peers[1].failure = "no answer in time".into();
         aae.trees_building = 3;
         aae.filling = 2;
     }
     ill
+}
+
+/// It would grow, if all were up.
+fn hold(of: &mut AutoscaleView) {
+    (of.mode, of.provisioner) = (ScaleMode::Auto, "command".into());
+    of.verdict = "out-held".into();
+    of.reason = format!(
+        "6400 op/s a node, over the target of 6000 op/s for 2 min: 6 are needed; but not now: \
+         {} is down: start it, or have it replaced",
+        id(3)
+    );
+    of.doing = "the change to epoch 18 is under way".into();
+    of.failure = "no node could be had: the program ended with code 7: no quota".into();
+    of.waiting = vec![id(6)];
 }
 
 /// A key with two siblings, of which one replica lacks one.

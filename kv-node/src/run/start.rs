@@ -109,8 +109,7 @@ impl Running {
         };
         lobby.open(&node, endpoints);
         announce(config, &node, &client_address, &address, http.as_ref());
-        let threads = config.threads;
-        let mut doors = vec![tokio::spawn(cpu::tell(Arc::downgrade(&node), threads))];
+        let mut doors = vec![tokio::spawn(cpu::tell(Arc::downgrade(&node), config.threads))];
         if let Some(listener) = http {
             let source = HttpSource { node: Arc::clone(&node), transport: Some(transport) };
             doors.push(tokio::spawn(http::serve(listener, source, HttpConfig::default())));

@@ -10,11 +10,11 @@
 //!         it is seen
 //! remove  a node that has left, and holds nothing any more
 //! ```
-//! `none` does nothing: how many nodes there should be is then a recommendation (`kv_desired_nodes`)
-//! for people and for autoscalers of others. `command` runs an operator's program. Nodes on a
-//! developer's machine come by `command` too, with a program that xtask brings: where their
-//! directories and ports are is not for kv-node to know, and what developers use is what operators
-//! use.
+//! `none` does nothing: how many nodes there should be is then a recommendation
+//! (`kv_desired_nodes`), for people and for autoscalers of others. `command` runs an operator's
+//! program. Nodes on a developer's machine come by `command` too, with a program that xtask brings:
+//! where their directories and ports are is not for kv-node to know, and what developers use is
+//! what operators use.
 
 mod command;
 pub mod contract;
