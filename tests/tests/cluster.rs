@@ -17,8 +17,8 @@ use kv_tests::sim::history::{Action, History};
 use kv_tests::sim::run::AUDITOR;
 use parking_lot::Mutex;
 
-/// The design's bound on a pause. A machine that also builds and tests other things stalls a process
-/// for longer, so the bound is looked at in the long tests.
+/// The design's bound on a pause. A machine that also builds and tests other things stalls a
+/// process for longer, so the bound is looked at in the long tests.
 fn pause_ms_max() -> u128 {
     if std::env::var_os("KV_TEST_LONG").is_some() { 300 } else { 1_000 }
 }

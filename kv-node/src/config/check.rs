@@ -54,6 +54,38 @@ pub struct Checked {
 }
 
 impl Config {
+    /// The rules of requests, of what is handed over, and of what is logged.
+    fn check_requests(&self) -> Result<(), ConfigError> {
+        rule(self.threads >= 1 && self.threads <= 256, "threads", "from 1 to 256")?;
+        rule(self.request.deadline_ms >= 30, "request.deadline_ms", "at least 30")?;
+        rule(
+            (20..self.request.deadline_ms).contains(&self.request.link_down_ms),
+            "request.link_down_ms",
+            "at least 20, and below request.deadline_ms",
+        )?;
+        rule(
+            self.handoff.replay_bytes_per_s >= 1_024,
+            "handoff.replay_bytes_per_s",
+            "at least 1024",
+        )?;
+        rule(self.resp.clients_max >= 1, "resp.clients_max", "at least 1")?;
+        rule(
+            self.resp.output_bytes_max >= 1 << 16,
+            "resp.output_bytes_max",
+            "at least 65536: no longer answer could be given",
+        )?;
+        let is_level =
+            |part: &str| part.contains('=') || LOG_LEVELS.contains(&&*part.trim().to_lowercase());
+        rule(
+            self.log.level.split(',').all(is_level),
+            "log.level",
+            "error, warn, info, debug, trace or off, and MODULE=LEVEL behind commas",
+        )?;
+        tracing_subscriber::EnvFilter::try_new(&self.log.level)
+            .map_err(|error| ConfigError::Rule { key: "log.level", why: error.to_string() })?;
+        Ok(())
+    }
+
     /// Checks every rule between the settings. `insecure` allows addresses other than loopback.
     /// Reads the secret's file.
     ///
@@ -94,33 +126,7 @@ impl Config {
             ),
         )?;
         let bind_source = self.cluster.bind_source.as_deref().map(parse_ip).transpose()?;
-        rule(self.threads >= 1 && self.threads <= 256, "threads", "from 1 to 256")?;
-        rule(self.request.deadline_ms >= 30, "request.deadline_ms", "at least 30")?;
-        rule(
-            (20..self.request.deadline_ms).contains(&self.request.link_down_ms),
-            "request.link_down_ms",
-            "at least 20, and below request.deadline_ms",
-        )?;
-        rule(
-            self.handoff.replay_bytes_per_s >= 1_024,
-            "handoff.replay_bytes_per_s",
-            "at least 1024",
-        )?;
-        rule(self.resp.clients_max >= 1, "resp.clients_max", "at least 1")?;
-        rule(
-            self.resp.output_bytes_max >= 1 << 16,
-            "resp.output_bytes_max",
-            "at least 65536: no longer answer could be given",
-        )?;
-        let is_level =
-            |part: &str| part.contains('=') || LOG_LEVELS.contains(&&*part.trim().to_lowercase());
-        rule(
-            self.log.level.split(',').all(is_level),
-            "log.level",
-            "error, warn, info, debug, trace or off, and MODULE=LEVEL behind commas",
-        )?;
-        tracing_subscriber::EnvFilter::try_new(&self.log.level)
-            .map_err(|error| ConfigError::Rule { key: "log.level", why: error.to_string() })?;
+        self.check_requests()?;
         let local = match self.membership.preset {
             Preset::Auto => rpc.ip().is_loopback(),
             Preset::Local => true,

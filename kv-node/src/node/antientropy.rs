@@ -119,8 +119,8 @@ impl Worker for TreeLoop {
     }
 }
 
-/// Fills partitions of which this node lost something, or that it just came to hold. After a loss it
-/// begins when every operation that may have counted this replica before has ended: a write that
+/// Fills partitions of which this node lost something, or that it just came to hold. After a loss
+/// it begins when every operation that may have counted this replica before has ended: a write that
 /// is acknowledged with its help after a source was asked would be missed. What came with a layout
 /// was not counted before, and each source sees to it that operations under older layouts have
 /// ended there.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kv_client::NodeId;
-use kv_ring::{Layout, Partition};
+use kv_ring::{LIVE_LAYOUTS_MAX, Layout, Partition};
 
 use super::Inner;
 use crate::cluster::decree::{Decided, Decree};
@@ -78,18 +78,27 @@ fn given_by(layout: &Layout<NodeId>, view: &View) -> Vec<Partition> {
     held.filter(|partition| !view.holds(*partition)).collect()
 }
 
+/// Changes whenever a layout comes or retires: the newest epoch, and how many are live.
+fn live_layouts(view: &View) -> u64 {
+    let count = view.layouts.as_ref().map_or(0, |layouts| layouts.live().len());
+    view.epoch().wrapping_mul(LIVE_LAYOUTS_MAX as u64 + 1) + count as u64
+}
+
 /// Drops what this node holds no more.
 pub(super) struct LeftoverLoop {
     inner: Arc<Inner>,
     /// The partition to look at next.
     next: AtomicUsize,
-    /// Nothing is looked at before, on the steady clock.
+    /// Nothing is looked at before, on the steady clock, unless layouts came or retired.
     not_before_ms: AtomicU64,
+    /// The live layouts when it last looked.
+    live: AtomicU64,
 }
 
 impl LeftoverLoop {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner, next: AtomicUsize::new(0), not_before_ms: AtomicU64::new(0) }
+        let (next, not_before_ms) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self { inner, next, not_before_ms, live: AtomicU64::new(0) }
     }
 }
 
@@ -107,7 +116,9 @@ impl Worker for LeftoverLoop {
         let idle = Some(Duration::from_millis(IDLE_MS));
         let node = &self.inner;
         let now_ms = node.clock.steady_ms();
-        if now_ms < self.not_before_ms.load(Ordering::Relaxed) {
+        let live = live_layouts(&node.view.now());
+        let retired = self.live.swap(live, Ordering::Relaxed) != live;
+        if now_ms < self.not_before_ms.load(Ordering::Relaxed) && !retired {
             return idle;
         }
         let Some(partitions) = node.serving().map(|serving| serving.partitions) else {
@@ -123,11 +134,12 @@ impl Worker for LeftoverLoop {
             }
             drop(view);
             match node.drop_leftovers(partition).await {
-                Ok(0) => {
+                Ok(dropped) => {
                     node.lacks_nothing(partition);
-                    continue;
+                    if dropped == 0 {
+                        continue;
+                    }
                 }
-                Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "can't be dropped yet"),
             }
             self.next.store(index + 1, Ordering::Relaxed);

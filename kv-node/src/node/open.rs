@@ -128,7 +128,9 @@ impl Inner {
                 let hints = node.hints;
                 let replica = Replica::open(engine, Arc::clone(&meta), partitions, trees, hints)?;
                 for partition in node.state.beginning() {
-                    replica.standings().lost(partition);
+                    let standings = replica.standings();
+                    standings.lost(partition);
+                    node.begun_here.lock().insert(partition, standings.losses(partition));
                 }
                 if lost {
                     tracing::warn!("what this node lost is filled from the others");

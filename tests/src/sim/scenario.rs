@@ -247,8 +247,9 @@ fn power_cuts(swarm: Options) -> Options {
     }
 }
 
-/// Partitions move all the time, and who decides stands still for a while now and then. Deletes are collected soon, so that what a node has left of a
-/// partition that it gets back could come to life.
+/// Partitions move all the time, and who decides stands still for a while now and then. Deletes are
+/// collected soon, so that what a node has left of a partition that it gets back could come to
+/// life.
 fn reshape(swarm: Options) -> Options {
     let power = PowerFaults { cut_one: 1, kill: 2, down_ms_max: 1_500, ..PowerFaults::default() };
     let links = LinkMix { isolate: 1, link: 2, delay: 1, loss: 1, ..LinkMix::default() };

@@ -208,8 +208,12 @@ async fn what_moves_is_given_back_when_it_is_called_off() {
     let load = Load::on(&world, &[0, 1, 2, 3]);
     tokio::time::sleep(Duration::from_secs(3)).await;
     let before: Vec<_> = (0..4).map(|place| world.held(place).0).collect();
+    // So slow that it is called off in the middle.
+    let slow = LinkFaults { delay_us_min: 20_000, delay_us_max: 40_000, ..LinkFaults::default() };
+    world.network.set_all(slow);
     assert_eq!(world.node(0).reshape(weight(world.id(3), 0)).await, Ok(2));
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!world.all_filled());
     assert_eq!(world.node(3).abort().await, Ok(3));
     world.until("the layouts before retire", |world| world.stable_at(3)).await;
     let after: Vec<_> = (0..4).map(|place| world.held(place).0).collect();
