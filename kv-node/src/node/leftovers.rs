@@ -121,6 +121,9 @@ impl Worker for LeftoverLoop {
         if now_ms < self.not_before_ms.load(Ordering::Relaxed) && !retired {
             return idle;
         }
+        if retired {
+            self.next.store(0, Ordering::Relaxed);
+        }
         let Some(partitions) = node.serving().map(|serving| serving.partitions) else {
             return idle;
         };
