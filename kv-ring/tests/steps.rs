@@ -1,5 +1,12 @@
 //! Steps towards a layout, over random clusters and several changes at once.
-#![expect(clippy::unwrap_used, reason = "test code: the helpers are not test functions")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "test code: the helpers are not test functions by themselves"
+)]
 
 #[expect(dead_code, reason = "the other placement tests use more of it")]
 mod support;

@@ -211,7 +211,7 @@ fn scaled(text: &str) -> Option<i128> {
     if fraction.len() > FRACTION_DIGITS || whole.len() > FRACTION_DIGITS {
         return None;
     }
-    let all = format!("{whole}{fraction:0<width$}", width = FRACTION_DIGITS);
+    let all = format!("{whole}{fraction:0<FRACTION_DIGITS$}");
     Some(sign * all.parse::<i128>().ok()?)
 }
 

@@ -67,7 +67,7 @@ impl Operator {
     /// The other does not answer, or never hears of it.
     pub fn id(&self, cluster: &Cluster, through: &Admin, place: usize) -> io::Result<NodeId> {
         let address = cluster.rpc_addresses().get(place).map(ToString::to_string);
-        self.until(cluster, || {
+        until(cluster, || {
             let nodes = self.ask(through.nodes())?;
             let at = |address: &String| nodes.iter().find(|node| node.endpoints.rpc == *address);
             Ok(address.as_ref().and_then(at).map(|node| node.node))
@@ -79,27 +79,10 @@ impl Operator {
     /// # Errors
     /// It does not end, or the asked node does not answer.
     pub fn stable(&self, cluster: &Cluster, through: &Admin) -> io::Result<()> {
-        self.until(cluster, || {
+        until(cluster, || {
             let layouts = self.ask(through.layouts())?;
             Ok((layouts.live.len() == 1).then_some(()))
         })
-    }
-
-    fn until<T>(
-        &self,
-        cluster: &Cluster,
-        mut look: impl FnMut() -> io::Result<Option<T>>,
-    ) -> io::Result<T> {
-        let began = Instant::now();
-        loop {
-            if let Some(seen) = look()? {
-                return Ok(seen);
-            }
-            if began.elapsed() > STABLE_WITHIN {
-                return Err(io::Error::other(format!("it never came\n{}", cluster.logs())));
-            }
-            thread::sleep(POLL);
-        }
     }
 
     /// Changes the members in as many steps as it takes: the plan of all, and how long it took.
@@ -135,6 +118,20 @@ impl Operator {
     pub fn differences(&self, admin: &Admin, partitions: u16) -> io::Result<u64> {
         let found = |partition| Ok(self.ask(admin.repair(partition, None))?.found);
         (0..partitions).map(found).sum()
+    }
+}
+
+/// Looks again and again until it is there.
+fn until<T>(cluster: &Cluster, mut look: impl FnMut() -> io::Result<Option<T>>) -> io::Result<T> {
+    let began = Instant::now();
+    loop {
+        if let Some(seen) = look()? {
+            return Ok(seen);
+        }
+        if began.elapsed() > STABLE_WITHIN {
+            return Err(io::Error::other(format!("it never came\n{}", cluster.logs())));
+        }
+        thread::sleep(POLL);
     }
 }
 

@@ -253,7 +253,8 @@ fn power_cuts(swarm: Options) -> Options {
 fn reshape(swarm: Options) -> Options {
     let power = PowerFaults { cut_one: 1, kill: 2, down_ms_max: 1_500, ..PowerFaults::default() };
     let links = LinkMix { isolate: 1, link: 2, delay: 1, loss: 1, ..LinkMix::default() };
-    let pauses = PauseFaults { pause_ms_max: if swarm.clients % 2 == 0 { 4_000 } else { 0 } };
+    let pauses =
+        PauseFaults { pause_ms_max: if swarm.clients.is_multiple_of(2) { 4_000 } else { 0 } };
     Options {
         world: WorldConfig { floor_lag_ms: 300, ..swarm.world },
         faults: Faults {

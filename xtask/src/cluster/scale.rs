@@ -3,6 +3,7 @@
 //! The plan is shown and then committed by `kv`, as an operator would; who leaves are the nodes
 //! with the highest numbers. A node that left is a member no more, so its data goes with it.
 
+use std::cmp::Ordering;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -42,16 +43,16 @@ pub(super) fn run(place: &Place, name: &str, nodes: u16, detach: bool) -> Result
     }
     let kv = cmd::built("kv-tui", "kv", &["--release"])?;
     let asked = Asked { kv, rpc: Ports::of(state.shape.base_port, 1).rpc, place };
-    if nodes > has {
-        grow(&asked, name, state, nodes, detach)
-    } else if nodes < has {
-        if detach {
-            return Err(Error::Usage("nodes that leave are waited for: without --detach".into()));
+    match nodes.cmp(&has) {
+        Ordering::Greater => grow(&asked, name, state, nodes, detach),
+        Ordering::Less if detach => {
+            Err(Error::Usage("nodes that leave are waited for: without --detach".into()))
         }
-        shrink(&asked, state, nodes)
-    } else {
-        term::out(format_args!("it has {nodes} nodes already"));
-        Ok(())
+        Ordering::Less => shrink(&asked, state, nodes),
+        Ordering::Equal => {
+            term::out(format_args!("it has {nodes} nodes already"));
+            Ok(())
+        }
     }
 }
 
