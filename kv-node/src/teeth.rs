@@ -31,16 +31,10 @@ pub enum Bug {
     CollectEarly,
     /// A value that ended is forgotten with its dot, when only its bytes should go.
     ExpiredIsGone,
-    /// Requests reach their quorum in the newest layout only.
-    NewestLayoutOnly,
     /// Who comes to hold a partition fills it from one of the others.
     FillFromOne,
     /// Who comes to hold a partition counts for reads at once.
     NewcomerCounts,
-    /// Calls of those who know only an older layout are served.
-    ServeStaleLayout,
-    /// What is left of a partition stays, and is there when it comes back.
-    KeepLeftovers,
 }
 
 #[cfg(feature = "__planted")]

@@ -13,7 +13,6 @@ use kv_ring::{History, Partition};
 use parking_lot::RwLock;
 
 use crate::error::RequestError;
-use crate::teeth::{Bug, planted};
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +63,6 @@ impl PlanTable {
         let sets: Vec<WriteSet<NodeId>> = self
             .layouts
             .write_sets(partition)
-            .take(if planted(Bug::NewestLayoutOnly) { 1 } else { usize::MAX })
             .map(|owners| WriteSet {
                 nodes: self.ordered(partition, owners),
                 required: self.required.into(),

@@ -21,7 +21,6 @@ use kv_ring::{LIVE_LAYOUTS_MAX, Layout, Partition};
 use super::Inner;
 use crate::cluster::decree::{Decided, Decree};
 use crate::cluster::view::View;
-use crate::teeth::{Bug, planted};
 use crate::worker::Worker;
 
 /// Rest between two partitions that were dropped: requests write to the same disk.
@@ -52,9 +51,6 @@ impl Inner {
     /// Drops what is stored of a partition; says how many rows.
     async fn drop_leftovers(&self, partition: Partition) -> io::Result<u64> {
         let Some(serving) = self.serving() else { return Ok(0) };
-        if planted(Bug::KeepLeftovers) {
-            return Ok(0);
-        }
         let dropped = serving.replica.drop_partition(partition).await.map_err(|error| {
             io::Error::other(format!("what is left of partition {}: {error}", partition.index()))
         })?;

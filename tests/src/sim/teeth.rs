@@ -81,11 +81,8 @@ pub fn teeth() -> Vec<Tooth> {
         tooth("DEL asks nobody", swarm, node(NodeBug::DeleteOwnOnly)),
         tooth("not found on a read error", Scenario::BadDisks, node(NodeBug::ReadErrorIsAbsent)),
         tooth("show before the sync", Scenario::PowerCuts, node(NodeBug::ShowBeforeSync)),
-        tooth("quorum only in the newest layout", reshape, node(NodeBug::NewestLayoutOnly)),
         tooth("fill from one source", reshape, node(NodeBug::FillFromOne)),
         tooth("a newcomer counts at once", reshape, node(NodeBug::NewcomerCounts)),
-        tooth("serve callers with a retired layout", reshape, node(NodeBug::ServeStaleLayout)),
-        tooth("keep leftovers of an old tenure", reshape, node(NodeBug::KeepLeftovers)),
         tooth("skip fsync", Scenario::PowerCuts, Plant::Lsm(Planted::DurableBeforeSync)),
         tooth("trust a failed fsync", swarm, Plant::Lsm(Planted::FailedSyncIsDone)),
     ]
