@@ -27,6 +27,11 @@ pub const HINT_PREFIX_BYTES: usize = 12;
 /// Bytes of a storage key before the client's key.
 pub const PREFIX_BYTES: usize = 14;
 
+/// The storage key right behind another.
+pub fn after(key: &[u8]) -> Bytes {
+    Bytes::from([key, &[0]].concat())
+}
+
 /// Bytes of a key at most: what kv-lsm takes, with the longest prefix in front of it.
 pub const KEY_BYTES_MAX: usize = 65_535 - PREFIX_BYTES - HINT_PREFIX_BYTES;
 

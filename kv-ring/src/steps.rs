@@ -45,7 +45,8 @@ impl<N: NodeCode> Layout<N> {
         if self.replicas() != target.replicas() || newcomers_max == 0 {
             return Err(Error::Replicas(newcomers_max.min(target.replicas())));
         }
-        let all = self.all_members(target);
+        let mut all = self.topology();
+        all.extend(target.topology().iter());
         let zone = |node: N| all.spec(node).map(|spec| spec.zone);
         let mut owners = Vec::with_capacity(target.partitions().count() * target.replicas());
         for partition in target.partitions().iter() {
@@ -84,14 +85,5 @@ impl<N: NodeCode> Layout<N> {
         let (partitions, replicas) = (target.partitions(), target.replicas());
         Self::from_places(target.epoch(), partitions, replicas, (members, specs), &places)
             .ok_or(Error::BadClaim)
-    }
-
-    /// The members of both, with what each brings to the target.
-    fn all_members(&self, target: &Self) -> Topology<N> {
-        let mut all = self.topology();
-        for (node, spec) in target.topology().iter() {
-            all.insert(node, spec);
-        }
-        all
     }
 }

@@ -13,7 +13,7 @@ mod support;
 
 use kv_ring::{AutoClaim, Error, Layout, NodeSpec, PartitionCount, Plan, Topology, Zone};
 use proptest::prelude::*;
-use support::{apply, history, judge_rules, off_balance, topology};
+use support::{Change, apply, history, judge_rules, off_balance, topology};
 
 fn moves(old: &Layout<u32>, new: &Layout<u32>) -> usize {
     Plan::between(old, new).unwrap().moves().len()
@@ -24,6 +24,17 @@ fn most_newcomers(old: &Layout<u32>, new: &Layout<u32>) -> usize {
     let plan = Plan::between(old, new).unwrap();
     let of_one = plan.moves().chunk_by(|one, next| one.partition == next.partition);
     of_one.map(<[_]>::len).max().unwrap_or(0)
+}
+
+/// Makes all changes that leave the number of copies as it is.
+fn change_members(members: &mut Topology<u32>, copies: usize, changes: &[Change]) {
+    for (new, change) in (0..).zip(changes) {
+        let (mut same, before) = (copies, members.clone());
+        apply(members, &mut same, change, new);
+        if same != copies {
+            *members = before;
+        }
+    }
 }
 
 fn check_step(before: &Layout<u32>, step: &Layout<u32>, target: &Layout<u32>) {
@@ -55,14 +66,7 @@ proptest! {
         let copies = copies.min(specs.len());
         let partitions = PartitionCount::new(64).unwrap();
         let first = Layout::first(&after, partitions, copies, &AutoClaim).unwrap();
-        for (new, change) in (0..).zip(&changes) {
-            let mut same = copies;
-            let before = after.clone();
-            apply(&mut after, &mut same, change, new);
-            if same != copies {
-                after = before;
-            }
-        }
+        change_members(&mut after, copies, &changes);
         let target = Layout::next(&first, &after, copies, &AutoClaim).unwrap();
         let (mut at, mut made) = (first.clone(), 0);
         for _ in 0..copies {
@@ -86,14 +90,7 @@ proptest! {
         let copies = copies.min(specs.len());
         let partitions = PartitionCount::new(64).unwrap();
         let mut at = Layout::first(&after, partitions, copies, &AutoClaim).unwrap();
-        for (new, change) in (0..).zip(&changes) {
-            let mut same = copies;
-            let before = after.clone();
-            apply(&mut after, &mut same, change, new);
-            if same != copies {
-                after = before;
-            }
-        }
+        change_members(&mut after, copies, &changes);
         let direct = Layout::next(&at, &after, copies, &AutoClaim).unwrap();
         let (direct, mut made) = (moves(&at, &direct), 0);
         for left in (0..=copies).rev() {

@@ -74,13 +74,13 @@ impl ChangeLog {
         Self { meta, changes: Mutex::new(changes) }
     }
 
-    /// Remembers changes; the oldest beyond the bound go. Blocks.
+    /// Remembers a change; the oldest beyond the bound go. Blocks.
     ///
     /// # Errors
-    /// The disk failed: they are remembered until this node stops.
-    pub fn note(&self, new: impl IntoIterator<Item = Changed>) -> io::Result<()> {
+    /// The disk failed: it is remembered until this node stops.
+    pub fn note(&self, changed: Changed) -> io::Result<()> {
         let mut changes = self.changes.lock();
-        changes.extend(new);
+        changes.push_back(changed);
         while changes.len() > CHANGES_MAX {
             changes.pop_front();
         }
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!((changed.epoch, changed.copies), (2, 16), "all of node 2's");
         let log = open();
         for epoch in 2..CHANGES_MAX as u64 + 12 {
-            log.note([Changed { epoch, ..changed.clone() }]).expect("memory");
+            log.note(Changed { epoch, ..changed.clone() }).expect("memory");
         }
         let kept = open().all();
         assert_eq!(kept, log.all());

@@ -29,12 +29,27 @@ use crate::plug::transport::PeerAddress;
 use crate::scale::Told;
 use crate::scale::load::Load;
 
-/// The fact "where clients reach me, and my zone".
-pub const FACT_CLIENT: u16 = 1;
-/// The fact "the flush mark that I know".
-pub const FACT_FLUSH: u16 = 2;
-/// The fact "the newest layout that I know, and the newest for which I am finished".
-pub const FACT_LAYOUTS: u16 = 3;
+/// What a member tells of itself, by the number that it has in gossip: two can't have the same.
+#[derive(Clone, Copy, Debug)]
+#[repr(u16)]
+enum Fact {
+    /// Where clients reach me, and my zone.
+    Client = 1,
+    /// The flush mark that I know.
+    Flush = 2,
+    /// The newest layout that I know, and the newest for which I am finished.
+    Layouts = 3,
+    /// My floor, and my witness.
+    Floor = 4,
+    /// How I fare.
+    Vitals = 5,
+    /// What I carry.
+    Load = 6,
+    /// What I know of scaling.
+    Scale = 7,
+    /// How far I have got with what the newest layout gives me.
+    Transfers = 8,
+}
 
 /// How far a member has got with layouts, as it says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,18 +59,6 @@ pub struct LayoutsSeen {
     /// The newest epoch for which it is finished.
     pub finished: u64,
 }
-
-/// The fact "my floor, and my witness".
-pub const FACT_FLOOR: u16 = 4;
-/// The fact "how I fare".
-pub const FACT_VITALS: u16 = 5;
-/// The fact "what I carry".
-pub const FACT_LOAD: u16 = 6;
-/// The fact "what I know of scaling".
-pub const FACT_SCALE: u16 = 7;
-
-/// The fact "how far I have got with what the newest layout gives me".
-pub const FACT_TRANSFERS: u16 = 7;
 
 /// A packet to deliver.
 #[derive(Debug)]
@@ -125,7 +128,7 @@ impl Membership {
             now,
         )?;
         let client = format!("{}\n{}", config.me.client_address, config.me.zone);
-        swim.publish_fact(FACT_CLIENT, client.as_bytes())?;
+        swim.publish_fact(Fact::Client as u16, client.as_bytes())?;
         let others = seeds.iter().filter(|seed| **seed != config.me.address);
         let others: Result<Vec<Address>, _> =
             others.map(|seed| Address::new(seed.as_bytes())).collect();
@@ -170,7 +173,7 @@ impl Membership {
 
     /// Tells everybody the flush mark that this node knows.
     pub fn publish_flush(&self, mark: u64) {
-        if let Err(error) = self.swim.lock().publish_fact(FACT_FLUSH, &mark.to_le_bytes()) {
+        if let Err(error) = self.swim.lock().publish_fact(Fact::Flush as u16, &mark.to_le_bytes()) {
             tracing::warn!(%error, "the flush mark can't be told");
         }
         self.wake.notify_one();
@@ -178,7 +181,7 @@ impl Membership {
 
     /// Tells everybody this node's floor.
     pub fn publish_floor(&self, floor: Floor) {
-        if let Err(error) = self.swim.lock().publish_fact(FACT_FLOOR, &floor.to_bytes()) {
+        if let Err(error) = self.swim.lock().publish_fact(Fact::Floor as u16, &floor.to_bytes()) {
             tracing::warn!(%error, "the floor can't be told");
         }
         self.wake.notify_one();
@@ -186,19 +189,14 @@ impl Membership {
 
     /// The floors that members told, those that are down included.
     pub fn floors(&self) -> Floors {
-        let swim = self.swim.lock();
-        let floors = swim.members().filter_map(|(node, _)| {
-            let fact = swim.fact(node, FACT_FLOOR)?;
-            Some((NodeId(node), Floor::from_bytes(fact.bytes)?))
-        });
-        Floors(floors.collect())
+        Floors(self.said(Fact::Floor, Floor::from_bytes))
     }
 
     /// The highest flush mark that any member knows.
     pub fn flush_mark(&self) -> u64 {
         let swim = self.swim.lock();
         let marks = swim.members().filter_map(|(node, _)| {
-            let fact = swim.fact(node, FACT_FLUSH)?;
+            let fact = swim.fact(node, Fact::Flush as u16)?;
             fact.bytes.try_into().ok().map(u64::from_le_bytes)
         });
         marks.max().unwrap_or(0)
@@ -208,10 +206,10 @@ impl Membership {
     pub fn publish_layouts(&self, own: LayoutsSeen) {
         let fact = [own.seen.to_le_bytes(), own.finished.to_le_bytes()].concat();
         let mut swim = self.swim.lock();
-        if swim.fact(swim.me(), FACT_LAYOUTS).is_some_and(|told| told.bytes == fact) {
+        if swim.fact(swim.me(), Fact::Layouts as u16).is_some_and(|told| told.bytes == fact) {
             return;
         }
-        if let Err(error) = swim.publish_fact(FACT_LAYOUTS, &fact) {
+        if let Err(error) = swim.publish_fact(Fact::Layouts as u16, &fact) {
             tracing::warn!(%error, "the layouts seen can't be told");
         }
         drop(swim);
@@ -220,48 +218,48 @@ impl Membership {
 
     /// Tells everybody how this node fares, if that has changed.
     pub fn publish_vitals(&self, vitals: Vitals) {
-        self.publish(FACT_VITALS, &vitals.to_bytes());
+        self.publish(Fact::Vitals, &vitals.to_bytes());
     }
 
     /// How every member fares, as it said last.
     pub fn vitals(&self) -> BTreeMap<NodeId, Vitals> {
-        self.said(FACT_VITALS, Vitals::from_bytes)
+        self.said(Fact::Vitals, Vitals::from_bytes)
     }
 
     /// Tells everybody what this node carries, if that has changed.
     pub fn publish_load(&self, load: &Load) {
-        self.publish(FACT_LOAD, &load.to_bytes());
+        self.publish(Fact::Load, &load.to_bytes());
     }
 
     /// What every member carries, as it said last.
     pub fn loads(&self) -> BTreeMap<NodeId, Load> {
-        self.said(FACT_LOAD, Load::from_bytes)
+        self.said(Fact::Load, Load::from_bytes)
     }
 
     /// Tells everybody what this node knows of scaling, if that has changed.
     pub fn publish_scale(&self, told: &Told) {
-        self.publish(FACT_SCALE, &told.to_bytes());
+        self.publish(Fact::Scale, &told.to_bytes());
     }
 
     /// What every member knows of scaling, those that are down included.
     pub fn scale_told(&self) -> BTreeMap<NodeId, Told> {
-        self.said(FACT_SCALE, Told::from_bytes)
+        self.said(Fact::Scale, Told::from_bytes)
     }
 
-    fn publish(&self, kind: u16, fact: &[u8]) {
+    fn publish(&self, kind: Fact, fact: &[u8]) {
         let mut swim = self.swim.lock();
-        if swim.fact(swim.me(), kind).is_some_and(|told| told.bytes == fact) {
+        if swim.fact(swim.me(), kind as u16).is_some_and(|told| told.bytes == fact) {
             return;
         }
-        if let Err(error) = swim.publish_fact(kind, fact) {
-            tracing::warn!(%error, kind, "a fact can't be told");
+        if let Err(error) = swim.publish_fact(kind as u16, fact) {
+            tracing::warn!(%error, ?kind, "a fact can't be told");
         }
     }
 
-    fn said<T>(&self, kind: u16, read: impl Fn(&[u8]) -> Option<T>) -> BTreeMap<NodeId, T> {
+    fn said<T>(&self, kind: Fact, read: impl Fn(&[u8]) -> Option<T>) -> BTreeMap<NodeId, T> {
         let swim = self.swim.lock();
         let said = swim.members().filter_map(|(node, _)| {
-            let fact = swim.fact(node, kind)?;
+            let fact = swim.fact(node, kind as u16)?;
             Some((NodeId(node), read(fact.bytes)?))
         });
         said.collect()
@@ -269,31 +267,21 @@ impl Membership {
 
     /// Tells everybody how far this node has got with what the newest layout gives it.
     pub fn publish_transfers(&self, own: Transfers) {
-        if let Err(error) = self.swim.lock().publish_fact(FACT_TRANSFERS, &own.to_bytes()) {
-            tracing::warn!(%error, "what was filled can't be told");
-        }
+        self.publish(Fact::Transfers, &own.to_bytes());
     }
 
     /// How far every member has got with what a layout gave it, as it said last.
     pub fn transfers(&self) -> BTreeMap<NodeId, Transfers> {
-        let swim = self.swim.lock();
-        let said = swim.members().filter_map(|(node, _)| {
-            let fact = swim.fact(node, FACT_TRANSFERS)?;
-            Some((NodeId(node), Transfers::from_bytes(fact.bytes)?))
-        });
-        said.collect()
+        self.said(Fact::Transfers, Transfers::from_bytes)
     }
 
     /// How far every member has got with layouts, as far as they have said.
     pub fn layouts_seen(&self) -> BTreeMap<NodeId, LayoutsSeen> {
-        let swim = self.swim.lock();
-        let said = swim.members().filter_map(|(node, _)| {
-            let (seen, rest) = swim.fact(node, FACT_LAYOUTS)?.bytes.split_first_chunk::<8>()?;
+        self.said(Fact::Layouts, |bytes| {
+            let (seen, rest) = bytes.split_first_chunk::<8>()?;
             let finished = rest.try_into().ok().map(u64::from_le_bytes)?;
-            let seen = u64::from_le_bytes(*seen);
-            Some((NodeId(node), LayoutsSeen { seen, finished }))
-        });
-        said.collect()
+            Some(LayoutsSeen { seen: u64::from_le_bytes(*seen), finished })
+        })
     }
 
     /// Never hears from or of a node again.
@@ -350,7 +338,7 @@ impl Membership {
         let members = swim
             .members()
             .map(|(node, member)| {
-                let fact = swim.fact(node, FACT_CLIENT).map(|fact| fact.bytes);
+                let fact = swim.fact(node, Fact::Client as u16).map(|fact| fact.bytes);
                 let text = fact.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or("\n");
                 let (client_address, zone) = text.split_once('\n').unwrap_or((text, ""));
                 let member = Member {

@@ -34,14 +34,15 @@ impl Steps {
         let target = Layout::next(before, members, before.replicas(), &AutoClaim)?;
         let plan = Plan::between(before, &target)?;
         let next = before.towards(&target, newcomers_max)?;
-        let is_so = plan.is_empty() && plan.firsts_changed() == 0;
-        let (mut copies, mut at) = (Vec::new(), before.clone());
-        while copies.len() < before.replicas() && !(is_so && *members == before.topology()) {
+        let nothing_moves = plan.is_empty() && plan.firsts_changed() == 0;
+        if nothing_moves && *members == before.topology() {
+            return Ok(Self { next, target, plan, copies: Vec::new() });
+        }
+        let mut copies = vec![Plan::between(before, &next)?.moves().len()];
+        let mut at = next.clone();
+        while at != target && copies.len() < before.replicas() {
             let step = at.towards(&target, newcomers_max)?;
             copies.push(Plan::between(&at, &step)?.moves().len());
-            if step == target {
-                break;
-            }
             at = step;
         }
         Ok(Self { next, target, plan, copies })

@@ -184,15 +184,13 @@ fn insert(table: &mut Table, in_section: &str, name: &str, value: Value) {
     }
 }
 
-/// The one setting whose last words these are: who leaves its section out means it.
+/// The shortest setting whose last words these are: who leaves its section out means it.
 fn same_ending<'n>(words: &str, joint: &str, names: &'n [String]) -> Option<&'n str> {
     let ends = |name: &&String| {
         let before = name.strip_suffix(words);
         before.is_some_and(|before| before.is_empty() || before.ends_with(joint))
     };
-    let mut ending = names.iter().filter(ends);
-    let one = ending.next()?;
-    Some(ending.min_by_key(|name| name.len()).filter(|name| name.len() < one.len()).unwrap_or(one))
+    names.iter().filter(ends).min_by_key(|name| name.len()).map(String::as_str)
 }
 
 fn unknown(origin: &str, in_section: &str, name: &str) -> ConfigError {

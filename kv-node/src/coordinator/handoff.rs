@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 use super::write::storage_error;
 use super::{Coordinator, Scope};
 use crate::error::RequestError;
-use crate::keys::{KeyRef, hint_row, parse_hint};
-use crate::replica::{Hint, after};
+use crate::keys::{KeyRef, after, hint_row, parse_hint};
+use crate::replica::Hint;
 use crate::teeth::{Bug, planted};
 use crate::wire::{PeerOp, PeerOut};
 

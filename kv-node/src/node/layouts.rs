@@ -95,7 +95,7 @@ impl Inner {
         let newer = decree.filter(|decree| decree.layout.epoch() > before.epoch());
         let changed = newer.map(|decree| Changed::of(layouts.newest(), &decree, at_ms));
         if let Some(changed) = changed
-            && let Err(error) = self.changes.note([changed])
+            && let Err(error) = self.changes.note(changed)
         {
             tracing::warn!(%error, "a change is not remembered over a restart");
         }

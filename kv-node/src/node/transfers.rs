@@ -51,13 +51,15 @@ impl Inner {
 
     /// Tells the others, while a transition runs.
     pub(super) fn tell_transfers(&self, view: &View) {
-        let in_transition = view.layouts.as_ref().is_some_and(|layouts| layouts.in_transition());
+        if !view.layouts.as_ref().is_some_and(|layouts| layouts.in_transition()) {
+            return;
+        }
         let told = self.transfers(view);
         let now_ms = self.clock.steady_ms();
         {
             let mut base = self.transfer_base.lock();
             let due = base.told_ms == 0 || now_ms >= base.told_ms.saturating_add(TELL_AGAIN_MS);
-            if !in_transition || !due {
+            if !due {
                 return;
             }
             base.told_ms = now_ms.max(1);

@@ -11,7 +11,7 @@
 use bytes::Bytes;
 
 use super::storage::{PageRequest, Resident, StorageEngine, StorageError, Ticket, WriteBatch};
-use crate::keys::{KeyRef, slot_end};
+use crate::keys::{KeyRef, after, slot_end};
 
 /// Runs every check, each on an engine that `fresh` makes.
 ///
@@ -179,7 +179,7 @@ async fn scans_in_order_by_pages(engine: &impl StorageEngine) {
         let page = engine.scan(page).await.expect("a scan");
         assert!(page.rows.len() <= 7, "a page keeps its bound");
         let Some((last, _)) = page.rows.last() else { break };
-        from = Bytes::from([&last[..], &[0]].concat());
+        from = after(last);
         found.extend(page.rows.into_iter().map(|(key, value)| {
             assert_eq!(key, value, "each key with its own value");
             key

@@ -42,7 +42,7 @@ pub use collect::Collected;
 pub use conflicts::{CONFLICT_BYTES_MAX_DEFAULT, ConflictCounts, ConflictIndex, Siblings};
 pub use counts::LiveCounts;
 pub use exchanged::ExchangeLog;
-pub(crate) use hints::{FULL, UNCOUNTED, after};
+pub(crate) use hints::{FULL, UNCOUNTED};
 pub use hints::{Hint, HintConfig, HintLog, LateHint, Queued};
 pub use marks::Marks;
 pub use rows::{DecideRows, RowChange};

@@ -10,7 +10,7 @@ use kv_ring::{Partition, SLOTS};
 
 use super::update::is_live;
 use super::{Replica, Verdict};
-use crate::keys::{DEFAULT_KEYSPACE, KeyRef, position, slot_end};
+use crate::keys::{DEFAULT_KEYSPACE, KeyRef, after, position, slot_end};
 use crate::plug::storage::{PageRequest, StorageError, Ticket};
 
 /// Rows of one page.
@@ -128,7 +128,7 @@ impl Replica {
             let page = PageRequest { from, to: to.clone(), rows_max, bytes_max };
             let page = self.engine.scan(page).await?;
             let Some((last, _)) = page.rows.last() else { break };
-            from = Bytes::from([&last[..], &[0]].concat());
+            from = after(last);
             let keys: Vec<&[u8]> = page.rows.iter().map(|(key, _)| &key[..]).collect();
             let update = self.update(&keys, &mut |_, _, _| Verdict::Remove).await?;
             latest = latest.max(update.ticket);
@@ -160,7 +160,7 @@ impl Replica {
             if page.end {
                 return Ok(());
             }
-            from = Bytes::from([&last[..], &[0]].concat());
+            from = after(last);
         }
     }
 }

@@ -4,13 +4,12 @@
 //! takes is this machine's. The example measures, this verb judges: every size up to a thousand has
 //! to hold, of ten thousand it says what does.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::thread;
 
 use super::machine::memory_available_bytes;
-use super::{Figure, Machine, Options};
+use super::{Figure, Machine, Options, Seen, example};
 use crate::cmd;
 use crate::error::{Error, Result};
 use crate::term;
@@ -73,8 +72,6 @@ impl Size {
     }
 }
 
-/// What the example printed, by name.
-type Seen = BTreeMap<String, f64>;
 /// That, or why there is nothing.
 type Outcome = std::result::Result<Seen, String>;
 
@@ -185,24 +182,8 @@ fn simulate(size: &Size, minutes: u64) -> Outcome {
         let wanted = size.memory_bytes >> 30;
         return Err(format!("SKIPPED: less than {wanted} GiB of memory are free"));
     }
-    let mut command = cmd::cargo(&[
-        "run",
-        "--release",
-        "--locked",
-        "--quiet",
-        "-p",
-        "kv-gossip",
-        "--example",
-        "scale",
-        "--",
-    ]);
-    command.args(size.arguments(minutes));
-    let text = cmd::read(&mut command).map_err(|error| format!("MISSED: {error}"))?;
-    let figures = text.lines().filter_map(|line| {
-        let (name, value) = line.split_once('=')?;
-        Some((name.to_owned(), value.parse().ok()?))
-    });
-    Ok(figures.collect())
+    example("kv-gossip", "scale", size.arguments(minutes))
+        .map_err(|error| format!("MISSED: {error}"))
 }
 
 fn table(markdown: &mut String, runs: &[(Size, Outcome)], missed: &mut usize) {

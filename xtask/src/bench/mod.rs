@@ -16,6 +16,9 @@ mod ring;
 
 pub(crate) use machine::Machine;
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+
 use crate::cluster::Shape;
 use crate::cmd;
 use crate::error::{Error, Result};
@@ -104,6 +107,24 @@ pub(crate) fn run(what: What, options: &Options) -> Result<()> {
         0 => Ok(()),
         missed => Err(Error::Degraded(format!("{missed} targets missed; the table says which"))),
     }
+}
+
+/// What an example printed, as `name=value` lines, by name.
+type Seen = BTreeMap<String, f64>;
+
+/// Runs an example of a crate in release: the figures that it prints.
+fn example(
+    package: &str,
+    name: &str,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Result<Seen> {
+    let run = ["run", "--release", "--locked", "--quiet", "-p", package, "--example", name, "--"];
+    let text = cmd::read(cmd::cargo(&run).args(arguments))?;
+    let figures = text.lines().filter_map(|line| {
+        let (name, value) = line.split_once('=')?;
+        Some((name.to_owned(), value.parse().ok()?))
+    });
+    Ok(figures.collect())
 }
 
 /// The shape of a bench's cluster.

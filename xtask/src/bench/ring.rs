@@ -4,11 +4,10 @@
 //! where placement is exact, movement within DESIGN's bound, a plan for a thousand nodes within a
 //! second.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 
-use super::{Figure, Machine};
+use super::{Figure, Machine, Seen, example};
 use crate::cmd;
 use crate::error::{Error, Result};
 use crate::term;
@@ -21,8 +20,6 @@ const PLAN_MS_MAX: f64 = 1_000.0;
 const PLANNED_NODES: u32 = 1_000;
 /// Up to so many nodes no more than a twentieth or one copy may move beyond what must.
 const EXACT_NODES: u32 = 100;
-
-type Seen = BTreeMap<String, f64>;
 
 const CHANGES: [(&str, &str); 3] =
     [("join", "one joins"), ("leave", "one leaves"), ("tenth", "a tenth joins")];
@@ -49,24 +46,8 @@ const INTRODUCTION: &str = "\
     once.\n\n";
 
 fn plan(nodes: u32, partitions: u32) -> Result<Seen> {
-    let mut command = cmd::cargo(&[
-        "run",
-        "--release",
-        "--locked",
-        "--quiet",
-        "-p",
-        "kv-ring",
-        "--example",
-        "placement",
-        "--",
-    ]);
-    command.args(["--nodes", &nodes.to_string(), "--partitions", &partitions.to_string()]);
-    let text = cmd::read(&mut command)?;
-    let figures = text.lines().filter_map(|line| {
-        let (name, value) = line.split_once('=')?;
-        Some((name.to_owned(), value.parse().ok()?))
-    });
-    Ok(figures.collect())
+    let sizes = ["--nodes", &nodes.to_string(), "--partitions", &partitions.to_string()];
+    example("kv-ring", "placement", sizes)
 }
 
 fn table(markdown: &mut String, runs: &[((u32, u32), Seen)], missed: &mut usize) {

@@ -11,7 +11,7 @@ use super::ExchangeError;
 use super::talk::Talk;
 use super::wire::{ExchangeOp, ExchangeOut, Fingerprinted};
 use crate::coordinator::{Coordinator, fingerprint};
-use crate::keys::KeyRef;
+use crate::keys::{KeyRef, after};
 use crate::plug::storage::PageRequest;
 use crate::replica::Join;
 use crate::wire::{PeerOp, PeerOut};
@@ -260,11 +260,6 @@ impl Coordinator {
         let record = self.parts.view.now().record.clone();
         record.map(|record| record.digest_key).ok_or(ExchangeError::NoReplicas)
     }
-}
-
-/// The key right behind another.
-fn after(key: &[u8]) -> Bytes {
-    Bytes::from([key, &[0]].concat())
 }
 
 /// The record of one who has nothing of a key.

@@ -22,7 +22,6 @@ pub use keep::Hint;
 pub(crate) use keep::{FULL, UNCOUNTED};
 pub use log::{HintConfig, HintLog, LateHint, Queued};
 pub(super) use log::{HintMove, Span};
-pub(crate) use pages::after;
 
 use bytes::Bytes;
 use kv_client::NodeId;

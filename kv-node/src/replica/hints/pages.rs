@@ -6,7 +6,7 @@ use kv_quorum::Mark;
 
 use super::log::HintMove;
 use super::span_of;
-use crate::keys::{hint_range, hint_row, parse_hint};
+use crate::keys::{after, hint_range, hint_row, parse_hint};
 use crate::plug::storage::{PageRequest, StorageError};
 use crate::replica::rows::RowChange;
 use crate::replica::serve::Rows;
@@ -155,9 +155,4 @@ impl Replica {
             .await?;
         self.durable(ticket).await
     }
-}
-
-/// The first row key above one.
-pub(crate) fn after(row: &[u8]) -> Bytes {
-    Bytes::from([row, &[0]].concat())
 }

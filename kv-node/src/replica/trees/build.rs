@@ -11,6 +11,7 @@ use kv_ring::Partition;
 use super::super::Replica;
 use super::super::conflicts::has_siblings;
 use super::{Kept, Trees};
+use crate::keys::after;
 use crate::plug::storage::{Page, PageRequest, StorageError};
 
 /// Rows of one page.
@@ -117,7 +118,7 @@ impl Trees {
         tree.ticket = tree.ticket.max(page.ticket);
         match last {
             Some(last) if !page.end => {
-                building.counted_below = [&last[..], &[0]].concat().into();
+                building.counted_below = after(&last);
                 false
             }
             _ => {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::Either;
 use kv_client::NodeId;
 use kv_lsm::fs::Fs;
 use kv_node::node::{Node, NodeParts, Reshape};
@@ -213,16 +214,14 @@ impl World {
             let at = self.places.get(through).ok_or_else(down)?;
             let running = at.running.lock();
             let Running { node: asked, exec, .. } = running.as_ref().ok_or_else(down)?;
-            let change = weights.map(|weights| Reshape { weights, ..Reshape::default() });
-            let changing = change.map(|change| asked.reshape(change));
-            let undoing = changing.is_none().then(|| asked.abort());
+            let changing = match weights {
+                Some(weights) => {
+                    Either::Left(asked.reshape(Reshape { weights, ..Reshape::default() }))
+                }
+                None => Either::Right(asked.abort()),
+            };
             exec.spawn(Box::pin(async move {
-                let told = match (changing, undoing) {
-                    (Some(changing), _) => changing.await,
-                    (None, Some(undoing)) => undoing.await,
-                    (None, None) => return,
-                };
-                let _fell = give.send(told);
+                let _fell = give.send(changing.await);
             }));
         }
         let told = take.await.map_err(|_| String::from("who was asked fell"))?;
