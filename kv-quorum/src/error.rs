@@ -45,6 +45,9 @@ pub enum Error {
         /// The number of copies.
         n: u8,
     },
+    /// A quorum of one zone is asked for, and none of the copies is there. Nothing was done; ask at
+    /// another level or through a node of another zone.
+    NoCopyInZone,
     /// A plan has no write set, an empty one, a node twice in one set, or a fallback that is also
     /// a primary or listed twice.
     PlanMalformed,
@@ -70,6 +73,7 @@ impl fmt::Display for Error {
             Self::QuorumOutOfRange { asked, n } => {
                 write!(f, "{asked} answers asked for, 1 to {n} can be had")
             }
+            Self::NoCopyInZone => f.write_str("no copy is in that zone"),
             Self::PlanMalformed => f.write_str("the plan names a node twice or has an empty set"),
             Self::PlanQuorumOutOfRange => f.write_str("a write set cannot reach its quorum"),
             Self::PlanTooLarge => f.write_str("the plan names too many nodes"),

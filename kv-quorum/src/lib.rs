@@ -35,8 +35,8 @@
 //!
 //! [`Actor`], [`HybridTime`], [`Dot`] name a write; [`VersionVector`] and [`Context`] say what is
 //! covered; [`Version`], [`Kind`], [`Expiry`] are what is live; [`Limits`] bound new mints;
-//! [`Mark`] covers by time, so that tombstones can go. [`Level`] and [`Quorums`] are N, R and W;
-//! [`Resolver`] makes one value of siblings.
+//! [`Mark`] covers by time, so that tombstones can go. [`Level`] and [`Quorums`] are N, R and W,
+//! [`Copies`] says whose; [`Resolver`] makes one value of siblings.
 //!
 //! # Features
 //!
@@ -51,6 +51,7 @@ mod answer;
 mod climb;
 mod codec;
 mod context;
+mod copies;
 mod dot;
 mod error;
 mod expiry;
@@ -77,6 +78,7 @@ pub use codec::{
     same_versions,
 };
 pub use context::Context;
+pub use copies::Copies;
 pub use dot::{Actor, Dot, HybridTime};
 pub use error::Error;
 pub use expiry::Expiry;

@@ -5,6 +5,9 @@
 //! 4.6) a fallback stands in for a primary that is down: its answer counts in that primary's place,
 //! in every set that names it.
 //!
+//! A set need not be all primaries of a layout: where only the copies of one zone are waited for
+//! (Cassandra's `LOCAL_QUORUM`), it is those, and the other primaries are told all the same.
+//!
 //! A plan depends on partition and quorum only, so it is built once and shared; trackers keep a few
 //! bit masks beside it.
 //!
@@ -18,10 +21,10 @@ use alloc::vec::Vec;
 /// How many different nodes a plan may name, fallbacks included.
 pub const PLAN_NODES_MAX: usize = 64;
 
-/// The nodes of one live layout, and how many of them must answer.
+/// Nodes of one live layout, and how many of them must answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteSet<N> {
-    /// The primaries, in order of preference.
+    /// Primaries, in order of preference.
     pub nodes: Vec<N>,
     /// W for a write, R for a read.
     pub required: usize,
@@ -90,7 +93,23 @@ impl<N: Copy + Ord> Plan<N> {
         Ok(Self { nodes, primaries, sets: quotas, sloppy })
     }
 
-    /// The primaries of all sets, each once, in order of preference.
+    /// The same plan, with primaries that are told and not waited for: they get what is written, or
+    /// a fallback keeps it for them, and count in no set.
+    ///
+    /// # Errors
+    /// [`Error::PlanMalformed`] if one is a fallback or named twice, [`Error::PlanTooLarge`].
+    pub fn telling(mut self, nodes: &[N]) -> Result<Self, Error> {
+        for &node in nodes {
+            if self.nodes.contains(&node) {
+                return Err(Error::PlanMalformed);
+            }
+            self.nodes.insert(self.primaries, node);
+            self.primaries += 1;
+        }
+        if self.nodes.len() > PLAN_NODES_MAX { Err(Error::PlanTooLarge) } else { Ok(self) }
+    }
+
+    /// The primaries of all sets, each once, in order of preference; then those only told.
     pub fn primaries(&self) -> &[N] {
         self.nodes.get(..self.primaries).unwrap_or_default()
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! case <name>                      a new one; what follows belongs to it
-//! plan a b c need 2 [/ b c d need 2] [fallbacks e f] [sloppy]
+//! plan a b c need 2 [/ b c d need 2] [telling g] [fallbacks e f] [sloppy]
 //! <input> -> <expected>
 //! ```
 //!
@@ -21,6 +21,7 @@ const WRITES: &[&str] = &[
     include_str!("../../testdata/write/blind.txt"),
     include_str!("../../testdata/write/sloppy.txt"),
     include_str!("../../testdata/write/layouts.txt"),
+    include_str!("../../testdata/write/zones.txt"),
 ];
 const READS: &[&str] = &[
     include_str!("../../testdata/read/quorum.txt"),
@@ -66,9 +67,14 @@ fn node(word: &str) -> char {
 fn parse_plan(words: &[&str]) -> Result<Plan<char>, kv_quorum::Error> {
     let sloppy = words.last() == Some(&"sloppy");
     let words = words.strip_suffix(&["sloppy"]).unwrap_or(words);
+    let nodes = |words: Option<&[&str]>| -> Vec<char> {
+        words.unwrap_or_default().iter().map(|name| node(name)).collect()
+    };
     let mut parts = words.split(|word| *word == "fallbacks");
-    let sets = parts.next().unwrap_or_default();
-    let fallbacks: Vec<char> = parts.next().unwrap_or_default().iter().map(|n| node(n)).collect();
+    let mut primaries = parts.next().unwrap_or_default().split(|word| *word == "telling");
+    let fallbacks = nodes(parts.next());
+    let sets = primaries.next().unwrap_or_default();
+    let told = nodes(primaries.next());
     let mut write_sets = Vec::new();
     for set in sets.split(|word| *word == "/") {
         let mut halves = set.split(|word| *word == "need");
@@ -77,7 +83,7 @@ fn parse_plan(words: &[&str]) -> Result<Plan<char>, kv_quorum::Error> {
             halves.next().and_then(|need| need.first()).map_or(0, |n| n.parse().expect("n"));
         write_sets.push(WriteSet { nodes, required });
     }
-    Plan::new(&write_sets, &fallbacks, sloppy)
+    Plan::new(&write_sets, &fallbacks, sloppy)?.telling(&told)
 }
 
 fn dot(word: &str) -> Dot {
