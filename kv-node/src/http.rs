@@ -222,10 +222,20 @@ fn metrics_page(source: &HttpSource) -> String {
     hint_figures(&page, node);
     conflict_figures(&page, node);
     load_figures(&page, node);
+    spread_figures(&page, node);
     if let Some(bytes) = resident_bytes() {
         page.gauge("resident_memory_bytes", "Memory of the process.", bytes);
     }
     page.recorder.handle().render()
+}
+
+fn spread_figures(page: &Page, node: &Node) {
+    let about = "Microseconds until all replicas held a write of this node, by keyspace.";
+    for (quantile, part) in [("0.5", 500), ("0.99", 990)] {
+        let Some(us) = node.figures().everywhere.per_mille(part) else { continue };
+        let labels = vec![Label::new("keyspace", "default"), Label::new("quantile", quantile)];
+        page.gauge_of(&page.key("write_everywhere_us").with_extra_labels(labels), about, us);
+    }
 }
 
 fn collection_figures(page: &Page, node: &Node) {

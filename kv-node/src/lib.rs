@@ -18,6 +18,7 @@ pub mod resp;
 pub mod rpc;
 mod run;
 pub mod scale;
+pub mod spread;
 #[cfg(feature = "__planted")]
 #[doc(hidden)]
 pub mod teeth;

@@ -5,12 +5,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::spread::Spread;
+
 macro_rules! figures {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// The counters.
         #[derive(Debug, Default)]
         pub struct Figures {
             $($(#[doc = $doc])+ pub $name: Counter,)+
+            /// How long it took from the mint of a write of this node until all its replicas held
+            /// it durably: by their answers (one write of each batch), or when a hint was taken.
+            pub everywhere: Spread,
         }
 
         impl Figures {
@@ -58,6 +63,8 @@ figures! {
     hints_refused,
     /// Hints beyond W that found no room: anti-entropy mends what they were for.
     hints_dropped,
+    /// Hints that were lost with damaged data.
+    hints_lost,
     /// Writes that ended INDETERMINATE.
     indeterminate,
     /// Writes refused with NOREPLICAS.

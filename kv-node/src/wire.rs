@@ -11,6 +11,7 @@ use kv_client::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::heard::Heard;
+use crate::cluster::record::LevelSetting;
 use crate::cluster::wire::{BallotOp, BallotOut, BirthOp, BirthOut};
 use crate::coordinator::exchange::wire::{ExchangeOp, ExchangeOut};
 use crate::error::RequestError;
@@ -186,9 +187,11 @@ pub enum PeerOp {
         /// What to do.
         mutation: Mutation,
         /// Copies to reach, already resolved against the keyspace.
-        write: u8,
+        write: LevelSetting,
         /// Copies to read where the mutation reads.
-        read: u8,
+        read: LevelSetting,
+        /// The number of the zone that `local-quorum` means.
+        zone: Option<u64>,
         /// It takes a time above this, in ms since 1970: an earlier attempt may have been made.
         above_ms: u64,
     },

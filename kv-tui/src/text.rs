@@ -31,7 +31,7 @@ pub(crate) fn unhex(what: &str, text: &str) -> Result<Bytes, Error> {
     }
 }
 
-/// Reads `keyspace`, `one`, `quorum`, `all` or a number.
+/// Reads `keyspace`, `one`, `quorum`, `all`, `local-quorum`, `each-quorum` or a number.
 ///
 /// # Errors
 /// A text for the command line's user.
@@ -41,9 +41,13 @@ pub(crate) fn level(text: &str) -> Result<Level, String> {
         "one" => Ok(Level::One),
         "quorum" => Ok(Level::Quorum),
         "all" => Ok(Level::All),
+        "local-quorum" => Ok(Level::LocalQuorum),
+        "each-quorum" => Ok(Level::EachQuorum),
         number => match number.parse() {
             Ok(copies) if copies > 0 => Ok(Level::Count(copies)),
-            _ => Err("one, quorum, all or a number of copies".to_owned()),
+            _ => {
+                Err("one, quorum, all, local-quorum, each-quorum or a number of copies".to_owned())
+            }
         },
     }
 }

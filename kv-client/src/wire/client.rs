@@ -28,6 +28,11 @@ pub enum Level {
     All,
     /// As many; more than there are is an error, never less than asked.
     Count(u8),
+    /// A majority of those in the zone of the node that is asked: as fast as the zone, and what was
+    /// acknowledged in another may not be there yet.
+    LocalQuorum,
+    /// A majority of those in each zone.
+    EachQuorum,
 }
 
 /// When a value ceases to be.

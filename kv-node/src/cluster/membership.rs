@@ -12,7 +12,7 @@
 //! Each node publishes where its clients reach it, the flush mark that it knows, how far it has
 //! got with layouts, and its floor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -49,6 +49,8 @@ enum Fact {
     Scale = 7,
     /// How far I have got with what the newest layout gives me.
     Transfers = 8,
+    /// I want to be a member.
+    Wish = 9,
 }
 
 /// How far a member has got with layouts, as it says.
@@ -263,6 +265,16 @@ impl Membership {
             Some((NodeId(node), read(fact.bytes)?))
         });
         said.collect()
+    }
+
+    /// Tells everybody that this node wants to be a member.
+    pub fn publish_wish(&self) {
+        self.publish(Fact::Wish, &[1]);
+    }
+
+    /// Nodes that want to be members, or wanted to before they were.
+    pub fn wishes(&self) -> BTreeSet<NodeId> {
+        self.said(Fact::Wish, |_| Some(())).into_keys().collect()
     }
 
     /// Tells everybody how far this node has got with what the newest layout gives it.

@@ -73,6 +73,10 @@ pub enum LevelSetting {
     All,
     /// Exactly so many.
     Copies(u8),
+    /// A majority of those in the zone of the node that is asked.
+    LocalQuorum,
+    /// A majority of those in each zone.
+    EachQuorum,
 }
 
 /// The settings of one keyspace.

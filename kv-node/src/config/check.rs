@@ -214,6 +214,7 @@ impl Config {
         let alone = cluster.seeds.is_empty() && cluster.seeds_file.is_none();
         let expect = match cluster.bootstrap_expect {
             Some(expect) => expect,
+            None if cluster.join => 0,
             None if alone => 1,
             None => {
                 return Err(ConfigError::Rule {
@@ -224,6 +225,16 @@ impl Config {
                 });
             }
         };
+        rule(
+            !cluster.join || expect == 0,
+            "cluster.join",
+            "a node that asks to join begins no cluster: leave cluster.bootstrap_expect out",
+        )?;
+        rule(
+            !(cluster.join && alone),
+            "cluster.seeds",
+            "say where the cluster is that this node is to join",
+        )?;
         rule(
             expect <= 1 || !alone,
             "cluster.seeds",

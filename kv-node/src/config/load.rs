@@ -34,6 +34,10 @@ pub struct Flags {
     /// Set one setting, such as listen.resp=127.0.0.1:7001; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Ask the cluster of the seeds to make this node a member, if it is new. Members admit it by
+    /// themselves where `cluster.admit` is `auto`; else it waits for an operator.
+    #[arg(long)]
+    pub join: bool,
     /// Allow addresses other than loopback: nothing on the wire is encrypted.
     #[arg(long)]
     pub insecure: bool,
@@ -69,6 +73,10 @@ pub fn load(
     }
     if let Some(dir) = &flags.data_dir {
         merged.put("--data-dir", "", "data_dir", Value::String(dir.display().to_string()))?;
+    }
+    if flags.join {
+        merged.put("--join", "cluster", "join", Value::Boolean(true))?;
+        merged.put("--join", "cluster", "bootstrap_expect", Value::Integer(0))?;
     }
     for pair in &flags.set {
         merged.flag(pair)?;

@@ -23,7 +23,7 @@ pub use check::Checked;
 pub use load::{Flags, load};
 pub use secret::SecretText;
 pub use settings::{
-    AaeConfig, AnnounceAs, AnnounceConfig, AutoscaleConfig, ClusterConfig, CollectionConfig,
+    AaeConfig, Admit, AnnounceAs, AnnounceConfig, AutoscaleConfig, ClusterConfig, CollectionConfig,
     CompatConfig, Config, ConfigSet, EngineKind, HandoffConfig, KeyspaceConfig, ListenConfig,
     LogConfig, LogFormat, MembershipConfig, Preset, ProvisionerKind, RequestConfig, RespConfig,
     StorageConfig, WholeKeyspace,

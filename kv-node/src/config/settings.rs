@@ -49,6 +49,16 @@ macro_rules! section {
     };
 }
 
+/// Who makes members of new nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Admit {
+    /// An operator does (`kv cluster plan`, `commit`).
+    Operator,
+    /// Whoever asks is joined.
+    Auto,
+}
+
 /// All settings of a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -177,6 +187,10 @@ section! {
         /// A cluster begins when exactly so many empty nodes see each other; 0 waits to be joined
         /// to one. Default: 1 without seeds; with seeds it has to be said.
         bootstrap_expect: Option<u16> = None,
+        /// Whether this node, when it is new, asks to be made a member; also `--join`.
+        join: bool = false,
+        /// Who makes members of new nodes: the `operator`, or `auto`: whoever asks is joined.
+        admit: Admit = Admit::Operator,
         /// Where others are asked for first, as `host:port` of their rpc port.
         seeds: Vec<String> = Vec::new(),
         /// A file with further seeds, one a line; it is read at each start.
@@ -202,10 +216,11 @@ section! {
     KeyspaceConfig {
         /// Copies of each pair; at most as many as there are nodes.
         n: u8 = 3,
-        /// Copies that a read waits for: `one`, `quorum`, `all` or a number.
+        /// Copies that a read waits for: `one`, `quorum`, `all`, a number, or of zones:
+        /// `local-quorum`, `each-quorum`.
         #[serde(with = "level")]
         read: LevelSetting = LevelSetting::Quorum,
-        /// Copies that a write waits for: `one`, `quorum`, `all` or a number.
+        /// Copies that a write waits for, likewise.
         #[serde(with = "level")]
         write: LevelSetting = LevelSetting::Quorum,
         /// Concurrent writes are kept as `siblings`, or the last one wins: `lww`.

@@ -120,6 +120,8 @@ fn rules_name_the_setting_to_change() {
         (&["keyspace.pair_bytes_max=2000000"], "keyspace.pair_bytes_max"),
         (&["cluster.seeds=a:1"], "cluster.bootstrap_expect"),
         (&["cluster.bootstrap_expect=3"], "cluster.seeds"),
+        (&["cluster.join=true"], "cluster.seeds"),
+        (&["cluster.join=true", "cluster.seeds=a:1", "cluster.bootstrap_expect=3"], "cluster.join"),
         (&["log.level=loud=very"], "log.level"),
         (&["storage.log_segment_bytes=1000"], "storage"),
         (&["cluster.bind_source=here"], "cluster.bind_source"),
@@ -143,6 +145,8 @@ fn rules_name_the_setting_to_change() {
     from(&["listen.rpc=0.0.0.0:7101", "cluster.secret=s"], &[]).unwrap().check(true).unwrap();
     let checked = Config::default().check(false).unwrap();
     assert_eq!(checked.bootstrap_expect, 1, "a node alone begins a cluster");
+    let joins = from(&["cluster.join=true", "cluster.seeds=a:1"], &[]).unwrap();
+    assert_eq!(joins.check(false).unwrap().bootstrap_expect, 0, "it begins none");
 }
 
 #[test]

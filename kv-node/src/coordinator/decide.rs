@@ -10,7 +10,7 @@ use kv_quorum::{Context, Dot, Draft, HybridTime, Mark, Record, Room};
 use kv_ring::Partition;
 
 use super::write::{Begin, Minted, NoMint, WriteJob, decode};
-use super::{Coordinator, Levels, Scope, resolve};
+use super::{Coordinator, Levels, Scope};
 use crate::error::RequestError;
 use crate::keys::KeyRef;
 use crate::mutation::{Answer, MutationOut};
@@ -157,7 +157,7 @@ impl Coordinator {
         if !scope.holds(partition) {
             return self.decide_standing_in(act, blind, decision).await;
         }
-        let wanted = resolve(act.levels.write, scope.keyspace.write, scope.keyspace.n)?;
+        let wanted = scope.write_copies(act.levels)?;
         let begin = Begin { blind, stands_in: false };
         let (tracker, to) = self.begin_write(scope, partition, wanted, begin)?;
         let storage_key = act.key.to_storage();
@@ -184,8 +184,15 @@ impl Coordinator {
             return Ok(Done::default());
         };
         self.parts.figures.replica_applies.one();
-        let item =
-            Minted { key: storage_key, record: bytes, partition, tracker, to, stands_in: false };
+        let item = Minted {
+            key: storage_key,
+            record: bytes,
+            partition,
+            tracker,
+            wanted,
+            to,
+            stands_in: false,
+        };
         self.follow_through(act, blind, item, decided, batch.ticket).await
     }
 

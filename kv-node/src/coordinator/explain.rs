@@ -5,11 +5,11 @@ use bytes::Bytes;
 use futures::future::join_all;
 use kv_client::NodeId;
 use kv_client::wire::{DotName, VersionName};
-use kv_quorum::{Record, WriteTracker};
-use kv_ring::Partition;
+use kv_quorum::{Copies, Record, WriteTracker};
+use kv_ring::{Partition, Zone};
 
 use super::plans::Purpose;
-use super::{Coordinator, Scope, resolve};
+use super::{Coordinator, Scope};
 use crate::error::RequestError;
 use crate::keys::KeyRef;
 use crate::wire::{PeerOp, PeerOut};
@@ -56,8 +56,12 @@ pub struct Explained {
     pub token: u64,
     /// The newest layout's epoch.
     pub epoch: u64,
-    /// N, R, W as they would be used.
-    pub quorum: (u8, u8, u8),
+    /// N.
+    pub n: u8,
+    /// R as it would be used.
+    pub read: Copies<Zone>,
+    /// W as it would be used.
+    pub write: Copies<Zone>,
     /// Primaries in order.
     pub primaries: Vec<NodeId>,
     /// Fallbacks in order.
@@ -66,6 +70,9 @@ pub struct Explained {
     pub replicas: Vec<ReplicaSays>,
     /// Whether fallbacks count.
     pub sloppy: bool,
+    /// Microseconds until all replicas held a write of the node that was asked, since it started:
+    /// half of them, and 99 of 100, took no longer. None before the first.
+    pub everywhere_us: Option<(u64, u64)>,
     /// Who would stand in for whom now: (fallback, primary).
     pub stand_ins: Vec<(NodeId, NodeId)>,
     /// Hints about the key on the nodes that were asked: primaries and the first fallbacks.
@@ -75,19 +82,36 @@ pub struct Explained {
 impl Explained {
     /// What a read is sure to see.
     pub fn promise(&self) -> String {
-        let (n, r, w) = self.quorum;
+        let (n, r, w) = (self.n, said(self.read), said(self.write));
         if self.sloppy {
             return format!(
                 "fallbacks count: while a primary is down R + W > N promises nothing, and a read \
                  may miss acknowledged writes (R={r} W={w} N={n})"
             );
         }
-        if u16::from(r) + u16::from(w) > u16::from(n) {
-            return format!(
+        match (self.read, self.write) {
+            (Copies::Any(r), Copies::Any(w)) if Copies::meet(self.read, self.write, n) => format!(
                 "only primaries count: a read meets every acknowledged write, {r} + {w} > {n}"
-            );
+            ),
+            (Copies::Any(r), Copies::Any(w)) => format!(
+                "only primaries count: a read may miss acknowledged writes, {r} + {w} <= {n}"
+            ),
+            (read, write) if Copies::meet(read, write, n) => {
+                format!("only primaries count: a read meets every acknowledged write (R={r} W={w})")
+            }
+            _ => format!(
+                "only primaries count: a read may miss what another zone acknowledged (R={r} W={w})"
+            ),
         }
-        format!("only primaries count: a read may miss acknowledged writes, {r} + {w} <= {n}")
+    }
+}
+
+/// A level in words.
+pub(crate) fn said(copies: Copies<Zone>) -> String {
+    match copies {
+        Copies::Any(copies) => copies.to_string(),
+        Copies::InZone(_) => "local-quorum".into(),
+        Copies::InEachZone => "each-quorum".into(),
     }
 }
 
@@ -102,7 +126,8 @@ impl Coordinator {
         let preference = scope.layouts.newest().preference(partition);
         let primaries = preference.primaries().to_vec();
         let n = scope.keyspace.n;
-        let write = resolve(None, scope.keyspace.write, n)?;
+        let write = scope.copies(scope.keyspace.write, None)?;
+        let read = scope.copies(scope.keyspace.read, None)?;
         let fallbacks: Vec<NodeId> = preference.fallbacks().take(FALLBACKS_SHOWN).collect();
         let holders: Vec<NodeId> = primaries.iter().chain(&fallbacks).copied().collect();
         let asked = primaries.iter().map(|node| self.ask_one(&scope, *node, key));
@@ -113,14 +138,22 @@ impl Coordinator {
             partition: partition.index(),
             token: key.token.value(),
             epoch: scope.layouts.newest().epoch(),
-            quorum: (n, resolve(None, scope.keyspace.read, n)?, write),
+            n,
+            read,
+            write,
             primaries,
             fallbacks,
             replicas,
-            sloppy: scope.keyspace.sloppy,
+            everywhere_us: self.everywhere_us(),
+            sloppy: scope.counts_fallbacks(read) || scope.counts_fallbacks(write),
             stand_ins: self.stand_ins_now(&scope, partition, write)?,
             hints,
         })
+    }
+
+    fn everywhere_us(&self) -> Option<(u64, u64)> {
+        let spread = &self.parts.figures.everywhere;
+        Some((spread.per_mille(500)?, spread.per_mille(990)?))
     }
 
     /// Who would stand in for whom in a write of the partition.
@@ -128,10 +161,9 @@ impl Coordinator {
         &self,
         scope: &Scope,
         partition: Partition,
-        write: u8,
+        write: Copies<Zone>,
     ) -> Result<Vec<(NodeId, NodeId)>, RequestError> {
-        let (me, sloppy) = (scope.view.me, scope.keyspace.sloppy);
-        let table = self.plans.table(me, Purpose::Write, write, sloppy, &scope.layouts);
+        let table = self.plans.table(scope, Purpose::Write, write);
         let mut tracker = WriteTracker::new(table.of(partition)?);
         for node in &scope.down {
             // What it comes to is not asked here.

@@ -17,10 +17,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_quorum::HybridTime;
+use kv_quorum::{Copies, HybridTime};
+use kv_ring::Zone;
 
 use super::write::SetItem;
-use super::{Coordinator, Levels, Scope, resolve};
+use super::{Coordinator, Levels, Newer, Scope};
 use crate::cluster::record::LevelSetting;
 use crate::error::RequestError;
 use crate::keys::KeyRef;
@@ -57,6 +58,39 @@ impl Forwarded {
             }
             outcome => outcome,
         });
+    }
+}
+
+/// What forwarded writes ask for, resolved against the keyspace and this node's zone: whoever does
+/// them takes it to mean the same.
+#[derive(Clone, Copy)]
+struct Asked {
+    write: LevelSetting,
+    read: LevelSetting,
+    zone: Option<Zone>,
+    /// Copies that hold what was acknowledged, at least.
+    copies: u8,
+}
+
+impl Asked {
+    /// # Errors
+    /// `Level` when it can't be had.
+    fn of(scope: &Scope, levels: Levels) -> Result<Self, RequestError> {
+        let (write, read) = (scope.write_copies(levels)?, scope.read_copies(levels)?);
+        let zone = [write, read].into_iter().find_map(|copies| match copies {
+            Copies::InZone(zone) => Some(zone),
+            Copies::Any(_) | Copies::InEachZone => None,
+        });
+        let copies = write.least(scope.keyspace.n);
+        Ok(Self { write: named(write), read: named(read), zone, copies })
+    }
+}
+
+fn named(copies: Copies<Zone>) -> LevelSetting {
+    match copies {
+        Copies::Any(copies) => LevelSetting::Copies(copies),
+        Copies::InZone(_) => LevelSetting::LocalQuorum,
+        Copies::InEachZone => LevelSetting::EachQuorum,
     }
 }
 
@@ -99,11 +133,8 @@ impl Coordinator {
         writes: Vec<(KeyRef<'_>, Mutation)>,
         levels: Levels,
     ) -> Vec<Away> {
-        let n = scope.keyspace.n;
-        let copies = resolve(levels.write, scope.keyspace.write, n)
-            .and_then(|write| Ok((write, resolve(levels.read, scope.keyspace.read, n)?)));
-        let (write, read) = match copies {
-            Ok(copies) => copies,
+        let asked = match Asked::of(scope, levels) {
+            Ok(asked) => asked,
             Err(error) => {
                 let refused = writes.iter().map(|(key, _)| Away {
                     key: key.to_storage(),
@@ -128,11 +159,11 @@ impl Coordinator {
                 outcome: None,
             })
             .collect();
-        let mut newer: Option<Scope> = None;
+        let mut newer: Option<Box<Scope>> = None;
         while forwarded.iter().any(|write| write.outcome.is_none()) {
-            let scope = newer.as_ref().unwrap_or(scope);
-            if self.forward_once(scope, &mut forwarded, write, read).await
-                && let Some(next) = self.newer_scope(scope, true).await
+            let scope = newer.as_deref().unwrap_or(scope);
+            if self.forward_once(scope, &mut forwarded, asked).await
+                && let Newer::Known(next) = self.newer_scope(scope, true).await
             {
                 for write in &mut forwarded {
                     if let Some(key) = KeyRef::parse(&write.key) {
@@ -153,7 +184,7 @@ impl Coordinator {
             .collect()
     }
 
-    /// Who may mint a key's writes, the first choice last.
+    /// Who may mint a key's writes, the first choice last: those of this node's zone are near.
     fn candidates(scope: &Scope, key: KeyRef<'_>) -> Vec<NodeId> {
         let partition = scope.partition(key);
         let may = |node: &NodeId| *node != scope.view.me && !scope.down.contains(node);
@@ -161,8 +192,13 @@ impl Coordinator {
             // Only one node decides; another would not know what the first did.
             return scope.decider(partition).filter(may).into_iter().collect();
         }
-        let primaries = scope.layouts.newest().owners(partition);
-        primaries.iter().rev().copied().filter(may).collect()
+        let newest = scope.layouts.newest();
+        let zone = |node: NodeId| newest.spec(node).map(|spec| spec.zone);
+        let own_zone = zone(scope.view.me);
+        let mut primaries: Vec<NodeId> =
+            newest.owners(partition).iter().rev().copied().filter(may).collect();
+        primaries.sort_by_key(|node| zone(*node) == own_zone);
+        primaries
     }
 
     /// Who may mint a key's writes when none of those can be reached, the first choice last.
@@ -178,13 +214,7 @@ impl Coordinator {
     }
 
     /// Tries the next candidate of each; says whether one refused because it knows newer layouts.
-    async fn forward_once(
-        &self,
-        scope: &Scope,
-        forwarded: &mut [Forwarded],
-        write: u8,
-        read: u8,
-    ) -> bool {
+    async fn forward_once(&self, scope: &Scope, forwarded: &mut [Forwarded], asked: Asked) -> bool {
         let mut open: Vec<(usize, NodeId)> = Vec::new();
         let mut own: Vec<usize> = Vec::new();
         for (place, item) in forwarded.iter_mut().enumerate() {
@@ -198,12 +228,13 @@ impl Coordinator {
                 None => {
                     self.parts.figures.no_replicas.one();
                     let down = scope.down.clone();
-                    item.end(Err(RequestError::NoReplicas { wanted: write, down }), write);
+                    let wanted = asked.copies;
+                    item.end(Err(RequestError::NoReplicas { wanted, down }), wanted);
                 }
             }
         }
         for place in own {
-            self.forward_to_self(scope, forwarded, place, write, read).await;
+            self.forward_to_self(scope, forwarded, place, asked).await;
         }
         if open.is_empty() {
             return false;
@@ -216,8 +247,9 @@ impl Coordinator {
                     operation: item.operation,
                     key: item.key.clone(),
                     mutation: item.mutation.clone(),
-                    write,
-                    read,
+                    write: asked.write,
+                    read: asked.read,
+                    zone: asked.zone.map(Zone::number),
                     above_ms: item.above_ms,
                 };
                 (node, op)
@@ -240,8 +272,8 @@ impl Coordinator {
             if slow && primary.contains(&node) {
                 item.stand_ins.clear();
             }
-            if let Some(outcome) = outcome_of(node, result, write) {
-                item.end(outcome, write);
+            if let Some(outcome) = outcome_of(node, result, asked.copies) {
+                item.end(outcome, asked.copies);
             }
         }
         stale
@@ -287,26 +319,22 @@ impl Coordinator {
         scope: &Scope,
         forwarded: &mut [Forwarded],
         place: usize,
-        write: u8,
-        read: u8,
+        asked: Asked,
     ) {
         let Some(item) = forwarded.get_mut(place) else { return };
         let Some(key) = KeyRef::parse(&item.key) else { return };
-        let levels = Levels {
-            read: Some(LevelSetting::Copies(read)),
-            write: Some(LevelSetting::Copies(write)),
-            until_ms: None,
-        };
+        let (read, write) = (Some(asked.read), Some(asked.write));
+        let levels = Levels { read, write, zone: asked.zone, until_ms: None };
         let (mutation, operation) = (item.mutation.clone(), item.operation);
         if let Err(error) = self.mint_above(item.above_ms).await {
-            item.end(Err(error), write);
+            item.end(Err(error), asked.copies);
             return;
         }
         let (out, _) = self.mutate_here(scope, key, mutation, levels, Some(operation)).await;
         match out {
             // Its hint log is full: nothing was written.
             Err(RequestError::Busy(_)) if !item.stand_ins.is_empty() => {}
-            out => item.end(out, write),
+            out => item.end(out, asked.copies),
         }
     }
 }
@@ -355,14 +383,12 @@ fn partition_of(scope: &Scope, storage_key: &[u8]) -> kv_ring::Partition {
 fn outcome_of(
     node: NodeId,
     result: Option<PeerResult>,
-    write: u8,
+    wanted: u8,
 ) -> Option<Result<MutationOut, RequestError>> {
     match result {
         Some(Ok(PeerOut::Forwarded(outcome))) => Some(outcome),
         Some(Err(PeerFailure::Op(OpFailure::Refused(_)))) => None,
         Some(Err(failure)) if failure.without_effect() => None,
-        _ => {
-            Some(Err(RequestError::Indeterminate { reached: 0, wanted: write, silent: vec![node] }))
-        }
+        _ => Some(Err(RequestError::Indeterminate { reached: 0, wanted, silent: vec![node] })),
     }
 }

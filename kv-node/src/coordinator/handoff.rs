@@ -3,10 +3,12 @@
 //! A round writes the hints that came late, then sends a page to each target that is up, as
 //! ordinary joins. A hint goes only when its target has it durably and it has not changed since it
 //! was read; before it goes its partition is noted as let go of (see `cluster::dots`). One whose
-//! target is no replica of the key any more is handed on to those who are. A target that does not
-//! take a page is left alone for a while that doubles.
+//! target is no replica of the key any more, or is about to be none, is handed on to those who are:
+//! who fills its place may have looked at it before. A target that does not take a page is left
+//! alone for a while that doubles.
 //!
-//! Invariant: at every moment a hint that counted is in this log, or durably at its target.
+//! Invariant: at every moment a hint that counted is in this log, or durably at a replica of the
+//! newest layout.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +16,10 @@ use bytes::Bytes;
 use kv_client::NodeId;
 use kv_client::wire::{HintQueue, HintState, HintsView};
 use kv_quorum::Actor;
+use kv_ring::Partition;
 use parking_lot::Mutex;
 
-use super::write::storage_error;
+use super::write::{dot_of, storage_error};
 use super::{Coordinator, Scope};
 use crate::error::RequestError;
 use crate::keys::{KeyRef, after, hint_row, parse_hint};
@@ -154,7 +157,7 @@ impl Coordinator {
             } else if is_replica(scope, target, &row) {
                 send.push((row, record));
             } else {
-                self.hand_on(scope, &row).await?;
+                self.hand_on(scope, target, &row).await?;
             }
         }
         if !dead.is_empty() {
@@ -163,13 +166,14 @@ impl Coordinator {
         if send.is_empty() {
             return Ok(Some(bytes));
         }
-        let taken = self.deliver(target, send).await?;
+        let taken = self.deliver(scope, target, send).await?;
         Ok((taken > 0).then_some(bytes))
     }
 
-    /// Sends hints to their target and drops those that it holds durably: how many it took.
+    /// Sends hints to their target and lets go of those that it holds durably: how many it took.
     async fn deliver(
         &self,
+        scope: &Scope,
         target: NodeId,
         rows: Vec<(Bytes, Bytes)>,
     ) -> Result<usize, RequestError> {
@@ -191,31 +195,58 @@ impl Coordinator {
             })
             .map(|(row, _)| row)
             .collect();
-        let partitions = self.parts.replica.standings().partitions();
-        for (row, _) in &taken {
-            if let Some(key) = parse_hint(row).and_then(|(_, key)| KeyRef::parse(key)) {
-                self.parts.dots.let_go(partitions.of(key.slot));
+        let count = taken.len();
+        let newest = scope.layouts.newest();
+        let (stays, goes): (Vec<_>, Vec<_>) = taken.into_iter().partition(|(row, _)| {
+            partition_of(scope, row).is_some_and(|partition| newest.owns(target, partition))
+        });
+        for (row, _) in &stays {
+            if let Some(partition) = partition_of(scope, row) {
+                self.parts.dots.let_go(partition);
             }
         }
-        let gone = self.parts.replica.drop_hints(&taken).await.map_err(storage_error)?;
+        let now_ms = self.now_ms();
+        for (_, record) in &stays {
+            if let Some(dot) = dot_of(record) {
+                let ms = now_ms.saturating_sub(dot.time.ms());
+                self.parts.figures.everywhere.add(ms.saturating_mul(1_000));
+            }
+        }
+        let gone = self.parts.replica.drop_hints(&stays).await.map_err(storage_error)?;
         self.parts.figures.hints_delivered.add(gone as u64);
-        Ok(taken.len())
+        for (row, _) in &goes {
+            self.hand_on(scope, target, row).await?;
+        }
+        Ok(count)
     }
 
-    /// Hands a hint on to the replicas that its key has now.
-    async fn hand_on(&self, scope: &Scope, row: &Bytes) -> Result<(), RequestError> {
+    /// Hands a hint on to the replicas that its key has now, but for the one that it was for.
+    async fn hand_on(
+        &self,
+        scope: &Scope,
+        target: NodeId,
+        row: &Bytes,
+    ) -> Result<(), RequestError> {
         let Some(key) = parse_hint(row).and_then(|(_, key)| KeyRef::parse(key)) else {
             return Ok(());
         };
         let partition = scope.partition(key);
-        let mut to: Vec<NodeId> = scope.layouts.write_sets(partition).flatten().copied().collect();
+        // One that is a replica in an older layout only has it by now: those of the newest are
+        // left.
+        let layouts = if is_replica(scope, target, row) { 1 } else { usize::MAX };
+        let sets = scope.layouts.write_sets(partition).take(layouts);
+        let mut to: Vec<NodeId> = sets.flatten().copied().collect();
         to.sort_unstable();
         to.dedup();
         let me = scope.view.me;
         let holds = to.contains(&me);
-        to.retain(|node| *node != me);
+        to.retain(|node| *node != me && *node != target);
         self.parts.dots.let_go(partition);
-        self.parts.replica.hand_hint_on(row, &to, holds).await.map_err(storage_error)
+        let fits = self.parts.replica.hand_hint_on(row, &to, holds).await.map_err(storage_error)?;
+        if !fits {
+            tracing::warn!(%target, "a hint can't be handed on: the hint log is full");
+        }
+        Ok(())
     }
 
     /// Keeps hints that a coordinator sent. A node that is shown dots of its own tenure which none
@@ -327,8 +358,15 @@ impl Scope {
     }
 }
 
+/// The partition of a hint's key, as the newest layout counts.
+fn partition_of(scope: &Scope, row: &[u8]) -> Option<Partition> {
+    let key = parse_hint(row).and_then(|(_, key)| KeyRef::parse(key))?;
+    Some(scope.partition(key))
+}
+
 /// Whether a hint's target is a replica of its key in some live layout.
 fn is_replica(scope: &Scope, target: NodeId, row: &[u8]) -> bool {
-    let Some(key) = parse_hint(row).and_then(|(_, key)| KeyRef::parse(key)) else { return false };
-    scope.layouts.write_sets(scope.partition(key)).any(|owners| owners.contains(&target))
+    partition_of(scope, row).is_some_and(|partition| {
+        scope.layouts.write_sets(partition).any(|owners| owners.contains(&target))
+    })
 }

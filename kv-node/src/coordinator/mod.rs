@@ -24,6 +24,7 @@ mod gather;
 mod handoff;
 mod happened;
 mod hot;
+mod levels;
 mod local;
 mod look;
 mod marks;
@@ -38,7 +39,7 @@ mod wait;
 mod write;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kv_client::NodeId;
@@ -46,7 +47,10 @@ use kv_quorum::Limits;
 use kv_ring::History;
 
 use exchange::{AntiEntropyConfig, ExchangeBook, LatencyWindow, Part};
+pub(crate) use explain::said;
 pub use explain::{Explained, HintSays, ReplicaSays};
+pub use levels::Levels;
+pub(crate) use levels::least;
 pub(crate) use look::Seen;
 pub(crate) use marks::Climbs;
 pub use read::SiblingValue;
@@ -58,7 +62,7 @@ pub use write::SetItem;
 
 use crate::cluster::dots::DotSource;
 use crate::cluster::heard::HeardBook;
-use crate::cluster::record::{ClusterRecord, KeyspaceSettings, LevelSetting, Rmw};
+use crate::cluster::record::{ClusterRecord, KeyspaceSettings, Rmw};
 use crate::cluster::view::{SharedView, View};
 use crate::detect::Detector;
 use crate::error::RequestError;
@@ -70,6 +74,7 @@ use crate::plug::rng::Rng;
 use crate::replica::Replica;
 use crate::rpc::PeerSender;
 use crate::scale::load::LoadMeter;
+use crate::teeth::{Bug, planted};
 use plans::Plans;
 
 /// What a coordinator needs of its node.
@@ -118,17 +123,6 @@ impl Default for Timing {
     }
 }
 
-/// What one connection or request asks for: copies, beside the keyspace's defaults, and an end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Levels {
-    /// Copies to read; the keyspace's default if none.
-    pub read: Option<LevelSetting>,
-    /// Copies to write; the keyspace's default if none.
-    pub write: Option<LevelSetting>,
-    /// When its caller stops waiting, on the node's steady clock; none waits as long as the node.
-    pub until_ms: Option<u64>,
-}
-
 /// Decision locks: keys that share one wait for each other.
 const DECISION_LOCKS: usize = 1_024;
 
@@ -149,6 +143,8 @@ pub struct Coordinator {
     pub(crate) latency: LatencyWindow,
     /// What is asked for, and how much.
     load: LoadMeter,
+    /// Whose turn it is to serve a read of a hot key.
+    hot_turn: AtomicUsize,
 }
 
 impl std::fmt::Debug for Coordinator {
@@ -230,6 +226,16 @@ impl Scope {
     }
 }
 
+/// What is known of newer layouts than an operation began under.
+pub(crate) enum Newer {
+    /// None are known.
+    Nothing,
+    /// To go on with.
+    Known(Box<Scope>),
+    /// There are some, and no time is left, or this node serves no more.
+    TooLate,
+}
+
 /// Where a write is minted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MintsAt {
@@ -247,6 +253,7 @@ impl Coordinator {
         let load = LoadMeter::new(parts.view.now().me.0);
         Self {
             load,
+            hot_turn: AtomicUsize::new(0),
             parts,
             plans: Plans::default(),
             limits: Limits::default(),
@@ -312,7 +319,7 @@ impl Coordinator {
 
     /// The scope for what is left of an operation, if newer layouts are known than it began under.
     /// With `refused` a replica knows newer ones: they are waited for, until the deadline.
-    pub(crate) async fn newer_scope(&self, scope: &Scope, refused: bool) -> Option<Scope> {
+    pub(crate) async fn newer_scope(&self, scope: &Scope, refused: bool) -> Newer {
         let epoch = scope.view.epoch();
         if refused {
             tokio::select! {
@@ -321,14 +328,16 @@ impl Coordinator {
                 () = self.sleep_until(scope.deadline_ms) => {}
             }
         }
-        if self.parts.view.now().epoch() <= epoch
-            || self.parts.clock.steady_ms() >= scope.deadline_ms
-        {
-            return None;
+        if planted(Bug::OldPlanStands) || self.parts.view.now().epoch() <= epoch {
+            return Newer::Nothing;
         }
-        let newer = self.scope().ok()?;
-        self.parts.figures.replans.one();
-        Some(Scope { deadline_ms: scope.deadline_ms, ..newer })
+        match self.scope() {
+            Ok(newer) if self.parts.clock.steady_ms() < scope.deadline_ms => {
+                self.parts.figures.replans.one();
+                Newer::Known(Box::new(Scope { deadline_ms: scope.deadline_ms, ..newer }))
+            }
+            _ => Newer::TooLate,
+        }
     }
 
     /// Refuses a pair that is over the cluster's limit, and a key that is over the engines'.
@@ -358,29 +367,4 @@ impl Coordinator {
         let left = steady_ms.saturating_sub(self.parts.clock.steady_ms());
         self.parts.clock.sleep(Duration::from_millis(left)).await;
     }
-}
-
-/// Resolves a level against the keyspace.
-///
-/// # Errors
-/// `Level` if more copies are asked for than there are.
-pub(crate) fn resolve(
-    wanted: Option<LevelSetting>,
-    default: LevelSetting,
-    n: u8,
-) -> Result<u8, RequestError> {
-    use kv_quorum::Level;
-    let level = match wanted.unwrap_or(default) {
-        LevelSetting::One => Level::One,
-        LevelSetting::Quorum => Level::Quorum,
-        LevelSetting::All => Level::All,
-        LevelSetting::Copies(copies) => Level::Count(copies),
-    };
-    level.resolve(n).map_err(|_| {
-        let asked = match level {
-            Level::Count(copies) => copies.to_string(),
-            named => format!("{named:?}").to_lowercase(),
-        };
-        RequestError::Level(format!("{asked} copies can't be had: the keyspace has N={n}"))
-    })
 }

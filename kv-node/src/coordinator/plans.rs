@@ -1,6 +1,6 @@
 //! Plans by partition: which nodes an operation needs, made once for a layout and shared.
 //!
-//! A plan depends on the live layouts, the partition and how many answers are wanted. It is made
+//! A plan depends on the live layouts, the partition and which answers are wanted. It is made
 //! at its first use and thrown away when the layouts change. For reads the local replica comes
 //! first, then those of this node's zone, which are near; others are turned by partition, so that
 //! two nodes don't send all their reads to the same third.
@@ -8,11 +8,13 @@
 use std::sync::{Arc, OnceLock};
 
 use kv_client::NodeId;
-use kv_quorum::{Plan, WriteSet};
-use kv_ring::{History, Partition};
+use kv_quorum::{Copies, Plan, WriteSet};
+use kv_ring::{History, Partition, Zone};
 use parking_lot::RwLock;
 
+use super::Scope;
 use crate::error::RequestError;
+use crate::teeth::{Bug, planted};
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub(super) enum Purpose {
 pub(super) struct PlanTable {
     me: NodeId,
     purpose: Purpose,
-    required: u8,
+    copies: Copies<Zone>,
     sloppy: bool,
     layouts: Arc<History<NodeId>>,
     plans: Box<[OnceLock<Arc<Plan<NodeId>>>]>,
@@ -35,13 +37,13 @@ impl PlanTable {
     fn new(
         me: NodeId,
         purpose: Purpose,
-        required: u8,
+        copies: Copies<Zone>,
         sloppy: bool,
         layouts: Arc<History<NodeId>>,
     ) -> Self {
         let partitions = layouts.newest().partitions().count();
         let plans = (0..partitions).map(|_| OnceLock::new()).collect();
-        Self { me, purpose, required, sloppy, layouts, plans }
+        Self { me, purpose, copies, sloppy, layouts, plans }
     }
 
     /// The plan of a partition.
@@ -60,26 +62,44 @@ impl PlanTable {
     }
 
     fn make(&self, partition: Partition) -> Result<Plan<NodeId>, RequestError> {
-        let sets: Vec<WriteSet<NodeId>> = self
-            .layouts
-            .write_sets(partition)
-            .map(|owners| WriteSet {
-                nodes: self.ordered(partition, owners),
-                required: self.required.into(),
-            })
-            .collect();
-        let named = |node: &NodeId| sets.iter().any(|set| set.nodes.contains(node));
+        let mut sets: Vec<WriteSet<NodeId>> = Vec::new();
+        let mut told: Vec<NodeId> = Vec::new();
+        let layouts = if planted(Bug::NewestLayoutOnly) { 1 } else { usize::MAX };
+        for owners in self.layouts.write_sets(partition).take(layouts) {
+            let owners = self.ordered(partition, owners);
+            sets.extend(sets_of(&self.layouts, self.copies, &owners)?);
+            told.extend(owners);
+        }
+        let waited_for = |node: &NodeId| sets.iter().any(|set| set.nodes.contains(node));
+        told.sort_unstable();
+        told.dedup();
+        told.retain(|node| !waited_for(node));
         let fallbacks: Vec<NodeId> = self
             .layouts
             .newest()
             .preference(partition)
             .fallbacks()
-            .filter(|node| !named(node))
+            .filter(|node| !waited_for(node) && !told.contains(node))
             .take(kv_quorum::PLAN_NODES_MAX / 2)
             .collect();
-        Plan::new(&sets, &fallbacks, self.sloppy).map_err(|error| {
-            RequestError::Level(format!("{} copies can't be had here: {error}", self.required))
-        })
+        // What is read elsewhere would not be waited for.
+        told.retain(|_| self.purpose == Purpose::Write);
+        Plan::new(&sets, &fallbacks, self.sloppy)
+            .and_then(|plan| plan.telling(&told))
+            .map_err(|error| refusal(self.copies, &error))
+    }
+
+    /// The replicas as near as the first that are not to serve this read of a hot key, of which
+    /// each is to serve as many as the others. None where the first is this node.
+    pub(super) fn not_in_turn(&self, plan: &Plan<NodeId>, turn: usize) -> Vec<NodeId> {
+        let nodes = plan.primaries();
+        let zone = |node: &NodeId| zone_in(&self.layouts, *node);
+        let first = nodes.first().filter(|node| **node != self.me).map(zone);
+        let mut near: Vec<NodeId> =
+            nodes.iter().copied().filter(|node| Some(zone(node)) == first).collect();
+        let serves = near.get(turn % near.len().max(1)).copied();
+        near.retain(|node| Some(*node) != serves);
+        near
     }
 
     fn ordered(&self, partition: Partition, owners: &[NodeId]) -> Vec<NodeId> {
@@ -87,13 +107,37 @@ impl PlanTable {
         if self.purpose == Purpose::Read && !nodes.is_empty() {
             let turn = (u64::from(partition.index()) ^ self.me.0) as usize % nodes.len();
             nodes.rotate_left(turn);
-            let newest = self.layouts.newest();
-            let zone = |node: NodeId| newest.spec(node).map(|spec| spec.zone);
+            let zone = |node: NodeId| zone_in(&self.layouts, node);
             let own_zone = zone(self.me);
             nodes.sort_by_key(|node| (*node != self.me, zone(*node) != own_zone));
         }
         nodes
     }
+}
+
+/// The write sets that a level asks for among the owners in one layout.
+///
+/// # Errors
+/// `Level` when none is in the zone that is asked.
+pub(super) fn sets_of(
+    layouts: &History<NodeId>,
+    copies: Copies<Zone>,
+    owners: &[NodeId],
+) -> Result<Vec<WriteSet<NodeId>>, RequestError> {
+    let sets = copies.sets(owners, |node| zone_in(layouts, node));
+    sets.map_err(|error| refusal(copies, &error))
+}
+
+fn refusal(copies: Copies<Zone>, error: &kv_quorum::Error) -> RequestError {
+    RequestError::Level(match copies {
+        Copies::Any(copies) => format!("{copies} copies can't be had here: {error}"),
+        Copies::InZone(_) | Copies::InEachZone => format!("{error}: ask at another level"),
+    })
+}
+
+/// Where a node of some live layout stands; one that has left the newest stands where it stood.
+fn zone_in(layouts: &History<NodeId>, node: NodeId) -> Zone {
+    layouts.live().find_map(|layout| layout.spec(node)).map_or_else(Zone::default, |spec| spec.zone)
 }
 
 /// Every table in use.
@@ -104,25 +148,24 @@ pub(super) struct Plans(RwLock<Vec<Arc<PlanTable>>>);
 const TABLES_MAX: usize = 16;
 
 impl Plans {
-    /// The table for a purpose and level under these layouts.
+    /// The table for a purpose and level under the layouts of a scope.
     pub(super) fn table(
         &self,
-        me: NodeId,
+        scope: &Scope,
         purpose: Purpose,
-        required: u8,
-        sloppy: bool,
-        layouts: &Arc<History<NodeId>>,
+        copies: Copies<Zone>,
     ) -> Arc<PlanTable> {
+        let (me, sloppy, layouts) = (scope.view.me, scope.counts_fallbacks(copies), &scope.layouts);
         let fits = |table: &&Arc<PlanTable>| {
             table.purpose == purpose
-                && table.required == required
+                && table.copies == copies
                 && table.sloppy == sloppy
                 && Arc::ptr_eq(&table.layouts, layouts)
         };
         if let Some(table) = self.0.read().iter().find(fits) {
             return Arc::clone(table);
         }
-        let table = Arc::new(PlanTable::new(me, purpose, required, sloppy, Arc::clone(layouts)));
+        let table = Arc::new(PlanTable::new(me, purpose, copies, sloppy, Arc::clone(layouts)));
         let mut tables = self.0.write();
         tables.retain(|old| Arc::ptr_eq(&old.layouts, layouts));
         if tables.len() >= TABLES_MAX {
@@ -147,7 +190,7 @@ mod tests {
         let layout = Layout::first(&members, count, 3, &AutoClaim).expect("nine nodes");
         let layouts = Arc::new(History::new(layout));
         let me = NodeId(4);
-        let table = PlanTable::new(me, Purpose::Read, 2, true, Arc::clone(&layouts));
+        let table = PlanTable::new(me, Purpose::Read, Copies::Any(2), true, Arc::clone(&layouts));
         let mut seconds = [0; 9];
         for partition in count.iter() {
             let nodes = table.ordered(partition, layouts.newest().owners(partition));
@@ -158,7 +201,7 @@ mod tests {
         }
         let others = seconds.iter().enumerate().filter(|(id, _)| id % 3 != 1);
         assert!(others.clone().all(|(_, count)| *count > 2), "taken in turn: {seconds:?}");
-        let table = PlanTable::new(me, Purpose::Write, 2, true, Arc::clone(&layouts));
+        let table = PlanTable::new(me, Purpose::Write, Copies::Any(2), true, Arc::clone(&layouts));
         for partition in count.iter() {
             let owners = layouts.newest().owners(partition);
             assert_eq!(table.ordered(partition, owners), owners, "the first primary mints");

@@ -19,7 +19,7 @@ use kv_quorum::Mark;
 use kv_ring::Partition;
 
 use super::exchange::{Rate, Talk};
-use super::{Coordinator, Scope, resolve};
+use super::{Coordinator, Scope, least};
 use crate::error::RequestError;
 use crate::plug::exec::blocking;
 use crate::replica::Newcomer;
@@ -54,7 +54,7 @@ impl Coordinator {
             return Ok(());
         }
         let n = scope.keyspace.n;
-        let write = resolve(None, scope.keyspace.write, n)?;
+        let write = least(scope.keyspace.write, n)?;
         for owners in scope.layouts.write_sets(newcomer.partition) {
             // Removed ones are gone for good: what only they had, nobody has.
             let gone = |node: &NodeId| *node == scope.view.me || scope.view.is_removed(*node);

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_quorum::{HybridTime, Mark, Record};
+use kv_quorum::{HybridTime, Mark, Record, WriteSet};
 use kv_ring::{Partition, SLOTS};
 
-use super::{Coordinator, Scope, resolve};
+use super::plans::sets_of;
+use super::{Coordinator, Newer, Scope};
 use crate::error::RequestError;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef, PREFIX_BYTES, position, slot_end};
 use crate::plug::storage::PageRequest;
@@ -87,10 +88,10 @@ impl Coordinator {
                 let left = count.saturating_sub(page.keys.len()).max(1);
                 let scanned = self.scan_partition(&scope, partition, from, to, left).await;
                 if scanned.is_err()
-                    && let Some(newer) = self.newer_scope(&scope, false).await
+                    && let Newer::Known(newer) = self.newer_scope(&scope, false).await
                 {
                     // Replicas refused: they knew layouts that this node has learned since.
-                    scope = newer;
+                    scope = *newer;
                     continue;
                 }
                 let (keys, end) = scanned?;
@@ -116,7 +117,12 @@ impl Coordinator {
         to: Bytes,
         count: usize,
     ) -> Result<(Vec<Bytes>, Option<ScanCursor>), RequestError> {
-        let wanted = resolve(None, scope.keyspace.read, scope.keyspace.n)?;
+        let copies = scope.copies(scope.keyspace.read, None)?;
+        let wanted = copies.least(scope.keyspace.n);
+        let mut sets = Vec::new();
+        for owners in scope.layouts.write_sets(partition) {
+            sets.extend(sets_of(&scope.layouts, copies, owners)?);
+        }
         let me = scope.view.me;
         let rows_max = count.clamp(1, 4_096) as u32 + 1;
         let mut pages: BTreeMap<NodeId, SourcePage> = BTreeMap::new();
@@ -124,7 +130,7 @@ impl Coordinator {
         // Who can't answer (down, damaged, a newcomer) is replaced by another, as long as any is
         // left.
         loop {
-            let nodes = next_to_ask(scope, partition, wanted, &pages, &asked)
+            let nodes = next_to_ask(scope, &sets, &pages, &asked)
                 .map_err(|reached| self.short(reached, wanted, scope))?;
             if nodes.is_empty() {
                 break;
@@ -259,26 +265,26 @@ impl Coordinator {
     }
 }
 
-/// Whom to ask next for a page, so that `wanted` owners of every live layout answer; nobody when
-/// they have. `Err` says how many can answer where that is too few.
+/// Whom to ask next for a page, so that enough of every set answer; nobody when they have. `Err`
+/// says how many can answer where that is too few.
 fn next_to_ask<T>(
     scope: &Scope,
-    partition: Partition,
-    wanted: u8,
+    sets: &[WriteSet<NodeId>],
     pages: &BTreeMap<NodeId, T>,
     asked: &BTreeSet<NodeId>,
 ) -> Result<BTreeSet<NodeId>, usize> {
     let me = scope.view.me;
     let mut next = BTreeSet::new();
-    for owners in scope.layouts.write_sets(partition) {
-        let have = owners.iter().filter(|node| pages.contains_key(*node)).count();
-        let mut live: Vec<NodeId> = owners
+    for set in sets {
+        let have = set.nodes.iter().filter(|node| pages.contains_key(*node)).count();
+        let mut live: Vec<NodeId> = set
+            .nodes
             .iter()
             .copied()
             .filter(|node| !scope.down.contains(node) && !asked.contains(node))
             .collect();
         live.sort_by_key(|node| *node != me);
-        let needed = usize::from(wanted).saturating_sub(have);
+        let needed = set.required.saturating_sub(have);
         if live.len() < needed {
             return Err(have);
         }

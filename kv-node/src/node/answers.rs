@@ -9,9 +9,9 @@ use bytes::Bytes;
 use futures::future::join_all;
 use kv_client::NodeId;
 use kv_quorum::{Actor, Dot, HybridTime, Mark};
+use kv_ring::Zone;
 
 use super::{Inner, Serving};
-use crate::cluster::record::LevelSetting;
 use crate::coordinator::{Coordinator, Levels};
 use crate::error::RequestError;
 use crate::keys::KeyRef;
@@ -149,12 +149,10 @@ impl Inner {
         op: PeerOp,
     ) -> PeerOut {
         match op {
-            PeerOp::Forward { operation, key, mutation, write, read, above_ms } => {
-                let levels = Levels {
-                    read: Some(LevelSetting::Copies(read)),
-                    write: Some(LevelSetting::Copies(write)),
-                    until_ms: None,
-                };
+            PeerOp::Forward { operation, key, mutation, write, read, zone, above_ms } => {
+                let (read, write) = (Some(read), Some(write));
+                let zone = zone.map(Zone::new);
+                let levels = Levels { read, write, zone, until_ms: None };
                 if let Err(error) = serving.coordinator.mint_above(above_ms).await {
                     return PeerOut::Failed(OpFailure::Refused(error.to_string()));
                 }

@@ -47,9 +47,19 @@ impl Worker for HandoffLoop {
         let Some(serving) = self.inner.serving() else { return idle };
         let hints = serving.replica.hints();
         if !hints.is_counted() {
-            self.say("counting the hints of before the restart".into());
-            if let Err(error) = serving.replica.count_hints(usize::MAX).await {
-                tracing::warn!(%error, "the hints could not be counted: none is taken until then");
+            self.say("counting the hints".into());
+            match serving.replica.count_hints(usize::MAX).await {
+                Ok(0) => {}
+                Ok(lost) => {
+                    self.inner.figures.hints_lost.add(lost);
+                    tracing::error!(lost, "hints were lost with damaged data");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the hints could not be counted: none is taken so long");
+                    return idle;
+                }
+            }
+            if !hints.is_counted() {
                 return idle;
             }
         }

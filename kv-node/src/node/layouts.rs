@@ -26,6 +26,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kv_client::NodeId;
 use kv_quorum::HybridTime;
+use kv_ring::{Layout, Slot};
 
 use super::Inner;
 use crate::cluster::changes::Changed;
@@ -207,12 +208,23 @@ impl Inner {
         newcomers.filter(|newcomer| newest.owns(view.me, newcomer.partition)).count()
     }
 
+    /// Whether this node is about to be no member and keeps hints: its floor speaks for them, and
+    /// is asked for while it is one. A mark above them would make what they hold dead.
+    fn leaves_with_hints(&self, view: &View) -> bool {
+        let leaves = view.layouts.as_ref().is_some_and(|layouts| {
+            !layouts.newest().contains(view.me)
+                && layouts.live().any(|layout| layout.contains(view.me))
+        });
+        leaves && self.serving().is_some_and(|serving| serving.replica.hints().may_have_some())
+    }
+
     /// Says "finished" for the newest layout, if that is so now.
     async fn finish_if_done(self: &Arc<Self>) {
         let view = self.view.now();
         let epoch = view.epoch();
         let done = self.state.finished() < epoch
             && self.unfilled(&view) == 0
+            && !self.leaves_with_hints(&view)
             && self.view.is_settled()
             && self.view.now().epoch() == epoch;
         if !done {
@@ -227,10 +239,32 @@ impl Inner {
 
     async fn retire_what_is_over(self: &Arc<Self>, said: &BTreeMap<NodeId, LayoutsSeen>) {
         let Some(epoch) = over_before(&self.view.now(), said) else { return };
+        self.let_go_of_what_goes_with(epoch);
         let node = Arc::clone(self);
         match self.blocking(move || node.state.retire_before(epoch)).await {
             Ok(()) => tracing::info!(epoch, "the layouts before it are retired"),
             Err(error) => tracing::error!(%error, epoch, "older layouts can't be retired"),
+        }
+    }
+
+    /// The layouts before `epoch` are about to retire: in what only they give this node it is no
+    /// replica from then on, and mints as a fallback, under a new tenure.
+    fn let_go_of_what_goes_with(&self, epoch: u64) {
+        let view = self.view.now();
+        let (Some(serving), Some(layouts)) = (self.serving(), &view.layouts) else { return };
+        let held = |layout: &Layout<NodeId>, slot| layout.owners_of(slot).contains(&view.me);
+        for partition in layouts.newest().partitions().iter() {
+            let slots = layouts.newest().partitions().slots(partition);
+            let Some(slot) = Slot::new(*slots.start()) else { continue };
+            let (mut stays, mut goes) = (false, false);
+            for layout in layouts.live() {
+                let held = held(layout, slot);
+                stays |= held && layout.epoch() >= epoch;
+                goes |= held && layout.epoch() < epoch;
+            }
+            if goes && !stays && !planted(Bug::KeepTenureOfLost) {
+                serving.dots.let_go(partition);
+            }
         }
     }
 

@@ -6,7 +6,13 @@
 //! before a layout is taken that gives a partition (again), whatever is left there is dropped,
 //! durably, and only then a tenure of it begins.
 //!
-//! Invariant: where a tenure begins with a layout, nothing is stored from before.
+//! With the rows go what spoke for them: the mark (what this node does not hold is dead) before
+//! they do, and the tenure, from the moment at which the older layout retires. As a fallback this
+//! node answers that it has nothing, which says nothing, and what it mints covers nothing that it
+//! had. (A tenure that outlives its rows is riak_kv #679.)
+//!
+//! Invariant: where a tenure begins with a layout, nothing is stored from before; a mark is of rows
+//! that are there.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,11 +22,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kv_client::NodeId;
+use kv_quorum::Mark;
 use kv_ring::{LIVE_LAYOUTS_MAX, Layout, Partition};
 
 use super::Inner;
 use crate::cluster::decree::{Decided, Decree};
 use crate::cluster::view::View;
+use crate::teeth::{Bug, planted};
 use crate::worker::Worker;
 
 /// Rest between two partitions that were dropped: requests write to the same disk.
@@ -51,6 +59,15 @@ impl Inner {
     /// Drops what is stored of a partition; says how many rows.
     async fn drop_leftovers(&self, partition: Partition) -> io::Result<u64> {
         let Some(serving) = self.serving() else { return Ok(0) };
+        if !planted(Bug::KeepTenureOfLost) {
+            serving.dots.let_go(partition);
+        }
+        let marked = serving.replica.marks().stored(partition) != Mark::NONE;
+        if marked && !planted(Bug::KeepMarkOfLost) {
+            let of = Arc::clone(&serving);
+            let none = [(partition, Mark::NONE)];
+            self.blocking(move || of.replica.marks().replace(&none)).await?;
+        }
         let dropped = serving.replica.drop_partition(partition).await.map_err(|error| {
             io::Error::other(format!("what is left of partition {}: {error}", partition.index()))
         })?;

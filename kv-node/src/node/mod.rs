@@ -9,6 +9,7 @@
 //! process if it likes, and talks to its `Coordinator` or puts a front door before it. The binary
 //! does the same with the operating system's parts.
 
+mod admit;
 mod answers;
 mod antientropy;
 mod change;

@@ -31,7 +31,7 @@ use super::{Inner, Node};
 use crate::cluster::decree::{Change, Decided, Decree, REMOVED_IDS_MAX};
 use crate::cluster::steps::Steps;
 use crate::cluster::view::View;
-use crate::coordinator::resolve;
+use crate::coordinator::least;
 use crate::keys::DEFAULT_KEYSPACE;
 
 /// What is to change.
@@ -257,7 +257,7 @@ impl Inner {
         let n = u8::try_from(replicas).unwrap_or(u8::MAX);
         let quorum = settings.map_or(n, |settings| {
             let levels = [settings.read, settings.write];
-            levels.into_iter().filter_map(|level| resolve(None, level, n).ok()).max().unwrap_or(n)
+            levels.into_iter().filter_map(|level| least(level, n).ok()).max().unwrap_or(n)
         });
         replicas.saturating_sub(usize::from(quorum)).max(1)
     }

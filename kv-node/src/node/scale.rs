@@ -168,6 +168,13 @@ impl Ground for NodeGround {
 }
 
 impl Inner {
+    /// Nodes that are up and never knew a layout, in order: they wait to be joined.
+    pub(super) fn waiting(&self, view: &View, layouts: &History<NodeId>) -> Vec<NodeId> {
+        let seen = self.membership.layouts_seen();
+        let is_new = |node: &NodeId| seen.get(node).is_none_or(|seen| seen.seen == 0);
+        outside(view, layouts).filter(is_new).collect()
+    }
+
     fn look(&self, board: &BoardStore) -> Option<Look> {
         let view = self.view.now();
         self.serving()?;
@@ -184,15 +191,13 @@ impl Inner {
         let members = newest.members();
         let seeds = members.iter().filter(|node| view.is_up(**node)).take(SEEDS_MAX);
         let address = |node: &NodeId| view.members.get(node).map(|member| member.address.clone());
-        let seen = self.membership.layouts_seen();
-        let is_new = |node: &NodeId| seen.get(node).is_none_or(|seen| seen.seen == 0);
         Some(Look {
             now_ms: self.clock.steady_ms(),
             wall_ms: self.clock.wall_ms(),
             epoch: newest.epoch(),
             evaluator: members.iter().copied().filter(|node| view.is_alive(*node)).min(),
             standing: standing(&view, layouts, &told),
-            waiting: outside(&view, layouts).filter(is_new).collect(),
+            waiting: self.waiting(&view, layouts),
             left: outside(&view, layouts).filter_map(|node| told.gone(&view, node)).collect(),
             board: self.latest_board(board),
             cluster: record.name.clone(),

@@ -1,15 +1,18 @@
 //! Three production nodes in one process, over the in-process transport, with paused time.
 
+mod admit;
 mod antientropy;
 mod collect;
 mod conflicts;
 mod damaged;
+mod displaced;
 mod events;
 mod reach;
 mod replace;
 mod reshape;
 mod scale;
 mod wait;
+mod zones;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,6 +47,8 @@ struct World {
     lag_ms: u64,
     sloppy: bool,
     antientropy: AntiEntropyConfig,
+    /// Nodes stand in so many zones, in turn.
+    zones: usize,
 }
 
 impl World {
@@ -61,11 +66,22 @@ impl World {
         (sloppy, antientropy): (bool, AntiEntropyConfig),
         lag_ms: u64,
     ) -> Self {
+        Self::zoned(count, 1, rmw, (sloppy, antientropy), lag_ms).await
+    }
+
+    async fn zoned(
+        count: usize,
+        zones: usize,
+        rmw: Rmw,
+        (sloppy, antientropy): (bool, AntiEntropyConfig),
+        lag_ms: u64,
+    ) -> Self {
         let clock = Arc::new(TokioClock::new(1_700_000_000_000));
         let exec: Arc<dyn Exec> = Arc::new(InlineExec);
         let network = InProcNetwork::new(Arc::clone(&clock) as Arc<dyn Clock>, exec, 1);
         let (nodes, disks) = (Vec::new(), Vec::new());
-        let mut world = Self { network, clock, nodes, disks, rmw, lag_ms, sloppy, antientropy };
+        let mut world =
+            Self { network, clock, nodes, disks, rmw, lag_ms, sloppy, antientropy, zones };
         for place in 0..count {
             let disk = MemFs::new();
             world.disks.push(disk.clone());
@@ -87,7 +103,11 @@ impl World {
             data_dir: PathBuf::from("/data"),
             address: address(place),
             client_address: format!("c{place}"),
-            zone: String::new(),
+            zone: if self.zones > 1 {
+                format!("zone {}", place % self.zones)
+            } else {
+                String::new()
+            },
             weight: 1,
             seeds: (0..count).map(address).collect(),
             bootstrap_expect: count as u16,
@@ -102,7 +122,11 @@ impl World {
                 },
                 pair_bytes_max: 10 * 1_024,
             },
-            gossip: kv_gossip::Config::local(),
+            gossip: if self.zones > 1 {
+                kv_gossip::Config::lan()
+            } else {
+                kv_gossip::Config::local()
+            },
             timing: crate::coordinator::Timing::default(),
             peers: PeersConfig::default(),
             antientropy: self.antientropy,

@@ -148,6 +148,12 @@ impl Replica {
             let failure = op_failure(&error);
             outs.fill_with(|| PeerOut::Failed(failure.clone()));
         }
+        for (join, out) in joins.iter().zip(&mut outs) {
+            // What was lost since it was asked first may be what the look did not find.
+            if let PeerOut::Applied { complete, .. } = out {
+                *complete &= self.standings.is_complete_for(&join.key);
+            }
+        }
         outs
     }
 

@@ -26,7 +26,7 @@ use super::admin_scale;
 use super::admin_watch;
 use super::doors::{Lobby, Served};
 use crate::cluster::view::{Liveness, View};
-use crate::coordinator::{Coordinator, Explained};
+use crate::coordinator::{Coordinator, Explained, said};
 use crate::http;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
 use crate::node::{ChangeError, Node};
@@ -218,9 +218,17 @@ pub(super) async fn explain(
 }
 
 fn explanation(key: Bytes, explained: Explained) -> Explanation {
-    let (n, r, w) = explained.quorum;
+    let (n, r, w) = (explained.n, said(explained.read), said(explained.write));
     let mut notes =
         vec![format!("N={n} R={r} W={w}, layout {}", explained.epoch), explained.promise()];
+    if let Some((half, most)) = explained.everywhere_us {
+        let ms = |us: u64| us as f64 / 1_000.0;
+        notes.push(format!(
+            "a write is on all its replicas after {:.1} ms (half of them) and {:.1} ms (99 of 100)",
+            ms(half),
+            ms(most)
+        ));
+    }
     let stands_in = |(fallback, primary)| format!("{fallback} stands in for {primary}");
     notes.extend(explained.stand_ins.iter().copied().map(stands_in));
     for hint in &explained.hints {

@@ -78,7 +78,7 @@ async fn put_alike(
 ) -> Vec<(usize, BatchOut)> {
     let Some(first) = puts.first() else { return Vec::new() };
     let until_ms = until(coordinator, first.budget_ms);
-    let levels = Levels { read: None, write: first.level, until_ms };
+    let levels = Levels { write: first.level, until_ms, ..Levels::default() };
     let items: Vec<SetItem<'_>> = puts
         .iter()
         .map(|put| SetItem {

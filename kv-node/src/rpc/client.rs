@@ -197,7 +197,7 @@ async fn read(
 ) -> Result<ReadOut, ServiceError> {
     check_keyspace(options.keyspace)?;
     let until_ms = until(coordinator, options.budget_ms);
-    let levels = Levels { read: level(options.level)?, write: None, until_ms };
+    let levels = Levels { read: level(options.level)?, until_ms, ..Levels::default() };
     let key = KeyRef::place(DEFAULT_KEYSPACE, key);
     let (context, values) = coordinator.get_siblings(key, levels).await?;
     let shown = values.into_iter().map(|sibling| Sibling {
@@ -212,7 +212,7 @@ impl Write {
     async fn perform(self, coordinator: &Coordinator) -> Result<WriteOut, ServiceError> {
         check_keyspace(self.options.keyspace)?;
         let until_ms = until(coordinator, self.options.budget_ms);
-        let levels = Levels { read: None, write: level(self.options.level)?, until_ms };
+        let levels = Levels { write: level(self.options.level)?, until_ms, ..Levels::default() };
         let key = KeyRef::place(DEFAULT_KEYSPACE, &self.key);
         let scope = coordinator.scope()?;
         // In an lww keyspace every write is blind, whatever its writer has seen.

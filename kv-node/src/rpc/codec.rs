@@ -211,6 +211,7 @@ mod tests {
     use kv_client::{ClusterId, NodeId};
 
     use super::*;
+    use crate::cluster::record::LevelSetting;
     use crate::cluster::wire::{Ballot, Newborn};
     use crate::events::EventPage;
     use crate::mutation::{Answer, ExpiryRule, MutationOut};
@@ -258,8 +259,9 @@ mod tests {
             operation: u64::MAX,
             key: bytes(300),
             mutation,
-            write: 255,
-            read: 255,
+            write: LevelSetting::Copies(255),
+            read: LevelSetting::Copies(255),
+            zone: Some(u64::MAX),
             above_ms: u64::MAX,
         };
         vec![

@@ -142,6 +142,8 @@ pub(super) fn level(wanted: Level) -> Result<Option<LevelSetting>, ServiceError>
         Level::Quorum => LevelSetting::Quorum,
         Level::All => LevelSetting::All,
         Level::Count(copies) => LevelSetting::Copies(copies),
+        Level::LocalQuorum => LevelSetting::LocalQuorum,
+        Level::EachQuorum => LevelSetting::EachQuorum,
         _ => return Err(ServiceError::Refused("this node does not know that level".into())),
     }))
 }

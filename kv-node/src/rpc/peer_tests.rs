@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::super::Completion;
 use super::*;
+use crate::cluster::record::LevelSetting;
 use crate::mutation::Mutation;
 use crate::plug::clock::TokioClock;
 use crate::plug::exec::TokioExec;
@@ -297,8 +298,9 @@ async fn forwarded_writes_never_stand_before_copies() {
             operation,
             key: Bytes::new(),
             mutation: Mutation::Delete,
-            write: 2,
-            read: 2,
+            write: LevelSetting::Copies(2),
+            read: LevelSetting::Copies(2),
+            zone: None,
             above_ms: 0,
         });
     }

@@ -17,7 +17,7 @@ use super::{MainParts, cpu};
 use crate::cluster::dots::CLOCK_SKEW_MS_MAX;
 use crate::cluster::floors::FloorTiming;
 use crate::cluster::meta::MetaStore;
-use crate::config::{Checked, Config, EngineKind, ProvisionerKind};
+use crate::config::{Admit, Checked, Config, EngineKind, ProvisionerKind};
 use crate::coordinator::Timing;
 use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::http::{self, HttpConfig, HttpSource};
@@ -101,6 +101,12 @@ impl Running {
             return Err(why);
         }
         scale(config, checked, &node)?;
+        if config.cluster.join {
+            node.ask_to_join();
+        }
+        if config.cluster.admit == Admit::Auto {
+            node.admit_who_asks();
+        }
         let http_address = http.as_ref().map(local).transpose()?;
         let endpoints = Endpoints {
             resp: client_address.clone(),

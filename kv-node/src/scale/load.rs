@@ -94,6 +94,11 @@ impl Window {
         self.slots.iter().fold(Rate::default(), |sum, (_, rate)| add(sum, *rate))
     }
 
+    /// Whether the key of a token was among the hot ones.
+    pub(crate) fn is_hot(&self, token: u64) -> bool {
+        self.hot.iter().any(|key| key.token == token)
+    }
+
     /// The rates of partitions that were touched, the busiest first.
     pub fn partitions(&self, count: PartitionCount) -> Vec<(u16, Rate)> {
         let of = |slot: u16| kv_ring::Slot::new(slot).map_or(0, |slot| count.of(slot).index());

@@ -58,7 +58,8 @@ pub(crate) struct Resolve {
     /// Show what would be written, and write nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Copies that must be durable: one, quorum, all or a number; the keyspace's unless given.
+    /// Copies that must be durable: one, quorum, all, local-quorum, each-quorum or a number; the
+    /// keyspace's unless given.
     #[arg(long, value_name = "COPIES", value_parser = text::level, default_value = "keyspace")]
     w: Level,
 }

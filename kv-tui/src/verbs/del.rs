@@ -17,7 +17,8 @@ pub(crate) struct Del {
     /// Delete what this context covers, and nothing else: what `get --context` printed.
     #[arg(long, value_name = "HEX")]
     context: Option<String>,
-    /// Copies that must be durable: one, quorum, all or a number; the keyspace's unless given.
+    /// Copies that must be durable: one, quorum, all, local-quorum, each-quorum or a number; the
+    /// keyspace's unless given.
     #[arg(long, value_name = "COPIES", value_parser = text::level, default_value = "keyspace")]
     w: Level,
 }

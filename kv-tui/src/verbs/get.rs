@@ -18,7 +18,8 @@ const VALUE_WIDTH_MAX: usize = 60;
 pub(crate) struct Get {
     #[command(flatten)]
     key: KeyArg,
-    /// Replicas that must answer: one, quorum, all or a number; the keyspace's unless given.
+    /// Replicas that must answer: one, quorum, all, local-quorum, each-quorum or a number; the
+    /// keyspace's unless given.
     #[arg(long, value_name = "COPIES", value_parser = text::level, default_value = "keyspace")]
     r: Level,
     /// Also print the context that covers what is shown, for `kv put --context`.

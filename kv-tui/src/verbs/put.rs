@@ -30,7 +30,8 @@ pub(crate) struct Put {
     /// Replace nothing: the value becomes a sibling of what is there.
     #[arg(long, conflicts_with = "context")]
     sibling: bool,
-    /// Copies that must be durable: one, quorum, all or a number; the keyspace's unless given.
+    /// Copies that must be durable: one, quorum, all, local-quorum, each-quorum or a number; the
+    /// keyspace's unless given.
     #[arg(long, value_name = "COPIES", value_parser = text::level, default_value = "keyspace")]
     w: Level,
 }

@@ -43,12 +43,16 @@ pub enum Scenario {
     PowerCuts,
     /// Partitions move from node to node and back, under ends of nodes and cuts.
     Reshape,
+    /// Partitions move on one side of a cut, while the other goes on under what it knows.
+    ReshapeApart,
+    /// Who held a partition before stands in for those who hold it now.
+    Taken,
     /// The rows of two replicas are lost at W = 2: the control.
     TwoDisks,
 }
 
 /// All scenarios.
-pub const SCENARIOS: [Scenario; 13] = [
+pub const SCENARIOS: [Scenario; 15] = [
     Scenario::Swarm,
     Scenario::ForgetWiped,
     Scenario::ForgetSuffix,
@@ -61,6 +65,8 @@ pub const SCENARIOS: [Scenario; 13] = [
     Scenario::Flush,
     Scenario::PowerCuts,
     Scenario::Reshape,
+    Scenario::ReshapeApart,
+    Scenario::Taken,
     Scenario::TwoDisks,
 ];
 
@@ -81,6 +87,8 @@ impl Scenario {
             Self::Flush => "flush",
             Self::PowerCuts => "power-cuts",
             Self::Reshape => "reshape",
+            Self::ReshapeApart => "reshape-apart",
+            Self::Taken => "taken",
             Self::TwoDisks => "two-disks",
         }
     }
@@ -118,6 +126,8 @@ impl Scenario {
             Self::Flush => flush(Mix::drawn(&random).with_flush(2), swarm),
             Self::PowerCuts => power_cuts(swarm),
             Self::Reshape => reshape(swarm),
+            Self::ReshapeApart => reshape_apart(swarm),
+            Self::Taken => taken(swarm),
             Self::TwoDisks => two_disks(swarm),
         }
     }
@@ -265,6 +275,47 @@ fn reshape(swarm: Options) -> Options {
             rest_ms_max: 2_000,
             ..Faults::none()
         },
+        work_ms: 20_000,
+        ..swarm
+    }
+}
+
+/// Partitions move while two sides don't hear of each other, and who stood still goes on with what
+/// it knew. Nothing mends meanwhile what a quorum of the wrong nodes left out.
+fn reshape_apart(swarm: Options) -> Options {
+    let links =
+        LinkMix { halves: 3, bridge: 1, isolate: 1, link: 2, loss: 1, ..LinkMix::default() };
+    let pauses =
+        PauseFaults { pause_ms_max: if swarm.clients.is_multiple_of(2) { 3_000 } else { 0 } };
+    let power = PowerFaults { down_ms_max: 1_000, ..PowerFaults::default() };
+    Options {
+        world: WorldConfig { sloppy: false, antientropy: false, ..swarm.world },
+        clients: 7,
+        faults: Faults {
+            power,
+            links,
+            pauses,
+            reshapes: true,
+            rest_ms_max: 1_500,
+            ..Faults::none()
+        },
+        mix: Mix::of_registers(),
+        work_ms: 15_000,
+        converges: false,
+        ..swarm
+    }
+}
+
+/// Partitions move, marks rise soon after what was written, and then most of those who hold a key
+/// can't be reached: the next in order, which often held it before, takes their place. KV.PUTs
+/// without contexts are siblings of what it wrote then.
+fn taken(swarm: Options) -> Options {
+    let links = LinkMix { halves: 3, isolate: 1, bridge: 1, ..LinkMix::default() };
+    let power = PowerFaults { down_ms_max: 1_000, ..PowerFaults::default() };
+    Options {
+        world: WorldConfig { sloppy: true, floor_lag_ms: 300, skew_ms_max: 50, ..swarm.world },
+        faults: Faults { power, links, reshapes: true, rest_ms_max: 2_500, ..Faults::none() },
+        mix: Mix::of_siblings(),
         work_ms: 20_000,
         ..swarm
     }

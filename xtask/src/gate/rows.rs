@@ -74,8 +74,18 @@ pub(super) const ROWS: &[Row] = &[
     run("A21", "no unsafe code in ours", "100 %", CLIPPY, Some(CLIPPY)),
     tests("A4", "engine against a model, with crashes", "1,000,000 sequences", LSM),
     tests("A5", "a power cut and an error at every file call", "50 scripts", LSM_PROOF),
-    tests("A13", "flipped bits are found", "10,000 flips of every file kind", LSM_DAMAGE),
-    tests("A15", "the request parser against an oracle", "fuzzed, 10 M inputs, sanitized", RESP),
+    tests(
+        "A13",
+        "flipped bits are found",
+        "10,000 flips of every file kind; logs and tables are",
+        LSM_DAMAGE,
+    ),
+    tests(
+        "A15",
+        "the request parser against an oracle",
+        "fuzzed, 10 M inputs, sanitized; the tests are run",
+        RESP,
+    ),
     run(
         "gossip",
         "1,000 members, 5 % of packets lost",
@@ -92,13 +102,13 @@ pub(super) const ROWS: &[Row] = &[
     tests(
         "A6",
         "kill -9 of one and of all, nothing lost; a stopped replica is hardly noticed",
-        "200 rounds",
+        "200 rounds; 10 are run",
         CLUSTER,
     ),
     tests(
         "A11",
         "real links cut, processes stopped and killed, 10 mixed rounds",
-        "50 rounds",
+        "50 rounds; 10 are run",
         PARTITIONS,
     ),
     tests(
@@ -108,7 +118,14 @@ pub(super) const ROWS: &[Row] = &[
         TRANSFERS,
     ),
     tests("elastic", "two join, two leave, one is replaced under load", "issue 5, line 1", ELASTIC),
-    tests("A2", "one seed, two processes: one trace", "100 of 100", SIM_REPLAY),
+    tests("hot", "one key with nine of ten requests", "issue 5, line 8", HOT),
+    tests("commit", "two changes at once, 1,000 seeds", "issue 5, line 3", COMMIT),
+    tests(
+        "A2",
+        "one seed, two processes: one trace",
+        "100 of 100; a seed of each scenario is run",
+        SIM_REPLAY,
+    ),
     tests(
         "controls",
         "who destroys more than W - 1 disks is seen to lose",
@@ -118,28 +135,28 @@ pub(super) const ROWS: &[Row] = &[
     run(
         "A10a",
         "a wiped replica forgets",
-        "1,000 seeds",
+        "1,000 seeds; 200 are run",
         scenario!("forget-wiped", "0..200"),
         Some(scenario!("forget-wiped", "0..20")),
     ),
     run(
         "A10b",
         "a restored backup forgets",
-        "1,000 seeds",
+        "1,000 seeds; 200 are run",
         scenario!("forget-restored", "0..200"),
         Some(scenario!("forget-restored", "0..20")),
     ),
     run(
         "A10c",
         "a suffix is lost",
-        "1,000 seeds",
+        "1,000 seeds; 200 are run",
         scenario!("forget-suffix", "0..200"),
         Some(scenario!("forget-suffix", "0..20")),
     ),
     run(
         "A10d",
         "an old tombstone returns from a fallback",
-        "1,000 seeds",
+        "1,000 seeds; 200 are run",
         scenario!("doomstone", "0..200"),
         Some(scenario!("doomstone", "0..20")),
     ),
@@ -192,8 +209,28 @@ pub(super) const ROWS: &[Row] = &[
         scenario!("reshape", "0..500"),
         Some(scenario!("reshape", "0..20")),
     ),
-    run("A1", "the full swarm, 0 violations", "10,000 seeds", SWARM, Some(SWARM_FEW)),
-    run("A20", "planted bugs are caught", "30 of 30", TEETH, None),
+    run(
+        "A10l",
+        "partitions move while two sides don't hear of each other",
+        "issue 5: 200 seeds",
+        scenario!("reshape-apart", "0..200"),
+        Some(scenario!("reshape-apart", "0..20")),
+    ),
+    run(
+        "A10m",
+        "who held a partition stands in for who holds it now",
+        "200 seeds",
+        scenario!("taken", "0..200"),
+        Some(scenario!("taken", "0..20")),
+    ),
+    run(
+        "A1",
+        "the full swarm, 0 violations",
+        "10,000 seeds; 1,000 are run",
+        SWARM,
+        Some(SWARM_FEW),
+    ),
+    run("A20", "planted bugs are caught", "30 of 30; 28 are planted", TEETH, None),
     missing(
         "clients",
         "cluster clients of redis-py and ioredis, each node killed in turn",
@@ -247,6 +284,8 @@ const CLUSTER: &[&str] = &["test", "--workspace", "--test", "cluster"];
 const PARTITIONS: &[&str] = &["test", "--workspace", "--test", "partitions"];
 const TRANSFERS: &[&str] = &["test", "--workspace", "--test", "transfers"];
 const ELASTIC: &[&str] = &["test", "--workspace", "--test", "elastic"];
+const HOT: &[&str] = &["test", "--workspace", "--test", "hot"];
+const COMMIT: &[&str] = &["test", "--workspace", "--lib", "cluster::commit"];
 const SIM_REPLAY: &[&str] = &["test", "--workspace", "--test", "sim", "replays"];
 const CONTROLS: &[&str] = &["test", "--workspace", "--test", "sim", "seen_to_lose"];
 const SWARM: &[&str] = &["xtask", "sim", "--seeds", "0..1000", "--keep-going"];

@@ -10,13 +10,13 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_quorum::{Context, ReadStep, ReadTracker, Record};
-use kv_ring::Partition;
+use kv_quorum::{Context, Copies, ReadStep, ReadTracker, Record};
+use kv_ring::{Partition, Zone};
 use twox_hash::XxHash3_128;
 
 use super::plans::{PlanTable, Purpose};
 use super::write::storage_error;
-use super::{Coordinator, Levels, Scope, resolve};
+use super::{Coordinator, Levels, Newer, Scope};
 use crate::error::RequestError;
 use crate::keys::{KeyRef, PREFIX_BYTES};
 use crate::plug::storage::Ticket;
@@ -83,7 +83,7 @@ impl Coordinator {
         }
         self.load.note(keys.len(), |place| Some(Touched { key: *keys.get(place)?, written: None }));
         let resolved = self.scope_until(levels.until_ms).and_then(|scope| {
-            let wanted = resolve(levels.read, scope.keyspace.read, scope.keyspace.n)?;
+            let wanted = scope.read_copies(levels)?;
             Ok((scope, wanted))
         });
         match resolved {
@@ -156,12 +156,12 @@ impl Coordinator {
         mut scope: Scope,
         keys: &[KeyRef<'_>],
         slices: &[&[u8]],
-        wanted: u8,
+        wanted: Copies<Zone>,
     ) -> Vec<Outcome> {
         let (mut outcomes, mut stale) = self.read_replicas(&scope, keys, slices, wanted).await;
         while stale && outcomes.iter().any(Result::is_err) {
-            let Some(newer) = self.newer_scope(&scope, true).await else { break };
-            scope = newer;
+            let Newer::Known(newer) = self.newer_scope(&scope, true).await else { break };
+            scope = *newer;
             let left: Vec<usize> = (0..keys.len())
                 .filter(|at| outcomes.get(*at).is_some_and(Result::is_err))
                 .collect();
@@ -187,17 +187,20 @@ impl Coordinator {
         scope: &Scope,
         keys: &[KeyRef<'_>],
         slices: &[&[u8]],
-        wanted: u8,
+        wanted: Copies<Zone>,
     ) -> (Vec<Outcome>, bool) {
-        let sloppy = scope.keyspace.sloppy;
-        let table = self.plans.table(scope.view.me, Purpose::Read, wanted, sloppy, &scope.layouts);
+        let table = self.plans.table(scope, Purpose::Read, wanted);
         let slow = self.parts.detector.slow(scope.began_us);
         self.parts.detector.begun(keys.len());
+        let hot = (wanted == Copies::Any(1)).then(|| self.load.window());
+        let is_hot =
+            |key: &KeyRef<'_>| hot.as_ref().is_some_and(|window| window.is_hot(key.token.value()));
         let mut refused: Vec<Option<RequestError>> = vec![None; keys.len()];
         let mut items = Vec::with_capacity(keys.len());
         let mut places = Vec::with_capacity(keys.len());
         for (place, (key, slice)) in keys.iter().zip(slices).enumerate() {
-            match Self::begin_read(scope, &table, scope.partition(*key), &slow) {
+            let turn = is_hot(key).then(|| self.hot_turn.fetch_add(1, Ordering::Relaxed));
+            match Self::begin_read(scope, &table, scope.partition(*key), &slow, turn) {
                 Ok(begun) => {
                     places.push(place);
                     items.push((Bytes::copy_from_slice(slice), begun));
@@ -223,8 +226,14 @@ impl Coordinator {
         table: &PlanTable,
         partition: Partition,
         slow: &[NodeId],
+        turn: Option<usize>,
     ) -> Result<(Tracker, Vec<NodeId>), RequestError> {
         let mut tracker = Tracker::new(table.of(partition)?);
+        if let Some(turn) = turn {
+            for node in table.not_in_turn(tracker.plan(), turn) {
+                tracker.avoid(node);
+            }
+        }
         for node in slow {
             tracker.avoid(*node);
         }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kv_client::NodeId;
 use kv_quorum::{
-    Actor, Context, Dot, Draft, HybridTime, Kind, WriteOutcome, WriteReply, WriteStep, WriteTracker,
+    Actor, Context, Copies, Dot, Draft, HybridTime, Kind, WriteOutcome, WriteReply, WriteStep,
+    WriteTracker,
 };
-use kv_ring::Partition;
+use kv_ring::{Partition, Zone};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -19,6 +20,7 @@ use super::Ended;
 use crate::coordinator::Parts;
 use crate::error::RequestError;
 use crate::metrics::Figures;
+use crate::plug::clock::Clock;
 use crate::replica::{Replica, Standings};
 use crate::rpc::{Completion, PeerFailure};
 use crate::wire::PeerOut;
@@ -29,6 +31,8 @@ pub(in crate::coordinator) struct Minted {
     pub(in crate::coordinator) record: Bytes,
     pub(in crate::coordinator) partition: Partition,
     pub(in crate::coordinator) tracker: WriteTracker<NodeId>,
+    /// What its acknowledgement takes.
+    pub(in crate::coordinator) wanted: Copies<Zone>,
     /// Who is to get it, as the tracker named them when it began.
     pub(in crate::coordinator) to: Vec<NodeId>,
     /// Whether this node minted it in the place of a primary, and keeps it as hints.
@@ -43,6 +47,8 @@ pub(crate) struct WriteJob {
     bytes: usize,
     pub(super) replica: Arc<Replica>,
     pub(super) figures: Arc<Figures>,
+    clock: Arc<dyn Clock>,
+    began_us: u64,
 }
 
 /// What a job's driver is to do.
@@ -70,6 +76,8 @@ pub(super) struct Inner {
     pub(super) contacts: Vec<(usize, Vec<NodeId>)>,
     /// Items that were acknowledged only by counting fallbacks.
     pub(super) sloppy: u64,
+    /// Whether it was noted how long the first item took to be everywhere.
+    spread: bool,
 }
 
 pub(super) struct Item {
@@ -77,6 +85,8 @@ pub(super) struct Item {
     pub(super) ended: Option<Ended>,
     /// Who holds it durably, this node excepted, primaries only.
     pub(super) holders: Vec<NodeId>,
+    /// Whether this node's own copy is durable.
+    synced: bool,
 }
 
 /// The slot of an answer: the item, and above it the round and the plan that it belongs to.
@@ -98,6 +108,17 @@ impl WriteJob {
             everywhere &= item.holders.len() + own >= item.minted.tracker.plan().primaries().len();
         }
         (least, everywhere)
+    }
+
+    /// Notes, once, how long the first item took until all its replicas held it durably.
+    fn note_spread(&self, inner: &mut Inner) {
+        let Some(item) = inner.items.first().filter(|_| !inner.spread) else { return };
+        let plan = item.minted.tracker.plan();
+        let own = usize::from(item.synced);
+        if item.holders.len() + own >= plan.primaries().len() {
+            inner.spread = true;
+            self.figures.everywhere.add(self.clock.steady_us().saturating_sub(self.began_us));
+        }
     }
 
     /// Returns when anything may have changed.
@@ -178,6 +199,9 @@ impl Completion for WriteJob {
         };
         let late = at.ended.is_some();
         self.step(&mut inner, item, step);
+        if item == 0 {
+            self.note_spread(&mut inner);
+        }
         if late {
             self.wake.notify_one();
         }
@@ -209,7 +233,7 @@ impl WriteJob {
         let mut items = Vec::with_capacity(open);
         for (at, mut minted) in minted.into_iter().enumerate() {
             contacts.push((at, std::mem::take(&mut minted.to)));
-            items.push(Item { minted, ended: None, holders: Vec::new() });
+            items.push(Item { minted, ended: None, holders: Vec::new(), synced: false });
         }
         Arc::new(Self {
             inner: Mutex::new(Inner {
@@ -220,11 +244,14 @@ impl WriteJob {
                 stale: false,
                 contacts,
                 sloppy: 0,
+                spread: false,
             }),
             wake: Notify::new(),
             bytes,
             replica: Arc::clone(&parts.replica),
             figures: Arc::clone(&parts.figures),
+            clock: Arc::clone(&parts.clock),
+            began_us: parts.clock.steady_us(),
         })
     }
 
@@ -311,6 +338,7 @@ impl WriteJob {
             }
             let Some(item) = inner.items.get_mut(at) else { continue };
             let complete = standings.is_complete(item.minted.partition);
+            item.synced = durable && !item.minted.stands_in;
             let tracker = &mut item.minted.tracker;
             let step = if durable {
                 let plain = WriteReply::plain(tracker.round());
@@ -320,6 +348,7 @@ impl WriteJob {
             };
             self.step(&mut inner, at, step);
         }
+        self.note_spread(&mut inner);
     }
 
     pub(super) fn expire(&self) {
@@ -357,6 +386,7 @@ impl WriteJob {
                 Some(record) => {
                     item.minted.record = record;
                     item.holders.clear();
+                    item.synced = false;
                     item.minted.tracker.reminted()
                 }
                 None => item.minted.tracker.on_deadline(),

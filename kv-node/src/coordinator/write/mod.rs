@@ -18,15 +18,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::join_all;
 use kv_client::NodeId;
-use kv_quorum::{Draft, Expiry, HybridTime, WriteOutcome, WriteStep, WriteTracker};
-use kv_ring::Partition;
+use kv_quorum::{Copies, Draft, Expiry, HybridTime, WriteOutcome, WriteStep, WriteTracker};
+use kv_ring::{Partition, Zone};
 
 pub(super) use job::{Minted, WriteJob, dot_of};
 pub(super) use mint::NoMint;
 
 use super::follow::{Followed, Trail};
 use super::plans::Purpose;
-use super::{Coordinator, Levels, MintsAt, Scope, resolve};
+use super::{Coordinator, Levels, MintsAt, Scope};
 use crate::cluster::record::Rmw;
 use crate::error::RequestError;
 use crate::keys::KeyRef;
@@ -61,7 +61,7 @@ impl Coordinator {
     ) -> (Vec<Ended>, Trail) {
         self.parts.figures.coordinator_sets.add(items.len() as u64);
         let resolved = self.scope_until(levels.until_ms).and_then(|scope| {
-            let wanted = resolve(levels.write, scope.keyspace.write, scope.keyspace.n)?;
+            let wanted = scope.write_copies(levels)?;
             Ok((scope, wanted))
         });
         let (scope, wanted) = match resolved {
@@ -135,7 +135,7 @@ impl Coordinator {
         scope: &Scope,
         items: &[SetItem<'_>],
         here: &[(usize, Partition)],
-        wanted: u8,
+        wanted: Copies<Zone>,
         answers: &mut [Option<Ended>],
     ) -> Option<(Vec<usize>, Arc<WriteJob>)> {
         let _flight = self.parts.dots.begin_flight();
@@ -158,7 +158,7 @@ impl Coordinator {
         if minting.is_empty() {
             return None;
         }
-        let (places, job, ticket) = self.mint_blind(minting, answers).await?;
+        let (places, job, ticket) = self.mint_blind(minting, wanted, answers).await?;
         let ends = self.replicate(scope, &job, ticket).await;
         for (place, end) in places.iter().zip(ends) {
             set_answer(answers, *place, end);
@@ -174,12 +174,10 @@ impl Coordinator {
         &self,
         scope: &Scope,
         partition: Partition,
-        wanted: u8,
+        wanted: Copies<Zone>,
         begin: Begin,
     ) -> Result<(WriteTracker<NodeId>, Vec<NodeId>), RequestError> {
-        let sloppy = scope.keyspace.sloppy;
-        let table = self.plans.table(scope.view.me, Purpose::Write, wanted, sloppy, &scope.layouts);
-        let plan = table.of(partition)?;
+        let plan = self.plans.table(scope, Purpose::Write, wanted).of(partition)?;
         let mut tracker =
             if begin.blind { WriteTracker::blind(plan) } else { WriteTracker::new(plan) };
         let mut early = None;
@@ -204,6 +202,7 @@ impl Coordinator {
             None => Ok((tracker, to)),
             Some(WriteOutcome::NoReplicas { missing }) => {
                 self.parts.figures.no_replicas.one();
+                let wanted = wanted.least(scope.keyspace.n);
                 Err(RequestError::NoReplicas { wanted, down: missing })
             }
             Some(other) => Err(ended(other).err().unwrap_or(RequestError::Stopping)),
@@ -215,6 +214,7 @@ impl Coordinator {
     async fn mint_blind(
         &self,
         minting: Vec<Minting<'_>>,
+        wanted: Copies<Zone>,
         answers: &mut [Option<Ended>],
     ) -> Option<(Vec<usize>, Arc<WriteJob>, Ticket)> {
         let keys: Vec<Bytes> = minting.iter().map(|item| item.key.clone()).collect();
@@ -238,7 +238,7 @@ impl Coordinator {
             let Some(record) = record else { continue };
             let Minting { key, partition, tracker, to, .. } = item;
             places.push(item.place);
-            minted.push(Minted { key, record, partition, tracker, to, stands_in: false });
+            minted.push(Minted { key, record, partition, tracker, wanted, to, stands_in: false });
         }
         if minted.is_empty() {
             return None;

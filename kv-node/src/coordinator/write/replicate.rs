@@ -9,7 +9,7 @@ use kv_ring::Partition;
 
 use super::job::{Minted, Next, WriteJob, lost};
 use super::{Begin, Ended, NoMint, decode};
-use crate::coordinator::{Coordinator, Scope};
+use crate::coordinator::{Coordinator, Newer, Scope};
 use crate::error::RequestError;
 use crate::plug::storage::Ticket;
 use crate::replica::Verdict;
@@ -28,21 +28,24 @@ impl Coordinator {
         ticket: Ticket,
     ) -> Vec<Ended> {
         let mut ticket = self.drive(scope, job, ticket).await;
-        let mut epoch = scope.view.epoch();
         let mut next = self.newer_scope(scope, job.is_stale()).await;
-        while let Some(scope) = next {
+        let is_there = loop {
+            // What becomes known later than this is for those who ask later.
+            let scope = match next {
+                Newer::Nothing => break true,
+                Newer::Known(scope) => scope,
+                Newer::TooLate => break false,
+            };
             if !job.plan_again(|minted| self.plan_again(&scope, minted)) {
-                break;
+                break false;
             }
-            epoch = scope.view.epoch();
             ticket = self.drive(&scope, job, ticket).await;
             next = self.newer_scope(&scope, job.is_stale()).await;
-        }
+        };
         self.parts.figures.sloppy_writes.add(job.sloppy());
         self.keep_unserved(job).await;
         let mut ends = job.ends();
-        if self.parts.view.now().epoch() > epoch {
-            // No time is left to bring it there.
+        if !is_there {
             ends.iter_mut().filter(|end| end.is_ok()).for_each(|end| *end = lost());
         }
         let lost = ends.iter().filter(|end| matches!(end, Err(RequestError::Indeterminate { .. })));
@@ -56,11 +59,10 @@ impl Coordinator {
         scope: &Scope,
         minted: &Minted,
     ) -> Result<(WriteTracker<NodeId>, Vec<NodeId>), RequestError> {
-        let before = &minted.tracker;
-        let wanted = before.plan().sets().next().map_or(1, |set| set.required as u8);
-        let begin = Begin { blind: before.is_blind(), stands_in: minted.stands_in };
+        let begin = Begin { blind: minted.tracker.is_blind(), stands_in: minted.stands_in };
         // It is minted: that W can't be had now does not say that nothing was written.
-        self.begin_write(scope, minted.partition, wanted, begin).map_err(|_| {
+        self.begin_write(scope, minted.partition, minted.wanted, begin).map_err(|_| {
+            let wanted = minted.wanted.least(scope.keyspace.n);
             RequestError::Indeterminate { reached: 0, wanted, silent: scope.down.clone() }
         })
     }

@@ -20,7 +20,7 @@ use kv_ring::Partition;
 
 use super::{Begin, Ended, Minted, NoMint, SetItem, WriteJob, decode, storage_error};
 use crate::coordinator::decide::{Act, Decided, Decision, Done};
-use crate::coordinator::{Coordinator, Levels, Scope, resolve};
+use crate::coordinator::{Coordinator, Levels, Scope};
 use crate::error::RequestError;
 use crate::keys::hint_row;
 use crate::mutation::Mutation;
@@ -128,7 +128,7 @@ impl Coordinator {
     ) -> Result<Done, RequestError> {
         let scope = act.scope;
         let partition = scope.partition(act.key);
-        let wanted = resolve(act.levels.write, scope.keyspace.write, scope.keyspace.n)?;
+        let wanted = scope.write_copies(act.levels)?;
         let _flight = self.parts.dots.begin_flight();
         let begin = Begin { blind, stands_in: true };
         let (tracker, to) = self.begin_write(scope, partition, wanted, begin)?;
@@ -139,7 +139,7 @@ impl Coordinator {
         else {
             return Ok(Done::default());
         };
-        let item = Minted { key, record: bytes, partition, tracker, to, stands_in: true };
+        let item = Minted { key, record: bytes, partition, tracker, wanted, to, stands_in: true };
         self.follow_through(act, blind, item, decided, ticket).await
     }
 
@@ -174,9 +174,9 @@ impl Coordinator {
         decision: &mut Decision<'_>,
     ) -> Result<Option<Written>, RequestError> {
         let replica = &self.parts.replica;
-        if !replica.hints().is_counted() {
+        let Some(_entered) = replica.hints().enter() else {
             return Err(RequestError::Busy(UNCOUNTED.into()));
-        }
+        };
         let _flight = self.parts.dots.begin_flight();
         for _ in 0..TENURES_MAX {
             if self.parts.dots.needs_tenure(place.partition) {

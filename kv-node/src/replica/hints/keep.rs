@@ -104,11 +104,11 @@ impl Replica {
         own: impl Fn(&[u8]) -> Actor + Send + Sync,
         mut alarm: impl FnMut(&[u8]) + Send,
     ) -> Put {
-        if !self.hints.is_counted() {
+        let Some(_entered) = self.hints.enter() else {
             let why = OpFailure::Refused(UNCOUNTED.into());
             let outs = hints.iter().map(|_| PeerOut::Failed(why.clone())).collect();
             return Put { outs, seen: Vec::new(), ticket: Ok(Ticket::DURABLE) };
-        }
+        };
         let mut outs: Vec<PeerOut> = hints.iter().map(judge).collect();
         let mut seen: Vec<(Vec<Dot>, Context)> = vec![Default::default(); hints.len()];
         let mut claims: Vec<bool> = vec![false; hints.len()];
@@ -163,7 +163,7 @@ impl Replica {
 
 /// What a full log answers.
 pub(crate) const FULL: &str = "the hint log is full";
-/// What a log answers after a restart, until its rows are counted.
+/// What a log answers after a restart or damage, until its rows are counted.
 pub(crate) const UNCOUNTED: &str = "the hints of this node are being counted";
 
 /// Bytes of hints that are put into one append; a larger one goes alone.

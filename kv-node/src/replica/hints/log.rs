@@ -1,9 +1,9 @@
 //! How many hints are queued for whom: counts beside the rows, and the bound.
 //!
 //! The rows are in the engine, and nothing here decides what one holds. Counts move after the
-//! append that moved them, under the key's lock. After a restart with a durable engine nothing is
-//! known until one scan has counted; until then no hint is taken or removed, so that the scan is
-//! exact, and readers take it that there may be some.
+//! append that moved them, under the key's lock. After a restart with a durable engine, and after
+//! damage that some of them lay in, nothing is known until one scan has counted; until then no hint
+//! is taken or removed, so that the scan is exact, and readers take it that there may be some.
 //!
 //! A hint that counted towards W has all of `hint_bytes_max`, one beyond W half of it: what may be
 //! dropped never takes the room of what may not.
@@ -12,7 +12,7 @@
 //! them have returned.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use kv_client::NodeId;
@@ -89,11 +89,25 @@ pub struct HintLog {
     any: AtomicBool,
     state: Mutex<State>,
     late: Mutex<Late>,
+    /// How many take or remove hints now.
+    writers: AtomicUsize,
+}
+
+/// Somebody takes or removes hints: nobody counts meanwhile.
+#[derive(Debug)]
+pub(crate) struct Entered<'l>(&'l HintLog);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.writers.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     counted: bool,
+    /// How many there were when damage made the count worthless.
+    before: u64,
     bytes: u64,
     targets: BTreeMap<NodeId, Queued>,
 }
@@ -112,6 +126,31 @@ impl HintLog {
             any: AtomicBool::new(!empty),
             state: Mutex::new(State { counted: empty, ..State::default() }),
             late: Mutex::default(),
+            writers: AtomicUsize::new(0),
+        }
+    }
+
+    /// To be kept while hints are taken or removed; none while they are not counted.
+    pub(crate) fn enter(&self) -> Option<Entered<'_>> {
+        let state = self.state.lock();
+        state.counted.then(|| {
+            self.writers.fetch_add(1, Ordering::AcqRel);
+            Entered(self)
+        })
+    }
+
+    /// Whether a count would be exact: none is known, and nobody takes or removes hints.
+    pub(in crate::replica) fn may_be_counted(&self) -> bool {
+        !self.state.lock().counted && self.writers.load(Ordering::Acquire) == 0
+    }
+
+    /// Some rows are gone and nobody knows which: nothing is known until they are counted again.
+    pub(crate) fn forget_count(&self) {
+        let mut state = self.state.lock();
+        if state.counted {
+            let before = state.targets.values().map(|queued| queued.keys).sum();
+            *state = State { before, ..State::default() };
+            self.any.store(true, Ordering::Release);
         }
     }
 
@@ -166,17 +205,20 @@ impl HintLog {
         self.any.store(!state.counted || !state.targets.is_empty(), Ordering::Release);
     }
 
-    /// Takes a scan's count. Nothing may have moved since it began.
-    pub(in crate::replica) fn count(&self, rows: &[HintMove]) {
+    /// Takes a scan's count. Nothing may have moved since it began. Answers how many hints are gone
+    /// since damage made the last count worthless.
+    pub(in crate::replica) fn count(&self, rows: &[HintMove]) -> u64 {
         let mut state = self.state.lock();
         if state.counted {
-            return;
+            return 0;
         }
+        let before = state.before;
         *state = State { counted: true, ..State::default() };
         for row in rows {
             state.take(row);
         }
         self.any.store(!state.targets.is_empty(), Ordering::Release);
+        before.saturating_sub(rows.len() as u64)
     }
 
     /// Notes a hint beyond W that somebody is to write when it is convenient. Says whether there
@@ -277,6 +319,21 @@ mod tests {
         assert_eq!(log.queued()[&TARGET].bytes, 30);
         log.count(&[]);
         assert_eq!(log.bytes(), 30, "a second count changes nothing");
+    }
+
+    #[test]
+    fn after_damage_it_is_counted_again_when_nobody_takes_hints() {
+        let log = log(1_000, true);
+        log.moved(&[row(None, Some((100, 7))), row(None, Some((50, 5)))]);
+        let taking = log.enter().expect("it is counted");
+        log.forget_count();
+        assert!(log.enter().is_none() && log.may_have_some() && log.queued().is_empty());
+        assert!(!log.may_be_counted(), "one that began before goes on");
+        drop(taking);
+        assert!(log.may_be_counted());
+        assert_eq!(log.count(&[row(None, Some((50, 5)))]), 1, "one of two is gone");
+        assert_eq!(log.queued()[&TARGET].keys, 1);
+        assert!(log.enter().is_some() && !log.may_be_counted());
     }
 
     #[test]

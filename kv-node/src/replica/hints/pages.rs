@@ -5,7 +5,7 @@ use kv_client::NodeId;
 use kv_quorum::Mark;
 
 use super::log::HintMove;
-use super::span_of;
+use super::{UNCOUNTED, span_of};
 use crate::keys::{after, hint_range, hint_row, parse_hint};
 use crate::plug::storage::{PageRequest, StorageError};
 use crate::replica::rows::RowChange;
@@ -18,21 +18,22 @@ const PAGE_ROWS_MAX: usize = 256;
 const PAGE_BYTES_MAX: usize = 256 * 1_024;
 
 impl Replica {
-    /// Counts the hints that a durable engine came up with, unless they fill more than `pages_max`
-    /// pages. Until they are counted none is taken or removed.
+    /// Counts the hints that a durable engine came up with, or has left after damage, unless they
+    /// fill more than `pages_max` pages or somebody still takes some. Until they are counted none
+    /// is taken or removed. Answers how many are gone by damage.
     ///
     /// # Errors
     /// They stay uncounted.
-    pub async fn count_hints(&self, pages_max: usize) -> Result<(), StorageError> {
-        if self.hints.is_counted() {
-            return Ok(());
+    pub async fn count_hints(&self, pages_max: usize) -> Result<u64, StorageError> {
+        if !self.hints.may_be_counted() {
+            return Ok(0);
         }
         let mut found: Vec<HintMove> = Vec::new();
         let mut from = hint_range(NodeId(0)).0;
         let mut pages = 0;
         loop {
             if pages == pages_max {
-                return Ok(());
+                return Ok(0);
             }
             pages += 1;
             let (rows, end) = self.hint_rows_from(from, Bytes::new()).await?;
@@ -46,8 +47,7 @@ impl Replica {
                 _ => break,
             }
         }
-        self.hints.count(&found);
-        Ok(())
+        Ok(self.hints.count(&found))
     }
 
     /// A page of the hints for `target`, from the row `from` on (or from the first): rows and
@@ -78,6 +78,7 @@ impl Replica {
     /// # Errors
     /// Some may still be there: they are delivered once more.
     pub(crate) async fn drop_hints(&self, rows: &[(Bytes, Bytes)]) -> Result<usize, StorageError> {
+        let _entered = self.hints.enter().ok_or_else(|| StorageError::Busy(UNCOUNTED.into()))?;
         let keys: Vec<&[u8]> = rows.iter().map(|(row, _)| &row[..]).collect();
         let mut gone = 0;
         self.update(&keys, &mut |place, stored, _| {
@@ -119,6 +120,7 @@ impl Replica {
 
     /// Hands a hint on whose target is no replica of the key any more: to those who are, and into
     /// this node's own copy if it is one of them. All at once, so that nothing is lost between.
+    /// Says whether there was room: where one row would become several and there is none, it stays.
     ///
     /// # Errors
     /// It is where it was.
@@ -127,32 +129,45 @@ impl Replica {
         row: &Bytes,
         to: &[NodeId],
         holds: bool,
-    ) -> Result<(), StorageError> {
-        let Some((_, key)) = parse_hint(row) else { return Ok(()) };
+    ) -> Result<bool, StorageError> {
+        let Some((_, key)) = parse_hint(row) else { return Ok(true) };
+        let _entered = self.hints.enter().ok_or_else(|| StorageError::Busy(UNCOUNTED.into()))?;
         let mut rows = vec![row.clone()];
         rows.extend(to.iter().map(|target| hint_row(*target, key)));
         if holds {
             rows.push(Bytes::copy_from_slice(key));
         }
+        let mut fits = true;
         let ticket = self
             .update_rows(&rows, &mut |stored| {
                 let Some(Some(hint)) = stored.first() else {
                     return vec![(0, RowChange::Remove)];
                 };
                 let mut changes = Vec::with_capacity(stored.len());
+                let mut more = 0;
                 for (place, there) in stored.iter().enumerate().skip(1) {
                     let mut out = Vec::new();
                     let row = rows.get(place).map_or(&[][..], |row| &row[..]);
                     if self.join(row, there.as_deref(), hint, Mark::NONE, &mut out).0
                         == Verdict::Write
                     {
+                        let was = there.as_ref().map_or(0, |there| row.len() + there.len());
+                        if place <= to.len() {
+                            more += (row.len() + out.len()).saturating_sub(was);
+                        }
                         changes.push((place, RowChange::Put(Bytes::from(out))));
                     }
+                }
+                let gone = row.len() + hint.len();
+                fits = self.hints.has_room(more.saturating_sub(gone) as u64, true);
+                if !fits {
+                    return Vec::new();
                 }
                 changes.push((0, RowChange::Remove));
                 changes
             })
             .await?;
-        self.durable(ticket).await
+        self.durable(ticket).await?;
+        Ok(fits)
     }
 }

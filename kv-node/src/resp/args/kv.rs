@@ -6,8 +6,8 @@
 //! KV.DEL key [CTX c] [W level]        KV.CONSISTENCY [R level] [W level]
 //! KV.CONFLICTS [cursor] [COUNT n]     KV.HOTKEYS [COUNT n]
 //! ```
-//! A level is ONE, QUORUM, ALL, or a number from 1. Whether it can be had is for the coordinator to
-//! say, who knows N. Each option may be given once.
+//! A level is ONE, QUORUM, ALL, LOCAL-QUORUM, EACH-QUORUM, or a number from 1. Whether it can be
+//! had is for the coordinator to say, who knows N. Each option may be given once.
 
 use super::write::Timed;
 use super::{ArgError, Parsed, at, is};
@@ -25,6 +25,10 @@ pub enum Level {
     All,
     /// So many; at least 1.
     Count(u8),
+    /// More than half of those in this node's zone.
+    LocalQuorum,
+    /// More than half of those in each zone.
+    EachQuorum,
 }
 
 impl Level {
@@ -39,8 +43,15 @@ impl Level {
         if is(arg, b"ALL") {
             return Ok(Self::All);
         }
+        if is(arg, b"LOCAL-QUORUM") {
+            return Ok(Self::LocalQuorum);
+        }
+        if is(arg, b"EACH-QUORUM") {
+            return Ok(Self::EachQuorum);
+        }
         let number = super::decimal(arg).and_then(|number| u8::try_from(number).ok());
-        let text = "ERR a consistency level is ONE, QUORUM, ALL or a number from 1 to N";
+        let text = "ERR a consistency level is ONE, QUORUM, ALL, LOCAL-QUORUM, EACH-QUORUM or a \
+                    number from 1 to N";
         number.filter(|number| *number > 0).map(Self::Count).ok_or(ArgError::Text(text))
     }
 }

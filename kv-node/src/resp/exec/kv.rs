@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::{Exec, Executed, levels, not_here, place, setting};
 use crate::cluster::record::LevelSetting;
-use crate::coordinator::{Coordinator, Explained, ReplicaSays, resolve};
+use crate::coordinator::{Coordinator, Explained, ReplicaSays};
 use crate::mutation::{Answer, Mutation};
 use crate::resp::args::{KvConflicts, KvDelete, KvGet, KvHotkeys, KvPut, Levels};
 use crate::resp::reply::Reply;
@@ -140,7 +140,7 @@ impl Exec<'_> {
         }
         if let Ok(scope) = self.coordinator().and_then(|node| node.scope()) {
             for level in [said.read, said.write].into_iter().flatten() {
-                resolve(Some(setting(level)), LevelSetting::Quorum, scope.keyspace.n)?;
+                scope.copies(setting(level), None)?;
             }
         }
         self.session.levels = levels(self.session.levels, said.read, said.write);
@@ -177,12 +177,15 @@ fn level_name(level: Option<LevelSetting>) -> String {
         Some(LevelSetting::Quorum) => "QUORUM".into(),
         Some(LevelSetting::All) => "ALL".into(),
         Some(LevelSetting::Copies(copies)) => copies.to_string(),
+        Some(LevelSetting::LocalQuorum) => "LOCAL-QUORUM".into(),
+        Some(LevelSetting::EachQuorum) => "EACH-QUORUM".into(),
     }
 }
 
 fn explain(reply: &mut Reply<'_>, explained: &Explained) {
-    let (n, r, w) = explained.quorum;
-    reply.map(12);
+    let n = explained.n;
+    let (r, w) = (explained.read.least(n), explained.write.least(n));
+    reply.map(13);
     for (name, number) in [
         ("slot", u64::from(explained.slot)),
         ("partition", u64::from(explained.partition)),
@@ -205,6 +208,16 @@ fn explain(reply: &mut Reply<'_>, explained: &Explained) {
     explained.replicas.iter().for_each(|says| replica(reply, says));
     reply.text("promise");
     reply.text(&explained.promise());
+    reply.text("everywhere_us");
+    match explained.everywhere_us {
+        None => reply.array(0),
+        Some((half, most)) => {
+            reply.array(2);
+            for us in [half, most] {
+                reply.integer(i64::try_from(us).unwrap_or(i64::MAX));
+            }
+        }
+    }
     reply.text("stand_ins");
     reply.array(explained.stand_ins.len());
     for (fallback, primary) in &explained.stand_ins {

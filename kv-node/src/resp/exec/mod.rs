@@ -294,6 +294,8 @@ fn setting(level: super::args::Level) -> LevelSetting {
         Level::Quorum => LevelSetting::Quorum,
         Level::All => LevelSetting::All,
         Level::Count(copies) => LevelSetting::Copies(copies),
+        Level::LocalQuorum => LevelSetting::LocalQuorum,
+        Level::EachQuorum => LevelSetting::EachQuorum,
     }
 }
 
@@ -303,9 +305,5 @@ fn levels(
     read: Option<super::args::Level>,
     write: Option<super::args::Level>,
 ) -> Levels {
-    Levels {
-        read: read.map(setting).or(of.read),
-        write: write.map(setting).or(of.write),
-        until_ms: of.until_ms,
-    }
+    Levels { read: read.map(setting).or(of.read), write: write.map(setting).or(of.write), ..of }
 }

@@ -66,8 +66,9 @@ async fn a_forwarded_write_has_the_peer_probed() {
         operation: 1,
         key: Bytes::new(),
         mutation: Mutation::Delete,
-        write: 2,
-        read: 2,
+        write: LevelSetting::Copies(2),
+        read: LevelSetting::Copies(2),
+        zone: None,
         above_ms: 0,
     });
     tokio::time::sleep(Duration::from_millis(700)).await;

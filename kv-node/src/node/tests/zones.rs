@@ -1,0 +1,215 @@
+//! Three zones, far apart: levels that wait for one zone or for each, and a zone that is lost.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// Nodes stand in zones in turn.
+const ZONES: usize = 3;
+const NODES: usize = 2 * ZONES;
+/// One way.
+const APART_US: u64 = 80_000;
+
+fn at(level: LevelSetting) -> Levels {
+    Levels { read: Some(level), write: Some(level), ..Levels::default() }
+}
+
+impl World {
+    async fn in_zones(count: usize, zones: usize) -> Self {
+        let antientropy = AntiEntropyConfig::default();
+        let world = Self::zoned(count, zones, Rmw::Refuse, (true, antientropy), 180_000).await;
+        world.apart();
+        world
+    }
+
+    fn apart(&self) {
+        let near = LinkFaults { delay_us_min: 100, delay_us_max: 900, ..LinkFaults::default() };
+        let far = LinkFaults { delay_us_min: APART_US, delay_us_max: APART_US + 900, ..near };
+        for one in 0..self.nodes.len() {
+            for other in 0..self.nodes.len() {
+                let faults = if one % self.zones == other % self.zones { near } else { far };
+                self.network.set_link(&format!("n{one}"), &format!("n{other}"), faults);
+            }
+        }
+    }
+
+    /// Cuts one zone off from all others.
+    fn lose(&self, zone: usize) {
+        for one in (0..self.nodes.len()).filter(|place| place % self.zones == zone) {
+            for other in (0..self.nodes.len()).filter(|place| place % self.zones != zone) {
+                self.network.set_cut(&format!("n{one}"), &format!("n{other}"), true);
+            }
+        }
+    }
+
+    async fn set_at(
+        &self,
+        place: usize,
+        key: &str,
+        value: &str,
+        level: LevelSetting,
+    ) -> Result<(), RequestError> {
+        let (key, value) = (KeyRef::place(0, key.as_bytes()), value.as_bytes());
+        let item = SetItem { key, value, expiry: ExpiryRule::Never };
+        let coordinator = self.node(place).coordinator().expect("a layout");
+        let (mut ends, _) = coordinator.set_batch(&[item], at(level)).await;
+        ends.pop().expect("one end")
+    }
+
+    async fn get_at(
+        &self,
+        place: usize,
+        key: &str,
+        level: LevelSetting,
+    ) -> Result<Option<String>, RequestError> {
+        let coordinator = self.node(place).coordinator().expect("a layout");
+        let mut shown = Ok(None);
+        let mut show = |_: usize, value: Result<Option<&[u8]>, RequestError>| {
+            shown =
+                value.map(|value| value.map(|value| String::from_utf8_lossy(value).into_owned()));
+        };
+        coordinator.get_batch(&[KeyRef::place(0, key.as_bytes())], at(level), &mut show).await;
+        shown
+    }
+
+    /// Writes and reads of every node at `local-quorum`: how long each took, in microseconds.
+    async fn work(&self, round: &str, written: &mut BTreeMap<String, String>) -> Vec<u64> {
+        let mut took = Vec::new();
+        for n in 0..40 {
+            for place in 0..self.nodes.len() {
+                let (key, value) = (format!("{round}/{place}/{n}"), format!("{n} of {place}"));
+                let level = LevelSetting::LocalQuorum;
+                let began = self.clock.steady_us();
+                self.set_at(place, &key, &value, level).await.expect("its zone is whole");
+                let between = self.clock.steady_us();
+                let read = self.get_at(place, &key, level).await;
+                assert_eq!(read.as_ref(), Ok(&Some(value.clone())), "{key} in its own zone");
+                took.extend([between - began, self.clock.steady_us() - between]);
+                written.insert(key, value);
+            }
+        }
+        took
+    }
+}
+
+/// The 99th percentile.
+fn p99(mut took: Vec<u64>) -> u64 {
+    took.sort_unstable();
+    took[took.len() * 99 / 100]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_local_quorum_is_as_fast_as_its_zone_and_loses_nothing_when_zones_are_cut() {
+    let world = World::in_zones(NODES, ZONES).await;
+    let mut written = BTreeMap::new();
+    let quiet = p99(world.work("quiet", &mut written).await);
+    assert!(quiet < 5_000, "p99 is {quiet} us with zones {APART_US} us apart");
+    for zone in 0..ZONES {
+        world.lose(zone);
+        let cut = p99(world.work(&format!("cut {zone}"), &mut written).await);
+        assert!(cut < 5_000, "p99 is {cut} us while zone {zone} is cut off");
+        for n in 0..20 {
+            // The others still have R = W = 2 of N = 3.
+            let (place, key) = ((zone + 1) % ZONES, format!("quorum {zone}/{n}"));
+            world.set_at(place, &key, "kept", LevelSetting::Quorum).await.expect("two zones");
+            written.insert(key, "kept".into());
+        }
+        world.network.heal();
+        world.apart();
+        let whole = |world: &World| {
+            world.nodes.iter().flatten().all(|node| node.view().now().down().is_empty())
+        };
+        world.until("the zone is back", whole).await;
+    }
+    for place in 0..NODES {
+        for (key, value) in &written {
+            let read = world.get_at(place, key, LevelSetting::Quorum).await;
+            assert_eq!(read.as_ref(), Ok(&Some(value.clone())), "{key} at n{place}");
+        }
+    }
+    for place in 0..NODES {
+        for (key, value) in &written {
+            let read = world.get_at(place, key, LevelSetting::LocalQuorum).await;
+            assert_eq!(read.as_ref(), Ok(&Some(value.clone())), "{key} in n{place}'s zone");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_on_each_quorum_is_read_in_every_zone_at_once() {
+    let world = World::in_zones(NODES, ZONES).await;
+    for n in 0..20 {
+        let key = format!("key{n}");
+        world.set_at(n % NODES, &key, "there", LevelSetting::EachQuorum).await.expect("all up");
+        for place in 0..NODES {
+            let read = world.get_at(place, &key, LevelSetting::LocalQuorum).await;
+            assert_eq!(read, Ok(Some("there".into())), "{key} at n{place}");
+        }
+    }
+    world.lose(2);
+    world
+        .until("the zone is known to be down", |world| {
+            let down = |place: usize| world.node(place).view().now().down().len();
+            (0..NODES).all(|place| down(place) == if place % ZONES == 2 { 4 } else { 2 })
+        })
+        .await;
+    let refused = world.set_at(0, "key0", "nowhere", LevelSetting::EachQuorum).await;
+    assert!(matches!(refused, Err(RequestError::NoReplicas { .. })), "{refused:?}");
+    let read = world.get_at(0, "key0", LevelSetting::EachQuorum).await;
+    assert!(matches!(read, Err(RequestError::Unavailable { .. })), "{read:?}");
+    let read = world.get_at(2, "key0", LevelSetting::LocalQuorum).await;
+    assert_eq!(read, Ok(Some("there".into())), "what was refused was not written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_without_a_copy_says_so() {
+    let world = World::in_zones(4, 4).await;
+    let (mut served, mut refused) = (0, 0);
+    for n in 0..40 {
+        let key = format!("key{n}");
+        let set = world.set_at(1, &key, "v", LevelSetting::LocalQuorum).await;
+        let read = world.get_at(1, &key, LevelSetting::LocalQuorum).await;
+        match set {
+            Ok(()) => {
+                assert_eq!(read, Ok(Some("v".into())), "{key}");
+                served += 1;
+            }
+            Err(RequestError::Level(why)) => {
+                assert!(why.contains("no copy is in that zone"), "{why}");
+                assert!(matches!(read, Err(RequestError::Level(_))), "{read:?}");
+                refused += 1;
+            }
+            Err(other) => panic!("{key}: {other}"),
+        }
+    }
+    assert!(served > 20 && refused > 2, "three of four keys are in a zone: {served}, {refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hot_key_that_one_replica_is_enough_for_is_read_from_all_of_them() {
+    let world = World::of(5, Rmw::Refuse).await;
+    let served = |place: usize| world.node(place).inner.figures.replica_reads.value();
+    let holds = |place: usize| {
+        let coordinator = world.node(place).coordinator().expect("a layout");
+        let key = KeyRef::place(0, b"hot");
+        coordinator.scope().is_ok_and(|scope| scope.holds(scope.partition(key)))
+    };
+    world.set(0, "hot", "v").await.expect("all are up");
+    let owners: Vec<usize> = (0..5).filter(|place| holds(*place)).collect();
+    let other = (0..5).find(|place| !holds(*place)).expect("three of five hold it");
+    let read = async |times: usize| {
+        let before: Vec<u64> = owners.iter().map(|place| served(*place)).collect();
+        for _ in 0..times {
+            let read = world.get_at(other, "hot", LevelSetting::One).await;
+            assert_eq!(read, Ok(Some("v".into())));
+        }
+        let since = owners.iter().zip(before).map(|(place, before)| served(*place) - before);
+        since.collect::<Vec<u64>>()
+    };
+    let calm = read(1_000).await;
+    assert_eq!(calm.iter().filter(|reads| **reads > 900).count(), 1, "from one: {calm:?}");
+    let coordinator = world.node(other).coordinator().expect("a layout");
+    coordinator.load().roll(1_000_000);
+    let hot = read(300).await;
+    assert!(hot.iter().all(|reads| *reads >= 90), "in turn: {hot:?}");
+}
