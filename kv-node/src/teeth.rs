@@ -33,6 +33,8 @@ pub enum Bug {
     ExpiredIsGone,
     /// Who comes to hold a partition fills it from one of the others.
     FillFromOne,
+    /// Who comes to hold a partition does not ask whom it displaces.
+    PassDisplacedOver,
     /// Who comes to hold a partition counts for reads at once.
     NewcomerCounts,
     /// Requests reach their quorum in the newest layout only.

@@ -220,33 +220,30 @@ impl Coordinator {
         Ok(count)
     }
 
-    /// Hands a hint on to the replicas that its key has now, but for the one that it was for.
+    /// Hands a hint on: to who takes its target's place in the newest layout, if that has one in an
+    /// older layout still; else to all replicas that its key has now.
     async fn hand_on(
         &self,
         scope: &Scope,
         target: NodeId,
         row: &Bytes,
     ) -> Result<(), RequestError> {
-        let Some(key) = parse_hint(row).and_then(|(_, key)| KeyRef::parse(key)) else {
-            return Ok(());
-        };
-        let partition = scope.partition(key);
-        // One that is a replica in an older layout only has it by now: those of the newest are
-        // left.
-        let layouts = if is_replica(scope, target, row) { 1 } else { usize::MAX };
-        let sets = scope.layouts.write_sets(partition).take(layouts);
-        let mut to: Vec<NodeId> = sets.flatten().copied().collect();
+        let Some(partition) = partition_of(scope, row) else { return Ok(()) };
+        let sets = || scope.layouts.write_sets(partition);
+        let newest = scope.layouts.newest().owners(partition).iter();
+        let with_target =
+            |node: &NodeId| sets().any(|owners| owners.contains(&target) && !owners.contains(node));
+        let mut to: Vec<NodeId> = newest.copied().filter(with_target).collect();
+        if to.is_empty() {
+            to = sets().flatten().copied().filter(|node| *node != target).collect();
+        }
         to.sort_unstable();
         to.dedup();
         let me = scope.view.me;
         let holds = to.contains(&me);
-        to.retain(|node| *node != me && *node != target);
+        to.retain(|node| *node != me);
         self.parts.dots.let_go(partition);
-        let fits = self.parts.replica.hand_hint_on(row, &to, holds).await.map_err(storage_error)?;
-        if !fits {
-            tracing::warn!(%target, "a hint can't be handed on: the hint log is full");
-        }
-        Ok(())
+        self.parts.replica.hand_hint_on(row, &to, holds).await.map_err(storage_error)
     }
 
     /// Keeps hints that a coordinator sent. A node that is shown dots of its own tenure which none

@@ -2,8 +2,10 @@
 //!
 //! Such a replica is a newcomer: it counts for W, and not for R nor for what a SET weighs, until it
 //! has exchanged with N - W + 1 complete others of every live set of owners, or with all others if
-//! they are fewer. Every quorum that acknowledged a write meets one of those. The exchanges are
-//! those of anti-entropy; where there is no tree yet, key by key.
+//! they are fewer. Every quorum of primaries that acknowledged a write meets one of those. Where a
+//! fallback counted in a primary's place only the other places may have it, so who comes into a
+//! place by a layout asks the one that it displaces too, whatever the others know. The exchanges
+//! are those of anti-entropy; where there is no tree yet, key by key.
 //!
 //! While it is a newcomer it has no mark. Then it takes the highest of those that its sources had
 //! before it asked for anything: what they hold live below theirs is all that there is.
@@ -63,12 +65,56 @@ impl Coordinator {
             let needed = if planted(Bug::FillFromOne) { needed.min(1) } else { needed };
             self.fill_from(&scope, newcomer, &others, needed, &mut sources).await?;
         }
+        self.fill_from_displaced(&scope, newcomer, &mut sources).await?;
         let marks = sources.values().flatten().map(|source| source.mark);
         let highest = marks.max().unwrap_or(Mark::NONE);
         self.take_mark_of_sources(newcomer.partition, highest).await?;
         self.parts.replica.standings().mended(newcomer);
         self.parts.figures.partitions_filled.one();
         Ok(())
+    }
+
+    /// Exchanges with everybody whose place a layout gave away. So many of the others have what W
+    /// replicas acknowledged; where a hint counted in the place of one of them, only that place
+    /// may, and whoever comes into it takes what is there. (Hints for it are handed on.)
+    async fn fill_from_displaced(
+        &self,
+        scope: &Scope,
+        newcomer: Newcomer,
+        sources: &mut Sources,
+    ) -> Result<(), RequestError> {
+        if planted(Bug::FillFromOne) || planted(Bug::PassDisplacedOver) {
+            return Ok(());
+        }
+        let newest = scope.layouts.newest();
+        let goes = |node: &NodeId| {
+            !newest.owns(*node, newcomer.partition)
+                && *node != scope.view.me
+                && !scope.view.is_removed(*node)
+        };
+        let sets = scope.layouts.write_sets(newcomer.partition);
+        let mut displaced: Vec<NodeId> = sets.flatten().copied().filter(goes).collect();
+        displaced.sort_unstable();
+        displaced.dedup();
+        let wanted = displaced.len();
+        let mut silent = Vec::new();
+        for node in displaced {
+            let known = sources.get(&node).copied().flatten();
+            let ended = match known {
+                Some(source) => Some(source),
+                None if scope.down.contains(&node) => None,
+                None => self.fill_from_one(newcomer, node).await,
+            };
+            sources.insert(node, ended);
+            if ended.is_none() {
+                silent.push(node);
+            }
+        }
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let reached = (wanted - silent.len()) as u8;
+        Err(RequestError::Unavailable { reached, wanted: wanted as u8, silent })
     }
 
     async fn take_mark_of_sources(

@@ -85,6 +85,7 @@ pub fn teeth() -> Vec<Tooth> {
         tooth("fill from one source", reshape, node(NodeBug::FillFromOne)),
         tooth("a newcomer counts at once", reshape, node(NodeBug::NewcomerCounts)),
         tooth("keep the tenure of what was taken", taken, node(NodeBug::KeepTenureOfLost)),
+        tooth("do not ask who is displaced", taken, node(NodeBug::PassDisplacedOver)),
         tooth("keep the mark of what was taken", taken, node(NodeBug::KeepMarkOfLost)),
         tooth("quorum only in the newest layout", apart, node(NodeBug::NewestLayoutOnly)),
         tooth("a plan of an old layout stands", apart, node(NodeBug::OldPlanStands)),

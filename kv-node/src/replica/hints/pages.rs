@@ -119,8 +119,8 @@ impl Replica {
     }
 
     /// Hands a hint on whose target is no replica of the key any more: to those who are, and into
-    /// this node's own copy if it is one of them. All at once, so that nothing is lost between.
-    /// Says whether there was room: where one row would become several and there is none, it stays.
+    /// this node's own copy if it is one of them. All at once, so that nothing is lost between. A
+    /// full log does not refuse it: what it holds already has to go somewhere.
     ///
     /// # Errors
     /// It is where it was.
@@ -129,45 +129,33 @@ impl Replica {
         row: &Bytes,
         to: &[NodeId],
         holds: bool,
-    ) -> Result<bool, StorageError> {
-        let Some((_, key)) = parse_hint(row) else { return Ok(true) };
+    ) -> Result<(), StorageError> {
+        let Some((_, key)) = parse_hint(row) else { return Ok(()) };
         let _entered = self.hints.enter().ok_or_else(|| StorageError::Busy(UNCOUNTED.into()))?;
         let mut rows = vec![row.clone()];
         rows.extend(to.iter().map(|target| hint_row(*target, key)));
         if holds {
             rows.push(Bytes::copy_from_slice(key));
         }
-        let mut fits = true;
         let ticket = self
             .update_rows(&rows, &mut |stored| {
                 let Some(Some(hint)) = stored.first() else {
                     return vec![(0, RowChange::Remove)];
                 };
                 let mut changes = Vec::with_capacity(stored.len());
-                let mut more = 0;
                 for (place, there) in stored.iter().enumerate().skip(1) {
                     let mut out = Vec::new();
                     let row = rows.get(place).map_or(&[][..], |row| &row[..]);
                     if self.join(row, there.as_deref(), hint, Mark::NONE, &mut out).0
                         == Verdict::Write
                     {
-                        let was = there.as_ref().map_or(0, |there| row.len() + there.len());
-                        if place <= to.len() {
-                            more += (row.len() + out.len()).saturating_sub(was);
-                        }
                         changes.push((place, RowChange::Put(Bytes::from(out))));
                     }
-                }
-                let gone = row.len() + hint.len();
-                fits = self.hints.has_room(more.saturating_sub(gone) as u64, true);
-                if !fits {
-                    return Vec::new();
                 }
                 changes.push((0, RowChange::Remove));
                 changes
             })
             .await?;
-        self.durable(ticket).await?;
-        Ok(fits)
+        self.durable(ticket).await
     }
 }
