@@ -53,6 +53,8 @@ cargo xtask VERB
   tui [--name NAME] [-- ARGUMENTS]
                           builds kv-tui and attaches it to a cluster of `cluster up`
   shots [--check]         draws the pictures of docs/shots/; --check: are they what it would draw?
+  metrics [--check]       writes what comes from the registry of figures: docs/METRICS.md, the
+                          dashboard, the alert rules; --check: are they what it would write?
   dist                    target/dist: static binaries, completions, manual pages, checksums
 
   bench redis             one node beside redis-server
@@ -82,6 +84,7 @@ const VERBS: &[&str] = &[
     "demo",
     "tui",
     "shots",
+    "metrics",
     "dist",
     "bench",
     "release-gate",
@@ -117,6 +120,7 @@ pub(crate) enum Verb {
     Demo { autoscale: bool },
     Tui { name: String, arguments: Vec<OsString> },
     Shots { check: bool },
+    Metrics { check: bool },
     Dist,
     Bench { what: bench::What, options: bench::Options },
     ReleaseGate(gate::Options),
@@ -140,7 +144,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb> {
         "cluster" => parse_cluster(&mut parser),
         "demo" => parse_demo(&mut parser),
         "tui" => parse_tui(&mut parser),
-        "shots" => parse_shots(&mut parser),
+        "shots" => parse_check(&mut parser, |check| Verb::Shots { check }),
+        "metrics" => parse_check(&mut parser, |check| Verb::Metrics { check }),
         "dist" => alone(&mut parser, Verb::Dist),
         "bench" => parse_bench(&mut parser),
         "release-gate" => parse_gate(&mut parser),
@@ -306,7 +311,8 @@ fn parse_tui(parser: &mut Parser) -> Result<Verb> {
     Ok(Verb::Tui { name, arguments })
 }
 
-fn parse_shots(parser: &mut Parser) -> Result<Verb> {
+/// A verb that writes what comes from elsewhere, or only looks at it.
+fn parse_check(parser: &mut Parser, verb: fn(bool) -> Verb) -> Result<Verb> {
     let mut check = false;
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
@@ -314,7 +320,7 @@ fn parse_shots(parser: &mut Parser) -> Result<Verb> {
             other => return asked_for_help(other, &["--check"]),
         }
     }
-    Ok(Verb::Shots { check })
+    Ok(verb(check))
 }
 
 fn parse_bench(parser: &mut Parser) -> Result<Verb> {
@@ -518,6 +524,8 @@ mod tests {
         let teeth = Plan::Teeth(Some("fsync".into()));
         assert_eq!(parse_line("sim --teeth fsync").unwrap(), Verb::Sim(teeth));
         assert_eq!(parse_line("shots --check").unwrap(), Verb::Shots { check: true });
+        assert_eq!(parse_line("metrics").unwrap(), Verb::Metrics { check: false });
+        assert_eq!(parse_line("metrics --help").unwrap(), Verb::Help);
         let arguments = ["--once", "ring", "--name"].map(OsString::from).to_vec();
         let tui = Verb::Tui { name: "x".into(), arguments };
         assert_eq!(parse_line("tui --name x -- --once ring --name").unwrap(), tui);
