@@ -3,7 +3,7 @@
 
 mod net;
 
-use kv_gossip::{Config, Error, Event, Millis, Output, SplitMix64, State, Swim};
+use kv_gossip::{Address, Config, Error, Event, Millis, Output, SplitMix64, State, Swim, Target};
 use net::{Faults, Net, address};
 
 const LOSSY: Faults =
@@ -511,6 +511,30 @@ fn bad_input_from_the_caller_is_refused_and_changes_nothing() {
     assert_eq!(a.members().count(), 1);
     let too_high = Swim::new(config, 3_u64, address(3), u64::MAX, rng(), Millis::ZERO);
     assert_eq!(too_high.err(), Some(Error::Malformed { field: "incarnation" }));
+}
+
+#[test]
+fn seeds_that_are_replaced_are_tried_no_more_and_new_ones_at_once() {
+    let (config, rng) = (Config::local(), SplitMix64::new(1));
+    let mut machine = Swim::new(config, 9_u64, address(9), 0, rng, Millis::ZERO).unwrap();
+    let asked = |machine: &mut Swim<u64, SplitMix64>, now: u64| {
+        machine.poll(Millis::new(now));
+        let mut to = Vec::new();
+        while let Some(output) = machine.poll_output() {
+            if let Output::Transmit { to: Target::Address(address), .. } = output {
+                to.push(address);
+            }
+        }
+        to
+    };
+    machine.look_for(Millis::ZERO, [address(1), address(9)]);
+    assert_eq!(asked(&mut machine, 0), [address(1)], "never itself");
+    machine.look_for(Millis::new(10), [address(1), address(9)]);
+    assert_eq!(asked(&mut machine, 10), [], "nothing is new: it has its pace");
+    machine.look_for(Millis::new(20), [address(2)]);
+    assert_eq!(asked(&mut machine, 20), [address(2)]);
+    let later: Vec<Address> = (30..5_000).flat_map(|now| asked(&mut machine, now)).collect();
+    assert!(later.contains(&address(2)) && !later.contains(&address(1)), "{later:?}");
 }
 
 #[test]

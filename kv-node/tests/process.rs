@@ -182,3 +182,18 @@ fn settings_are_checked_and_shown_without_starting() {
     assert!(String::from_utf8_lossy(&open.stderr).contains("--insecure"));
     assert!(!dir.exists(), "none of these touches the directory");
 }
+
+#[test]
+fn nodes_find_each_other_by_names_that_a_resolver_knows() {
+    let ports: Vec<u16> = (0..3).map(|_| free_port().port()).collect();
+    let names: Vec<String> = ports.iter().map(|port| format!("\"localhost:{port}\"")).collect();
+    let names = format!("cluster.seeds_dns=[{}]", names.join(","));
+    let start = |port: &u16| {
+        let rpc = format!("listen.rpc=127.0.0.1:{port}");
+        Running::start(&[&rpc, &names, "cluster.bootstrap_expect=3", "storage.engine=memory"])
+    };
+    let nodes: Vec<Running> = ports.iter().map(start).collect();
+    for node in &nodes {
+        node.until("/health/ready", "HTTP/1.1 200");
+    }
+}

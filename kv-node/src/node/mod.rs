@@ -16,6 +16,7 @@ mod collect;
 mod config;
 mod conflicts;
 mod damage;
+mod discover;
 mod events;
 mod handler;
 mod handoff;

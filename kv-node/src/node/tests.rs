@@ -4,6 +4,7 @@ mod antientropy;
 mod collect;
 mod conflicts;
 mod damaged;
+mod discover;
 mod events;
 mod reach;
 mod replace;
