@@ -34,7 +34,7 @@ pub struct Sample {
 ///
 /// # Errors
 /// What does not hold, with its line.
-pub fn parse(page: &str) -> Result<Vec<Family>, String> {
+pub(super) fn parse(page: &str) -> Result<Vec<Family>, String> {
     let mut families: Vec<Family> = Vec::new();
     let mut names = BTreeSet::new();
     if !page.is_empty() && !page.ends_with('\n') {
