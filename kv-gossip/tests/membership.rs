@@ -298,7 +298,7 @@ fn a_restarted_node_is_up_again_with_its_new_address_and_new_facts() {
         }
         net.kill(3);
         net.run_until(5_000, |net| net.all_see(3, State::Down)).unwrap();
-        let moved = kv_gossip::Address::new(b"node-3:7001").unwrap();
+        let moved = Address::new(b"node-3:7001").unwrap();
         net.start(3, moved.clone(), incarnation, &[1]);
         net.with(3, |machine, _| machine.publish_fact(1, b"new life")).unwrap();
         net.run_until(3_000, Net::all_see_all_up).expect("it is up again");
@@ -318,7 +318,7 @@ fn a_restart_that_nobody_noticed_is_noticed() {
     let mut net = Net::with_members(12, Config::local(), 3);
     net.run_for(1_000);
     net.kill(3);
-    let moved = kv_gossip::Address::new(b"node-3:7001").unwrap();
+    let moved = Address::new(b"node-3:7001").unwrap();
     net.start(3, moved.clone(), 0, &[1]);
     net.run_until(3_000, |net| {
         [1, 2].iter().all(|viewer| net.machines[viewer].address(3) == Some(&moved))

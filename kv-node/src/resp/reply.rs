@@ -40,6 +40,7 @@ impl<'o> Reply<'o> {
 
     /// The same, whose errors are counted.
     #[inline]
+    #[must_use]
     pub fn counted(self, errors: &'o Errors) -> Self {
         Self { errors: Some(errors), ..self }
     }
