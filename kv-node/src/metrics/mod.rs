@@ -7,9 +7,9 @@
 //!                                                         the alert rules, OPERATING.md's table
 //! ```
 //! **Invariant.** A figure can only be put on the page by the registry's item for it, and every
-//! item has its `# HELP` and `# TYPE` there whether or not it has a value now; so the page, the docs
-//! and what is queried can't drift apart without a test that fails. No label has a value that a
-//! client chooses, and none has more than `SERIES_MAX` of them.
+//! item has its `# HELP` and `# TYPE` there whether or not it has a value now; so the page, the
+//! docs and what is queried can't drift apart without a test that fails. No label has a value that
+//! a client chooses, and none has more than `SERIES_MAX` of them.
 
 mod counters;
 mod errors;

@@ -159,8 +159,8 @@ fn a_click_finds_what_was_drawn() {
     assert_eq!(hit(&app, 0, 39), None);
 }
 
-/// A frame must not keep a person waiting, whatever the cluster. Without optimisation it takes a few
-/// times as long; the quickest of some frames is looked at, since the machine may do other things.
+/// A frame must not keep a person waiting, whatever the cluster. Without optimisation it may take
+/// longer; the quickest of some frames is looked at, since the machine may do other things.
 #[test]
 fn a_frame_of_fifty_nodes_and_ten_thousand_conflicts_is_quick() {
     use std::time::{Duration, Instant};

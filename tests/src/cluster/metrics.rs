@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn figures_of_one_name_are_added_and_no_others() {
-        let page = "# HELP kv_a no 7\n# TYPE kv_a gauge\nkv_a{peer=\"x\"} 3\nkv_a{peer=\"y} 1\"} 4\n\
+        let page = "# HELP kv_a no 7\n# TYPE kv_a gauge\nkv_a{peer=\"x\"} 3\n\
+                    kv_a{peer=\"y} 1\"} 4\n\
                     # HELP kv_ab no\n# TYPE kv_ab gauge\nkv_ab 9\n";
         let metrics = Metrics(parse(page).unwrap());
         assert_eq!([metrics.sum("kv_a"), metrics.sum("kv_ab")], [7, 9]);

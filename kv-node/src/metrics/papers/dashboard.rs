@@ -144,7 +144,8 @@ const ROWS: &[(&str, &[Panel])] = &[
                 "Log: a sync takes",
                 "s",
                 &[(
-                    "rate(kv_engine_log_sync_seconds_total{@}[$i]) / rate(kv_engine_log_syncs_total{@}[$i])",
+                    "rate(kv_engine_log_sync_seconds_total{@}[$i]) \
+                     / rate(kv_engine_log_syncs_total{@}[$i])",
                     "{{node}}",
                 )],
             ),
@@ -179,7 +180,8 @@ const ROWS: &[(&str, &[Panel])] = &[
                 "Blocks read from disk for a read",
                 "short",
                 &[(
-                    "rate(kv_engine_cache_misses_total{@}[$i]) / rate(kv_replica_reads_total{@}[$i])",
+                    "rate(kv_engine_cache_misses_total{@}[$i]) \
+                     / rate(kv_replica_reads_total{@}[$i])",
                     "{{node}}",
                 )],
             ),

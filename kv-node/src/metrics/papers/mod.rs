@@ -2,7 +2,7 @@
 //! dashboard, the alert rules, and the table of alerts in `docs/OPERATING.md`.
 //!
 //! A test compares the files with what would be written now, so that none of them can be wrong;
-//! `cargo xtask metrics` writes them. They exist for nobody while a node runs: only tests know them.
+//! `cargo xtask metrics` writes them. A running node knows nothing of them: only tests do.
 
 mod alerts;
 mod dashboard;
@@ -24,8 +24,8 @@ what `/metrics` of a node's HTTP port shows, all of it. [alerts/kv.rules.yml](al
 are rules for Prometheus, [grafana/kv.json](grafana/kv.json) is a dashboard, and
 [OPERATING.md](OPERATING.md) says what each alert means.
 
-Every figure has the labels `cluster` (the cluster's name) and `node` (the node's id). Counters begin
-at 0 when a node starts. `INFO` and `kv status --json` show counters without `_total`.
+Every figure has the labels `cluster` (the cluster's name) and `node` (the node's id). Counters
+begin at 0 when a node starts. `INFO` and `kv status --json` show counters without `_total`.
 ";
 
 const COLUMNS: &str = "| name | kind | unit | label | what |\n|---|---|---|---|---|\n";
