@@ -3,7 +3,7 @@
 
 mod net;
 
-use kv_gossip::{Config, Error, Event, Millis, Output, SplitMix64, State, Swim};
+use kv_gossip::{Address, Config, Error, Event, Millis, Output, SplitMix64, State, Swim, Target};
 use net::{Faults, Net, address};
 
 const LOSSY: Faults =
@@ -298,7 +298,7 @@ fn a_restarted_node_is_up_again_with_its_new_address_and_new_facts() {
         }
         net.kill(3);
         net.run_until(5_000, |net| net.all_see(3, State::Down)).unwrap();
-        let moved = kv_gossip::Address::new(b"node-3:7001").unwrap();
+        let moved = Address::new(b"node-3:7001").unwrap();
         net.start(3, moved.clone(), incarnation, &[1]);
         net.with(3, |machine, _| machine.publish_fact(1, b"new life")).unwrap();
         net.run_until(3_000, Net::all_see_all_up).expect("it is up again");
@@ -318,7 +318,7 @@ fn a_restart_that_nobody_noticed_is_noticed() {
     let mut net = Net::with_members(12, Config::local(), 3);
     net.run_for(1_000);
     net.kill(3);
-    let moved = kv_gossip::Address::new(b"node-3:7001").unwrap();
+    let moved = Address::new(b"node-3:7001").unwrap();
     net.start(3, moved.clone(), 0, &[1]);
     net.run_until(3_000, |net| {
         [1, 2].iter().all(|viewer| net.machines[viewer].address(3) == Some(&moved))
@@ -511,6 +511,30 @@ fn bad_input_from_the_caller_is_refused_and_changes_nothing() {
     assert_eq!(a.members().count(), 1);
     let too_high = Swim::new(config, 3_u64, address(3), u64::MAX, rng(), Millis::ZERO);
     assert_eq!(too_high.err(), Some(Error::Malformed { field: "incarnation" }));
+}
+
+#[test]
+fn seeds_that_are_replaced_are_tried_no_more_and_new_ones_at_once() {
+    let (config, rng) = (Config::local(), SplitMix64::new(1));
+    let mut machine = Swim::new(config, 9_u64, address(9), 0, rng, Millis::ZERO).unwrap();
+    let asked = |machine: &mut Swim<u64, SplitMix64>, now: u64| {
+        machine.poll(Millis::new(now));
+        let mut to = Vec::new();
+        while let Some(output) = machine.poll_output() {
+            if let Output::Transmit { to: Target::Address(address), .. } = output {
+                to.push(address);
+            }
+        }
+        to
+    };
+    machine.look_for(Millis::ZERO, [address(1), address(9)]);
+    assert_eq!(asked(&mut machine, 0), [address(1)], "never itself");
+    machine.look_for(Millis::new(10), [address(1), address(9)]);
+    assert_eq!(asked(&mut machine, 10), [], "nothing is new: it has its pace");
+    machine.look_for(Millis::new(20), [address(2)]);
+    assert_eq!(asked(&mut machine, 20), [address(2)]);
+    let later: Vec<Address> = (30..5_000).flat_map(|now| asked(&mut machine, now)).collect();
+    assert!(later.contains(&address(2)) && !later.contains(&address(1)), "{later:?}");
 }
 
 #[test]

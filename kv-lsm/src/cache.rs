@@ -25,6 +25,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use crate::key::Seen;
+use crate::metrics::Counter;
 use crate::sstable::block::Block;
 
 /// File id and offset of a block, or [`ROWS`] and the hash of a row's key.
@@ -62,6 +63,8 @@ struct Row {
 pub(crate) struct BlockCache {
     blocks: Cache<Place, Cached, BySize, BuildHasherDefault<PlaceHasher>>,
     epoch: RwLock<u64>,
+    /// Blocks that came in: each was looked for, not found, and read from its file.
+    misses: Counter,
     /// What of a key's hash was left by the last read that met its place.
     touches: Box<[AtomicU16]>,
 }
@@ -81,6 +84,7 @@ impl BlockCache {
                 DefaultLifecycle::default(),
             ),
             epoch: RwLock::new(0),
+            misses: Counter::default(),
             touches: (0..touches).map(|_| AtomicU16::new(0)).collect(),
         }
     }
@@ -103,6 +107,7 @@ impl BlockCache {
 
     /// Puts a verified block in.
     pub(crate) fn insert(&self, file_id: u64, offset: u64, block: Block) {
+        self.misses.add(1);
         self.blocks.insert((file_id, offset), Cached::Block(block));
     }
 
@@ -161,6 +166,16 @@ impl BlockCache {
     /// Bytes held now.
     pub(crate) fn size_bytes(&self) -> u64 {
         self.blocks.weight()
+    }
+
+    /// Bytes that may be held.
+    pub(crate) fn size_bytes_max(&self) -> u64 {
+        self.blocks.capacity()
+    }
+
+    /// Blocks that came in so far.
+    pub(crate) fn misses(&self) -> u64 {
+        self.misses.value()
     }
 }
 

@@ -292,6 +292,7 @@ impl Shared {
                 let began = Instant::now();
                 let synced = log.sync();
                 log.sync_took = began.elapsed();
+                self.counters.log_sync_us.add(log.sync_took.as_micros() as u64);
                 match synced {
                     Err(_) if self.trusts_failed_syncs() => {}
                     synced => synced?,
@@ -313,7 +314,10 @@ impl Shared {
             return Ok(());
         }
         self.counters.log_syncs.add(1);
-        match log.sync() {
+        let began = Instant::now();
+        let synced = log.sync();
+        self.counters.log_sync_us.add(began.elapsed().as_micros() as u64);
+        match synced {
             Err(_) if self.trusts_failed_syncs() => Ok(()),
             synced => synced.map_err(|e| self.fail(&e.to_string())),
         }

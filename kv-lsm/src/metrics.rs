@@ -22,6 +22,8 @@ pub struct Stats {
     pub log_bytes_written: u64,
     /// Syncs of the log.
     pub log_syncs: u64,
+    /// Microseconds that they took.
+    pub log_sync_us: u64,
     /// Live log segments, in bytes.
     pub log_bytes: u64,
     /// Memory of the memtable that is written to, in bytes, roughly.
@@ -30,14 +32,22 @@ pub struct Stats {
     pub memtables_sealed: usize,
     /// Memtables flushed.
     pub flushes: u64,
+    /// Bytes of the tables that flushes wrote.
+    pub flush_bytes_written: u64,
     /// Compactions done.
     pub compactions: u64,
+    /// Bytes of the tables that compactions wrote.
+    pub compaction_bytes_written: u64,
     /// Tables of each level, from level 0.
     pub level_tables: Vec<usize>,
     /// Bytes of each level, from level 0.
     pub level_bytes: Vec<u64>,
-    /// Blocks in the cache, in bytes.
+    /// Blocks and rows in the cache, in bytes.
     pub cache_bytes: u64,
+    /// What the cache may hold, in bytes.
+    pub cache_bytes_max: u64,
+    /// Blocks that were not in the cache and came in from their files.
+    pub cache_misses: u64,
     /// Memory pinned for the tables' indexes and filters, in bytes.
     pub pinned_bytes: usize,
     /// Appends that had to wait for room.
@@ -69,8 +79,11 @@ pub(crate) struct Counters {
     pub(crate) log_frames: Counter,
     pub(crate) log_bytes_written: Counter,
     pub(crate) log_syncs: Counter,
+    pub(crate) log_sync_us: Counter,
     pub(crate) flushes: Counter,
+    pub(crate) flush_bytes_written: Counter,
     pub(crate) compactions: Counter,
+    pub(crate) compaction_bytes_written: Counter,
     pub(crate) stalls: Counter,
 }
 

@@ -115,10 +115,14 @@ impl Shared {
         let Some(table) = self.view().sealed.last().cloned() else { return Ok(false) };
         let flushed_seq = table.last_seq();
         let mut changed = Vec::new();
+        let mut bytes = 0;
         let began = Instant::now();
         let done = self
             .with_context(&mut changed, |context| compaction::flush(&table, context))
-            .and_then(|edit| self.install(edit, Some(&table), &table.key_hashes()));
+            .and_then(|edit| {
+                bytes = edit.bytes_written();
+                self.install(edit, Some(&table), &table.key_hashes())
+            });
         match done {
             Ok(()) => self.full.set_flush(false),
             Err(Error::Closed) => return Ok(false),
@@ -132,6 +136,7 @@ impl Shared {
         self.pace.note_flush(table.bytes() as u64, began.elapsed());
         self.flushed_seq.store(flushed_seq, Ordering::Release);
         self.counters.flushes.add(1);
+        self.counters.flush_bytes_written.add(bytes);
         self.segments.retire(flushed_seq).map_err(|e| self.fail(&e.to_string()))?;
         self.made_room();
         self.work.add();
@@ -166,6 +171,7 @@ impl Shared {
         };
         // From here on the manifest may know the edit: any failure is final, but for a manifest
         // that had no room for it.
+        let bytes = edit.bytes_written();
         match self.install(edit, None, &changed) {
             Ok(()) => {}
             Err(e) if e.is_full() => {
@@ -175,11 +181,12 @@ impl Shared {
             Err(e) => return Err(self.fail(&e.to_string())),
         }
         if job.level == 0 {
-            let bytes = job.inputs.len() * self.config.memtable_bytes_max;
-            self.pace.note_compaction(bytes as u64, began.elapsed());
+            let room = job.inputs.len() * self.config.memtable_bytes_max;
+            self.pace.note_compaction(room as u64, began.elapsed());
         }
         self.work.note_compaction(None);
         self.counters.compactions.add(1);
+        self.counters.compaction_bytes_written.add(bytes);
         self.made_room();
         Ok(true)
     }

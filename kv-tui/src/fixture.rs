@@ -4,8 +4,8 @@ use bytes::Bytes;
 use kv_client::wire::{
     AaePeer, AaeView, AutoscaleView, Conflict, ConflictsView, DotName, Endpoints, EventView,
     Explanation, HintQueue, HintState, HintsView, LayoutName, LayoutProgress, LayoutsView,
-    LoadPoint, Location, NodeInfo, NodeLoadView, NodeState, NodeStatus, ReplicaAnswer, RingView,
-    ScaleMode, Sibling, VersionName,
+    LoadPoint, Location, NodeInfo, NodeLoadView, NodeState, NodeStatus, NodeVitals, ReplicaAnswer,
+    RingView, ScaleMode, Sibling, VersionName,
 };
 use kv_client::{ClusterId, NodeId};
 
@@ -45,7 +45,18 @@ fn node(number: u64, state: NodeState) -> NodeInfo {
         read_p95_us: (number > 1).then_some(900 + number),
         phi_hundredths: if down { 612 } else { 21 },
         epoch: 17,
-        vitals: None,
+        // One of them has told nothing yet.
+        vitals: (number != 4).then(|| NodeVitals {
+            started_ms: UNIX_MS - 3_600_000 * number,
+            conflicts: number,
+            conflicts_are_all: number != 5,
+            hint_keys: if number == 1 { 100 } else { 0 },
+            hint_bytes: 0,
+            ops_per_s: 3_900 + 100 * number,
+            memory_bytes: 2 << 30,
+            disk_bytes: number << 30,
+            events: 10 + number,
+        }),
     }
 }
 
@@ -62,7 +73,7 @@ fn status() -> NodeStatus {
         ("engine_damaged", 0),
         ("indeterminate", 1),
         ("unavailable", 0),
-        ("busy", 3),
+        ("no_replicas", 3),
     ];
     NodeStatus {
         node: id(1),

@@ -7,6 +7,7 @@
 
 mod client;
 mod explained;
+mod exposition;
 mod links;
 mod metrics;
 mod operator;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Client, shows};
 pub use explained::Explained;
+pub use exposition::{Family, Sample};
 pub use links::{Links, Network};
 pub use metrics::Metrics;
 pub use operator::{Operator, joins, leaves, load, loaded, wrong};

@@ -310,3 +310,65 @@ fn a_stopped_replica_is_hardly_noticed_by_reads_through_the_others() {
     println!("p99 of reads: {normal:?}, with a replica stopped {stopped:?}");
     assert!(stopped < normal * 3, "{normal:?} {stopped:?}");
 }
+
+/// The page is read by a strict reader of the format, and says what the registry says: no figure
+/// more, none less, each with its kind and help.
+#[test]
+fn the_metrics_page_is_what_the_registry_says_and_shows_what_happened() {
+    let cluster = cluster();
+    let history = Mutex::new(History::default());
+    let mut client = Client::new(0, cluster.addresses(), &history);
+    for key in 0..200 {
+        assert!(client.set(0, &format!("m:{key}"), "value"), "{:?}", client.errors);
+        assert_eq!(client.get(0, &format!("m:{key}")).as_deref(), Some("value"));
+    }
+    let mut raw = redis::Client::open(format!("redis://{}", cluster.addresses()[0]))
+        .and_then(|client| client.get_connection())
+        .expect("it is served");
+    let refused = redis::cmd("NOSUCHCOMMAND").query::<redis::Value>(&mut raw);
+    assert!(refused.is_err());
+
+    let page = cluster.metrics(0).expect("it is a sound page");
+    let shown: BTreeSet<(&str, &str, String)> = page
+        .families()
+        .iter()
+        .map(|of| (of.name.as_str(), of.help.as_str(), of.kind.clone()))
+        .collect();
+    let registered: BTreeSet<(&str, &str, String)> = kv_node::metrics::all()
+        .into_iter()
+        .map(|of| (of.name, of.about.trim(), format!("{:?}", of.kind).to_lowercase()))
+        .collect();
+    let apart: Vec<_> = shown.symmetric_difference(&registered).collect();
+    assert!(apart.is_empty(), "on the page or in the registry only: {apart:?}");
+    assert_eq!(page.families().len(), registered.len(), "each stands there once");
+
+    let of = |name: &str, label: &str, value: &str| {
+        let samples = page.values(name).iter();
+        let has = |sample: &&kv_tests::cluster::Sample| {
+            sample.labels.get(label).is_some_and(|is| is == value)
+        };
+        samples.filter(has).map(|sample| (sample.name.as_str(), sample.value)).collect::<Vec<_>>()
+    };
+    for op in ["read", "write"] {
+        let steps = of("kv_request_seconds", "op", op);
+        let count = steps.iter().find(|(name, _)| *name == "kv_request_seconds_count");
+        assert!(count.is_some_and(|(_, count)| *count >= 200.0), "{op}: {steps:?}");
+        let sum = steps.iter().find(|(name, _)| *name == "kv_request_seconds_sum");
+        assert!(sum.is_some_and(|(_, sum)| (0.001..600.0).contains(sum)), "{op}: {steps:?}");
+    }
+    assert_eq!(of("kv_errors_total", "code", "ERR"), [("kv_errors_total", 1.0)]);
+    assert_eq!(of("kv_errors_total", "code", "BUSY"), [("kv_errors_total", 0.0)]);
+    assert_eq!([page.sum("kv_member_up"), page.sum("kv_members"), page.sum("kv_ready")], [3, 3, 1]);
+    assert_eq!(page.values("kv_peer_phi").len(), 2, "one for each peer");
+    assert_eq!(page.sum("kv_series_left_out"), 0);
+    assert!(page.sum("kv_clients") >= 1 && page.sum("kv_engine_log_syncs_total") > 0);
+    let synced = page.values("kv_engine_log_sync_seconds_total").first().expect("it is known");
+    assert!((1e-6..600.0).contains(&synced.value), "{synced:?}");
+    for family in page.families() {
+        for sample in &family.samples {
+            let has = |label: &str| sample.labels.get(label).is_some_and(|is| !is.is_empty());
+            assert!(has("cluster") && has("node"), "{sample:?}");
+            assert!(sample.labels.len() <= 4, "{sample:?}");
+        }
+    }
+}

@@ -165,18 +165,18 @@ fn who_was_dead_under_load_gets_its_hints_and_nothing_is_left_to_find() {
          {} delivered, {} refused, {} dropped",
         away.as_secs(),
         drained.as_millis(),
-        told("kv_hints_written"),
-        told("kv_hints_delivered"),
-        told("kv_hints_refused"),
-        told("kv_hints_dropped"),
+        told("kv_hints_written_total"),
+        told("kv_hints_delivered_total"),
+        told("kv_hints_refused_total"),
+        told("kv_hints_dropped_total"),
     );
     for (_, errors) in &writers {
         assert!(errors.is_empty(), "{errors:?}\n{}", cluster.logs());
     }
     assert!(waiting > 100, "no load: {waiting}");
-    assert!(told("kv_hints_delivered") >= waiting, "they went, and were not dropped");
-    assert_eq!((told("kv_hints_refused"), told("kv_hints_dropped")), (0, 0));
-    assert_eq!(sum(&cluster, &[0, 1, DEAD], "kv_aae_exchanges"), 0, "anti-entropy is off");
+    assert!(told("kv_hints_delivered_total") >= waiting, "they went, and were not dropped");
+    assert_eq!((told("kv_hints_refused_total"), told("kv_hints_dropped_total")), (0, 0));
+    assert_eq!(sum(&cluster, &[0, 1, DEAD], "kv_aae_exchanges_total"), 0, "anti-entropy is off");
 
     let operator = Operator::of(&cluster);
     while sum(&cluster, &[0, 1, DEAD], "kv_aae_trees_building") > 0 {
@@ -239,11 +239,11 @@ fn without_hints_anti_entropy_makes_replicas_equal_and_equal_ones_cost_nothing()
         "figure: without hints, a node that missed {keys} keys was equal {:.1} s after it served: \
          {found} differences found in its exchanges, {bytes} bytes, {} rows listed by all",
         took.as_secs_f64(),
-        sum(&cluster, &[0, 1, DEAD], "kv_aae_rows_listed"),
+        sum(&cluster, &[0, 1, DEAD], "kv_aae_rows_listed_total"),
     );
     assert!(took <= EQUAL_WITHIN, "{took:?}");
     assert!(found >= keys as u64, "each key was missing there: {found}");
-    assert_eq!(sum(&cluster, &[0, 1, DEAD], "kv_hints_written"), 0);
+    assert_eq!(sum(&cluster, &[0, 1, DEAD], "kv_hints_written_total"), 0);
     let compared = operator.compare_everything(&operator.admin(0));
     assert_eq!((compared.found, compared.leaves), (0, 0), "{compared:?}");
     for key in (0..keys).step_by(keys / 1_000) {
@@ -268,7 +268,10 @@ fn equal_pairs_cost_little(cluster: &Cluster, operator: &Operator, keys: usize) 
     let look = || begun(&admins.iter().map(|admin| operator.aae(admin)).collect::<Vec<_>>());
     let read = || {
         let all = [0, 1, DEAD];
-        (sum(cluster, &all, "kv_aae_rows_listed"), sum(cluster, &all, "kv_replica_reads"))
+        (
+            sum(cluster, &all, "kv_aae_rows_listed_total"),
+            sum(cluster, &all, "kv_replica_reads_total"),
+        )
     };
     let (before, rows_before) = (look(), read());
     let mut most = 0;
@@ -312,14 +315,14 @@ fn one_key_is_found_for_little(
         let key = format!("one:{try_number}");
         let told: String = client.ask(0, redis::cmd("SET").arg(&key).arg("x")).expect("W is 2");
         assert_eq!(told, "OK");
-        let listed = sum(cluster, &[0, 1], "kv_aae_rows_listed");
+        let listed = sum(cluster, &[0, 1], "kv_aae_rows_listed_total");
         cluster.start(DEAD).expect("it starts again");
         cluster.ready().expect("it serves again");
         let Some(mended) = watch_one(cluster, operator) else {
             println!("it was found while the trees were being built: once more");
             continue;
         };
-        let rows = sum(cluster, &[0, 1, DEAD], "kv_aae_rows_listed") - listed;
+        let rows = sum(cluster, &[0, 1, DEAD], "kv_aae_rows_listed_total") - listed;
         println!(
             "figure: one differing key of {keys} was found and mended with {} bytes, {rows} rows \
              listed by both sides",

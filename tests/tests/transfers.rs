@@ -160,8 +160,8 @@ const FILLED_WITHIN: Duration = Duration::from_mins(2);
 /// Bytes that a node sent and received to fill what it came to hold; nothing else exchanges here.
 fn filled_with(cluster: &Cluster, place: usize) -> (u64, u64) {
     let metrics = cluster.metrics(place).expect("it is scraped");
-    let bytes = metrics.sum("kv_aae_bytes_sent") + metrics.sum("kv_aae_bytes_received");
-    (bytes, metrics.sum("kv_partitions_filled"))
+    let bytes = metrics.sum("kv_aae_bytes_sent_total") + metrics.sum("kv_aae_bytes_received_total");
+    (bytes, metrics.sum("kv_partitions_filled_total"))
 }
 
 /// A node joins; when it has filled a part of what it gets, `who` is killed, and starts again. The
@@ -184,7 +184,7 @@ fn join_with_a_death(
         loop {
             assert!(began.elapsed() < FILLED_WITHIN, "nothing is filled\n{}", cluster.logs());
             if let Ok(metrics) = cluster.metrics(new)
-                && metrics.sum("kv_partitions_filled") > moves / 4
+                && metrics.sum("kv_partitions_filled_total") > moves / 4
             {
                 break;
             }

@@ -31,7 +31,7 @@ cargo xtask VERB
   sim --teeth [NAME]      bugs are planted, one at a time, and must be caught
 
   cluster up [-n 3] [--base-port 7000] [--engine lsm|memory] [--durability sync|periodic|os]
-             [--set KEY=VALUE ...]
+             [--set KEY=VALUE ...] [--faults]
                           builds a release and starts nodes on 127.0.0.1; waits until they serve
   cluster status [--json]
   cluster kill I [-9]     ends node I (SIGTERM; with -9 SIGKILL)
@@ -42,6 +42,12 @@ cargo xtask VERB
   cluster scale N [--detach]
                           N nodes from now on: some join, or some leave and are stopped;
                           the plan is shown, and the data waited for
+  cluster partition 1,2 / 3
+                          nothing passes between 1, 2 and 3; `partition 3`: between 3 and all
+  cluster slow 2 50ms±10  all that 2 says or hears is late by so much
+  cluster drop 5% [2]     so many packets are lost, on all links or on those of 2
+  cluster heal [2]        all links are whole again, or those of 2
+                          these four need `up --faults`: a proxy stands between the nodes
   cluster down [--purge]  ends all; --purge removes their data too
   cluster provision       starts or ends one node as the JSON on stdin asks: the program for
                           autoscale.command
@@ -53,6 +59,8 @@ cargo xtask VERB
   tui [--name NAME] [-- ARGUMENTS]
                           builds kv-tui and attaches it to a cluster of `cluster up`
   shots [--check]         draws the pictures of docs/shots/; --check: are they what it would draw?
+  metrics [--check]       writes what comes from the registry of figures: docs/METRICS.md, the
+                          dashboard, the alert rules; --check: are they what it would write?
   dist                    target/dist: static binaries, completions, manual pages, checksums
 
   bench redis             one node beside redis-server
@@ -82,6 +90,7 @@ const VERBS: &[&str] = &[
     "demo",
     "tui",
     "shots",
+    "metrics",
     "dist",
     "bench",
     "release-gate",
@@ -97,11 +106,29 @@ const CLUSTER_VERBS: &[&str] = &[
     "resume",
     "logs",
     "scale",
+    "partition",
+    "slow",
+    "drop",
+    "heal",
     "down",
     "provision",
+    "proxy",
+];
+const CLUSTER_OPTIONS: &[&str] = &[
+    "--name",
+    "--nodes",
+    "--base-port",
+    "--engine",
+    "--durability",
+    "--set",
+    "--faults",
+    "--json",
+    "--purge",
+    "-9",
+    "--detach",
 ];
 const BENCH_VERBS: &[&str] = &["redis", "cluster", "gossip", "lsm", "ring"];
-/// Ports of node i are base + i, base + 100 + i, base + 200 + i: more nodes would overlap.
+/// Ports of node i are base + i, and 100, 200 and 300 more: more nodes would overlap.
 const NODES_MAX: u16 = 99;
 
 /// What was asked for.
@@ -117,6 +144,7 @@ pub(crate) enum Verb {
     Demo { autoscale: bool },
     Tui { name: String, arguments: Vec<OsString> },
     Shots { check: bool },
+    Metrics { check: bool },
     Dist,
     Bench { what: bench::What, options: bench::Options },
     ReleaseGate(gate::Options),
@@ -140,7 +168,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb> {
         "cluster" => parse_cluster(&mut parser),
         "demo" => parse_demo(&mut parser),
         "tui" => parse_tui(&mut parser),
-        "shots" => parse_shots(&mut parser),
+        "shots" => parse_check(&mut parser, |check| Verb::Shots { check }),
+        "metrics" => parse_check(&mut parser, |check| Verb::Metrics { check }),
         "dist" => alone(&mut parser, Verb::Dist),
         "bench" => parse_bench(&mut parser),
         "release-gate" => parse_gate(&mut parser),
@@ -217,24 +246,13 @@ fn parse_sim(parser: &mut Parser) -> Result<Verb> {
 }
 
 fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
-    const OPTIONS: &[&str] = &[
-        "--name",
-        "--nodes",
-        "--base-port",
-        "--engine",
-        "--durability",
-        "--set",
-        "--json",
-        "--purge",
-        "-9",
-        "--detach",
-    ];
     let word = sub_verb(parser, "cluster", CLUSTER_VERBS)?;
     let Some(word) = word else { return Ok(Verb::Help) };
     let mut name = cluster::DEFAULT_NAME.to_owned();
     let mut up = cluster::Shape::default();
     let (mut json, mut purge, mut hard, mut node) = (false, false, false, None);
     let mut detach = false;
+    let mut words = Vec::new();
     while let Some(arg) = parser.next().map_err(usage)? {
         match (word.as_str(), arg) {
             (_, Arg::Long("name")) => name = cluster_name(text(parser)?)?,
@@ -242,6 +260,10 @@ fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
             ("up", Arg::Long("base-port")) => up.base_port = number(parser)?,
             ("up", Arg::Long("engine")) => up.engine = choice(parser, Engine::NAMES)?,
             ("up", Arg::Long("durability")) => up.durability = choice(parser, Durability::NAMES)?,
+            ("up", Arg::Long("faults")) => up.faults = true,
+            ("partition" | "slow" | "drop" | "heal", Arg::Value(value)) => {
+                words.push(value.string().map_err(usage)?);
+            }
             ("up", Arg::Long("set")) => up.set.push(assignment(text(parser)?)?),
             ("status", Arg::Long("json")) => json = true,
             ("down", Arg::Long("purge")) => purge = true,
@@ -253,7 +275,7 @@ fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
             ) if node.is_none() => {
                 node = Some(node_number(&value.string().map_err(usage)?)?);
             }
-            (_, other) => return asked_for_help(other, OPTIONS),
+            (_, other) => return asked_for_help(other, CLUSTER_OPTIONS),
         }
     }
     let chosen = || {
@@ -273,6 +295,10 @@ fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
         "logs" => cluster::Verb::Logs { node },
         "scale" => cluster::Verb::Scale { nodes: chosen()?, detach },
         "provision" => cluster::Verb::Provision,
+        "proxy" => cluster::Verb::Proxy,
+        "partition" | "slow" | "drop" | "heal" => {
+            cluster::Verb::Faults(cluster::Change::parse(&word, &words)?)
+        }
         _ => cluster::Verb::Down { purge },
     };
     Ok(Verb::Cluster { name, verb })
@@ -306,7 +332,8 @@ fn parse_tui(parser: &mut Parser) -> Result<Verb> {
     Ok(Verb::Tui { name, arguments })
 }
 
-fn parse_shots(parser: &mut Parser) -> Result<Verb> {
+/// A verb that writes what comes from elsewhere, or only looks at it.
+fn parse_check(parser: &mut Parser, verb: fn(bool) -> Verb) -> Result<Verb> {
     let mut check = false;
     while let Some(arg) = parser.next().map_err(usage)? {
         match arg {
@@ -314,7 +341,7 @@ fn parse_shots(parser: &mut Parser) -> Result<Verb> {
             other => return asked_for_help(other, &["--check"]),
         }
     }
-    Ok(Verb::Shots { check })
+    Ok(verb(check))
 }
 
 fn parse_bench(parser: &mut Parser) -> Result<Verb> {
@@ -426,8 +453,8 @@ fn check_shape(shape: cluster::Shape) -> Result<cluster::Shape> {
     if shape.nodes == 0 || shape.nodes > NODES_MAX {
         return Err(Error::Usage(format!("a local cluster has 1 to {NODES_MAX} nodes")));
     }
-    if shape.base_port < 1024 || shape.base_port > u16::MAX - 200 - NODES_MAX {
-        let most = u16::MAX - 200 - NODES_MAX;
+    if shape.base_port < 1024 || shape.base_port > u16::MAX - 300 - NODES_MAX {
+        let most = u16::MAX - 300 - NODES_MAX;
         return Err(Error::Usage(format!("--base-port is between 1024 and {most}")));
     }
     Ok(shape)
@@ -518,6 +545,8 @@ mod tests {
         let teeth = Plan::Teeth(Some("fsync".into()));
         assert_eq!(parse_line("sim --teeth fsync").unwrap(), Verb::Sim(teeth));
         assert_eq!(parse_line("shots --check").unwrap(), Verb::Shots { check: true });
+        assert_eq!(parse_line("metrics").unwrap(), Verb::Metrics { check: false });
+        assert_eq!(parse_line("metrics --help").unwrap(), Verb::Help);
         let arguments = ["--once", "ring", "--name"].map(OsString::from).to_vec();
         let tui = Verb::Tui { name: "x".into(), arguments };
         assert_eq!(parse_line("tui --name x -- --once ring --name").unwrap(), tui);
@@ -531,15 +560,27 @@ mod tests {
     fn up_takes_its_shape_and_has_defaults() {
         assert_eq!(cluster_verb("cluster up"), cluster::Verb::Up(cluster::Shape::default()));
         let line = "cluster up -n 5 --base-port 9000 --engine memory --durability os \
-                    --set a.b=1 --set c=d=e";
+                    --set a.b=1 --faults --set c=d=e";
         let shape = cluster::Shape {
             nodes: 5,
             base_port: 9000,
             engine: Engine::Memory,
             durability: Durability::Os,
             set: vec!["a.b=1".into(), "c=d=e".into()],
+            faults: true,
         };
         assert_eq!(cluster_verb(line), cluster::Verb::Up(shape));
+    }
+
+    #[test]
+    fn faults_of_links_are_said_in_words() {
+        let change = |line| match cluster_verb(line) {
+            cluster::Verb::Faults(change) => change,
+            other => panic!("{other:?}"),
+        };
+        let parted = cluster::Change::Partition { side: vec![1, 2], other: Some(vec![3]) };
+        assert_eq!(change("cluster partition n1,n2 / n3 --name x"), parted);
+        assert_eq!(change("cluster heal"), cluster::Change::Heal { nodes: None });
     }
 
     #[test]
@@ -567,6 +608,9 @@ mod tests {
             "cluster kill 0",
             "cluster kill 1 2",
             "cluster status --purge",
+            "cluster status --faults",
+            "cluster partition",
+            "cluster slow 2",
             "cluster up --name ../x",
             "sim",
             "sim --seeds 9..1",

@@ -15,6 +15,7 @@ mod error;
 mod flags;
 mod gate;
 mod metadata;
+mod metrics;
 mod package;
 mod process;
 mod resp;
@@ -55,6 +56,7 @@ fn run(verb: Verb) -> error::Result<()> {
         Verb::Demo { autoscale: true } => demo::autoscale::run(),
         Verb::Tui { name, arguments } => tui::run(&name, &arguments),
         Verb::Shots { check } => shots::run(check),
+        Verb::Metrics { check } => metrics::run(check),
         Verb::Dist => dist::run(),
         Verb::ReleaseGate(options) => gate::run_rows(&options),
         Verb::Bench { what, options } => bench::run(what, &options),

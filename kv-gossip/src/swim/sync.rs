@@ -66,6 +66,19 @@ impl<N: NodeCode, R: Rng> Swim<N, R> {
         self.timers.join_pause_ms = self.config.join_retry_ms;
     }
 
+    /// Takes these for the seeds instead of those of before, as [`Swim::join`] does: where names
+    /// stand for addresses, these change. What is known of a seed that stays is kept, and if none
+    /// is new nothing is tried sooner than it would have been.
+    pub fn look_for(&mut self, now: Millis, seeds: impl IntoIterator<Item = Address>) {
+        let wanted: Vec<Address> = seeds.into_iter().take(SEEDS_MAX).collect();
+        self.seeds.retain(|seed| wanted.contains(&seed.address));
+        let known = |address: &Address| self.seeds.iter().any(|seed| seed.address == *address);
+        let own = &self.own().member.address;
+        if !wanted.iter().all(|address| known(address) || address == own) {
+            self.join(now, wanted);
+        }
+    }
+
     /// Tries the seeds behind which no live member is known.
     pub(super) fn try_seeds(&mut self) {
         let silent: Vec<Address> = self

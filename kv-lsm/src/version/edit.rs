@@ -41,6 +41,13 @@ const NEXT_FILE_ID: u8 = 4;
 const FLUSHED_SEQ: u8 = 5;
 
 impl Edit {
+    /// Bytes of the tables that come and don't just move.
+    pub(crate) fn bytes_written(&self) -> u64 {
+        let moved = |id: u64| self.removed.iter().any(|(_, removed)| *removed == id);
+        let written = self.added.iter().filter(|(_, meta)| !moved(meta.file_id));
+        written.map(|(_, meta)| meta.bytes).sum()
+    }
+
     /// Appends the edit's encoding.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         for (level, meta) in &self.added {

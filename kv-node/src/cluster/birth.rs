@@ -131,6 +131,18 @@ impl Birth {
         }
     }
 
+    /// Says hello at `seeds` from now on: who answered elsewhere is kept, who did not is not.
+    pub fn look_for(&self, seeds: &[PeerAddress]) {
+        let own = self.me.lock().address.clone();
+        let mut seen = self.seen.lock();
+        seen.retain(|address, answer| answer.is_some() || seeds.contains(address));
+        for seed in seeds.iter().filter(|seed| **seed != own) {
+            if seen.len() < ADDRESSES_MAX {
+                seen.entry(seed.clone()).or_insert(None);
+            }
+        }
+    }
+
     /// What the operator wants here.
     pub fn plan(&self) -> &BirthPlan {
         &self.plan

@@ -147,6 +147,14 @@ impl Membership {
         Ok(membership)
     }
 
+    /// Looks for the others at `seeds` from now on, instead of where it did before.
+    pub fn look_for(&self, now_ms: u64, seeds: &[PeerAddress]) {
+        // What is no address for kv-gossip (too long) is no seed.
+        let seeds = seeds.iter().filter_map(|seed| Address::new(seed.as_bytes()).ok());
+        self.swim.lock().look_for(Millis::new(now_ms), seeds);
+        self.wake.notify_one();
+    }
+
     /// Says who tells whether a member has answered this node lately. Nobody does at first.
     pub fn ask_of_answers(&self, answers: impl Fn(NodeId) -> bool + Send + Sync + 'static) {
         let known = self.answers.set(Box::new(answers));

@@ -11,6 +11,7 @@ use crate::cluster::birth::BirthPlan;
 use crate::cluster::dots::CLOCK_SKEW_MS_MAX;
 use crate::cluster::record::{Durability, KeyspaceSettings, LevelSetting};
 use crate::keys::DEFAULT_KEYSPACE;
+use crate::plug::discovery::DNS_NAMES_MAX;
 use crate::plug::lsm::{LsmDurability, LsmEngine};
 use crate::plug::memory::MemoryConfig;
 use crate::scale::{Policy, ScaleSettings, check_windows};
@@ -211,7 +212,15 @@ impl Config {
 
     fn bootstrap_expect(&self) -> Result<u16, ConfigError> {
         let cluster = &self.cluster;
-        let alone = cluster.seeds.is_empty() && cluster.seeds_file.is_none();
+        let alone = cluster.seeds.is_empty()
+            && cluster.seeds_file.is_none()
+            && cluster.seeds_dns.is_empty();
+        for name in &cluster.seeds_dns {
+            let port = name.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            rule(port.is_some(), "cluster.seeds_dns", format_args!("{name} is no host:port"))?;
+        }
+        let few = cluster.seeds_dns.len() <= DNS_NAMES_MAX;
+        rule(few, "cluster.seeds_dns", format_args!("at most {DNS_NAMES_MAX} names"))?;
         let expect = match cluster.bootstrap_expect {
             Some(expect) => expect,
             None if cluster.join => 0,

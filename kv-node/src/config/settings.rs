@@ -193,8 +193,11 @@ section! {
         admit: Admit = Admit::Operator,
         /// Where others are asked for first, as `host:port` of their rpc port.
         seeds: Vec<String> = Vec::new(),
-        /// A file with further seeds, one a line; it is read at each start.
+        /// A file with further seeds, one a line; it is read again and again.
         seeds_file: Option<String> = None,
+        /// Names of which every address is a seed, as `host:port`, 8 at most; they are looked up
+        /// again and again.
+        seeds_dns: Vec<String> = Vec::new(),
         /// What members and their tools share. Better in a file. Empty admits everybody who
         /// reaches the rpc port, which must then be on loopback.
         secret: SecretText = SecretText::default(),

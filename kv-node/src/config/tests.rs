@@ -119,6 +119,8 @@ fn rules_name_the_setting_to_change() {
         (&["keyspace.n=3", "keyspace.write=4"], "keyspace.write"),
         (&["keyspace.pair_bytes_max=2000000"], "keyspace.pair_bytes_max"),
         (&["cluster.seeds=a:1"], "cluster.bootstrap_expect"),
+        (&["cluster.seeds_dns=a:1"], "cluster.bootstrap_expect"),
+        (&["cluster.seeds_dns=a", "cluster.bootstrap_expect=3"], "cluster.seeds_dns"),
         (&["cluster.bootstrap_expect=3"], "cluster.seeds"),
         (&["cluster.join=true"], "cluster.seeds"),
         (&["cluster.join=true", "cluster.seeds=a:1", "cluster.bootstrap_expect=3"], "cluster.join"),

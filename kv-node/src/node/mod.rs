@@ -17,6 +17,7 @@ mod collect;
 mod config;
 mod conflicts;
 mod damage;
+mod discover;
 mod events;
 mod handler;
 mod handoff;

@@ -5,6 +5,7 @@ mod antientropy;
 mod collect;
 mod conflicts;
 mod damaged;
+mod discover;
 mod displaced;
 mod events;
 mod reach;

@@ -11,6 +11,8 @@
 
 use std::fmt;
 
+use crate::metrics::Errors;
+
 /// The protocol of a connection. RESP2 until HELLO 3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
@@ -26,13 +28,21 @@ pub enum Protocol {
 pub struct Reply<'o> {
     out: &'o mut Vec<u8>,
     protocol: Protocol,
+    errors: Option<&'o Errors>,
 }
 
 impl<'o> Reply<'o> {
     /// An encoder that appends to `out`.
     #[inline]
     pub fn new(out: &'o mut Vec<u8>, protocol: Protocol) -> Self {
-        Self { out, protocol }
+        Self { out, protocol, errors: None }
+    }
+
+    /// The same, whose errors are counted.
+    #[inline]
+    #[must_use]
+    pub fn counted(self, errors: &'o Errors) -> Self {
+        Self { errors: Some(errors), ..self }
     }
 
     /// The protocol that it writes.
@@ -56,7 +66,11 @@ impl<'o> Reply<'o> {
     /// `-error`, whose text begins with its code (`ERR ...`); CR and LF become spaces.
     pub fn error(&mut self, error: impl fmt::Display) {
         self.out.push(b'-');
+        let start = self.out.len();
         self.line(format_args!("{error}"));
+        if let (Some(errors), Some(text)) = (self.errors, self.out.get(start..)) {
+            errors.note(text.trim_ascii_end());
+        }
     }
 
     /// `:number`.

@@ -138,6 +138,7 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.clients.fetch_sub(1, Relaxed);
+        self.0.node.figures().connections_closed.one();
     }
 }
 
@@ -229,7 +230,8 @@ pub(super) async fn converse(
         if held.is_too_much() {
             let why = "the rest of a request; nothing of it was done (resp.queries_bytes_max)";
             let busy = format_args!("BUSY all clients together send too much before {why}");
-            Reply::new(&mut talk.output.bytes, Protocol::Resp2).error(busy);
+            let errors = &shared.node.figures().errors;
+            Reply::new(&mut talk.output.bytes, Protocol::Resp2).counted(errors).error(busy);
             break;
         }
     }

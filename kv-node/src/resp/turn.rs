@@ -10,6 +10,7 @@ use super::held::KEEP_BYTES;
 use super::parse::{Batch, Item};
 use super::slow::Who;
 use super::table::flag;
+use crate::metrics::Class;
 
 /// Lists an open connection for as long as it lives.
 pub(super) struct Listed<'s>(&'s Shared, u64);
@@ -65,9 +66,11 @@ impl Turn {
         quiet.shrink_to(KEEP_BYTES);
     }
 
-    /// It ended before `next`: a slow one is noted.
+    /// It ended before `next`: it is counted, and noted if it was slow.
     pub(super) fn took(&self, shared: &Shared, session: &Session, batch: &Batch<'_>, next: usize) {
-        shared.slowness.took(self.began.elapsed(), || {
+        let took = self.began.elapsed();
+        shared.node.figures().steps.record(class_of(session), took);
+        shared.slowness.took(took, || {
             let Some(Item::Request(request)) = batch.item(self.first) else { return None };
             // Passwords are in no log.
             let secret = session.command.is_none_or(|command| {
@@ -77,6 +80,15 @@ impl Turn {
             let more = next.saturating_sub(self.first + 1);
             (!secret).then(|| Who { request, more, peer, name: session.name.clone() })
         });
+    }
+}
+
+/// What the command that was executed last does to data.
+fn class_of(session: &Session) -> Class {
+    match session.command {
+        Some(command) if command.has(flag::READONLY) => Class::Read,
+        Some(command) if command.has(flag::WRITE) => Class::Write,
+        _ => Class::Other,
     }
 }
 

@@ -269,7 +269,7 @@ pub(super) fn status(node: &Node, served: &Served) -> NodeStatus {
     let view = node.view().now();
     let (engine, _) = node.engine().status(None);
     let mut figures = Vec::new();
-    node.figures().each(|name, _, value| figures.push((name.to_owned(), value)));
+    node.figures().each(|name, value| figures.push((name.to_owned(), value)));
     let of_engine = |(name, value): (&str, u64)| (format!("engine_{name}"), value);
     figures.extend(engine.figures.iter().copied().map(of_engine));
     NodeStatus {

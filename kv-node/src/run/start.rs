@@ -22,7 +22,7 @@ use crate::coordinator::Timing;
 use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::http::{self, HttpConfig, HttpSource};
 use crate::node::{Node, NodeConfig, NodeParts};
-use crate::plug::discovery::{Discovery, FileSeeds, StaticSeeds};
+use crate::plug::discovery::{Discovery, DnsSeeds, FileSeeds, StaticSeeds};
 use crate::plug::exec::{Exec, TokioExec};
 use crate::plug::lsm::LsmEngine;
 use crate::plug::memory::{MemoryConfig, MemoryEngine};
@@ -100,13 +100,7 @@ impl Running {
             drop(node.stop().await);
             return Err(why);
         }
-        scale(config, checked, &node)?;
-        if config.cluster.join {
-            node.ask_to_join();
-        }
-        if config.cluster.admit == Admit::Auto {
-            node.admit_who_asks();
-        }
+        take_part(config, checked, &node)?;
         let http_address = http.as_ref().map(local).transpose()?;
         let endpoints = Endpoints {
             resp: client_address.clone(),
@@ -152,8 +146,18 @@ impl Running {
     }
 }
 
-/// Takes part in scaling.
-fn scale(config: &Config, checked: &Checked, node: &Arc<Node>) -> Result<(), String> {
+/// Takes part in scaling, and looks for others where they are not written down once for all.
+fn take_part(config: &Config, checked: &Checked, node: &Arc<Node>) -> Result<(), String> {
+    let names = &config.cluster.seeds_dns;
+    if checked.seeds_file.is_some() || !names.is_empty() {
+        node.discover(Arc::new(DnsSeeds::new(names, written_seeds(config, checked))));
+    }
+    if config.cluster.join {
+        node.ask_to_join();
+    }
+    if config.cluster.admit == Admit::Auto {
+        node.admit_who_asks();
+    }
     let of = &config.autoscale;
     let provisioner: Arc<dyn Provisioner> = match of.provisioner {
         ProvisionerKind::None => Arc::new(NoProvisioner),
@@ -242,12 +246,18 @@ fn announce(config: &Config, node: &Node, resp: &str, rpc: &str, http: Option<&T
     }
 }
 
+/// What is written down and can't be read is a mistake; a resolver may be late.
 async fn seeds(config: &Config, checked: &Checked) -> Result<Vec<String>, String> {
-    let discovery: Box<dyn Discovery> = match &checked.seeds_file {
+    let written = written_seeds(config, checked);
+    written.seeds().await.map_err(|error| format!("cluster.seeds_file: {error}"))
+}
+
+/// Seeds that somebody wrote down.
+fn written_seeds(config: &Config, checked: &Checked) -> Box<dyn Discovery> {
+    match &checked.seeds_file {
         Some(path) => Box::new(FileSeeds::new(path.clone(), config.cluster.seeds.clone())),
         None => Box::new(StaticSeeds(config.cluster.seeds.clone())),
-    };
-    discovery.seeds().await.map_err(|error| format!("cluster.seeds_file: {error}"))
+    }
 }
 
 async fn open_engine(

@@ -14,6 +14,9 @@ const AAE_AGE_MS_MAX: u64 = 24 * 3_600_000;
 const FLOOR_AGE_MS_MAX: u64 = 3_600_000;
 /// The largest share over the mean that is no cause to look, in hundredths.
 const BALANCE_MAX: usize = 125;
+/// Values of one key that concurrent writes leave now and then; more come of clients that write
+/// without the context that they read.
+const SIBLINGS_MAX: u32 = 10;
 
 /// How a check went, the worst last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +65,7 @@ pub fn lints(snapshot: &Snapshot) -> Vec<Lint> {
         alerts(snapshot),
         layouts(snapshot),
         hints(snapshot),
+        siblings(snapshot),
         aae(snapshot),
         floors(snapshot),
         zones(snapshot),
@@ -169,6 +173,24 @@ fn hints(snapshot: &Snapshot) -> Lint {
     lint("hints", Finding::Well, format!("{waiting} wait"), "")
 }
 
+fn siblings(snapshot: &Snapshot) -> Lint {
+    let Some(conflicts) = &snapshot.conflicts else { return unknown("siblings") };
+    let total = conflicts.total;
+    let worst = conflicts.rows.iter().max_by_key(|row| row.siblings);
+    if let Some(worst) = worst.filter(|row| row.siblings > SIBLINGS_MAX) {
+        let key = text::shown(&worst.key, 60);
+        let what = format!("{key} has {} values; {total} keys have more than one", worst.siblings);
+        let fix = "kv conflicts resolve KEY, and clients that write with the context they read";
+        return lint("siblings", Finding::Warn, what, fix);
+    }
+    let quiet = conflicts.partial.len() + conflicts.silent.len();
+    if quiet > 0 {
+        let what = format!("{total} keys have several values; {quiet} members did not tell all");
+        return lint("siblings", Finding::Unknown, what, "ask again in a while: kv conflicts");
+    }
+    lint("siblings", Finding::Well, format!("{total} keys have several values"), "")
+}
+
 fn aae(snapshot: &Snapshot) -> Lint {
     let Some(aae) = &snapshot.aae else { return unknown("anti-entropy") };
     let failed: Vec<String> = aae
@@ -263,6 +285,7 @@ mod tests {
         }
         assert_eq!(finding(&ill, "served"), Finding::Well, "a suspect counts as up");
         assert_eq!(finding(&ill, "hints"), Finding::Unknown, "one did not say");
+        assert_eq!(finding(&ill, "siblings"), Finding::Unknown, "one did not say");
         let fixes = lints(&ill).into_iter().filter(|lint| lint.finding != Finding::Well);
         assert!(fixes.clone().count() > 4 && fixes.into_iter().all(|lint| !lint.fix.is_empty()));
     }
@@ -279,7 +302,15 @@ mod tests {
             hints.queues = fixture::ill().hints.expect("it has some").queues;
             hints.hint_bytes_max = 35_000;
         }
-        for name in ["floors", "zones", "anti-entropy", "hints"] {
+        if let Some(conflicts) = &mut snapshot.conflicts {
+            conflicts.rows = fixture::ill().conflicts.expect("it has some").rows;
+            conflicts.rows[1].siblings = SIBLINGS_MAX;
+        }
+        assert_eq!(finding(&snapshot, "siblings"), Finding::Well, "now and then there are some");
+        if let Some(conflicts) = &mut snapshot.conflicts {
+            conflicts.rows[1].siblings += 1;
+        }
+        for name in ["floors", "zones", "anti-entropy", "hints", "siblings"] {
             assert_eq!(finding(&snapshot, name), Finding::Warn, "{name}");
         }
         if let Some(ring) = &mut snapshot.ring {
@@ -289,7 +320,8 @@ mod tests {
         snapshot.nodes.iter_mut().for_each(|node| node.state = Down);
         assert_eq!(finding(&snapshot, "served"), Finding::Bad);
         let told_nothing = Snapshot { hints: None, aae: None, layouts: None, ..fixture::well() };
-        for name in ["hints", "anti-entropy", "layouts"] {
+        let told_nothing = Snapshot { conflicts: None, ..told_nothing };
+        for name in ["hints", "anti-entropy", "layouts", "siblings"] {
             assert_eq!(finding(&told_nothing, name), Finding::Unknown, "{name}");
         }
     }

@@ -82,7 +82,7 @@ mod tests {
             String::from_utf8(printed).expect("text")
         };
         let (well, ill) = (lints(&fixture::well()), lints(&fixture::ill()));
-        assert_eq!(print(&well), "10 of 10 checks passed\n");
+        assert_eq!(print(&well), "11 of 11 checks passed\n");
         assert_eq!((exit(&well), exit(&ill)), (Exit::Ok, Exit::Degraded));
         let text = print(&ill);
         assert!(text.contains("warn    quorum-risk  do not stop "), "{text}");

@@ -24,7 +24,7 @@ struct Column {
     cell: fn(&App, &Snapshot, &NodeInfo) -> String,
 }
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 13] = [
     Column {
         head: "node",
         width: 7,
@@ -96,12 +96,13 @@ const COLUMNS: [Column; 12] = [
         from: 78,
         cell: |_, _, it| it.epoch.to_string(),
     },
+    Column { head: "op/s", width: 5, right: true, from: 100, cell: |_, _, it| ops(it) },
     Column {
         head: "call 60 s",
-        width: 16,
+        width: 9,
         right: false,
         from: 78,
-        cell: |app, _, it| calls(app, it.node, 16),
+        cell: |app, _, it| calls(app, it.node, 9),
     },
 ];
 
@@ -164,6 +165,11 @@ fn hints_for(snapshot: &Snapshot, node: NodeId) -> String {
     text::count(of_node.fold(0, |sum, queue| sum.saturating_add(queue.keys)))
 }
 
+/// What it coordinates, as it told last.
+fn ops(node: &NodeInfo) -> String {
+    node.vitals.map_or_else(|| "--".to_owned(), |told| text::count(told.ops_per_s))
+}
+
 fn calls(app: &App, node: NodeId, count: usize) -> String {
     let series = app.calls.iter().find(|(id, _)| *id == node);
     series.map_or_else(String::new, |(_, series)| spark(series.last(count)))
@@ -196,9 +202,9 @@ fn draw_detail(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot
             let alert = wrapped(&text::shown(alert.as_bytes(), 300), width);
             all.extend(alert.into_iter().map(|line| Line::styled(line, warn())));
         }
-    } else if room == Room::Full {
-        let missing = "disk, memory, op/s: a node tells only its own; --connect to it to see them";
-        all.push(Line::styled(cut(missing, width), dim()));
+    }
+    if room == Room::Full {
+        all.push(vitals(app, node, width));
     }
     if let Some(floor) = node.floor_age_ms {
         all.push(pair(
@@ -208,6 +214,22 @@ fn draw_detail(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot
     }
     timeline(app, node.node, usize::from(inner.height).saturating_sub(all.len()), width, &mut all);
     lines(frame, inner, all);
+}
+
+/// How it fares, as it told everybody last; what it tells has two digits.
+fn vitals(app: &App, node: &NodeInfo, width: usize) -> Line<'static> {
+    let Some(told) = node.vitals else {
+        return Line::styled(cut("it has not told how it fares", width), dim());
+    };
+    let up = text::duration(app.unix_ms.saturating_sub(told.started_ms));
+    let (memory, disk) = (text::size(told.memory_bytes), text::size(told.disk_bytes));
+    let (ops, hints) = (text::count(told.ops_per_s), text::count(told.hint_keys));
+    let more = if told.conflicts_are_all { "" } else { "+" };
+    let what = format!(
+        "up {up}  {ops} op/s  memory {memory}  disk {disk}  siblings {}{more}  hints kept {hints}",
+        text::count(told.conflicts)
+    );
+    pair("told", what)
 }
 
 fn shown(address: &str) -> String {

@@ -253,7 +253,7 @@ impl World {
         let mut sum = 0;
         for place in &self.places {
             if let Some(running) = place.running.lock().as_ref() {
-                running.node.figures().each(|figure, _, value| {
+                running.node.figures().each(|figure, value| {
                     sum += if figure == name { value } else { 0 };
                 });
             }

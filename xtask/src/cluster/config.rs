@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::place::{Place, Ports};
-use super::{Durability, Engine, Shape, name_of};
+use super::{Durability, Engine, Shape, faults, name_of};
 use crate::error::{Error, Result};
 
 const SECRET_BYTES: usize = 32;
@@ -21,9 +21,8 @@ pub(crate) fn write_all(place: &Place, name: &str, shape: &Shape) -> Result<()> 
         let dir = place.node_dir(node);
         fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
         let path = place.config_file(node);
-        let all: Vec<String> = (1..=shape.nodes)
-            .map(|other| format!("127.0.0.1:{}", Ports::of(shape.base_port, other).rpc))
-            .collect();
+        let all: Vec<String> =
+            (1..=shape.nodes).map(|other| format!("127.0.0.1:{}", shape.told_rpc(other))).collect();
         let text = render(place, name, shape, node, (shape.nodes, &all));
         fs::write(&path, text).map_err(Error::io(&path))?;
     }
@@ -73,16 +72,25 @@ fn render(
     node: u16,
     (expect, seeds): (u16, &[String]),
 ) -> String {
-    let Ports { resp, rpc, http } = Ports::of(shape.base_port, node);
+    let Ports { resp, rpc, http, proxy } = Ports::of(shape.base_port, node);
     let seeds: Vec<String> = seeds.iter().map(|seed| quoted(seed)).collect();
+    let (mut announce, mut source) = (String::new(), String::new());
+    if shape.faults {
+        // Peers reach it through the proxy, which knows each by where it dials from. At the pace
+        // of one machine, a slow link would look like a dead node.
+        announce = format!(
+            "\n[announce]\nrpc = \"127.0.0.1:{proxy}\"\n\n[membership]\npreset = \"lan\"\n"
+        );
+        source = format!("bind_source = \"{}\"\n", faults::source(node));
+    }
     format!(
         "# Node {node} of `{name}`, written by `cargo xtask cluster up`.\n\
          data_dir = {data}\n\
          \n[listen]\n\
          resp = \"127.0.0.1:{resp}\"\nrpc = \"127.0.0.1:{rpc}\"\nhttp = \"127.0.0.1:{http}\"\n\
-         \n[cluster]\n\
+         {announce}\n[cluster]\n\
          name = {name_quoted}\nbootstrap_expect = {expect}\nseeds = [{seeds}]\n\
-         secret_file = {secret}\n\
+         {source}secret_file = {secret}\n\
          \n[keyspace]\nn = {copies}\n\
          \n[storage]\nengine = {engine}\ndurability = {durability}\n\
          \n[log]\nformat = \"text\"\n",
@@ -149,6 +157,17 @@ format = "text"
 "#;
         let seeds = [1, 2, 3].map(|node| format!("127.0.0.1:710{node}"));
         assert_eq!(render(&place, "local", &shape, 2, (3, &seeds)), expected);
+    }
+
+    #[test]
+    fn with_faults_peers_are_told_of_the_proxy_and_of_nothing_else() {
+        let place = Place::at(PathBuf::from("x"));
+        let shape = Shape { faults: true, ..Shape::default() };
+        let text = render(&place, "x", &shape, 2, (3, &["127.0.0.1:7301".to_owned()]));
+        assert!(text.contains("\n[announce]\nrpc = \"127.0.0.1:7302\"\n"), "{text}");
+        assert!(text.contains("\nbind_source = \"127.0.0.12\"\nsecret_file"), "{text}");
+        assert_eq!(shape.told_rpc(2), 7302);
+        assert_eq!(Shape::default().told_rpc(2), 7102);
     }
 
     #[test]

@@ -106,6 +106,9 @@ pub(super) fn down(place: &Place, name: &str, purge: bool) -> Result<()> {
     if let Some(mut state) = state {
         end_all(&state);
         state.processes.fill(None);
+        if let Some(proxy) = state.proxy.take() {
+            proxy.stop(STOP_LIMIT);
+        }
         state.save(place)?;
         term::out(format_args!("cluster `{name}` is down"));
     } else {

@@ -6,6 +6,7 @@
 
 mod config;
 mod control;
+mod faults;
 mod logs;
 mod place;
 mod probe;
@@ -16,10 +17,11 @@ mod state;
 mod status;
 mod up;
 
+pub(crate) use faults::Change;
 pub(crate) use scratch::Bench;
 
 use crate::error::Result;
-use place::Place;
+use place::{Place, Ports};
 
 /// How an operator's program reaches a cluster: its nodes' tarpc addresses, and its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +106,10 @@ pub(crate) enum Verb {
     },
     /// A request of a node's on stdin.
     Provision,
+    /// Links between nodes change.
+    Faults(Change),
+    /// The process that makes links do so, which `up --faults` starts.
+    Proxy,
 }
 
 /// What kind of cluster `up` makes.
@@ -115,6 +121,16 @@ pub(crate) struct Shape {
     pub(crate) durability: Durability,
     /// `KEY=VALUE` settings that are handed to every node.
     pub(crate) set: Vec<String>,
+    /// Whether a proxy stands between its nodes.
+    pub(crate) faults: bool,
+}
+
+impl Shape {
+    /// The port at which a node's peers are told to reach it.
+    pub(crate) fn told_rpc(&self, node: u16) -> u16 {
+        let Ports { rpc, proxy, .. } = Ports::of(self.base_port, node);
+        if self.faults { proxy } else { rpc }
+    }
 }
 
 impl Default for Shape {
@@ -125,6 +141,7 @@ impl Default for Shape {
             engine: Engine::Lsm,
             durability: Durability::Sync,
             set: Vec::new(),
+            faults: false,
         }
     }
 }
@@ -164,7 +181,9 @@ fn at(place: &Place, name: &str, verb: Verb) -> Result<()> {
     let _lock = match verb {
         // `up` takes it itself: it is the one that may find the cluster running and only look. So
         // does `provision`, which waits for it.
-        Verb::Up(_) | Verb::Status { .. } | Verb::Logs { .. } | Verb::Provision => None,
+        Verb::Up(_) | Verb::Status { .. } | Verb::Logs { .. } | Verb::Provision | Verb::Proxy => {
+            None
+        }
         _ => Some(place.lock()?),
     };
     match verb {
@@ -179,6 +198,8 @@ fn at(place: &Place, name: &str, verb: Verb) -> Result<()> {
         Verb::Scale { nodes, detach } => scale::run(place, name, nodes, detach),
         Verb::Down { purge } => control::down(place, name, purge),
         Verb::Provision => provision::run(place, name),
+        Verb::Faults(change) => faults::change(place, &change),
+        Verb::Proxy => faults::run_proxy(place),
     }
 }
 

@@ -5,6 +5,8 @@
 //! ```text
 //! target/kv/local.lock          held while a verb changes the cluster
 //! target/kv/local/cluster.json  shape, and each node's pid and start time
+//! target/kv/local/faults.json   what links do, with `up --faults`; beside it which version of that
+//!                               the proxy obeys
 //! target/kv/local/secret        what nodes prove to each other
 //! target/kv/local/n1/kv.toml    what node 1 was started with
 //! target/kv/local/n1/data       its data
@@ -31,16 +33,24 @@ pub(crate) struct Ports {
     pub(crate) resp: u16,
     pub(crate) rpc: u16,
     pub(crate) http: u16,
+    /// Where its peers reach it, if links have faults.
+    pub(crate) proxy: u16,
 }
 
 impl Ports {
-    /// Node i (from 1): base + i, base + 100 + i, base + 200 + i.
+    /// Node i (from 1): base + i, base + 100 + i, base + 200 + i, base + 300 + i.
     pub(crate) const fn of(base: u16, node: u16) -> Self {
-        Self { resp: base + node, rpc: base + 100 + node, http: base + 200 + node }
+        Self {
+            resp: base + node,
+            rpc: base + 100 + node,
+            http: base + 200 + node,
+            proxy: base + 300 + node,
+        }
     }
 
-    pub(crate) const fn all(self) -> [u16; 3] {
-        [self.resp, self.rpc, self.http]
+    /// All that are listened on.
+    pub(crate) fn all(self, faults: bool) -> impl Iterator<Item = u16> {
+        [self.resp, self.rpc, self.http].into_iter().chain(faults.then_some(self.proxy))
     }
 }
 
@@ -68,6 +78,14 @@ impl Place {
 
     pub(crate) fn state_file(&self) -> PathBuf {
         self.dir.join("cluster.json")
+    }
+
+    pub(crate) fn faults_file(&self) -> PathBuf {
+        self.dir.join("faults.json")
+    }
+
+    pub(crate) fn obeyed_file(&self) -> PathBuf {
+        self.dir.join("faults.obeyed")
     }
 
     pub(crate) fn secret_file(&self) -> PathBuf {
@@ -112,6 +130,7 @@ mod tests {
     #[test]
     fn ports_are_blocks_of_a_hundred() {
         let ports = Ports::of(7000, 3);
-        assert_eq!(ports.all(), [7003, 7103, 7203]);
+        assert!(ports.all(false).eq([7003, 7103, 7203]));
+        assert!(ports.all(true).eq([7003, 7103, 7203, 7303]));
     }
 }

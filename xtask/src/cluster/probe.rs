@@ -119,7 +119,7 @@ mod tests {
         let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let ports = Ports { resp: port, rpc: port, http: port };
+        let ports = Ports { resp: port, rpc: port, http: port, proxy: port };
         assert_eq!(Health::ask(ports), Health { ready: false, members_up: None });
         assert!(quorum_round(&[ports]).is_err());
     }

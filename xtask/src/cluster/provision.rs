@@ -101,8 +101,8 @@ fn add(
 fn next_node(state: &State) -> Result<u16> {
     let first = state.processes.len() + 1;
     let free = |node: &u16| {
-        let ports = Ports::of(state.shape.base_port, *node).all();
-        ports.iter().all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        let mut ports = Ports::of(state.shape.base_port, *node).all(state.shape.faults);
+        ports.all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
     };
     let mut numbers = u16::try_from(first).unwrap_or(NODES_MAX + 1)..=NODES_MAX;
     numbers.find(free).ok_or_else(|| Error::Failed("no ports are left for another node".into()))
@@ -110,7 +110,7 @@ fn next_node(state: &State) -> Result<u16> {
 
 fn remove(place: &Place, state: &mut State, rpc: &str) -> Result<()> {
     let port = rpc.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
-    let found = state.nodes().find(|(_, ports, _)| Some(ports.rpc) == port);
+    let found = state.nodes().find(|(node, ..)| Some(state.shape.told_rpc(*node)) == port);
     let Some((node, _, process)) = found else {
         term::out(format_args!("there is no node at {rpc}"));
         return Ok(());

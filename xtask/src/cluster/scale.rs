@@ -59,7 +59,7 @@ pub(super) fn run(place: &Place, name: &str, nodes: u16, detach: bool) -> Result
 fn grow(asked: &Asked<'_>, name: &str, mut state: State, nodes: u16, detach: bool) -> Result<()> {
     let (place, has) = (asked.place, state.shape.nodes);
     let shape = Shape { nodes, ..state.shape.clone() };
-    up::check_ports_of(shape.base_port, has + 1..=nodes)?;
+    up::check_ports_of(&shape, has + 1..=nodes)?;
     config::write_all(place, name, &shape)?;
     state.shape = shape;
     for node in has + 1..=nodes {
@@ -74,8 +74,7 @@ fn grow(asked: &Asked<'_>, name: &str, mut state: State, nodes: u16, detach: boo
             up::still_there(place, node, process)?;
         }
         let known = asked.ids()?;
-        let of =
-            |node| known.iter().find(|(rpc, _)| *rpc == Ports::of(state.shape.base_port, node).rpc);
+        let of = |node| known.iter().find(|(rpc, _)| *rpc == state.shape.told_rpc(node));
         let new: Option<Vec<String>> =
             (has + 1..=nodes).map(|node| Some(of(node)?.1.clone())).collect();
         if let Some(new) = new {
@@ -95,9 +94,9 @@ fn grow(asked: &Asked<'_>, name: &str, mut state: State, nodes: u16, detach: boo
 }
 
 fn shrink(asked: &Asked<'_>, mut state: State, nodes: u16) -> Result<()> {
-    let (place, base_port) = (asked.place, state.shape.base_port);
+    let place = asked.place;
     let known = asked.ids()?;
-    let of = |node| known.iter().find(|(rpc, _)| *rpc == Ports::of(base_port, node).rpc);
+    let of = |node| known.iter().find(|(rpc, _)| *rpc == state.shape.told_rpc(node));
     let ids: Option<Vec<String>> =
         (nodes + 1..=state.shape.nodes).map(|node| Some(of(node)?.1.clone())).collect();
     let ids = ids.ok_or_else(|| Error::Degraded("not all nodes are known to node 1".into()))?;

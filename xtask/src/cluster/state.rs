@@ -19,6 +19,8 @@ pub(crate) struct State {
     pub(crate) binary: PathBuf,
     /// The last process of each node, node 1 first; none before its first start or after `down`.
     pub(crate) processes: Vec<Option<Identity>>,
+    /// The proxy between its nodes, if links have faults and it runs.
+    pub(crate) proxy: Option<Identity>,
 }
 
 /// The lock of one cluster, free again when this is dropped.
@@ -29,7 +31,7 @@ impl State {
     /// The state of a cluster of which nothing runs yet.
     pub(crate) fn new(shape: Shape, binary: PathBuf) -> Self {
         let processes = vec![None; usize::from(shape.nodes)];
-        Self { shape, binary, processes }
+        Self { shape, binary, processes, proxy: None }
     }
 
     /// Reads the state; none when there is no such cluster.
@@ -101,6 +103,8 @@ impl State {
             "engine": name_of(Engine::NAMES, self.shape.engine),
             "durability": name_of(Durability::NAMES, self.shape.durability),
             "set": self.shape.set,
+            "faults": self.shape.faults,
+            "proxy": self.proxy.map(|proxy| json!({ "pid": proxy.pid, "started": proxy.started })),
             "binary": self.binary.to_string_lossy(),
             "nodes": nodes,
         })
@@ -116,15 +120,15 @@ impl State {
             engine: by_name(Engine::NAMES, word("engine")?)?,
             durability: by_name(Durability::NAMES, word("durability")?)?,
             set: set.iter().map(|one| one.as_str().map(str::to_owned)).collect::<Option<_>>()?,
+            faults: value.get("faults").and_then(Value::as_bool).unwrap_or_default(),
         };
-        let processes = nodes
-            .iter()
-            .map(|node| {
-                let pid = u32::try_from(node.get("pid")?.as_u64()?).ok()?;
-                Some(Identity { pid, started: node.get("started")?.as_u64()? })
-            })
-            .collect();
-        Some(Self { shape, binary: PathBuf::from(word("binary")?), processes })
+        let identity = |of: &Value| {
+            let pid = u32::try_from(of.get("pid")?.as_u64()?).ok()?;
+            Some(Identity { pid, started: of.get("started")?.as_u64()? })
+        };
+        let processes = nodes.iter().map(identity).collect();
+        let proxy = value.get("proxy").and_then(identity);
+        Some(Self { shape, binary: PathBuf::from(word("binary")?), processes, proxy })
     }
 }
 
@@ -164,9 +168,11 @@ mod tests {
             engine: Engine::Memory,
             durability: Durability::Periodic,
             set: vec!["a.b=\"c\"".into()],
+            faults: true,
         };
         let mut state = State::new(shape, PathBuf::from("some/kv-node"));
         state.set_process(2, Some(Identity { pid: 7, started: 99 }));
+        state.proxy = Some(Identity { pid: 8, started: 101 });
         state.save(&place.0).unwrap();
         assert_eq!(State::load(&place.0).unwrap(), Some(state));
     }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::faults;
 use super::place::{Place, Ports};
 use super::probe::Health;
 use super::state::State;
@@ -32,10 +33,16 @@ pub(super) fn run(place: &Place, name: &str, as_json: bool) -> Result<()> {
         .nodes()
         .map(|(node, ports, process)| Row::ask(node, ports, process, expected))
         .collect();
+    let links = if state.shape.faults && state.alive() > 0 {
+        faults::load(place)?.lines()
+    } else {
+        Vec::new()
+    };
     if as_json {
-        term::out(render_json(name, &rows));
+        term::out(render_json(name, &rows, &links));
     } else {
         print_table(&rows, expected);
+        links.iter().for_each(term::out);
     }
     let serving = rows.iter().filter(|row| row.word == "up").count();
     let answering = rows.iter().filter(|row| row.members_up.is_some()).count();
@@ -78,14 +85,14 @@ fn print_table(rows: &[Row], expected: u16) {
     for Row { node, ports, pid, word, members_up } in rows {
         let sees = members_up.map_or_else(|| "-".into(), |up| format!("{up}/{expected}"));
         let pid = pid.map_or_else(|| "-".into(), |pid| pid.to_string());
-        let Ports { resp, rpc, http } = ports;
+        let Ports { resp, rpc, http, .. } = ports;
         let name = format!("n{node}");
         let line = format!("{name:<5} {word:<9} {sees:<5} {resp:<6} {rpc:<6} {http:<6} {pid}");
         term::out(line);
     }
 }
 
-fn render_json(name: &str, rows: &[Row]) -> Value {
+fn render_json(name: &str, rows: &[Row], links: &[String]) -> Value {
     let nodes: Vec<Value> = rows
         .iter()
         .map(|row| {
@@ -96,5 +103,5 @@ fn render_json(name: &str, rows: &[Row]) -> Value {
             })
         })
         .collect();
-    json!({ "name": name, "nodes": nodes })
+    json!({ "name": name, "nodes": nodes, "faults": links })
 }

@@ -23,7 +23,7 @@ pub(crate) struct Scratch(pub(crate) Place);
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Ok(Some(state)) = State::load(&self.0) {
-            for process in state.processes.iter().flatten() {
+            for process in state.processes.iter().chain([&state.proxy]).flatten() {
                 process.signal(crate::process::Signal::KILL);
             }
         }
@@ -167,14 +167,14 @@ fn write_script(path: &Path, text: &str) {
 }
 
 /// A base from which all ports of `nodes` nodes are free; each test process looks elsewhere first.
-fn free_base(nodes: u16) -> u16 {
+pub(crate) fn free_base(nodes: u16) -> u16 {
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
-    let own = u16::try_from(std::process::id() % 90).unwrap() * 300;
+    let own = u16::try_from(std::process::id() % 67).unwrap() * 400;
     loop {
         let step = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let base = 2000 + (own + step * 300) % 27000;
+        let base = 2000 + (own + step * 400) % 26800;
         let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-        if (1..=nodes).all(|node| Ports::of(base, node).all().iter().all(free)) {
+        if (1..=nodes).all(|node| Ports::of(base, node).all(true).all(|port| free(&port))) {
             return base;
         }
     }

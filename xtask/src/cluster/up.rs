@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::place::{Place, Ports};
 use super::probe::{self, Health};
 use super::state::State;
-use super::{Durability, Engine, Shape, config, name_of, status};
+use super::{Durability, Engine, Shape, config, faults, name_of, status};
 use crate::cmd;
 use crate::error::{Error, Result};
 use crate::process::{self, Identity, Life};
@@ -63,6 +63,12 @@ pub(super) fn launch(
 ) -> Result<Duration> {
     config::write_all(place, name, shape)?;
     let mut state = State::new(shape.clone(), binary);
+    if shape.faults {
+        // The proxy reads how many nodes there are.
+        state.save(place)?;
+        state.proxy = Some(faults::start_proxy(place)?);
+        state.save(place)?;
+    }
     let began = Instant::now();
     for node in 1..=shape.nodes {
         let process = start_node(place, &state, node)?;
@@ -72,7 +78,7 @@ pub(super) fn launch(
     if let Err(error) = wait_serving(place, &state, began) {
         // A birth that failed is no cluster: nothing of it stays running.
         if state.alive() < usize::from(shape.nodes) {
-            for process in state.processes.iter().flatten() {
+            for process in state.processes.iter().chain([&state.proxy]).flatten() {
                 process.stop(Duration::from_secs(2));
             }
         }
@@ -172,24 +178,26 @@ fn too_late<'a>(has: &Shape, asked: &'a Shape) -> Option<&'a str> {
 fn unlike(has: &Shape, asked: &Shape) -> Option<String> {
     (*asked != Shape::default() && asked != has).then(|| {
         format!(
-            "it has {} nodes from port {} on with engine {} and durability {}",
+            "it has {} nodes from port {} on with engine {} and durability {}{}",
             has.nodes,
             has.base_port,
             name_of(Engine::NAMES, has.engine),
             name_of(Durability::NAMES, has.durability),
+            if has.faults { ", and faults" } else { ", and no faults" },
         )
     })
 }
 
 /// An error that names the first port that somebody else holds.
 pub(super) fn check_ports(shape: &Shape) -> Result<()> {
-    check_ports_of(shape.base_port, 1..=shape.nodes)
+    check_ports_of(shape, 1..=shape.nodes)
 }
 
 /// The same for some of a cluster's nodes.
-pub(super) fn check_ports_of(base_port: u16, nodes: RangeInclusive<u16>) -> Result<()> {
+pub(super) fn check_ports_of(shape: &Shape, nodes: RangeInclusive<u16>) -> Result<()> {
+    let base_port = shape.base_port;
     for node in nodes {
-        for port in Ports::of(base_port, node).all() {
+        for port in Ports::of(base_port, node).all(shape.faults) {
             if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
                 return Err(Error::Failed(format!(
                     "port {port} is not free ({error}); choose others with --base-port {}",
@@ -203,7 +211,7 @@ pub(super) fn check_ports_of(base_port: u16, nodes: RangeInclusive<u16>) -> Resu
 
 fn greet(place: &Place, name: &str, shape: &Shape, took: Duration) {
     for node in 1..=shape.nodes {
-        let Ports { resp, rpc, http } = Ports::of(shape.base_port, node);
+        let Ports { resp, rpc, http, .. } = Ports::of(shape.base_port, node);
         term::out(format_args!("n{node}  redis {resp}  rpc {rpc}  http {http}  (127.0.0.1)"));
     }
     let first = Ports::of(shape.base_port, 1).resp;
@@ -227,6 +235,11 @@ fn greet(place: &Place, name: &str, shape: &Shape, took: Duration) {
     }
     term::out(format_args!("  cargo xtask tui{option}"));
     term::out(format_args!("  cargo xtask cluster kill {kill} -9{option}"));
+    if shape.faults {
+        term::out(format_args!("  cargo xtask cluster partition {}{option}", shape.nodes));
+        term::out(format_args!("  cargo xtask cluster slow {kill} 50ms±10{option}"));
+        term::out(format_args!("  cargo xtask cluster heal{option}"));
+    }
     term::out(format_args!("  cargo xtask cluster status{option}"));
     term::out(format_args!("  cargo xtask cluster down --purge{option}"));
 }

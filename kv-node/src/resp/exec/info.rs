@@ -158,7 +158,7 @@ impl Exec<'_> {
         for (name, value) in &engine.figures {
             line(text, format_args!("kv_engine_{name}"), value);
         }
-        node.figures().each(|name, _, value| line(text, format_args!("kv_{name}"), value));
+        node.figures().each(|name, value| line(text, format_args!("kv_{name}"), value));
     }
 }
 

@@ -257,7 +257,7 @@ impl Exec<'_> {
     }
 
     fn reply(&mut self) -> Reply<'_> {
-        Reply::new(self.out, self.session.protocol)
+        Reply::new(self.out, self.session.protocol).counted(&self.shared.node.figures().errors)
     }
 
     /// The coordinator, as soon as there is a layout.

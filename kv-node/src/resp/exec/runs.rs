@@ -52,7 +52,8 @@ impl Exec<'_> {
             }
         };
         let before = self.out.len();
-        let mut reply = Reply::new(self.out, self.session.protocol);
+        let errors = &self.shared.node.figures().errors;
+        let mut reply = Reply::new(self.out, self.session.protocol).counted(errors);
         node.get_batch(&keys, self.session.levels, &mut |_, shown| match shown {
             Ok(value) => reply.bulk_or_nil(value),
             Err(error) => reply.error(error),
