@@ -37,15 +37,6 @@ pub enum Bug {
     PassDisplacedOver,
     /// Who comes to hold a partition counts for reads at once.
     NewcomerCounts,
-    /// Requests reach their quorum in the newest layout only.
-    NewestLayoutOnly,
-    /// Calls of those who know only an older layout are served, and what was begun under it is not
-    /// brought to the newer one.
-    OldPlanStands,
-    /// A node that a layout took a partition from goes on under the tenure that it had there.
-    KeepTenureOfLost,
-    /// It goes on to tell the mark that it had there.
-    KeepMarkOfLost,
 }
 
 #[cfg(feature = "__planted")]

@@ -74,7 +74,6 @@ use crate::plug::rng::Rng;
 use crate::replica::Replica;
 use crate::rpc::PeerSender;
 use crate::scale::load::LoadMeter;
-use crate::teeth::{Bug, planted};
 use plans::Plans;
 
 /// What a coordinator needs of its node.
@@ -328,7 +327,7 @@ impl Coordinator {
                 () = self.sleep_until(scope.deadline_ms) => {}
             }
         }
-        if planted(Bug::OldPlanStands) || self.parts.view.now().epoch() <= epoch {
+        if self.parts.view.now().epoch() <= epoch {
             return Newer::Nothing;
         }
         match self.scope() {

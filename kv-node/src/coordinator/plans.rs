@@ -14,7 +14,6 @@ use parking_lot::RwLock;
 
 use super::Scope;
 use crate::error::RequestError;
-use crate::teeth::{Bug, planted};
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +63,7 @@ impl PlanTable {
     fn make(&self, partition: Partition) -> Result<Plan<NodeId>, RequestError> {
         let mut sets: Vec<WriteSet<NodeId>> = Vec::new();
         let mut told: Vec<NodeId> = Vec::new();
-        let layouts = if planted(Bug::NewestLayoutOnly) { 1 } else { usize::MAX };
-        for owners in self.layouts.write_sets(partition).take(layouts) {
+        for owners in self.layouts.write_sets(partition) {
             let owners = self.ordered(partition, owners);
             sets.extend(sets_of(&self.layouts, self.copies, &owners)?);
             told.extend(owners);

@@ -17,7 +17,6 @@ use crate::cluster::view::View;
 use crate::cluster::wire::{BallotOp, BallotOut};
 use crate::plug::transport::PeerHandler;
 use crate::rpc::peer::Sign;
-use crate::teeth::{Bug, planted};
 use crate::wire::{
     CALL_OPS_MAX, Envelope, LAYOUTS_MAX, OpFailure, PROTOCOL_VERSION, PeerOp, PeerOut, PeerReply,
     PeerRequest, Refusal,
@@ -115,7 +114,6 @@ impl Inner {
         let serving = self.serving().filter(|_| view.epoch() > 0).ok_or(Refusal::Loading)?;
         let theirs = newest_in(envelope);
         match theirs.cmp(&view.epoch()) {
-            Ordering::Less if planted(Bug::OldPlanStands) => Ok(Some(serving)),
             Ordering::Less => Err(Refusal::StaleLayout { decided: self.decided_after(theirs) }),
             Ordering::Equal => Ok(Some(serving)),
             Ordering::Greater => Err(Refusal::Behind),

@@ -262,7 +262,7 @@ impl Inner {
                 stays |= held && layout.epoch() >= epoch;
                 goes |= held && layout.epoch() < epoch;
             }
-            if goes && !stays && !planted(Bug::KeepTenureOfLost) {
+            if goes && !stays {
                 serving.dots.let_go(partition);
             }
         }

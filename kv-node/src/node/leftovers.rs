@@ -28,7 +28,6 @@ use kv_ring::{LIVE_LAYOUTS_MAX, Layout, Partition};
 use super::Inner;
 use crate::cluster::decree::{Decided, Decree};
 use crate::cluster::view::View;
-use crate::teeth::{Bug, planted};
 use crate::worker::Worker;
 
 /// Rest between two partitions that were dropped: requests write to the same disk.
@@ -59,11 +58,8 @@ impl Inner {
     /// Drops what is stored of a partition; says how many rows.
     async fn drop_leftovers(&self, partition: Partition) -> io::Result<u64> {
         let Some(serving) = self.serving() else { return Ok(0) };
-        if !planted(Bug::KeepTenureOfLost) {
-            serving.dots.let_go(partition);
-        }
-        let marked = serving.replica.marks().stored(partition) != Mark::NONE;
-        if marked && !planted(Bug::KeepMarkOfLost) {
+        serving.dots.let_go(partition);
+        if serving.replica.marks().stored(partition) != Mark::NONE {
             let of = Arc::clone(&serving);
             let none = [(partition, Mark::NONE)];
             self.blocking(move || of.replica.marks().replace(&none)).await?;

@@ -47,8 +47,7 @@ pub fn teeth() -> Vec<Tooth> {
     let quorum = |bug| Plant::Quorum(bug);
     let node = |bug| Plant::Node(bug);
     let swarm = Scenario::Swarm;
-    let (reshape, apart) = (Scenario::Reshape, Scenario::ReshapeApart);
-    let taken = Scenario::Taken;
+    let (reshape, taken) = (Scenario::Reshape, Scenario::Taken);
     vec![
         tooth("acknowledge at W-1", swarm, quorum(QuorumBug::AckBelowW)),
         tooth("answer at R-1", swarm, quorum(QuorumBug::AnswerBelowR)),
@@ -84,11 +83,7 @@ pub fn teeth() -> Vec<Tooth> {
         tooth("show before the sync", Scenario::PowerCuts, node(NodeBug::ShowBeforeSync)),
         tooth("fill from one source", reshape, node(NodeBug::FillFromOne)),
         tooth("a newcomer counts at once", reshape, node(NodeBug::NewcomerCounts)),
-        tooth("keep the tenure of what was taken", taken, node(NodeBug::KeepTenureOfLost)),
         tooth("do not ask who is displaced", taken, node(NodeBug::PassDisplacedOver)),
-        tooth("keep the mark of what was taken", taken, node(NodeBug::KeepMarkOfLost)),
-        tooth("quorum only in the newest layout", apart, node(NodeBug::NewestLayoutOnly)),
-        tooth("a plan of an old layout stands", apart, node(NodeBug::OldPlanStands)),
         tooth("skip fsync", Scenario::PowerCuts, Plant::Lsm(Planted::DurableBeforeSync)),
         tooth("trust a failed fsync", swarm, Plant::Lsm(Planted::FailedSyncIsDone)),
     ]
