@@ -166,14 +166,13 @@ impl Coordinator {
         if send.is_empty() {
             return Ok(Some(bytes));
         }
-        let taken = self.deliver(scope, target, send).await?;
+        let taken = self.deliver(target, send).await?;
         Ok((taken > 0).then_some(bytes))
     }
 
     /// Sends hints to their target and lets go of those that it holds durably: how many it took.
     async fn deliver(
         &self,
-        scope: &Scope,
         target: NodeId,
         rows: Vec<(Bytes, Bytes)>,
     ) -> Result<usize, RequestError> {
@@ -196,6 +195,8 @@ impl Coordinator {
             .map(|(row, _)| row)
             .collect();
         let count = taken.len();
+        // As it is known now: a layout that came meanwhile may have taken the target's place away.
+        let scope = &self.scope()?;
         let newest = scope.layouts.newest();
         let (stays, goes): (Vec<_>, Vec<_>) = taken.into_iter().partition(|(row, _)| {
             partition_of(scope, row).is_some_and(|partition| newest.owns(target, partition))
