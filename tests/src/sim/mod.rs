@@ -25,6 +25,7 @@ pub mod random;
 pub mod replicas;
 pub mod run;
 pub mod scenario;
+pub mod sessions;
 #[cfg(feature = "planted")]
 pub mod teeth;
 pub mod trace;

@@ -10,6 +10,7 @@ use super::contexts::with_contexts;
 use super::history::{Action, EVERY_KEY, History, Op, Outcome};
 use super::nemesis::{self, Faults};
 use super::replicas;
+use super::sessions;
 use super::watch::{Mints, SHARED};
 use super::workload::{Client, Mix, all_shown, is_hot, shown};
 use super::world::{EPOCH_MS, World, WorldConfig};
@@ -215,6 +216,7 @@ fn report(
         Rules { sloppy: options.is_sloppy(), skew_ms: world.skew_ms_seen(), epoch_ms: EPOCH_MS };
     let judged = with_contexts(&world.mints, &ops, rules.sloppy);
     let mut violations = checkers::check_under(&judged, &rules);
+    violations.extend(sessions::backwards(&world.mints, &ops, &rules));
     violations.extend(differences);
     Report {
         seed,

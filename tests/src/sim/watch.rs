@@ -109,6 +109,22 @@ impl Mints {
         self.replaced(key, |mint| mint.value.is_none() && within(mint))
     }
 
+    /// Whether `value` is surely behind `than` in a key: every mint of `than` covered every mint of
+    /// `value`, or, `by_time`, has a later dot.
+    #[must_use]
+    pub fn is_behind(&self, key: &str, value: &str, than: &str, by_time: bool) -> bool {
+        let keys = self.keys.lock();
+        let Some(at) = keys.get(key) else { return false };
+        let of =
+            |name| at.mints.iter().filter(move |mint: &&Mint| mint.value.as_deref() == Some(name));
+        let dead =
+            |old: &Mint, new: &Mint| new.coverage.covers(old.dot) && !new.live.contains(&old.dot);
+        let behind =
+            |old: &Mint, new: &Mint| dead(old, new) || by_time && old.dot.time < new.dot.time;
+        let both = of(value).next().is_some() && of(than).next().is_some();
+        both && of(value).all(|old| of(than).all(|new| behind(old, new)))
+    }
+
     fn replaced(&self, key: &str, by: impl Fn(&Mint) -> bool) -> Vec<String> {
         let keys = self.keys.lock();
         let Some(at) = keys.get(key) else { return Vec::new() };
@@ -214,6 +230,8 @@ mod tests {
         mints.note(&key, &record.to_bytes());
         assert_eq!(mints.replaced_by("m:1", "c"), ["a", "b"]);
         assert_eq!((mints.dots_of("m:1", "c"), mints.dots_of("m:1", "d")), (1, 0));
+        assert!(mints.is_behind("m:1", "a", "c", false) && !mints.is_behind("m:1", "c", "a", true));
+        assert!(!mints.is_behind("m:1", "a", "b", true), "they are siblings of one time");
         record.mint_blind(dot(2, 3), Draft::tombstone()).expect("new");
         mints.note(&key, &record.to_bytes());
         assert_eq!(mints.deleted_between("m:1", 0, u64::MAX), ["a", "b", "c"]);

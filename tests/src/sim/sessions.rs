@@ -1,0 +1,119 @@
+//! Sessions: what one read showed, no later read goes behind, whoever reads and wherever.
+//!
+//! The checker of registers judges by what clients were told, so it excuses a write of which
+//! nobody knows when it took effect. The watch over the mints knows more: which values a mint
+//! covered, and which of two was minted later. A value that was read is on R copies, or was
+//! written back to W, before its reader was told; so a later read that shows another value must
+//! not show
+//!
+//! ```text
+//! covered    one whose every dot was covered by every mint of the value that was read before
+//! earlier    one whose every dot is earlier than every dot of that value, where nobody deletes
+//!            (blind writes are seen in the order of their dots; a DEL may cover the later of two
+//!            values beside each other and leave the earlier)
+//! ```
+//! A SET that minted a second time has two dots: it may stand where either stands, so both must be
+//! behind before its value counts as behind.
+//!
+//! As for registers this is what R + W > N, W > N/2 and R > N/2 promise over primaries; with
+//! fallbacks counted nobody promises it.
+
+use std::collections::BTreeMap;
+
+use super::checkers::{Rules, Violation};
+use super::history::{Action, EVERY_KEY, Op};
+use super::watch::Mints;
+
+/// The name under which it tells what it found.
+const CHECKER: &str = "session";
+
+/// The reads that went back behind what an earlier read had shown.
+#[must_use]
+pub fn backwards(mints: &Mints, ops: &[Op], rules: &Rules) -> Vec<Violation> {
+    let mut found = Vec::new();
+    if rules.sloppy {
+        return found;
+    }
+    let flushed = ops.iter().any(|op| op.action == Action::Flush);
+    let mut keys = BTreeMap::<&str, Vec<&Op>>::new();
+    for op in ops.iter().filter(|op| op.key != EVERY_KEY && Mints::watches(&op.key)) {
+        keys.entry(&op.key).or_default().push(op);
+    }
+    for (key, ops) in keys {
+        let by_time = !flushed && ops.iter().all(|op| keeps_order(op));
+        let is_behind = |value: &str, than: &str| mints.is_behind(key, value, than, by_time);
+        found.extend(behind(&ops, is_behind).map(|(read, value, than)| Violation {
+            checker: CHECKER,
+            key: key.into(),
+            what: format!("node {} shows {value} after {than} had been read", read.node),
+        }));
+    }
+    found
+}
+
+/// Whether an operation leaves values in the order of their dots.
+fn keeps_order(op: &Op) -> bool {
+    matches!(op.action, Action::Set(_) | Action::Get | Action::Siblings)
+}
+
+/// The reads that show a value behind one that an earlier read had shown, with both.
+fn behind<'h>(
+    ops: &[&'h Op],
+    is_behind: impl Fn(&str, &str) -> bool,
+) -> impl Iterator<Item = (&'h Op, &'h str, &'h str)> {
+    let read = |op: &&'h Op| Some((*op, op.shown()??)).filter(|(op, _)| op.action == Action::Get);
+    let reads: Vec<(&Op, &str)> = ops.iter().filter_map(read).collect();
+    let mut first_told = BTreeMap::<&str, u64>::new();
+    for (op, value) in &reads {
+        let first = first_told.entry(*value).or_insert(u64::MAX);
+        *first = op.ended.min(*first);
+    }
+    let mut known = BTreeMap::<(&str, &str), bool>::new();
+    reads.into_iter().filter_map(move |(op, value)| {
+        let before = first_told.iter().filter(|(_, told)| **told < op.began);
+        let mut others = before.map(|(other, _)| *other).filter(|other| *other != value);
+        let than = others
+            .find(|than| *known.entry((value, *than)).or_insert_with(|| is_behind(value, than)))?;
+        Some((op, value, than))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::history::{History, Outcome};
+
+    /// Reads one after another, and what they show.
+    fn reads(shown: &[&str]) -> Vec<Op> {
+        let mut history = History::default();
+        for value in shown {
+            let read = history.begin(0, 0, "c:1", Action::Get);
+            history.end(read, Outcome::Shown(Some((*value).to_owned())), 0);
+        }
+        history.take_ops()
+    }
+
+    #[test]
+    fn a_read_behind_an_earlier_one_is_found_and_one_beside_it_is_not() {
+        let order = |value: &str, than: &str| value < than;
+        let found = |shown: &[&str]| {
+            let ops = reads(shown);
+            let ops: Vec<&Op> = ops.iter().collect();
+            behind(&ops, order).map(|(_, value, than)| format!("{value} {than}")).collect()
+        };
+        let found: [Vec<String>; 2] = [found(&["a", "b", "b", "c"]), found(&["a", "c", "b"])];
+        assert_eq!(found, [vec![], vec!["b c".to_owned()]]);
+    }
+
+    #[test]
+    fn a_read_that_began_before_the_other_ended_may_show_either() {
+        let mut history = History::default();
+        let early = history.begin(0, 0, "c:1", Action::Get);
+        let late = history.begin(1, 1, "c:1", Action::Get);
+        history.end(late, Outcome::Shown(Some("b".into())), 0);
+        history.end(early, Outcome::Shown(Some("a".into())), 0);
+        let ops = history.take_ops();
+        let ops: Vec<&Op> = ops.iter().collect();
+        assert_eq!(behind(&ops, |value, than| value < than).count(), 0);
+    }
+}
