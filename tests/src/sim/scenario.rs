@@ -16,6 +16,10 @@ const SHORT_SKEW_MS_MAX: u64 = 1_000;
 /// How long a sync takes where syncs are slow: as long as the housekeepers rest, who sync too.
 const SLOW_SYNC_MS: u64 = 10;
 
+/// In so many runs of the swarm in a hundred partitions move too: such a run takes several times
+/// as long, and there are scenarios of it.
+const RESHAPES_PERCENT: u64 = 5;
+
 /// A named scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
@@ -152,7 +156,7 @@ fn forget_memory(swarm: Options) -> Options {
     let power = PowerFaults { cut_one: 1, kill: 1, down_ms_max: 1_500, ..PowerFaults::default() };
     Options {
         world: WorldConfig { memory: true, sloppy: false, ..swarm.world },
-        faults: Faults { power, ..swarm.faults },
+        faults: Faults { power, reshapes: false, ..swarm.faults },
         ..swarm
     }
 }
@@ -372,15 +376,10 @@ fn swarm(random: &Random) -> Options {
         world.clock_skew_ms_max = SHORT_SKEW_MS_MAX;
         faults.clocks = ClockFaults::default();
     }
-    Options {
-        world,
-        clients: random.between(3, 7) as usize,
-        work_ms,
-        faults,
-        mix,
-        forgets: false,
-        converges: true,
-    }
+    let clients = random.between(3, 7) as usize;
+    // Drawn last: all else of a seed is as it was before there were such changes.
+    faults.reshapes = random.percent(RESHAPES_PERCENT);
+    Options { world, clients, work_ms, faults, mix, forgets: false, converges: true }
 }
 
 #[cfg(test)]
