@@ -35,6 +35,7 @@ struct World {
     disks: Vec<MemFs>,
     nodes: Vec<Option<Node>>,
     durability: LsmDurability,
+    sloppy: bool,
     /// What steps the engines, by place.
     housekeepers: Mutex<BTreeMap<usize, JoinHandle<()>>>,
 }
@@ -61,12 +62,17 @@ fn value(n: usize) -> String {
 
 impl World {
     async fn begin(durability: LsmDurability) -> Self {
+        Self::begin_as(durability, false).await
+    }
+
+    async fn begin_as(durability: LsmDurability, sloppy: bool) -> Self {
         let clock = Arc::new(TokioClock::new(1_700_000_000_000));
         let exec: Arc<dyn Exec> = Arc::new(InlineExec);
         let network = InProcNetwork::new(Arc::clone(&clock) as Arc<dyn Clock>, exec, 1);
         let disks: Vec<MemFs> = (0..NODES).map(|_| MemFs::new()).collect();
         let housekeepers = Mutex::default();
-        let mut world = Self { network, clock, disks, nodes: Vec::new(), durability, housekeepers };
+        let nodes = Vec::new();
+        let mut world = Self { network, clock, disks, nodes, durability, sloppy, housekeepers };
         for place in 0..NODES {
             let node = world.start(place, world.disks[place].clone(), "boot 1").await;
             world.nodes.push(Some(node));
@@ -101,7 +107,7 @@ impl World {
             birth: BirthPlan {
                 name: "losses".into(),
                 partitions: 16,
-                keyspace: KeyspaceSettings { sloppy: false, ..KeyspaceSettings::default() },
+                keyspace: KeyspaceSettings { sloppy: self.sloppy, ..KeyspaceSettings::default() },
                 pair_bytes_max: 10 * 1_024,
             },
             gossip: kv_gossip::Config::local(),
@@ -329,4 +335,37 @@ async fn damaged_blocks_are_never_served_and_filled_from_others() {
     for n in 0..KEYS {
         assert_eq!(world.get(2, n).await, Ok(Some(value(n))), "{n}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hints_in_damaged_blocks_are_lost_and_told_and_the_rest_is_delivered() {
+    let mut world = World::begin_as(LsmDurability::Sync, true).await;
+    world.fall(2).await;
+    for n in 0..KEYS {
+        world.set(0, n).await.expect("two of three");
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let hints = |world: &World| {
+        let coordinator = world.node(0).coordinator().expect("it serves");
+        let queued = coordinator.parts().replica.hints().queued();
+        queued.values().map(|queued| queued.keys).sum::<u64>()
+    };
+    assert!(hints(&world) > 0, "nobody keeps what node 2 missed");
+    // Hints sort behind all rows of keys, so the later blocks of a table hold them.
+    let disk = &world.disks[0];
+    for path in &tables(disk) {
+        let len = disk.open(path, OpenMode::Read).and_then(|file| file.len()).expect("a file");
+        disk.flip_bit(path, len * 5 / 8, 3).expect("a block of hints");
+    }
+    world.rise(2, world.disks[2].clone(), "boot 2").await;
+    let figures = world.node(0).figures();
+    world.until("damage is met", || figures.damaged_ranges.value() > 0).await;
+    world.until("the loss is told", || figures.hints_lost.value() > 0).await;
+    world.until("the rest is delivered", || hints(&world) == 0).await;
+    assert!(world.node(0).engine().damaged().is_empty(), "nothing unreadable is left");
+    assert!(figures.hints_delivered.value() > 0, "some hints were sound");
+    for n in 0..KEYS {
+        assert_eq!(world.get(2, n).await, Ok(Some(value(n))), "{n}");
+    }
+    world.until("node 0 is whole", || world.is_whole(0)).await;
 }
