@@ -61,6 +61,7 @@ pub(super) fn measure(options: &Options) -> Result<Figure> {
             machine = Machine::look(cluster.dir())?.to_string();
         }
         load::preload(cluster.port(), options.keys)?;
+        load::until_quiet(cluster.processes())?;
         tables.push((nodes, measure_one(&cluster, options)?));
     }
     Ok(render(&machine, options, &tables))
@@ -134,7 +135,7 @@ fn render(machine: &str, options: &Options, tables: &[(u16, Vec<Line>)]) -> Figu
     let mut markdown = format!(
         "## A durable cluster, asked through one node\n\n{machine}\n\n\
          N=3, R=W=2, durability `sync`, 50 connections, values of 100 B, {} keys loaded, median of \
-         {}; client and nodes on this machine. Replica operations: applies for each SET (3 asked) \
+         {}; client and nodes on this machine, which were quiet again after the load. Replica operations: applies for each SET (3 asked) \
          and reads for each GET (2 asked, hedged ones besides).\n",
         options.keys, options.rounds
     );

@@ -18,6 +18,10 @@ const VALUE_BYTES: usize = 100;
 const LOADERS: u64 = 8;
 const LOAD_BATCH: u64 = 64;
 const LOAD_LIMIT: Duration = Duration::from_secs(30);
+/// Servers are quiet that used less than a part of one core in a look's time.
+const QUIET_LOOK: Duration = Duration::from_secs(2);
+const QUIET_PART: u32 = 20;
+const QUIET_LOOKS_MAX: u32 = 30;
 /// Requests of a run at a pipeline of 16, as a multiple of those at 1.
 const PIPELINED_FACTOR: u64 = 5;
 
@@ -178,6 +182,21 @@ fn finish(mut child: Child, servers: &[Identity]) -> Result<String> {
         }
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Waits until what a load left to do in the background (flushes, compactions, trees) is done, so
+/// that it is not counted for the requests behind it; a minute at most.
+pub(super) fn until_quiet(servers: &[Identity]) -> Result<()> {
+    let step = Step::begin("until the nodes are quiet");
+    for _ in 0..QUIET_LOOKS_MAX {
+        let before = cpu_time(servers)?;
+        thread::sleep(QUIET_LOOK);
+        if cpu_time(servers)?.saturating_sub(before) * QUIET_PART < QUIET_LOOK {
+            break;
+        }
+    }
+    step.done();
+    Ok(())
 }
 
 fn cpu_time(servers: &[Identity]) -> Result<Duration> {
