@@ -3,6 +3,8 @@
 //! A verb or option that doesn't exist names the nearest one that does. Parsing touches nothing, so
 //! it is tested as a table.
 
+mod bench_verbs;
+mod cluster_verbs;
 mod words;
 
 use std::ffi::OsString;
@@ -10,7 +12,7 @@ use std::ffi::OsString;
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::bench;
-use crate::cluster::{self, Durability, Engine};
+use crate::cluster;
 use crate::error::{Error, Result};
 use crate::gate;
 use crate::sim::{self, Plan, Runs, Seeds};
@@ -96,41 +98,6 @@ const VERBS: &[&str] = &[
     "release-gate",
     "help",
 ];
-const CLUSTER_VERBS: &[&str] = &[
-    "up",
-    "status",
-    "kill",
-    "start",
-    "restart",
-    "pause",
-    "resume",
-    "logs",
-    "scale",
-    "partition",
-    "slow",
-    "drop",
-    "heal",
-    "down",
-    "provision",
-    "proxy",
-];
-const CLUSTER_OPTIONS: &[&str] = &[
-    "--name",
-    "--nodes",
-    "--base-port",
-    "--engine",
-    "--durability",
-    "--set",
-    "--faults",
-    "--json",
-    "--purge",
-    "-9",
-    "--detach",
-];
-const BENCH_VERBS: &[&str] = &["redis", "cluster", "gossip", "lsm", "ring"];
-/// Ports of node i are base + i, and 100, 200 and 300 more: more nodes would overlap.
-const NODES_MAX: u16 = 99;
-
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
@@ -165,13 +132,13 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb> {
         "arrows" => alone(&mut parser, Verb::Arrows),
         "package" => parse_package(&mut parser),
         "sim" => parse_sim(&mut parser),
-        "cluster" => parse_cluster(&mut parser),
+        "cluster" => cluster_verbs::parse(&mut parser),
         "demo" => parse_demo(&mut parser),
         "tui" => parse_tui(&mut parser),
         "shots" => parse_check(&mut parser, |check| Verb::Shots { check }),
         "metrics" => parse_check(&mut parser, |check| Verb::Metrics { check }),
         "dist" => alone(&mut parser, Verb::Dist),
-        "bench" => parse_bench(&mut parser),
+        "bench" => bench_verbs::parse(&mut parser),
         "release-gate" => parse_gate(&mut parser),
         other => Err(unknown("verb", other, VERBS)),
     }
@@ -245,65 +212,6 @@ fn parse_sim(parser: &mut Parser) -> Result<Verb> {
     }
 }
 
-fn parse_cluster(parser: &mut Parser) -> Result<Verb> {
-    let word = sub_verb(parser, "cluster", CLUSTER_VERBS)?;
-    let Some(word) = word else { return Ok(Verb::Help) };
-    let mut name = cluster::DEFAULT_NAME.to_owned();
-    let mut up = cluster::Shape::default();
-    let (mut json, mut purge, mut hard, mut node) = (false, false, false, None);
-    let mut detach = false;
-    let mut words = Vec::new();
-    while let Some(arg) = parser.next().map_err(usage)? {
-        match (word.as_str(), arg) {
-            (_, Arg::Long("name")) => name = cluster_name(text(parser)?)?,
-            ("up", Arg::Short('n') | Arg::Long("nodes")) => up.nodes = number(parser)?,
-            ("up", Arg::Long("base-port")) => up.base_port = number(parser)?,
-            ("up", Arg::Long("engine")) => up.engine = choice(parser, Engine::NAMES)?,
-            ("up", Arg::Long("durability")) => up.durability = choice(parser, Durability::NAMES)?,
-            ("up", Arg::Long("faults")) => up.faults = true,
-            ("partition" | "slow" | "drop" | "heal", Arg::Value(value)) => {
-                words.push(value.string().map_err(usage)?);
-            }
-            ("up", Arg::Long("set")) => up.set.push(assignment(text(parser)?)?),
-            ("status", Arg::Long("json")) => json = true,
-            ("down", Arg::Long("purge")) => purge = true,
-            ("kill", Arg::Short('9')) => hard = true,
-            ("scale", Arg::Long("detach")) => detach = true,
-            (
-                "kill" | "start" | "restart" | "pause" | "resume" | "logs" | "scale",
-                Arg::Value(value),
-            ) if node.is_none() => {
-                node = Some(node_number(&value.string().map_err(usage)?)?);
-            }
-            (_, other) => return asked_for_help(other, CLUSTER_OPTIONS),
-        }
-    }
-    let chosen = || {
-        node.ok_or_else(|| {
-            let text = format!("which node? nodes are 1, 2, 3 ...: `cargo xtask cluster {word} 2`");
-            Error::Usage(text)
-        })
-    };
-    let verb = match word.as_str() {
-        "up" => cluster::Verb::Up(check_shape(up)?),
-        "status" => cluster::Verb::Status { json },
-        "kill" => cluster::Verb::Kill { node: chosen()?, hard },
-        "start" => cluster::Verb::Start { node: chosen()? },
-        "restart" => cluster::Verb::Restart { node },
-        "pause" => cluster::Verb::Pause { node: chosen()? },
-        "resume" => cluster::Verb::Resume { node: chosen()? },
-        "logs" => cluster::Verb::Logs { node },
-        "scale" => cluster::Verb::Scale { nodes: chosen()?, detach },
-        "provision" => cluster::Verb::Provision,
-        "proxy" => cluster::Verb::Proxy,
-        "partition" | "slow" | "drop" | "heal" => {
-            cluster::Verb::Faults(cluster::Change::parse(&word, &words)?)
-        }
-        _ => cluster::Verb::Down { purge },
-    };
-    Ok(Verb::Cluster { name, verb })
-}
-
 fn parse_demo(parser: &mut Parser) -> Result<Verb> {
     let mut autoscale = false;
     while let Some(arg) = parser.next().map_err(usage)? {
@@ -342,64 +250,6 @@ fn parse_check(parser: &mut Parser, verb: fn(bool) -> Verb) -> Result<Verb> {
         }
     }
     Ok(verb(check))
-}
-
-fn parse_bench(parser: &mut Parser) -> Result<Verb> {
-    let word = sub_verb(parser, "bench", BENCH_VERBS)?;
-    let Some(word) = word else { return Ok(Verb::Help) };
-    let what = match word.as_str() {
-        "redis" => bench::What::Redis,
-        "cluster" => bench::What::Cluster,
-        "lsm" => return parse_bench_lsm(parser),
-        "ring" => bench::What::Ring,
-        _ => bench::What::Gossip,
-    };
-    let mut options = bench::Options::default();
-    while let Some(arg) = parser.next().map_err(usage)? {
-        match arg {
-            Arg::Long("rounds") => options.rounds = at_least_one(number(parser)?)?,
-            Arg::Long("requests") => options.requests = at_least_one(number(parser)?)?,
-            Arg::Long("keys") => options.keys = at_least_one(number(parser)?)?,
-            Arg::Long("members") => options.members = Some(at_least_one(number(parser)?)?),
-            Arg::Long("minutes") => options.minutes = Some(at_least_one(number(parser)?)?),
-            Arg::Long("no-write") => options.write = false,
-            other => {
-                let known =
-                    &["--rounds", "--requests", "--keys", "--members", "--minutes", "--no-write"];
-                return asked_for_help(other, known);
-            }
-        }
-    }
-    Ok(Verb::Bench { what, options })
-}
-
-/// Its options are the driver's own words: they are looked at here and handed on.
-fn parse_bench_lsm(parser: &mut Parser) -> Result<Verb> {
-    const WITH_VALUE: &[&str] = &["against", "rounds", "only", "dir", "json"];
-    let mut options = bench::Options::default();
-    while let Some(arg) = parser.next().map_err(usage)? {
-        match arg {
-            Arg::Long("no-write") => options.write = false,
-            Arg::Long("quick") => options.driver.push("--quick".to_owned()),
-            Arg::Long(name) if WITH_VALUE.contains(&name) => {
-                let flag = format!("--{name}");
-                options.driver.extend([flag, text(parser)?]);
-            }
-            other => {
-                let known = &[
-                    "--against",
-                    "--quick",
-                    "--rounds",
-                    "--only",
-                    "--dir",
-                    "--json",
-                    "--no-write",
-                ];
-                return asked_for_help(other, known);
-            }
-        }
-    }
-    Ok(Verb::Bench { what: bench::What::Lsm, options })
 }
 
 fn parse_gate(parser: &mut Parser) -> Result<Verb> {
@@ -449,17 +299,6 @@ fn asked_for_help(arg: Arg<'_>, known: &[&str]) -> Result<Verb> {
     Err(unknown("option", &option, known))
 }
 
-fn check_shape(shape: cluster::Shape) -> Result<cluster::Shape> {
-    if shape.nodes == 0 || shape.nodes > NODES_MAX {
-        return Err(Error::Usage(format!("a local cluster has 1 to {NODES_MAX} nodes")));
-    }
-    if shape.base_port < 1024 || shape.base_port > u16::MAX - 300 - NODES_MAX {
-        let most = u16::MAX - 300 - NODES_MAX;
-        return Err(Error::Usage(format!("--base-port is between 1024 and {most}")));
-    }
-    Ok(shape)
-}
-
 /// A name becomes a directory, so it is kept to letters, digits, `-` and `_`.
 fn cluster_name(name: String) -> Result<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -467,32 +306,6 @@ fn cluster_name(name: String) -> Result<String> {
         return Err(Error::Usage("--name is 1 to 32 letters, digits, `-` or `_`".into()));
     }
     Ok(name)
-}
-
-fn assignment(text: String) -> Result<String> {
-    match text.split_once('=') {
-        Some((key, _)) if !key.is_empty() => Ok(text),
-        _ => Err(Error::Usage(format!("--set takes KEY=VALUE, not `{text}`"))),
-    }
-}
-
-/// `3` and `n3` are node 3.
-fn node_number(text: &str) -> Result<u16> {
-    let digits = text.strip_prefix('n').unwrap_or(text);
-    match digits.parse() {
-        Ok(number) if (1..=NODES_MAX).contains(&number) => Ok(number),
-        _ => Err(Error::Usage(format!("`{text}` is no node; nodes are 1, 2, 3 ..."))),
-    }
-}
-
-fn choice<T: Copy>(parser: &mut Parser, names: &[(&str, T)]) -> Result<T> {
-    let word = text(parser)?;
-    let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-    names
-        .iter()
-        .find(|(name, _)| *name == word)
-        .map(|(_, value)| *value)
-        .ok_or_else(|| unknown("value", &word, &known))
 }
 
 fn number<T: std::str::FromStr>(parser: &mut Parser) -> Result<T>
@@ -518,6 +331,7 @@ fn usage(error: lexopt::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::{Durability, Engine};
 
     fn parse_line(line: &str) -> Result<Verb> {
         parse(line.split_whitespace().map(OsString::from))
