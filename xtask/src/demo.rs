@@ -1,8 +1,8 @@
 //! `cargo xtask demo`: the first minute with a cluster, as a person would spend it.
 //!
 //! Three nodes, load on two of them, and the terminal; while it is looked at, a node is killed and
-//! comes back, and two writers that do not see each other leave siblings, which the person then
-//! resolves. Where there is no terminal to draw on, each step is a line, what the cluster says of
+//! comes back, its links are cut and both sides write one key, which leaves siblings when the links
+//! are whole again; the person then resolves them. Where there is no terminal to draw on, each step is a line, what the cluster says of
 //! itself follows it, and the siblings are resolved by rule.
 //!
 //! Nothing is staged: nodes, load and steps are the verbs that anybody would type.
@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crate::cluster::{self, Reach, Shape, Verb};
 use crate::cmd;
 use crate::error::{Error, Result};
+use crate::resp::{Connection, Reply};
 use crate::term;
 
 const NAME: &str = "demo";
@@ -30,6 +31,8 @@ const ONE: &str = r#"{"items":["tea","cup"],"n":2}"#;
 const OTHER: &str = r#"{"items":["tea","spoon"],"n":3}"#;
 /// Requests a second: enough to see, little enough for any machine.
 const RATE: &str = "300";
+/// A node has so long for an answer: the one that is cut off gives up on the others first.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Longer than anybody looks.
 const LOAD_S: &str = "3600";
 
@@ -56,7 +59,7 @@ const STEPS: [(Duration, What, &str); 3] = [
     (
         Duration::from_secs(40),
         What::Diverge,
-        "two writers that do not see each other write cart:9001: 4 shows both, m merges, a applies",
+        "links of node 3 are cut, both sides write cart:9001, whole again: 4 shows, m merges, a applies",
     ),
 ];
 
@@ -87,7 +90,7 @@ pub(crate) fn run() -> Result<()> {
     if !cluster::is_running(NAME)? {
         cluster::run(NAME, Verb::Down { purge: true })?;
         let base_port = cluster::free_block()?;
-        cluster::run(NAME, Verb::Up(Shape { base_port, ..Shape::default() }))?;
+        cluster::run(NAME, Verb::Up(Shape { base_port, faults: true, ..Shape::default() }))?;
     }
     let terminal = cmd::built("kv-tui", "kv-tui", &["--release"])?;
     let stage = Stage {
@@ -183,14 +186,31 @@ impl Stage {
             What::Kill => self.on_cluster(&["kill", VICTIM, "-9"]),
             What::Restart => self.on_cluster(&["start", VICTIM]),
             What::Diverge => {
-                for value in [ONE, OTHER] {
-                    let mut put = self.attached(&self.kv);
-                    put.args(["put", KEY, value, "--sibling"]);
-                    quietly(&mut put)?;
-                }
-                Ok(())
+                self.on_cluster(&["partition", VICTIM])?;
+                let wrote = self.write_on_both_sides();
+                // Also where a write failed: what was cut for it must not stay cut.
+                self.on_cluster(&["heal"])?;
+                wrote
             }
         }
+    }
+
+    /// One key through the first node and through the one that is cut off. A quorum is on one side
+    /// only, so both ask for one copy.
+    fn write_on_both_sides(&self) -> Result<()> {
+        let sides = [self.reach.resp.first(), self.reach.resp.last()];
+        for (port, value) in sides.into_iter().flatten().zip([ONE, OTHER]) {
+            let failed = |told: &dyn std::fmt::Display| {
+                Error::Failed(format!("{KEY} was not written through port {port}: {told}"))
+            };
+            let mut node = Connection::open(*port, ANSWER).map_err(|error| failed(&error))?;
+            for words in [&["KV.CONSISTENCY", "W", "ONE"][..], &["SET", KEY, value]] {
+                if let Reply::Error(told) = node.call(words).map_err(|error| failed(&error))? {
+                    return Err(failed(&told));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// `cargo xtask cluster`, without its words.
