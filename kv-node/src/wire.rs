@@ -170,6 +170,9 @@ pub enum PeerOp {
         /// The mark under which the sender holds it, a hybrid time: what it does not hold live at
         /// or below that is dead. 0 where it does not say.
         mark: u64,
+        /// Whether its newest dot was minted just now: where the replica's mark makes that dead it
+        /// is refused, since nobody who wrote it was told that it is gone.
+        minted: bool,
     },
     /// Read a record; answered when what is shown is durable.
     Read {

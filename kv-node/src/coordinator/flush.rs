@@ -58,10 +58,12 @@ impl Coordinator {
         let store = move || replica.flush_durably(mark, &dots, now_ms);
         match blocking(&*self.parts.exec, store).await {
             Some(Ok(())) => {}
-            Some(Err(error)) => {
-                return Err(RequestError::Storage(format!("the flush mark: {error}")));
+            // Either mark may be found after a restart, and what is found spreads.
+            not_known => {
+                tracing::error!(?not_known, "it is not known whether a flush mark is stored");
+                let silent = vec![me];
+                return Err(RequestError::Indeterminate { reached: 0, wanted: members, silent });
             }
-            None => return Err(RequestError::Storage("the flush mark was not stored".into())),
         }
         let asks = others
             .iter()

@@ -180,7 +180,12 @@ impl Coordinator {
             let (_, key) = parse_hint(row)?;
             Some((
                 target,
-                PeerOp::Apply { key: Bytes::copy_from_slice(key), record: record.clone(), mark: 0 },
+                PeerOp::Apply {
+                    key: Bytes::copy_from_slice(key),
+                    record: record.clone(),
+                    mark: 0,
+                    minted: false,
+                },
             ))
         });
         let deadline_ms = self.parts.clock.steady_ms() + self.parts.timing.request_ms_max;

@@ -2,7 +2,8 @@
 //!
 //! Such a replica is a newcomer: it counts for W, and not for R nor for what a SET weighs, until it
 //! has exchanged with N - W + 1 complete others of every live set of owners, or with all others if
-//! they are fewer. Every quorum of primaries that acknowledged a write meets one of those. Where a
+//! they are fewer; W is a majority or the keyspace's, whichever is less, since a request may ask
+//! for less than the keyspace does (who asks for less than a majority is promised nothing). Every quorum of primaries that acknowledged a write meets one of those. Where a
 //! fallback counted in a primary's place only the other places may have it, so who comes into a
 //! place by a layout asks the one that it displaces too, whatever the others know. The exchanges
 //! are those of anti-entropy; where there is no tree yet, key by key.
@@ -56,12 +57,12 @@ impl Coordinator {
             return Ok(());
         }
         let n = scope.keyspace.n;
-        let write = least(scope.keyspace.write, n)?;
+        let enough = sources_needed(n, least(scope.keyspace.write, n)?);
         for owners in scope.layouts.write_sets(newcomer.partition) {
             // Removed ones are gone for good: what only they had, nobody has.
             let gone = |node: &NodeId| *node == scope.view.me || scope.view.is_removed(*node);
             let others: Vec<NodeId> = owners.iter().copied().filter(|node| !gone(node)).collect();
-            let needed = usize::from(n.saturating_sub(write) + 1).min(others.len());
+            let needed = enough.min(others.len());
             let needed = if planted(Bug::FillFromOne) { needed.min(1) } else { needed };
             self.fill_from(&scope, newcomer, &others, needed, &mut sources).await?;
         }
@@ -191,9 +192,34 @@ impl Coordinator {
     }
 }
 
+/// So many complete others have between them all that was acknowledged by a majority, or by the
+/// keyspace's W where that is less.
+fn sources_needed(n: u8, write: u8) -> usize {
+    let least_write = write.min(n / 2 + 1);
+    usize::from(n.saturating_sub(least_write)) + 1
+}
+
 /// How many of the others are complete and were exchanged with.
 fn complete(others: &[NodeId], sources: &Sources) -> usize {
     let is_complete =
         |node: &&NodeId| sources.get(node).copied().flatten().is_some_and(|source| source.complete);
     others.iter().filter(is_complete).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_asked_as_meet_every_quorum_that_a_request_may_have_asked_for() {
+        let asked: Vec<usize> = (1..=3).map(|write| sources_needed(3, write)).collect();
+        assert_eq!(
+            asked,
+            [3, 2, 2],
+            "a request may ask for a majority where the keyspace asks all"
+        );
+        let asked: Vec<usize> = (1..=5).map(|write| sources_needed(5, write)).collect();
+        assert_eq!(asked, [5, 4, 3, 3, 3]);
+        assert_eq!(sources_needed(1, 1), 1);
+    }
 }

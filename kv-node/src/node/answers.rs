@@ -54,10 +54,10 @@ impl Inner {
         let stands_in = |key: &[u8]| hints && !serving.coordinator.holds_key(key);
         for (place, op) in ops.into_iter().enumerate() {
             match op {
-                PeerOp::Apply { key, record, mark } => {
+                PeerOp::Apply { key, record, mark, minted } => {
                     sorted.joins.0.push(place);
                     let mark = Mark::at(HybridTime::from_bits(mark));
-                    sorted.joins.1.push(Join { key, record, mark });
+                    sorted.joins.1.push(Join { key, record, mark, minted });
                 }
                 PeerOp::Hint { target, key, record, counted } => {
                     sorted.hints.0.push(place);

@@ -189,9 +189,9 @@ impl Worker for FloorLoop {
         let Some(serving) = self.0.serving() else { return Some(look) };
         let collection = &self.0.collection;
         let wall_ms = self.0.clock.wall_ms();
-        let skewed = self.0.skewed.load(Ordering::Acquire);
+        let sound = self.0.clock_is_sound();
         let due = collection.keeper.lock().due(wall_ms, collection.timing);
-        if let Some(floor) = due.filter(|_| !skewed) {
+        if let Some(floor) = due.filter(|_| sound) {
             let dots = Arc::clone(&serving.dots);
             if let Err(error) = self.0.blocking(move || dots.raise(floor, wall_ms)).await {
                 tracing::warn!(%error, "the floor can't be raised");
@@ -311,7 +311,11 @@ impl Worker for WalkLoop {
 impl WalkLoop {
     /// Says whether anything had to be read.
     async fn collect(&self, serving: &Serving, partition: Partition) -> bool {
-        let (now_ms, skew_ms) = (self.inner.clock.wall_ms(), self.inner.clock_skew_ms_max);
+        // By a clock that may be wrong nothing has ended: its bytes would be gone for good, and the
+        // copies would look equal all the same.
+        let sound = self.inner.clock_is_sound();
+        let now_ms = if sound { self.inner.clock.wall_ms() } else { 0 };
+        let skew_ms = self.inner.clock_skew_ms_max;
         match serving.replica.collect(partition, now_ms, skew_ms).await {
             Ok(done) => {
                 self.collected.fetch_add(done.rows, Ordering::Relaxed);

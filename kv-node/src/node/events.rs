@@ -1,7 +1,6 @@
 //! The loop that notes what happened.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -61,7 +60,7 @@ impl Inner {
             damaged: self.figures.damaged_ranges.value(),
             forgot: self.figures.amnesia_alarms.value(),
             poisoned: self.engine.status(None).0.poisoned,
-            skewed: self.skewed.load(Ordering::Acquire),
+            skewed: self.clocks.is_skewed(),
             ..Standing::default()
         };
         let Some(serving) = self.serving() else { return now };

@@ -255,7 +255,7 @@ impl Inner {
     }
 }
 
-fn is_member(view: &crate::cluster::view::View, node: NodeId) -> bool {
+pub(super) fn is_member(view: &crate::cluster::view::View, node: NodeId) -> bool {
     view.layouts.as_ref().is_some_and(|of| of.live().any(|layout| layout.contains(node)))
 }
 

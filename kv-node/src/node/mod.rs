@@ -13,6 +13,7 @@ mod admit;
 mod answers;
 mod antientropy;
 mod change;
+mod clock_check;
 mod collect;
 mod config;
 mod conflicts;
@@ -79,6 +80,7 @@ use crate::plug::transport::Transport;
 use crate::replica::{HintConfig, Replica};
 use crate::rpc::peer::Peers;
 use crate::worker::Workers;
+use clock_check::ClockCheck;
 use life::Life;
 use told::Told;
 
@@ -118,10 +120,7 @@ pub(crate) struct Inner {
     hints: HintConfig,
     clock_skew_ms_max: u64,
     collection: collect::Collection,
-    /// How far each member's clock is from this one's, in ms, as its last answer told.
-    offsets: Mutex<BTreeMap<NodeId, i64>>,
-    /// Whether this node's clock is too far from a majority's to mint.
-    skewed: Arc<AtomicBool>,
+    clocks: ClockCheck,
     /// One change is proposed at a time.
     changing: tokio::sync::Mutex<()>,
     /// Layouts are taken one after the other, and nothing is dropped meanwhile.

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use kv_ring::PartitionCount;
 use parking_lot::Mutex;
 
+use super::clock_check::ClockCheck;
 use super::life::{self, Life};
 use super::{Inner, NodeConfig, NodeParts, Serving};
 use crate::cluster::birth::Birth;
@@ -90,8 +91,7 @@ impl Inner {
                 parts.rng.next_u64(),
                 parts.clock.steady_ms(),
             ),
-            offsets: Mutex::default(),
-            skewed: Arc::default(),
+            clocks: ClockCheck::new(config.clock_skew_ms_max),
             changing: tokio::sync::Mutex::default(),
             taking: tokio::sync::Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
@@ -174,7 +174,7 @@ impl Inner {
             exec: Arc::clone(&self.exec),
             figures: Arc::clone(&self.figures),
             timing: self.timing,
-            skewed: Arc::clone(&self.skewed),
+            skewed: Arc::clone(self.clocks.skewed()),
             antientropy: self.antientropy,
         });
         let partitions = layouts.newest().partitions();

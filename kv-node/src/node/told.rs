@@ -1,11 +1,13 @@
 //! What the senders to peers tell their node: answers, refusals, failures, clocks.
 
+use std::collections::BTreeSet;
 use std::sync::Weak;
-use std::sync::atomic::Ordering;
 
 use kv_client::NodeId;
 
 use super::Inner;
+use super::clock_check::Now;
+use super::life::is_member;
 use crate::plug::transport::PeerAddress;
 use crate::rpc::peer::PeerEvents;
 use crate::wire::{CallFailure, Envelope, PROTOCOL_VERSION, Refusal};
@@ -16,22 +18,23 @@ impl Inner {
         if envelope.time == 0 {
             return;
         }
-        let theirs = kv_quorum::HybridTime::from_bits(envelope.time).ms() as i64;
-        let offset = theirs - self.clock.wall_ms() as i64;
-        let limit = self.clock_skew_ms_max as i64;
-        let mut offsets = self.offsets.lock();
-        let unchanged = offsets
-            .insert(from, offset)
-            .is_some_and(|old| (old.abs() > limit) == (offset.abs() > limit));
-        if unchanged {
-            return;
-        }
-        let far = offsets.values().filter(|offset| offset.abs() > limit).count();
-        let members = offsets.len() + 1;
-        let skewed = far > members / 2;
-        if skewed != self.skewed.swap(skewed, Ordering::AcqRel) {
-            tracing::error!(skewed, "this node's clock is or was too far from a majority's");
-        }
+        let theirs_ms = kv_quorum::HybridTime::from_bits(envelope.time).ms();
+        let view = self.view.now();
+        self.clocks.heard(from, theirs_ms, self.clocks_now(), |node| is_member(&view, node));
+    }
+
+    fn clocks_now(&self) -> Now {
+        Now { wall_ms: self.clock.wall_ms(), steady_ms: self.clock.steady_ms() }
+    }
+
+    /// Whether this node's wall clock can be believed in what can't be taken back.
+    pub(super) fn clock_is_sound(&self) -> bool {
+        let view = self.view.now();
+        let layouts = view.layouts.iter().flat_map(|history| history.live());
+        let members: BTreeSet<NodeId> =
+            layouts.flat_map(|layout| layout.members().iter().copied()).collect();
+        let others = members.into_iter().filter(|node| *node != view.me);
+        self.clocks.is_sound(self.clocks_now(), others)
     }
 }
 

@@ -44,7 +44,7 @@ fn record(node: u64, ms: u64) -> Bytes {
 
 /// Adds a sibling, or the first value.
 async fn add(replica: &Replica, key: &Bytes, node: u64, ms: u64) {
-    let join = Join { key: key.clone(), record: record(node, ms), mark: Mark::NONE };
+    let join = Join { key: key.clone(), record: record(node, ms), mark: Mark::NONE, minted: false };
     replica.apply(&[join], |_| Actor::default(), |_| ()).await;
 }
 

@@ -48,7 +48,7 @@ fn value(over: &Record<Bytes>, dot: Dot) -> Record<Bytes> {
 
 async fn apply(replica: &Replica, key: &Bytes, record: &Record<Bytes>) -> PeerOut {
     let record = Bytes::from(record.to_bytes());
-    let join = Join { key: key.clone(), record, mark: Mark::NONE };
+    let join = Join { key: key.clone(), record, mark: Mark::NONE, minted: false };
     let outs = replica.apply(&[join], |_| Actor::default(), |_| {}).await;
     outs.into_iter().next().expect("one answer")
 }

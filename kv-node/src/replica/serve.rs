@@ -20,6 +20,8 @@ pub struct Join {
     pub record: Bytes,
     /// The mark under which the peer holds it; none, where it does not say.
     pub mark: Mark,
+    /// Whether its newest dot was minted just now.
+    pub minted: bool,
 }
 
 /// Rows in key order, and whether the range is exhausted.
@@ -119,6 +121,10 @@ impl Replica {
                         PeerOut::Failed(OpFailure::Storage("the stored record is damaged".into()));
                     return Verdict::Keep;
                 }
+                if join.minted && is_stillborn(self.mark_for(&join.key), stored, &join.record) {
+                    *slot = PeerOut::Failed(OpFailure::Refused(BELOW_MARK.into()));
+                    return Verdict::Keep;
+                }
                 let (verdict, uncovered) =
                     self.join(&join.key, stored, &join.record, join.mark, out);
                 if !uncovered.is_empty() {
@@ -195,7 +201,9 @@ impl Replica {
             let (Some((key, have)), Some(slot)) = (reads.get(place), outs.get_mut(place)) else {
                 return;
             };
-            let complete = self.standings.is_complete_for(key);
+            // What was lost, or not filled yet, when it was looked for may be there now.
+            let was = matches!(slot, PeerOut::Record { complete: true, .. });
+            let complete = was && self.standings.is_complete_for(key);
             let print = have.and_then(|_| fingerprint(digest_key, record));
             if have.is_some() && print.is_none() {
                 self.damaged_record(key, record);
@@ -297,6 +305,23 @@ impl Replica {
     }
 }
 
+/// Said of a write whose minter's clock lags further behind than a mark.
+const BELOW_MARK: &str = "below what all replicas agreed on: it would be dead at once";
+
+/// Whether the newest dot of a record would be dead as soon as it is here: the mark covers it, and
+/// nothing that is stored does. To acknowledge that would be to acknowledge nothing.
+fn is_stillborn(mark: Mark, stored: Option<&[u8]>, incoming: &[u8]) -> bool {
+    if !kv_quorum::latest_of(incoming).is_ok_and(|latest| latest <= mark.time()) {
+        return false;
+    }
+    let Ok(incoming) = Record::decode(incoming) else { return false };
+    let newest = incoming.live().iter().map(|version| version.dot).max_by_key(|dot| dot.time);
+    let stored = stored.and_then(|stored| Record::decode(stored).ok());
+    newest.is_some_and(|dot| {
+        mark.covers(dot) && !stored.is_some_and(|stored| stored.coverage().covers(dot))
+    })
+}
+
 /// The live dots of what is stored that a record does not cover.
 fn uncovered_by(stored: Option<&[u8]>, incoming: &[u8]) -> Vec<Dot> {
     let stored = stored.and_then(|stored| Record::decode(stored).ok());
@@ -323,5 +348,32 @@ pub(super) fn op_failure(error: &StorageError) -> OpFailure {
         | StorageError::Busy(_)
         | StorageError::Closed => OpFailure::Storage(error.to_string()),
         _ => OpFailure::Unknown(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_quorum::{Draft, Limits};
+
+    use super::*;
+
+    fn written(ms: u64, seen: &Context) -> Record<&'static [u8]> {
+        let mut record = Record::new();
+        let dot = Dot::new(Actor::new(1, 1), HybridTime::new(ms, 0));
+        record.mint(dot, seen, Draft::string(&b"v"[..]), &Limits::default()).expect("a new dot");
+        record
+    }
+
+    #[test]
+    fn what_is_minted_below_the_mark_is_stillborn_unless_it_is_known_here() {
+        let mark = Mark::at(HybridTime::new(50, 0));
+        let (low, high) = (written(40, &Context::new()), written(60, &Context::new()));
+        let (low_bytes, high_bytes) = (low.to_bytes(), high.to_bytes());
+        assert!(is_stillborn(mark, None, &low_bytes));
+        assert!(!is_stillborn(mark, None, &high_bytes), "it lies above");
+        assert!(!is_stillborn(Mark::NONE, None, &low_bytes), "nothing is known to be dead");
+        assert!(!is_stillborn(mark, Some(&low_bytes), &low_bytes), "it is here");
+        let over = written(60, low.coverage());
+        assert!(!is_stillborn(mark, Some(&over.to_bytes()), &low_bytes), "it was replaced here");
     }
 }

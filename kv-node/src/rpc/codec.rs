@@ -265,7 +265,7 @@ mod tests {
             above_ms: u64::MAX,
         };
         vec![
-            PeerOp::Apply { key: key.clone(), record: bytes(20_000), mark: u64::MAX },
+            PeerOp::Apply { key: key.clone(), record: bytes(20_000), mark: u64::MAX, minted: true },
             PeerOp::Read { key: key.clone(), have: Some(u128::MAX) },
             forward(Mutation::Set { value: bytes(999), expiry: ExpiryRule::At(u64::MAX) }),
             forward(Mutation::Put {

@@ -37,7 +37,12 @@ fn envelope(node: NodeId, budget_ms: u32) -> Envelope {
 }
 
 fn apply(key: &str) -> PeerOp {
-    PeerOp::Apply { key: Bytes::copy_from_slice(key.as_bytes()), record: Bytes::new(), mark: 0 }
+    PeerOp::Apply {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        record: Bytes::new(),
+        mark: 0,
+        minted: false,
+    }
 }
 
 fn applied() -> PeerOut {

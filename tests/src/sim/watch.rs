@@ -110,7 +110,7 @@ impl Mints {
     }
 
     /// Whether `value` is surely behind `than` in a key: every mint of `than` covered every mint of
-    /// `value`, or, `by_time`, has a later dot.
+    /// `value`, or, `by_time`, has a later dot that is not covered by it.
     #[must_use]
     pub fn is_behind(&self, key: &str, value: &str, than: &str, by_time: bool) -> bool {
         let keys = self.keys.lock();
@@ -119,8 +119,9 @@ impl Mints {
             |name| at.mints.iter().filter(move |mint: &&Mint| mint.value.as_deref() == Some(name));
         let dead =
             |old: &Mint, new: &Mint| new.coverage.covers(old.dot) && !new.live.contains(&old.dot);
-        let behind =
-            |old: &Mint, new: &Mint| dead(old, new) || by_time && old.dot.time < new.dot.time;
+        // A clock that lags mints a lower dot over what it covers all the same.
+        let earlier = |old: &Mint, new: &Mint| old.dot.time < new.dot.time && !dead(new, old);
+        let behind = |old: &Mint, new: &Mint| dead(old, new) || by_time && earlier(old, new);
         let both = of(value).next().is_some() && of(than).next().is_some();
         both && of(value).all(|old| of(than).all(|new| behind(old, new)))
     }

@@ -97,7 +97,8 @@ impl Talk<'_> {
             let last = rows.last().map(|(key, _)| key.clone());
             let rows = rows.into_iter().filter(|(_, record)| !record.is_empty());
             let mark = Mark::at(HybridTime::from_bits(mark));
-            let joins: Vec<Join> = rows.map(|(key, record)| Join { key, record, mark }).collect();
+            let joins: Vec<Join> =
+                rows.map(|(key, record)| Join { key, record, mark, minted: false }).collect();
             self.coordinator.join_all_here(&joins).await?;
             self.tally.found += joins.len() as u64;
             self.mended(joins.len());
@@ -127,7 +128,7 @@ impl Talk<'_> {
                     let record = (!record.is_empty()).then_some(record);
                     if record.is_some() || mark != Mark::NONE {
                         let record = record.clone().unwrap_or_else(nothing);
-                        joins.push(Join { key: key.clone(), record, mark });
+                        joins.push(Join { key: key.clone(), record, mark, minted: false });
                     }
                     theirs.push((key.clone(), record));
                 }
@@ -157,11 +158,21 @@ impl Talk<'_> {
             match joined {
                 _ if same == Ok(true) => {}
                 Some(record) => {
-                    applies.push(PeerOp::Apply { key, record: record.clone(), mark: told });
+                    applies.push(PeerOp::Apply {
+                        key,
+                        record: record.clone(),
+                        mark: told,
+                        minted: false,
+                    });
                 }
                 // What it has was collected here, or has to go there: it takes the mark's word.
                 None if covers_all(*mark, theirs.as_deref()) => {
-                    applies.push(PeerOp::Apply { key, record: nothing(), mark: told });
+                    applies.push(PeerOp::Apply {
+                        key,
+                        record: nothing(),
+                        mark: told,
+                        minted: false,
+                    });
                 }
                 // What it has is dead here, and it does not know yet why.
                 None => return Err(ExchangeError::Confused),

@@ -126,7 +126,11 @@ impl Coordinator {
             }
         };
         let replica = &self.parts.replica;
-        let before: Vec<Mark> = slices.iter().map(|key| replica.mark_for(key)).collect();
+        let standings = replica.standings();
+        let before: Vec<(Mark, bool)> = slices
+            .iter()
+            .map(|key| (replica.mark_for(key), standings.is_complete_for(key)))
+            .collect();
         // A key that this node is no replica of is in its hints.
         let read = if replica.hints().may_have_some() && job.stands_in(own, scope.view.me) {
             replica.read_hinted(&slices, &mut show).await
@@ -134,9 +138,9 @@ impl Coordinator {
             replica.read(&slices, &mut show).await
         };
         self.parts.figures.replica_reads.add(own.len() as u64);
-        let standings = self.parts.replica.standings();
-        for (((item, body), key), before) in own.iter().zip(bodies).zip(&keys).zip(before) {
-            let complete = standings.is_complete_for(key);
+        for (((item, body), key), (before, was)) in own.iter().zip(bodies).zip(&keys).zip(before) {
+            // What was lost, or not filled yet, when it was looked for may be there now.
+            let complete = was && standings.is_complete_for(key);
             // It rose since, or something was lost: the lower one speaks for what was read.
             let mark = self.parts.replica.mark_for(key).min(before);
             if read.is_err() {
@@ -244,7 +248,7 @@ impl Coordinator {
             let (key, record) = (key.clone(), record.clone());
             let op = match *target {
                 Some(target) => PeerOp::Hint { target, key, record, counted: true },
-                None => PeerOp::Apply { key, record, mark: 0 },
+                None => PeerOp::Apply { key, record, mark: 0, minted: false },
             };
             let pending = Pending {
                 op,
@@ -300,7 +304,7 @@ impl Coordinator {
                         continue;
                     }
                     let pending = Pending {
-                        op: PeerOp::Apply { key: item.key.clone(), record, mark: 0 },
+                        op: PeerOp::Apply { key: item.key.clone(), record, mark: 0, minted: false },
                         slot: 0,
                         to: Arc::new(Nobody),
                         deadline_ms: scope.deadline_ms,

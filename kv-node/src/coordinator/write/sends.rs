@@ -29,7 +29,7 @@ impl WriteJob {
                 let (key, record) = (key.clone(), record.clone());
                 let op = match tracker.hint_for(node) {
                     Some(target) => PeerOp::Hint { target, key, record, counted },
-                    None => PeerOp::Apply { key, record, mark: 0 },
+                    None => PeerOp::Apply { key, record, mark: 0, minted: true },
                 };
                 let to: Arc<dyn Completion> = Arc::<Self>::clone(self);
                 by_node.add(node, Pending { op, slot, to, deadline_ms });

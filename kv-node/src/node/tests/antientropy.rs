@@ -44,6 +44,7 @@ fn row(name: &str, node: u64, ms: u64) -> Join {
         key: KeyRef::place(0, name.as_bytes()).to_storage(),
         record: record.into(),
         mark: Mark::NONE,
+        minted: false,
     }
 }
 
@@ -124,7 +125,7 @@ async fn both_sides_end_with_the_join_of_all_records() {
                 let record = Bytes::from(own.to_bytes());
                 store(
                     &replica(&world, place),
-                    &[Join { key: key.clone(), record, mark: Mark::NONE }],
+                    &[Join { key: key.clone(), record, mark: Mark::NONE, minted: false }],
                 )
                 .await;
                 expected.entry(key.clone()).or_default().join(&own);
@@ -292,7 +293,7 @@ fn deleted(name: &str, ms: u64) -> Join {
     let seen = record.context().clone();
     record.delete(dot(ms + 1), &seen, None, &Limits::default()).expect("a new dot");
     let key = KeyRef::place(0, name.as_bytes()).to_storage();
-    Join { key, record: record.to_bytes().into(), mark: Mark::NONE }
+    Join { key, record: record.to_bytes().into(), mark: Mark::NONE, minted: false }
 }
 
 fn raise(replica: &Replica, ms: u64) {

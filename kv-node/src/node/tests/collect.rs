@@ -70,7 +70,12 @@ async fn deletes_are_collected_everywhere_and_late_copies_change_nothing() {
     // A repair that was under way for minutes, or an old backup.
     let joins: Vec<Join> = before
         .iter()
-        .map(|(key, record)| Join { key: key.clone(), record: record.clone(), mark: Mark::NONE })
+        .map(|(key, record)| Join {
+            key: key.clone(),
+            record: record.clone(),
+            mark: Mark::NONE,
+            minted: false,
+        })
         .collect();
     let replica = world.replica(2);
     let mut alarms = 0;

@@ -175,7 +175,12 @@ async fn a_node_that_is_shown_its_own_forgotten_dots_begins_a_new_tenure() {
         position: 0,
         budget_ms: 1_000,
     };
-    let apply = PeerOp::Apply { key: key.to_storage(), record: record.to_bytes().into(), mark: 0 };
+    let apply = PeerOp::Apply {
+        key: key.to_storage(),
+        record: record.to_bytes().into(),
+        mark: 0,
+        minted: false,
+    };
     let peer = world.network.endpoint("tester");
     let reply = peer.call(&"n0".into(), PeerRequest { envelope, ops: vec![apply] }).await;
     let outs = reply.expect("an answer").outs.expect("not refused");
