@@ -51,7 +51,7 @@ use std::time::Duration;
 
 use kv_client::NodeId;
 use kv_lsm::fs::Fs;
-use kv_ring::{Partition, PartitionCount};
+use kv_ring::Partition;
 use parking_lot::Mutex;
 
 pub use change::ChangeError;
@@ -96,7 +96,6 @@ pub(crate) struct Serving {
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) replica: Arc<Replica>,
     pub(crate) dots: Arc<DotSource>,
-    pub(crate) partitions: PartitionCount,
 }
 
 pub(crate) struct Inner {
