@@ -33,6 +33,7 @@ mod loss_tests;
 mod open;
 mod reshape;
 mod scale;
+mod split;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -57,6 +58,7 @@ use parking_lot::Mutex;
 pub use change::ChangeError;
 pub use config::{NodeConfig, NodeParts};
 pub use reshape::{NodeShare, Reshape, ReshapePlan};
+pub use split::SplitPlan;
 
 use crate::cluster::birth::Birth;
 use crate::cluster::changes::ChangeLog;
