@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn several_doublings_at_once_inherit_too() {
-        let cells = ByPartition::new(count(2), |at| at.index());
+        let cells = ByPartition::new(count(2), Partition::index);
         assert!(cells.refine(count(16), |cell| *cell));
         assert!(cells.now().iter().all(|(at, cell)| *cell == at.index() / 8));
         assert_eq!(cells.now().count(), count(16));

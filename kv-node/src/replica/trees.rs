@@ -17,9 +17,10 @@
 //! A page is taken only after every writer that may have appended before it was read has told the
 //! tree: each holds its key's lock until then, and `wait_out_updates` waits for them once.
 //!
-//! When the partitions are doubled, all trees are built anew: those of the coarser count are gone at
-//! once, so that none of them tells of what is not told to it any more, and two nodes that count
-//! differently have nothing to compare.
+//! When the partitions are doubled, whole trees are cut in two with them: the first bit of a position
+//! says which half a row is in. Those of the coarser count are gone at the same moment, so that none
+//! tells of what is not told to it any more, and two nodes that count differently have nothing to
+//! compare. A tree in the making, or one that has leaves enough for no half, is built anew.
 //!
 //! Invariant: once a tree is whole, its leaves are the sums over the rows in the engine, as soon as
 //! the writers that changed them have returned. What it tells is told only when the appends that it
@@ -149,21 +150,27 @@ impl Trees {
         }
     }
 
-    /// From now on there are `count` partitions, if that is more. No tree of them is begun yet.
+    /// From now on there are `count` partitions, if that is more, and trees are cut in two with
+    /// them.
     pub(super) fn refine(&self, count: PartitionCount) {
         let _one = self.keeping.lock();
         let coarse = self.forests.now();
-        let refined = self.forests.refine(count, |coarse| {
-            Forest::of(count, self.tree_bytes_max, |partition| {
-                let tree = coarse.cells.of(partition.first_slot()).tree.lock();
-                let inherits = AtomicU64::new(tree.as_ref().map_or(0, |tree| tree.loss + 1));
-                Cell { inherits, ..Cell::default() }
+        if count <= coarse.cells.count() {
+            return;
+        }
+        // Nobody tells a tree anything until there are the finer ones.
+        let mut trees: Vec<_> = coarse.cells.all().iter().map(|cell| cell.tree.lock()).collect();
+        self.forests.refine(count, |_| {
+            let shape = places::shape(count, self.tree_bytes_max);
+            Forest::of(count, self.tree_bytes_max, |part| {
+                let whole = part.under(coarse.cells.count()).map(Partition::index);
+                let tree = whole.and_then(|whole| trees.get(usize::from(whole))?.as_deref());
+                tree.map_or_else(Cell::default, |tree| tree.cell_of(part, coarse, shape))
             })
         });
-        // Writers that began before may tell them still; nobody asks them any more.
-        for cell in coarse.cells.all().iter().filter(|_| refined) {
+        for (cell, tree) in coarse.cells.all().iter().zip(&mut trees) {
             cell.kept.store(false, Ordering::Release);
-            *cell.tree.lock() = None;
+            **tree = None;
         }
     }
 
@@ -196,11 +203,18 @@ impl Trees {
     pub(super) fn changed(&self, changes: &[TreeChange<'_>], ticket: Ticket) {
         for change in changes {
             // By the count that it was taken for: a tree of another has other leaves.
-            let forest = self.forests.of(change.partition.count());
-            let cell = forest.and_then(|forest| forest.cells.exact(change.partition));
-            let Some(cell) = cell else { continue };
-            if let Some(tree) = &mut *cell.tree.lock() {
-                tree.take(change, ticket);
+            let (mut partition, mut leaf) = (change.partition, change.leaf);
+            while let Some(forest) = self.forests.of(partition.count()) {
+                if forest.tell(partition, leaf, change, ticket) {
+                    break;
+                }
+                // Looked at after that: its tree may have been cut in two, and is told then.
+                let now = self.forests.now();
+                if now.cells.count() == partition.count() {
+                    break;
+                }
+                let Some((part, position)) = now.places.of(change.key) else { break };
+                (partition, leaf) = (part, now.shape.leaf_of(position));
             }
         }
     }
@@ -347,6 +361,22 @@ impl Trees {
 }
 
 impl Forest {
+    /// Tells a partition's tree of a change, if there is one.
+    #[inline]
+    fn tell(
+        &self,
+        partition: Partition,
+        leaf: u32,
+        change: &TreeChange<'_>,
+        ticket: Ticket,
+    ) -> bool {
+        let Some(cell) = self.cells.exact(partition) else { return false };
+        let mut tree = cell.tree.lock();
+        let Some(tree) = tree.as_deref_mut() else { return false };
+        tree.take(leaf, change, ticket);
+        true
+    }
+
     fn of(count: PartitionCount, tree_bytes_max: u64, cell: impl FnMut(Partition) -> Cell) -> Self {
         Self {
             shape: places::shape(count, tree_bytes_max),
@@ -384,8 +414,31 @@ const CHUNK_BYTES: usize = 40;
 const STACK_BYTES: usize = 256;
 
 impl Kept {
+    /// The cell of a part of this tree's partition, which is one of `coarse`.
+    fn cell_of(&self, part: Partition, coarse: &Forest, shape: Shape) -> Cell {
+        let tree = self.part(part, coarse.cells.count(), shape).map(Box::new);
+        let (kept, inherits) = (AtomicBool::new(tree.is_some()), AtomicU64::new(self.loss + 1));
+        Cell { kept, tree: Mutex::new(tree), inherits }
+    }
+
+    /// The tree of a part of a partition of a coarser count: its leaves stand side by side in the
+    /// whole one's. None of one in the making, nor if they are too few.
+    fn part(&self, part: Partition, of: PartitionCount, shape: Shape) -> Option<Self> {
+        if self.building.is_some() {
+            return None;
+        }
+        let levels = part.count().count().ilog2() - of.count().ilog2();
+        let mut leaves = self.leaves.clone();
+        for level in (0..levels).rev() {
+            let [low, high] = leaves.halves().ok()?;
+            leaves = if part.index() >> level & 1 == 0 { low } else { high };
+        }
+        let leaves = if leaves.shape() == shape { leaves } else { leaves.folded(shape).ok()? };
+        Some(Self { leaves, root: None, ticket: self.ticket, loss: self.loss, building: None })
+    }
+
     #[inline]
-    fn take(&mut self, change: &TreeChange<'_>, ticket: Ticket) {
+    fn take(&mut self, leaf: u32, change: &TreeChange<'_>, ticket: Ticket) {
         self.ticket = self.ticket.max(ticket);
         match &mut self.building {
             Some(building) if change.key >= &building.counted_below[..] => {
@@ -396,7 +449,7 @@ impl Kept {
                 }
             }
             _ => {
-                let replaced = self.leaves.replace(change.leaf, change.before, change.after);
+                let replaced = self.leaves.replace(leaf, change.before, change.after);
                 replaced.expect("a position's leaf is in the shape");
                 self.root = None;
             }

@@ -67,7 +67,6 @@ fn print(plan: &SplitPlan, output: &mut Output<'_>) -> Result<(), Error> {
         .line(format!("{before} partitions now, {after} then; they are not put together again"))?;
     let size = text::size(bytes);
     output.line(format!("{copies} copies of partitions to make, {size}; every quorum is kept"))?;
-    output.line("hash trees are built anew: until then nothing is compared or collected")?;
     output.line(format!("nothing has changed; to do it: kv cluster split --epoch {epoch}"))?;
     Ok(())
 }

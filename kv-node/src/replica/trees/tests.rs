@@ -204,41 +204,86 @@ async fn doubt_and_losses_build_anew_and_what_is_not_held_goes() {
 }
 
 #[tokio::test]
-async fn a_split_has_the_trees_built_anew_whatever_is_written_meanwhile() {
+async fn trees_are_cut_in_two_whatever_is_written_meanwhile() {
     for seed in 0..4 {
-        let (rng, time) = (Arc::new(SeededRng::new(seed)), Arc::new(AtomicU64::new(0)));
-        let engine = Arc::new(Nosy {
-            inner: MemoryEngine::new(MemoryConfig::default()),
-            write: Mutex::new(None),
-        });
-        let replica = Arc::new(replica(Arc::clone(&engine) as Arc<dyn StorageEngine>));
+        let engine: Arc<dyn StorageEngine> = Arc::new(MemoryEngine::new(MemoryConfig::default()));
+        let replica = Arc::new(replica(engine));
+        let time = Arc::new(AtomicU64::new(0));
+        let rng = SeededRng::new(seed);
         for _ in 0..3_000 {
             write(&replica, &rng, &time);
         }
         replica.keep_trees(|_| true);
         build_all(&replica).await;
-        let whole = replica.standings().partitions().nth(1).expect("one of four");
-        let shape = replica.trees().shape();
-        assert!(replica.trees().root(whole, shape).is_some());
-        let eight = whole.count().doubled().expect("more slots");
+        let mut count = replica.standings().partitions();
+        let (stop, written) = (std::sync::atomic::AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for writer in 0..2 {
+                let (replica, time, stop, written) = (&replica, &time, &stop, &written);
+                scope.spawn(move || {
+                    let rng = SeededRng::new(1_000 + seed * 2 + writer);
+                    while !stop.load(Ordering::Relaxed) {
+                        write(replica, &rng, time);
+                        written.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            for turn in 1..=3 {
+                while written.load(Ordering::Relaxed) < turn * 200 {
+                    std::thread::yield_now();
+                }
+                let (whole, shape) = (count.nth(1).expect("four or more"), replica.trees().shape());
+                assert!(replica.trees().root(whole, shape).is_some());
+                count = count.doubled().expect("more slots");
+                replica.refine(count);
+                assert!(replica.trees().root(whole, shape).is_none(), "it tells of the past");
+                let built = replica.trees().counts();
+                assert_eq!(built, TreeCounts { built: count.count(), building: 0 });
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(replica.standings().partitions().count(), 32);
+        check(&replica).await;
+        replica.keep_trees(|_| true);
+        assert_eq!(build_all(&replica).await, 0, "nothing has to be read for it");
+        for _ in 0..500 {
+            write(&replica, &rng, &time);
+        }
+        check(&replica).await;
+    }
+}
+
+#[tokio::test]
+async fn a_tree_in_the_making_and_one_too_small_are_built_anew() {
+    let engine = Arc::new(Nosy {
+        inner: MemoryEngine::new(MemoryConfig::default()),
+        write: Mutex::new(None),
+    });
+    let replica = Arc::new(replica(Arc::clone(&engine) as Arc<dyn StorageEngine>));
+    let (rng, time) = (Arc::new(SeededRng::new(3)), Arc::new(AtomicU64::new(0)));
+    for _ in 0..6_000 {
+        write(&replica, &rng, &time);
+    }
+    replica.keep_trees(|_| true);
+    let first = replica.tree_to_build().expect("none is whole");
+    replica.build_page(first).await.expect("memory can be read");
+    let mut count = replica.standings().partitions();
+    // 4,096 bytes are two leaves for each of 128: those of 256 can't have less.
+    while count.count() < 256 {
+        count = count.doubled().expect("more slots");
+        replica.refine(count);
+        let whole = replica.trees().counts().built;
+        assert_eq!(whole, if (16..=128).contains(&count.count()) { count.count() } else { 0 });
+        assert!(replica.build_page(first).await.expect("memory can be read"), "it is no more");
         let writer = (Arc::clone(&replica), Arc::clone(&rng), Arc::clone(&time));
         *engine.write.lock() = Some(Box::new(move || {
             for _ in 0..writer.1.next_u64() % 60 {
                 write(&writer.0, &writer.1, &writer.2);
             }
         }));
-        replica.refine(eight);
-        assert_eq!(replica.standings().partitions(), eight);
-        assert!(replica.trees().root(whole, shape).is_none(), "it tells of the past");
-        assert_eq!(replica.trees().counts(), TreeCounts::default());
         replica.keep_trees(|_| true);
         build_all(&replica).await;
         *engine.write.lock() = None;
-        assert_eq!(replica.trees().counts(), TreeCounts { built: 8, building: 0 });
-        check(&replica).await;
-        for _ in 0..500 {
-            write(&replica, &rng, &time);
-        }
         check(&replica).await;
     }
 }
