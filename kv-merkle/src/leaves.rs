@@ -101,9 +101,9 @@ impl Leaves {
         Ok(folded)
     }
 
-    /// The leaves of the positions whose first bit is 0, and those of the others, as they would stand
-    /// if that bit were not told: each in a shape of half as many. So what is cut in two there needs
-    /// not be summed up anew. O(leaves).
+    /// The leaves of the positions whose first bit is 0, and those of the others, as they would
+    /// stand if that bit were not told: each in a shape of half as many. So what is cut in two
+    /// there needs not be summed up anew. O(leaves).
     ///
     /// # Errors
     /// [`Error::Depth`] if there are two leaves only.

@@ -34,6 +34,7 @@ use parking_lot::Mutex;
 
 use super::floors::{Flight, Flights};
 use super::meta::MetaStore;
+use super::minting::Minting;
 use crate::by_partition::{ByPartition, converted};
 use crate::plug::rng::Rng;
 use crate::teeth::{Bug, planted};
@@ -87,33 +88,6 @@ pub struct DotSource {
     renewing: Mutex<()>,
     flights: Flights,
     clock_skew_ms_max: u64,
-}
-
-/// How this node mints in one partition.
-#[derive(Debug)]
-struct Minting {
-    tenure: AtomicU64,
-    /// How often something was let go of that it may have minted,
-    times: AtomicU64,
-    /// and for how much of that the present tenure is new.
-    settled: AtomicU64,
-}
-
-impl Minting {
-    fn under(tenure: u64) -> Self {
-        let (times, settled) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { tenure: AtomicU64::new(tenure), times, settled }
-    }
-
-    fn inherited(&self) -> Self {
-        let again = |value: &AtomicU64| AtomicU64::new(value.load(Ordering::Acquire));
-        let (times, settled) = (again(&self.times), again(&self.settled));
-        Self { tenure: again(&self.tenure), times, settled }
-    }
-
-    fn is_new(&self) -> bool {
-        self.times.load(Ordering::Acquire) == self.settled.load(Ordering::Acquire)
-    }
 }
 
 impl std::fmt::Debug for DotSource {

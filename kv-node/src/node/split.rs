@@ -6,9 +6,9 @@
 //! ```
 //!
 //! A partition is a run of slots, and rows are stored by slot: no byte moves, here or between
-//! nodes. Each node, before it acts by the finer layout, has the halves inherit what it keeps of the
-//! whole (`replica.refine`): whether it is complete, the mark, the tenure; hash trees are cut in two.
-//! What was exchanged is exchanged again. What is on disk by partition says how many there
+//! nodes. Each node, before it acts by the finer layout, has the halves inherit what it keeps of
+//! the whole (`replica.refine`): whether it is complete, the mark, the tenure; hash trees are cut
+//! in two. What was exchanged is exchanged again. What is on disk by partition says how many there
 //! were, so that the layout is all that is stored, and a crash leaves the one or the other.
 //!
 //! The older layout and the finer name the same owners for each key, so quorums in both are one

@@ -17,16 +17,14 @@
 //! A page is taken only after every writer that may have appended before it was read has told the
 //! tree: each holds its key's lock until then, and `wait_out_updates` waits for them once.
 //!
-//! When the partitions are doubled, whole trees are cut in two with them: the first bit of a position
-//! says which half a row is in. Those of the coarser count are gone at the same moment, so that none
-//! tells of what is not told to it any more, and two nodes that count differently have nothing to
-//! compare. A tree in the making, or one that has leaves enough for no half, is built anew.
+//! When the partitions are doubled, trees are cut in two with them (`halves`).
 //!
 //! Invariant: once a tree is whole, its leaves are the sums over the rows in the engine, as soon as
 //! the writers that changed them have returned. What it tells is told only when the appends that it
 //! sums up are durable.
 
 mod build;
+mod halves;
 mod places;
 
 use std::collections::BTreeMap;
@@ -40,6 +38,7 @@ use parking_lot::Mutex;
 
 use crate::by_partition::{ByCount, Cells};
 use crate::plug::storage::Ticket;
+use build::Begun;
 use places::Places;
 
 /// What trees are made with.
@@ -150,30 +149,6 @@ impl Trees {
         }
     }
 
-    /// From now on there are `count` partitions, if that is more, and trees are cut in two with
-    /// them.
-    pub(super) fn refine(&self, count: PartitionCount) {
-        let _one = self.keeping.lock();
-        let coarse = self.forests.now();
-        if count <= coarse.cells.count() {
-            return;
-        }
-        // Nobody tells a tree anything until there are the finer ones.
-        let mut trees: Vec<_> = coarse.cells.all().iter().map(|cell| cell.tree.lock()).collect();
-        self.forests.refine(count, |_| {
-            let shape = places::shape(count, self.tree_bytes_max);
-            Forest::of(count, self.tree_bytes_max, |part| {
-                let whole = part.under(coarse.cells.count()).map(Partition::index);
-                let tree = whole.and_then(|whole| trees.get(usize::from(whole))?.as_deref());
-                tree.map_or_else(Cell::default, |tree| tree.cell_of(part, coarse, shape))
-            })
-        });
-        for (cell, tree) in coarse.cells.all().iter().zip(&mut trees) {
-            cell.kept.store(false, Ordering::Release);
-            **tree = None;
-        }
-    }
-
     /// The shape of this node's trees.
     pub fn shape(&self) -> Shape {
         self.forests.now().shape
@@ -202,7 +177,6 @@ impl Trees {
     #[inline]
     pub(super) fn changed(&self, changes: &[TreeChange<'_>], ticket: Ticket) {
         for change in changes {
-            // By the count that it was taken for: a tree of another has other leaves.
             let (mut partition, mut leaf) = (change.partition, change.leaf);
             while let Some(forest) = self.forests.of(partition.count()) {
                 if forest.tell(partition, leaf, change, ticket) {
@@ -221,7 +195,7 @@ impl Trees {
 
     /// Tells which partitions this node holds, each with its last loss: trees of others go, those
     /// that are missing or were begun before the loss are begun.
-    pub(super) fn keep(&self, mut held: impl FnMut(Partition) -> Option<u64>) -> Begun {
+    fn keep(&self, mut held: impl FnMut(Partition) -> Option<u64>) -> Begun {
         let _one = self.keeping.lock();
         let forest = self.forests.now();
         let mut begun = Begun::default();
@@ -397,15 +371,6 @@ impl Forest {
     }
 }
 
-/// The trees that were begun.
-#[derive(Debug, Default)]
-pub(super) struct Begun {
-    /// Whether any was.
-    pub(super) any: bool,
-    /// Of which partitions that is because they lost something or came to be held.
-    pub(super) anew: Vec<Partition>,
-}
-
 /// Bytes that the length of a key takes in what is digested.
 const KEY_LENGTH_BYTES: usize = 4;
 /// Bytes that a live version takes in what is digested: what `fingerprint` feeds.
@@ -414,29 +379,6 @@ const CHUNK_BYTES: usize = 40;
 const STACK_BYTES: usize = 256;
 
 impl Kept {
-    /// The cell of a part of this tree's partition, which is one of `coarse`.
-    fn cell_of(&self, part: Partition, coarse: &Forest, shape: Shape) -> Cell {
-        let tree = self.part(part, coarse.cells.count(), shape).map(Box::new);
-        let (kept, inherits) = (AtomicBool::new(tree.is_some()), AtomicU64::new(self.loss + 1));
-        Cell { kept, tree: Mutex::new(tree), inherits }
-    }
-
-    /// The tree of a part of a partition of a coarser count: its leaves stand side by side in the
-    /// whole one's. None of one in the making, nor if they are too few.
-    fn part(&self, part: Partition, of: PartitionCount, shape: Shape) -> Option<Self> {
-        if self.building.is_some() {
-            return None;
-        }
-        let levels = part.count().count().ilog2() - of.count().ilog2();
-        let mut leaves = self.leaves.clone();
-        for level in (0..levels).rev() {
-            let [low, high] = leaves.halves().ok()?;
-            leaves = if part.index() >> level & 1 == 0 { low } else { high };
-        }
-        let leaves = if leaves.shape() == shape { leaves } else { leaves.folded(shape).ok()? };
-        Some(Self { leaves, root: None, ticket: self.ticket, loss: self.loss, building: None })
-    }
-
     #[inline]
     fn take(&mut self, leaf: u32, change: &TreeChange<'_>, ticket: Ticket) {
         self.ticket = self.ticket.max(ticket);

@@ -39,6 +39,9 @@ pub(in crate::coordinator) struct Minted {
     pub(in crate::coordinator) stands_in: bool,
 }
 
+/// A tracker that has begun, and whom it names.
+pub(super) type Began = (WriteTracker<NodeId>, Vec<NodeId>);
+
 /// A batch of minted writes in flight.
 pub(crate) struct WriteJob {
     pub(super) inner: Mutex<Inner>,
@@ -277,7 +280,7 @@ impl WriteJob {
     /// to be on W of each of the layouts that are live now. Says whether that may be done.
     pub(super) fn plan_again(
         &self,
-        mut again: impl FnMut(&mut Minted) -> Result<(WriteTracker<NodeId>, Vec<NodeId>), RequestError>,
+        mut again: impl FnMut(&mut Minted) -> Result<Began, RequestError>,
     ) -> bool {
         let mut inner = self.inner.lock();
         if inner.plans >= PLANS_MAX {

@@ -1,5 +1,5 @@
-//! The partitions are doubled, under load and with mishaps: nothing moves, nothing is lost, and what
-//! was deleted stays so.
+//! The partitions are doubled, under load and with mishaps: nothing moves, nothing is lost, and
+//! what was deleted stays so.
 
 use kv_client::NodeId;
 use kv_quorum::Mark;

@@ -19,6 +19,15 @@ const PAGE_ROWS_MAX: usize = 512;
 /// Bytes of one page.
 const PAGE_BYTES_MAX: usize = 256 * 1_024;
 
+/// The trees that were begun.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    /// Whether any was.
+    pub(super) any: bool,
+    /// Of which partitions that is because they lost something or came to be held.
+    pub(super) anew: Vec<Partition>,
+}
+
 impl Replica {
     /// Tells which partitions this node holds: trees of others go, missing ones are begun.
     pub fn keep_trees(&self, mut held: impl FnMut(Partition) -> bool) {
