@@ -17,7 +17,7 @@ use crate::service::AdminServiceClient;
 use crate::wire::{
     AaeView, AutoscaleChange, AutoscaleView, Bounded, ConflictsView, EVENTS_NODES_MAX, EventsView,
     Explanation, HintsView, HotView, LayoutsView, Location, MembersChange, MembersPlan, NodeInfo,
-    NodeStatus, PastChange, RepairOut, RingView, Topics, WatchCursor, Watched,
+    NodeStatus, PastChange, RepairOut, RingView, SplitPlan, Topics, WatchCursor, Watched,
 };
 
 /// An operator's client. Cheap to clone; clones share connections.
@@ -251,6 +251,27 @@ impl Admin {
     pub async fn abort_change(&self) -> Result<u64> {
         self.pool
             .call(Kind::Read, |stub, context, _| async move { stub.abort_change(context).await })
+            .await
+    }
+
+    /// What doubling the partitions would come to. Nothing is changed.
+    ///
+    /// # Errors
+    /// The text says why it can't be done.
+    pub async fn plan_split(&self) -> Result<SplitPlan> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| async move { stub.plan_split(context).await })
+            .await
+    }
+
+    /// Doubles the partitions, if the newest epoch is `after` still; no data moves. Answers the
+    /// epoch in which it is so, also when this was asked before.
+    ///
+    /// # Errors
+    /// The text says why not. After `TimedOut` it may have been done: ask again.
+    pub async fn split(&self, after: u64) -> Result<u64> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| async move { stub.split(context, after).await })
             .await
     }
 

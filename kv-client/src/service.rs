@@ -23,8 +23,8 @@ use crate::wire::{
     AaeView, AutoscaleChange, AutoscaleView, BATCH_OPS_MAX, BatchOp, BatchOut, Bounded,
     ConflictsView, Coverage, EVENTS_NODES_MAX, EventsView, Explanation, HintsView, HotView,
     LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeStatus, PastChange,
-    ReadOptions, ReadOut, RepairOut, RingView, ServiceError, Topics, WatchCursor, Watched,
-    WriteOptions, WriteOut,
+    ReadOptions, ReadOut, RepairOut, RingView, ServiceError, SplitPlan, Topics, WatchCursor,
+    Watched, WriteOptions, WriteOut,
 };
 
 /// Reads and writes. Any node takes any request.
@@ -89,6 +89,13 @@ pub trait AdminService {
 
     /// Calls off the change of the members that is under way. Answers the epoch in which it is so.
     async fn abort_change() -> Result<u64, ServiceError>;
+
+    /// What doubling the partitions would come to. Nothing is changed.
+    async fn plan_split() -> Result<SplitPlan, ServiceError>;
+
+    /// Doubles the partitions, if the newest epoch is `after` still. Answers the epoch in which it
+    /// is so, also when this call was made before.
+    async fn split(after: u64) -> Result<u64, ServiceError>;
 
     /// The changes of the layout that the asked node took, the oldest first; a bounded number.
     async fn past_changes() -> Result<Vec<PastChange>, ServiceError>;

@@ -1,5 +1,6 @@
 //! A leaderless, Dynamo-style node: coordinator, replica, peer service and front doors.
 
+mod by_partition;
 pub mod cluster;
 pub mod config;
 pub mod coordinator;

@@ -237,7 +237,7 @@ pub enum PeerOp {
         /// The witness that the asked node told before the exchanges which prove the marks: it
         /// refuses if that is not its present one, because it may have forgotten something since.
         witness: u64,
-        /// (partition, hybrid time).
+        /// (code of the partition, hybrid time).
         marks: Vec<(u16, u64)>,
     },
     /// A step of the cluster's birth.

@@ -9,6 +9,8 @@ use core::fmt;
 pub enum Error {
     /// The number is no slot's: not below 16384.
     Slot(u16),
+    /// The code is no partition's: 0, or 32768 and above.
+    Partition(u16),
     /// A partition count is not a power of two from 1 to 16384. Choose one that is.
     PartitionCount(u32),
     /// N is 0 or above [`REPLICAS_MAX`](crate::REPLICAS_MAX). Ask for another N.
@@ -72,6 +74,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Slot(index) => write!(f, "slot {index} is not below 16384"),
+            Self::Partition(code) => write!(f, "{code} is no partition's code"),
             Self::PartitionCount(count) => {
                 write!(f, "{count} partitions: not a power of two from 1 to 16384")
             }

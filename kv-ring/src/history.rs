@@ -89,17 +89,11 @@ impl<N: Ord + Copy> History<N> {
     /// No allocation; with one live layout, one set.
     #[inline]
     pub fn write_sets(&self, partition: Partition) -> impl Iterator<Item = &[N]> {
-        let owners = move |layout| self.owners(layout, partition);
         self.live().enumerate().filter_map(move |(age, layout)| {
-            let set = owners(layout);
-            let seen = self.live().take(age).any(|newer| same(owners(newer), set));
+            let set = layout.owners(partition);
+            let seen = self.live().take(age).any(|newer| same(newer.owners(partition), set));
             (!seen).then_some(set)
         })
-    }
-
-    fn owners<'a>(&self, layout: &'a Arc<Layout<N>>, partition: Partition) -> &'a [N] {
-        let coarse = layout.partitions().coarsen(partition, self.newest.partitions());
-        coarse.map_or(&[], |partition| layout.owners(partition))
     }
 }
 

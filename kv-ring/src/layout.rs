@@ -62,11 +62,13 @@ impl<N: Ord + Copy> Layout<N> {
         self.partitions
     }
 
-    /// The owners of a partition, first primary first; none if it is not one of this layout's.
-    /// O(1), no allocation.
+    /// The owners of a partition, first primary first. Of one of a finer count they are those of
+    /// the partition that it is a part of; of one of a coarser count, whose parts may have
+    /// different owners, there are none. O(1), no allocation.
     #[inline]
     pub fn owners(&self, partition: Partition) -> &[N] {
-        let start = usize::from(partition.index()) * self.replicas;
+        let Some(own) = partition.under(self.partitions) else { return &[] };
+        let start = usize::from(own.index()) * self.replicas;
         self.owners.get(start..start + self.replicas).unwrap_or_default()
     }
 

@@ -3,8 +3,19 @@
 //! A partition is a run of neighbouring slots: the high bits of the slot's number. The count is a
 //! power of two, so a key's partition is one shift, and doubling the count later cuts each
 //! partition in two without moving anything (fixed partitions, Dynamo section 6.2, strategy 3).
+//!
+//! Layouts of several counts may be live at once, so a partition says by itself which count it is
+//! of: its code is that of a node of the binary tree over the slots.
+//!
+//! ```text
+//! 1 of 1        1            all slots
+//! 0, 1 of 2     2     3      their halves
+//! 0 .. 3 of 4   4  5  6  7   2n and 2n + 1 are the halves of n
+//! ```
+//!
 //! Invariant: the partitions of a count cover each slot exactly once, in order.
 
+use core::fmt;
 use core::ops::RangeInclusive;
 
 use crate::error::Error;
@@ -12,24 +23,90 @@ use crate::slot::{SLOTS, Slot};
 
 const SLOT_BITS: u8 = SLOTS.trailing_zeros() as u8;
 
-/// The number of one partition, under some [`PartitionCount`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// One partition of some [`PartitionCount`], and which count that is. Those of one count are in the
+/// order of their slots; those of different counts are never equal.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(transparent))]
+#[cfg_attr(feature = "serde", serde(try_from = "u16", into = "u16"))]
 pub struct Partition(u16);
 
 impl Partition {
-    /// The partition with this number. Whether there is one is for a count to say
-    /// ([`PartitionCount::contains`]); a layout owns nothing under a number that it does not have.
+    /// All slots: the one partition of the count 1.
+    pub const ALL: Self = Self(1);
+
+    /// The partition with this code, as it travels; `None` for what is none's.
     #[inline]
-    pub const fn new(index: u16) -> Self {
-        Self(index)
+    pub const fn from_code(code: u16) -> Option<Self> {
+        if code == 0 || code >= SLOTS * 2 { None } else { Some(Self(code)) }
     }
 
-    /// Its number.
+    /// Its code: of one partition of one count only, from 1 to 32767.
+    #[inline]
+    pub const fn code(self) -> u16 {
+        self.0
+    }
+
+    /// The count that it is of.
+    #[inline]
+    pub const fn count(self) -> PartitionCount {
+        PartitionCount { bits: self.0.ilog2() as u8 }
+    }
+
+    /// Its number among the partitions of its count, from 0.
     #[inline]
     pub const fn index(self) -> u16 {
-        self.0
+        self.0 ^ (1 << self.count().bits)
+    }
+
+    /// Its first slot.
+    #[inline]
+    pub const fn first_slot(self) -> Slot {
+        Slot::below(self.index() << self.count().shift())
+    }
+
+    /// Its slots, first and last included; never empty.
+    #[inline]
+    pub const fn slots(self) -> RangeInclusive<u16> {
+        let first = self.first_slot().index();
+        RangeInclusive::new(first, first + ((1 << self.count().shift()) - 1))
+    }
+
+    /// The two that it is cut into when the count is doubled; `None` if it is one slot.
+    pub const fn halves(self) -> Option<[Self; 2]> {
+        if self.count().bits < SLOT_BITS {
+            Some([Self(self.0 << 1), Self((self.0 << 1) | 1)])
+        } else {
+            None
+        }
+    }
+
+    /// The partition of `count` that holds all its slots; `None` if that count is finer.
+    #[inline]
+    pub const fn under(self, count: PartitionCount) -> Option<Self> {
+        match self.count().bits.checked_sub(count.bits) {
+            Some(shift) => Some(Self(self.0 >> shift)),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Partition({} of {})", self.index(), self.count().count())
+    }
+}
+
+impl From<Partition> for u16 {
+    fn from(partition: Partition) -> Self {
+        partition.0
+    }
+}
+
+impl TryFrom<u16> for Partition {
+    type Error = Error;
+
+    fn try_from(code: u16) -> Result<Self, Error> {
+        Self::from_code(code).ok_or(Error::Partition(code))
     }
 }
 
@@ -67,43 +144,34 @@ impl PartitionCount {
     /// The partition of a slot. One shift.
     #[inline]
     pub const fn of(self, slot: Slot) -> Partition {
-        Partition(slot.index() >> self.shift())
+        Partition((1 << self.bits) | (slot.index() >> self.shift()))
+    }
+
+    /// The partition with this number, from 0; `None` if there are fewer.
+    #[inline]
+    pub const fn nth(self, index: u16) -> Option<Partition> {
+        if (index as usize) < self.count() {
+            Some(Partition((1 << self.bits) | index))
+        } else {
+            None
+        }
     }
 
     /// Whether the partition is one of this count's.
     #[inline]
     pub const fn contains(self, partition: Partition) -> bool {
-        (partition.0 as usize) < self.count()
-    }
-
-    /// The slots of a partition, first and last included; empty if it is not one of this count's.
-    #[inline]
-    pub const fn slots(self, partition: Partition) -> RangeInclusive<u16> {
-        if !self.contains(partition) {
-            return RangeInclusive::new(1, 0);
-        }
-        let first = partition.0 << self.shift();
-        RangeInclusive::new(first, first + ((1 << self.shift()) - 1))
+        partition.count().bits == self.bits
     }
 
     /// All partitions in order.
     pub fn iter(self) -> impl DoubleEndedIterator<Item = Partition> + ExactSizeIterator {
-        (0..1_u16 << self.bits).map(Partition)
+        let first = 1_u16 << self.bits;
+        (first..first << 1).map(Partition)
     }
 
     /// Twice as many: partition `p` becomes `2p` and `2p + 1`. `None` at 16384.
     pub const fn doubled(self) -> Option<Self> {
         if self.bits < SLOT_BITS { Some(Self { bits: self.bits + 1 }) } else { None }
-    }
-
-    /// The partition of this count that holds all slots of `partition` of the finer count; `None`
-    /// if `finer` has fewer partitions than this.
-    #[inline]
-    pub(crate) const fn coarsen(self, partition: Partition, finer: Self) -> Option<Partition> {
-        match finer.bits.checked_sub(self.bits) {
-            Some(shift) => Some(Partition(partition.0 >> shift)),
-            None => None,
-        }
     }
 
     #[inline]
@@ -152,13 +220,17 @@ mod tests {
     fn every_slot_is_in_exactly_one_partition() {
         for bits in 0..=14 {
             let count = PartitionCount::new(1 << bits).unwrap();
-            let covered: Vec<u16> = count.iter().flat_map(|p| count.slots(p)).collect();
+            let covered: Vec<u16> = count.iter().flat_map(Partition::slots).collect();
             assert!(covered.into_iter().eq(0..SLOTS), "{count:?}");
             assert_eq!(count.iter().len(), count.count());
+            assert!(count.iter().all(|partition| count.contains(partition)));
             for slot in Slot::all().step_by(7) {
-                assert!(count.slots(count.of(slot)).contains(&slot.index()));
+                let partition = count.of(slot);
+                assert!(partition.slots().contains(&slot.index()));
+                assert_eq!(count.nth(partition.index()), Some(partition));
+                assert_eq!(count.of(partition.first_slot()), partition);
             }
-            assert!(count.slots(Partition::new(1 << bits)).is_empty());
+            assert_eq!(count.nth(1 << bits), None);
         }
     }
 
@@ -167,10 +239,26 @@ mod tests {
         let count = PartitionCount::DEFAULT;
         let finer = count.doubled().unwrap();
         for slot in Slot::all() {
-            assert_eq!(finer.of(slot).index() / 2, count.of(slot).index());
-            assert_eq!(count.coarsen(finer.of(slot), finer), Some(count.of(slot)));
+            let (coarse, fine) = (count.of(slot), finer.of(slot));
+            assert_eq!(fine.index() / 2, coarse.index());
+            assert_eq!(fine.under(count), Some(coarse));
+            assert_eq!(coarse.under(finer), None);
+            assert!(coarse.halves().unwrap().contains(&fine));
+            assert!(!count.contains(fine) && coarse != fine);
         }
-        assert_eq!(finer.coarsen(Partition::new(0), count), None);
+        assert_eq!(Partition::ALL.slots(), 0..=SLOTS - 1);
+        assert_eq!(PartitionCount::MAX.of(Slot::of(b"key")).halves(), None);
         assert_eq!(PartitionCount::MAX.doubled(), None);
+    }
+
+    #[test]
+    fn a_code_is_one_partitions() {
+        assert_eq!(Partition::from_code(0), None);
+        assert_eq!(Partition::from_code(32_768), None);
+        for code in 1..32_768 {
+            let partition = Partition::from_code(code).unwrap();
+            assert_eq!(partition.code(), code);
+            assert_eq!(partition.count().nth(partition.index()), Some(partition));
+        }
     }
 }

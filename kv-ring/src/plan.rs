@@ -35,11 +35,12 @@ impl<N: Ord + Copy> Plan<N> {
     /// # Errors
     /// [`Error::Coarser`] if `new` has fewer partitions than `old`.
     pub fn between(old: &Layout<N>, new: &Layout<N>) -> Result<Self, Error> {
+        if new.partitions() < old.partitions() {
+            return Err(Error::Coarser);
+        }
         let mut plan = Self { moves: Vec::new(), drops: Vec::new(), firsts_changed: 0 };
         for partition in new.partitions().iter() {
-            let coarse =
-                old.partitions().coarsen(partition, new.partitions()).ok_or(Error::Coarser)?;
-            let (before, after) = (old.owners(coarse), new.owners(partition));
+            let (before, after) = (old.owners(partition), new.owners(partition));
             plan.firsts_changed += usize::from(before.first() != after.first());
             let mut leavers = before.iter().copied().filter(|node| !after.contains(node));
             for &newcomer in after.iter().filter(|node| !before.contains(node)) {

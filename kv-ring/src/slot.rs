@@ -31,6 +31,13 @@ impl Slot {
         if index < SLOTS { Some(Self(index)) } else { None }
     }
 
+    /// The slot with a number that is below [`SLOTS`] by its making.
+    #[inline]
+    pub(crate) const fn below(index: u16) -> Self {
+        assert!(index < SLOTS, "a partition's slots are below the number of slots");
+        Self(index)
+    }
+
     /// Its number, below [`SLOTS`].
     #[inline]
     pub const fn index(self) -> u16 {

@@ -158,8 +158,9 @@ proptest! {
         partition in 0_u16..64,
     ) {
         let layout = cluster(nodes, zones, 64, copies.min(nodes as usize));
-        let list = layout.preference(Partition::new(partition));
-        prop_assert_eq!(list.primaries(), layout.owners(Partition::new(partition)));
+        let partition = count(64).nth(partition).unwrap();
+        let list = layout.preference(partition);
+        prop_assert_eq!(list.primaries(), layout.owners(partition));
         let all: Vec<u32> = list.iter().collect();
         prop_assert_eq!(all.len(), nodes as usize);
         prop_assert_eq!(all.iter().copied().collect::<BTreeSet<_>>().len(), nodes as usize);
@@ -203,7 +204,7 @@ fn lookups_agree() {
         assert_eq!(layout.owners_of(slot), layout.owners(partition));
         assert!(layout.owners(partition).iter().all(|&node| layout.owns(node, partition)));
     }
-    assert!(layout.owners(Partition::new(1024)).is_empty());
+    assert!(layout.owners(Partition::ALL).is_empty(), "its parts have different owners");
     let held: usize = layout.members().iter().map(|&node| layout.held_by(node).count()).sum();
     assert_eq!(held, 3 * 1024);
 }
@@ -234,6 +235,12 @@ fn doubling_moves_nothing() {
     assert_eq!(Plan::between(&new, &old), Err(Error::Coarser));
     assert_eq!(cluster(3, 1, 16_384, 1).doubled(), Ok(None));
 
+    for partition in count(64).iter() {
+        for half in partition.halves().unwrap() {
+            assert_eq!(new.owners(half), old.owners(partition));
+            assert_eq!(old.owners(half), old.owners(partition), "of the finer in the coarser");
+        }
+    }
     let mut history = History::new(old);
     history.push(new).unwrap();
     for partition in count(128).iter() {

@@ -50,6 +50,8 @@ With --json a verb prints one object (errors stay text on stderr):
             nodes: [{node, weight, before, after, gains}]}; weight is null for one that leaves
   cluster commit   {epoch, stable, steps, steps_left}; with --detach without steps
   cluster abort    {epoch}
+  cluster split    {epoch, before, after, copies, bytes}; with --epoch {epoch, stable,
+            partitions}
   cluster transfers   {stable, transfers: [{node, left, begun, bytes, ms, left_ms, waits_for}]}
   cluster history  {changes: [{epoch, unix_ms, what, joined, left, copies}]}
   cluster replace  {epoch, old, new}

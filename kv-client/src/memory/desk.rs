@@ -10,8 +10,8 @@ use crate::wire::{
     AaeView, AutoscaleChange, AutoscaleView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints,
     EventsView, Explanation, HintsView, HotView, LayoutName, LayoutProgress, LayoutsView, Location,
     MembersChange, MembersPlan, NodeInfo, NodeStatus, PastChange, RepairOut, ReplicaAnswer,
-    RingView, ServiceError, Topics, VersionName, WATCH_TICK_MS, WATCH_WAIT_MS_MAX, WatchCursor,
-    Watched,
+    RingView, ServiceError, SplitPlan, Topics, VersionName, WATCH_TICK_MS, WATCH_WAIT_MS_MAX,
+    WatchCursor, Watched,
 };
 use crate::{ClusterId, NodeId};
 
@@ -91,6 +91,15 @@ impl AdminService for Desk {
 
     async fn abort_change(self, _: Context) -> Result<u64, ServiceError> {
         Err(ServiceError::Refused("no change is under way: nothing to call off".into()))
+    }
+
+    async fn plan_split(self, _: Context) -> Result<SplitPlan, ServiceError> {
+        let (before, after) = (u32::from(PARTITIONS), u32::from(PARTITIONS) * 2);
+        Ok(SplitPlan { epoch: 1, before, after, ..SplitPlan::default() })
+    }
+
+    async fn split(self, _: Context, _after: u64) -> Result<u64, ServiceError> {
+        Err(ServiceError::Refused("its partitions are as they are: it is for tests".into()))
     }
 
     async fn past_changes(self, _: Context) -> Result<Vec<PastChange>, ServiceError> {

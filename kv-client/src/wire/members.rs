@@ -54,6 +54,21 @@ pub struct NodeShare {
     pub gains: u32,
 }
 
+/// What doubling the partitions would come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitPlan {
+    /// The newest epoch now.
+    pub epoch: u64,
+    /// Partitions now.
+    pub before: u32,
+    /// Partitions that there would be.
+    pub after: u32,
+    /// Copies of partitions that would be made.
+    pub copies: u32,
+    /// Bytes that would be copied.
+    pub bytes: u64,
+}
+
 /// A change of the layout, as the asked node remembers it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastChange {
@@ -61,7 +76,7 @@ pub struct PastChange {
     pub epoch: u64,
     /// When the asked node took it, by its clock, in milliseconds.
     pub unix_ms: u64,
-    /// What it was: `replace`, `members`, `abort`, ..
+    /// What it was: `replace`, `members`, `abort`, `split`, ..
     pub what: String,
     /// Nodes that became members; not all where there are many.
     pub joined: Vec<NodeId>,

@@ -44,6 +44,8 @@ pub enum Change {
     Reshape,
     /// The change before is called off: who held what before it holds it again.
     Abort,
+    /// Each partition is cut in two, and both halves are held by whoever held the whole.
+    Split,
 }
 
 impl Change {
@@ -52,7 +54,7 @@ impl Change {
         match self {
             Self::Birth => false,
             Self::Replace { .. } | Self::Abort => true,
-            Self::Reshape => false,
+            Self::Reshape | Self::Split => false,
         }
     }
 }
@@ -136,6 +138,20 @@ impl Decree {
         Self { change: Change::Reshape, follows, layout: planned, removed: removed.to_vec() }
     }
 
+    /// Twice the partitions of `before`, of the same owners; `None` if there is one for each slot
+    /// already.
+    ///
+    /// # Errors
+    /// What kv-ring says of it.
+    pub fn split(
+        before: &Layout<NodeId>,
+        removed: &[NodeId],
+    ) -> Result<Option<Self>, kv_ring::Error> {
+        let Some(layout) = before.doubled()? else { return Ok(None) };
+        let follows = Some(name(before));
+        Ok(Some(Self { change: Change::Split, follows, layout, removed: removed.to_vec() }))
+    }
+
     /// Back to who held what in `earlier`, which `undone` was to follow. Those of the nodes that
     /// joined with `undone` who are `gone` are removed: nobody waits for them.
     ///
@@ -190,6 +206,9 @@ impl Decree {
             Change::Birth => false,
             Change::Reshape => self.may_reshape(before, removed),
             Change::Abort => self.may_abort(before, removed),
+            Change::Split => {
+                Self::split(before, removed).is_ok_and(|made| made.as_ref() == Some(self))
+            }
             Change::Replace { new, .. } if removed.binary_search(&new).is_ok() => false,
             Change::Replace { old, new } => {
                 Self::replace(before, removed, old, new).is_ok_and(|made| made == *self)
@@ -351,6 +370,35 @@ pub(crate) mod tests {
         assert_eq!(believed(&jump), Err(BadDecree::NotTheChange));
         let pardon = Decree { removed: Vec::new(), ..next };
         assert_eq!(believed(&pardon), Err(BadDecree::NotTheChange));
+    }
+
+    #[test]
+    fn a_split_is_believed_if_it_is_the_layout_before_cut_in_two() {
+        let before = first(3);
+        let made = Decree::split(&before, &[NodeId(9)]).expect("a later epoch");
+        let next = made.expect("more slots than partitions");
+        assert_eq!(Decree::decode(&next.encode()).as_ref(), Some(&next));
+        assert_eq!(next.layout.partitions().count(), before.partitions().count() * 2);
+        assert!(!next.change.may_overtake());
+        let believed = |decree: &Decree| decided(decree, [1, 2]).proven(&before, &[NodeId(9)]);
+        assert_eq!(believed(&next), Ok(next.clone()));
+        let pardon = Decree { removed: Vec::new(), ..next.clone() };
+        assert_eq!(believed(&pardon), Err(BadDecree::NotTheChange));
+        let twice = next.layout.doubled().expect("a later epoch").expect("more slots");
+        let twice = Decree { layout: twice, ..next.clone() };
+        assert_eq!(believed(&twice), Err(BadDecree::NotTheChange));
+        let planned = Decree::reshape(&before, &[NodeId(9)], next.layout);
+        assert_eq!(believed(&planned), Err(BadDecree::NotTheChange), "by no other change");
+    }
+
+    #[test]
+    fn the_bytes_of_a_split_are_pinned() {
+        let made = Decree::split(&first(3), &[]).expect("a later epoch");
+        let bytes = made.expect("more slots than partitions").encode();
+        // Version, change, the layout before (epoch 1), then the layout's own length and format.
+        assert_eq!(bytes[..4], [1, 4, 1, 1]);
+        let layout = Layout::<NodeId>::decode(&bytes[bytes.len() - 279..bytes.len() - 1]);
+        assert!(layout.is_ok_and(|layout| layout.partitions().count() == 32));
     }
 
     #[test]

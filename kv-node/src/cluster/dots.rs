@@ -16,6 +16,10 @@
 //! counter. A lease in the directory bounds from above what may have been minted, so a restart
 //! begins above it whatever the wall clock says.
 //!
+//! When the partitions are doubled, both halves go on under the tenure of the whole. A vector is of
+//! one key, and a key is in one half: what the tenure says of it is as true as before. What was let
+//! go of in the whole may have been of either half.
+//!
 //! Invariant: dots of one directory are strictly increasing, over restarts too.
 
 use std::collections::BTreeMap;
@@ -25,11 +29,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kv_client::NodeId;
 use kv_quorum::{Actor, Dot, HybridTime};
-use kv_ring::Partition;
+use kv_ring::{Partition, PartitionCount, Slot};
 use parking_lot::Mutex;
 
 use super::floors::{Flight, Flights};
 use super::meta::MetaStore;
+use super::minting::Minting;
+use crate::by_partition::{ByPartition, converted};
 use crate::plug::rng::Rng;
 use crate::teeth::{Bug, planted};
 
@@ -73,22 +79,15 @@ pub struct DotSource {
     wanted: AtomicU64,
     /// When this life of the directory began: above every time of the earlier ones.
     life: u64,
-    /// The tenure of each partition.
-    tenures: Box<[AtomicU64]>,
-    /// What this node let go of in each partition, that it may have minted.
-    let_go: Box<[LetGo]>,
+    /// How this node mints in each partition.
+    each: ByPartition<Minting>,
+    /// Kept while any of these is changed or inherited; never across a wait.
+    changing: Mutex<()>,
     meta: Arc<MetaStore>,
     rng: Arc<dyn Rng>,
     renewing: Mutex<()>,
     flights: Flights,
     clock_skew_ms_max: u64,
-}
-
-/// How often something was let go of, and for how much of that the present tenure is new.
-#[derive(Debug, Default)]
-struct LetGo {
-    times: AtomicU64,
-    settled: AtomicU64,
 }
 
 impl std::fmt::Debug for DotSource {
@@ -105,7 +104,7 @@ impl DotSource {
     /// The directory's facts can't be read or stored; nothing may be minted.
     pub fn open(
         node: NodeId,
-        partitions: usize,
+        partitions: PartitionCount,
         meta: Arc<MetaStore>,
         rng: Arc<dyn Rng>,
         wall_ms: u64,
@@ -113,14 +112,17 @@ impl DotSource {
     ) -> io::Result<Self> {
         let spent = Self::stored_lease(&meta)?;
         let tenure = new_tenure(&*rng);
-        let mut tenures: Box<[AtomicU64]> =
-            (0..partitions).map(|_| AtomicU64::new(tenure)).collect();
+        let mut tenures = vec![tenure; partitions.count()];
         if planted(Bug::KeepTenure)
             && let Some(fact) = meta.load(TENURE_FACT)?
         {
             let words = fact.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
-            tenures = words.map(AtomicU64::new).collect();
+            let words: Vec<u64> = words.collect();
+            tenures = converted(&words, partitions, |one, _| one).unwrap_or(tenures);
         }
+        let mut tenures = tenures.into_iter();
+        let each =
+            ByPartition::new(partitions, |_| Minting::under(tenures.next().unwrap_or(tenure)));
         let above = HybridTime::next(HybridTime::from_bits(spent), wall_ms);
         // Two copies of one directory that start in the same millisecond get two lives.
         let life = above.to_bits() + (rng.next_u64() & LIFE_SPREAD);
@@ -130,8 +132,8 @@ impl DotSource {
             lease: AtomicU64::new(life),
             wanted: AtomicU64::new(0),
             life,
-            tenures,
-            let_go: (0..partitions).map(|_| LetGo::default()).collect(),
+            each,
+            changing: Mutex::new(()),
             meta,
             rng,
             renewing: Mutex::new(()),
@@ -167,14 +169,33 @@ impl DotSource {
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the lease is not eight bytes"))
     }
 
-    /// The actor under which this node mints in a partition now.
+    /// The actor under which this node mints in a partition now. Where the partition is of a
+    /// coarser count than there is now, and its parts have gone on under different tenures: none.
     #[inline]
     pub fn actor(&self, partition: Partition) -> Actor {
-        let tenure = self
-            .tenures
-            .get(usize::from(partition.index()))
-            .map_or(0, |tenure| tenure.load(Ordering::Acquire));
+        let tenure = match self.each.touched(partition) {
+            [] => NO_TENURE,
+            [one, others @ ..] => {
+                let tenure = one.tenure.load(Ordering::Acquire);
+                let same = |other: &Minting| other.tenure.load(Ordering::Acquire) == tenure;
+                if others.iter().all(same) { tenure } else { NO_TENURE }
+            }
+        };
         Actor { node: self.node.0, tenure }
+    }
+
+    /// The actor under which this node mints in a slot now.
+    #[inline]
+    pub fn actor_at(&self, slot: Slot) -> Actor {
+        let tenure = self.each.now().of(slot).tenure.load(Ordering::Acquire);
+        Actor { node: self.node.0, tenure }
+    }
+
+    /// From now on there are `count` partitions, if that is more: their parts go on as they did.
+    pub fn refine(&self, count: PartitionCount) {
+        let _begins = self.renewing.lock();
+        let _one = self.changing.lock();
+        self.each.refine(count, Minting::inherited);
     }
 
     /// A dot above every earlier one of this directory, and above `seen` unless that lies further
@@ -278,8 +299,9 @@ impl DotSource {
 
     /// Ends the tenure of one partition: nothing is minted in it until `resume`. Doesn't block.
     pub fn end_tenure(&self, partition: Partition) {
-        if let Some(slot) = self.tenures.get(usize::from(partition.index())) {
-            slot.store(NO_TENURE, Ordering::Release);
+        let _one = self.changing.lock();
+        for minting in self.each.touched(partition) {
+            minting.tenure.store(NO_TENURE, Ordering::Release);
         }
     }
 
@@ -293,7 +315,8 @@ impl DotSource {
             self.renew(wall_ms)?;
         }
         let _one = self.renewing.lock();
-        if self.actor(partition).tenure == NO_TENURE {
+        let over = |minting: &Minting| minting.tenure.load(Ordering::Acquire) == NO_TENURE;
+        if self.each.touched(partition).iter().any(over) {
             self.begin(&[partition])?;
         }
         Ok(())
@@ -302,17 +325,16 @@ impl DotSource {
     /// A delivered hint of the partition is about to be dropped, with dots that this node may have
     /// minted: as a fallback it mints there under a new tenure only.
     pub fn let_go(&self, partition: Partition) {
-        if let Some(let_go) = self.let_go.get(usize::from(partition.index())) {
-            let_go.times.fetch_add(1, Ordering::AcqRel);
+        let _one = self.changing.lock();
+        for minting in self.each.touched(partition) {
+            minting.times.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     /// Whether a new tenure is due before this node mints in the partition as a fallback. To be
     /// asked under the key's lock.
     pub fn needs_tenure(&self, partition: Partition) -> bool {
-        self.let_go.get(usize::from(partition.index())).is_some_and(|let_go| {
-            let_go.times.load(Ordering::Acquire) != let_go.settled.load(Ordering::Acquire)
-        })
+        self.each.touched(partition).iter().any(|minting| !minting.is_new())
     }
 
     /// Begins a new tenure of one partition. Blocks on the disk.
@@ -339,30 +361,31 @@ impl DotSource {
         self.begin(partitions)
     }
 
+    /// To be called with `renewing` held: the count stays as it is meanwhile.
     fn begin(&self, partitions: &[Partition]) -> io::Result<()> {
-        let begun: BTreeMap<usize, u64> = partitions
-            .iter()
-            .map(|partition| (usize::from(partition.index()), new_tenure(&*self.rng)))
-            .collect();
+        let cells = self.each.now();
+        let places = partitions.iter().flat_map(|partition| cells.touched(*partition));
+        let begun: BTreeMap<usize, u64> =
+            places.map(|place| (place, new_tenure(&*self.rng))).collect();
         // Counted before there are new tenures: what is let go of later may be of either.
-        let times: Vec<u64> = begun
-            .keys()
-            .map(|place| self.let_go.get(*place).map_or(0, |it| it.times.load(Ordering::Acquire)))
-            .collect();
+        let times = begun.keys().filter_map(|place| cells.all().get(*place));
+        let times: Vec<u64> = times.map(|minting| minting.times.load(Ordering::Acquire)).collect();
         self.store_tenures(&begun)?;
+        let _one = self.changing.lock();
         for ((place, tenure), times) in begun.into_iter().zip(times) {
-            if let (Some(slot), Some(let_go)) = (self.tenures.get(place), self.let_go.get(place)) {
-                slot.store(tenure, Ordering::Release);
-                let_go.settled.store(times, Ordering::Release);
+            if let Some(minting) = cells.all().get(place) {
+                minting.tenure.store(tenure, Ordering::Release);
+                minting.settled.store(times, Ordering::Release);
             }
         }
         Ok(())
     }
 
     fn store_tenures(&self, begun: &BTreeMap<usize, u64>) -> io::Result<()> {
-        let mut fact = Vec::with_capacity(self.tenures.len() * 8);
-        for (place, tenure) in self.tenures.iter().enumerate() {
-            let now = || tenure.load(Ordering::Acquire);
+        let cells = self.each.now().all();
+        let mut fact = Vec::with_capacity(cells.len() * 8);
+        for (place, minting) in cells.iter().enumerate() {
+            let now = || minting.tenure.load(Ordering::Acquire);
             let tenure = begun.get(&place).copied().unwrap_or_else(now);
             fact.extend_from_slice(&tenure.to_le_bytes());
         }
@@ -387,9 +410,9 @@ mod tests {
     fn what_was_let_go_of_asks_for_a_new_tenure_of_that_partition_only() {
         let meta = MetaStore::open(Arc::new(MemFs::new()), Path::new("/meta")).expect("a disk");
         let rng = Arc::new(SeededRng::new(1));
-        let dots = DotSource::open(NodeId(9), 4, Arc::new(meta), rng, 1_000, 60_000);
+        let dots = DotSource::open(NodeId(9), four(), Arc::new(meta), rng, 1_000, 60_000);
         let dots = dots.expect("an empty directory");
-        let (one, other) = (Partition::new(1), Partition::new(2));
+        let (one, other) = (nth(1), nth(2));
         let before = dots.actor(one);
         dots.let_go(one);
         dots.let_go(one);
@@ -401,10 +424,46 @@ mod tests {
         assert!(dots.needs_tenure(one));
     }
 
+    fn four() -> PartitionCount {
+        PartitionCount::new(4).expect("a power of two")
+    }
+
+    fn nth(index: u16) -> Partition {
+        four().nth(index).expect("one of four")
+    }
+
+    #[test]
+    fn halves_go_on_under_the_tenure_of_the_whole() {
+        let dots = open(&MemFs::new());
+        let whole = nth(1);
+        let [low, high] = whole.halves().expect("there are slots to halve");
+        let before = dots.actor(whole);
+        dots.let_go(whole);
+        dots.refine(low.count());
+        assert_eq!(
+            (dots.actor(low), dots.actor(high), dots.actor(whole)),
+            (before, before, before)
+        );
+        assert!(dots.needs_tenure(low) && dots.needs_tenure(high), "it may have been of either");
+        dots.begin_tenure(low).expect("a disk");
+        assert!(!dots.needs_tenure(low) && dots.needs_tenure(high));
+        assert_eq!((dots.actor_at(high.first_slot()), dots.actor(high)), (before, before));
+        assert_ne!(dots.actor(low), before);
+        // Who began when they were one can't tell of which half it is.
+        let none = dots.mint(whole, NOW_MS, HybridTime::ZERO);
+        assert_eq!(none, Err(NoDot::TenureOver));
+        dots.end_tenure(whole);
+        assert_eq!(dots.mint(high, NOW_MS, HybridTime::ZERO), Err(NoDot::TenureOver));
+        dots.resume(whole, NOW_MS).expect("a disk");
+        let (one, other) = (dots.mint(low, NOW_MS, HybridTime::ZERO), dots.actor(high));
+        assert!(one.is_ok_and(|dot| dot.actor == dots.actor(low)) && other != before);
+    }
+
     fn open(disk: &MemFs) -> DotSource {
         let meta = MetaStore::open(Arc::new(disk.clone()), Path::new("/meta")).expect("a disk");
         let rng = Arc::new(SeededRng::new(1));
-        DotSource::open(NodeId(9), 4, Arc::new(meta), rng, NOW_MS, 60_000).expect("a directory")
+        DotSource::open(NodeId(9), four(), Arc::new(meta), rng, NOW_MS, 60_000)
+            .expect("a directory")
     }
 
     const NOW_MS: u64 = 1_700_000_000_000;
@@ -412,7 +471,7 @@ mod tests {
     #[test]
     fn who_sees_a_time_beyond_the_lease_mints_above_it_once_the_lease_is_moved() {
         let dots = open(&MemFs::new());
-        let (partition, seen) = (Partition::new(1), HybridTime::new(NOW_MS + 40_000, 7));
+        let (partition, seen) = (nth(1), HybridTime::new(NOW_MS + 40_000, 7));
         assert_eq!(dots.mint(partition, NOW_MS, seen), Err(NoDot::LeaseSpent));
         dots.resume(partition, NOW_MS).expect("a disk");
         let dot = dots.mint(partition, NOW_MS, seen).expect("the lease reaches");

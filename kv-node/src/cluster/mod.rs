@@ -11,6 +11,7 @@ pub mod floors;
 pub mod heard;
 pub mod membership;
 pub mod meta;
+mod minting;
 pub mod record;
 pub mod state;
 pub mod steps;

@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 
 use kv_client::NodeId;
-use kv_ring::{History, LIVE_LAYOUTS_MAX, Layout, Partition, Slot};
+use kv_ring::{History, LIVE_LAYOUTS_MAX, Layout, Partition, PartitionCount};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -143,14 +143,15 @@ impl ClusterState {
     }
 
     /// Takes the next layout, durably; one that is known already changes nothing. `prepare` gets
-    /// the partitions that begin with it before anybody can act by it. Blocks.
+    /// the count of its partitions, and those that begin with it, before anybody can act by it.
+    /// Blocks.
     ///
     /// # Errors
     /// It is not the next one or not proven, `prepare` failed, or the disk did; nothing changed.
     pub fn take(
         &self,
         decided: &Decided,
-        prepare: impl FnOnce(&[Partition]) -> io::Result<()>,
+        prepare: impl FnOnce(PartitionCount, &[Partition]) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut known = self.known.lock();
         let now = self.view.now();
@@ -170,7 +171,7 @@ impl ClusterState {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let mut next = History::clone(history);
         next.push(decree.layout).map_err(|error| io::Error::other(error.to_string()))?;
-        prepare(&begin(&next, now.me, known.finished))?;
+        prepare(next.newest().partitions(), &begin(&next, now.me, known.finished))?;
         let mut stored = known.clone();
         stored.decided.push(decided.clone());
         self.store(&stored)?;
@@ -262,10 +263,7 @@ impl ClusterState {
 fn begin(history: &History<NodeId>, me: NodeId, finished: u64) -> Vec<Partition> {
     let base = history.live().find(|layout| layout.epoch() <= finished);
     let partitions = history.newest().partitions();
-    let held = |layout: &Layout<NodeId>, partition| {
-        let slot = Slot::new(*partitions.slots(partition).start());
-        slot.is_some_and(|slot| layout.owners_of(slot).contains(&me))
-    };
+    let held = |layout: &Layout<NodeId>, partition| layout.owns(me, partition);
     let later = |partition| {
         let mut later = history.live().filter(|layout| layout.epoch() > finished);
         later.any(|layout| held(layout, partition))

@@ -161,7 +161,7 @@ impl Coordinator {
         let begin = Begin { blind, stands_in: false };
         let (tracker, to) = self.begin_write(scope, partition, wanted, begin)?;
         let storage_key = act.key.to_storage();
-        let mark = self.parts.replica.mark(partition);
+        let mark = self.parts.replica.mark_at(act.key.slot);
         let _flight = self.parts.dots.begin_flight();
         let mut decided = Decided::Unchanged;
         let batch = self

@@ -376,7 +376,7 @@ fn may_be_twice(mutation: &Mutation) -> bool {
 }
 
 fn partition_of(scope: &Scope, storage_key: &[u8]) -> kv_ring::Partition {
-    KeyRef::parse(storage_key).map_or(kv_ring::Partition::new(0), |key| scope.partition(key))
+    KeyRef::parse(storage_key).map_or(kv_ring::Partition::ALL, |key| scope.partition(key))
 }
 
 /// What an answer means; `None` to try the next candidate.

@@ -256,13 +256,12 @@ impl Coordinator {
     /// of its hints holds has dropped a delivered one, or has forgotten: it mints there under a new
     /// tenure only.
     pub(crate) async fn keep_hints(&self, hints: &[Hint]) -> Vec<PeerOut> {
-        let partitions = self.parts.replica.standings().partitions();
-        let partition = |key: &[u8]| KeyRef::parse(key).map(|key| partitions.of(key.slot));
+        let slot = |key: &[u8]| KeyRef::parse(key).map(|key| key.slot);
         let own =
-            |key: &[u8]| partition(key).map_or_else(Actor::default, |at| self.parts.dots.actor(at));
+            |key: &[u8]| slot(key).map_or_else(Actor::default, |at| self.parts.dots.actor_at(at));
         let claimed = |key: &[u8]| {
-            if let Some(partition) = partition(key) {
-                self.parts.dots.let_go(partition);
+            if let Some(slot) = slot(key) {
+                self.parts.dots.let_go(self.parts.replica.standings().of(slot));
             }
         };
         self.parts.replica.keep_hints(hints, own, claimed).await

@@ -44,7 +44,7 @@ impl Coordinator {
         let now_ms = self.now_ms();
         let stamp = self.parts.dots.time(now_ms);
         let partition =
-            |at: usize| items.get(at).map_or(Partition::new(0), |item| scope.partition(item.key));
+            |at: usize| items.get(at).map_or(Partition::ALL, |item| scope.partition(item.key));
         let done = self
             .mint_batch(&keys, &partition, &mut |at, stored, out| {
                 let (Some(item), Some(Ok(()))) = (items.get(at), answers.get(at)) else {

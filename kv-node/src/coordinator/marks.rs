@@ -57,7 +57,11 @@ impl Coordinator {
             members.into_iter().filter(|node| !scope.view.is_removed(*node)).collect();
         let partitions = scope.layouts.newest().partitions();
         let mut climbs = climbs.0.lock();
-        climbs.resize_with(partitions.count(), Climb::new);
+        if climbs.len() != partitions.count() {
+            // What was begun by a coarser count is begun anew.
+            climbs.clear();
+            climbs.resize_with(partitions.count(), Climb::new);
+        }
         let floor = floors.least(&members);
         let mut proven = Vec::new();
         for (partition, climb) in partitions.iter().zip(climbs.iter_mut()) {
@@ -116,7 +120,7 @@ fn raised(proven: Vec<Proven>) -> Raised {
         own.push((partition, mark));
         for node in others {
             let Some(witness) = floors.witness(node) else { continue };
-            let mark = (partition.index(), mark.time().to_bits());
+            let mark = (partition.code(), mark.time().to_bits());
             told.entry((node, witness)).or_default().push(mark);
         }
     }

@@ -280,7 +280,7 @@ impl Coordinator {
             let rule = expires_at_ms.map_or(ExpiryRule::Never, ExpiryRule::At);
             return self.set_one(act, value, rule).await;
         }
-        let mark = self.parts.replica.mark(act.scope.partition(act.key));
+        let mark = self.parts.replica.mark_at(act.key.slot);
         let seen: Vec<Dot> = read.live().iter().map(|version| version.dot).collect();
         let done = self
             .decide(act, false, &mut |mut record| {

@@ -50,9 +50,9 @@ impl PlanTable {
     /// # Errors
     /// `Level` when a live layout has fewer copies than are asked for.
     pub(super) fn of(&self, partition: Partition) -> Result<Arc<Plan<NodeId>>, RequestError> {
-        let Some(cell) = self.plans.get(usize::from(partition.index())) else {
-            return Err(RequestError::Loading);
-        };
+        let own = self.layouts.newest().partitions().contains(partition);
+        let cell = self.plans.get(usize::from(partition.index())).filter(|_| own);
+        let Some(cell) = cell else { return Err(RequestError::Loading) };
         if let Some(plan) = cell.get() {
             return Ok(Arc::clone(plan));
         }

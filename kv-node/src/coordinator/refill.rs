@@ -69,7 +69,10 @@ impl Coordinator {
         self.fill_from_displaced(&scope, newcomer, &mut sources).await?;
         let marks = sources.values().flatten().map(|source| source.mark);
         let highest = marks.max().unwrap_or(Mark::NONE);
-        self.take_mark_of_sources(newcomer.partition, highest).await?;
+        if !self.take_mark_of_sources(newcomer.partition, highest).await? {
+            // The partitions were doubled meanwhile: each half is to be filled.
+            return Ok(());
+        }
         self.parts.replica.standings().mended(newcomer);
         self.parts.figures.partitions_filled.one();
         Ok(())
@@ -122,10 +125,11 @@ impl Coordinator {
         &self,
         partition: Partition,
         mark: Mark,
-    ) -> Result<(), RequestError> {
-        let (replica, marks) = (Arc::clone(&self.parts.replica), [(partition, mark)]);
-        match blocking(&*self.parts.exec, move || replica.marks().replace(&marks)).await {
-            Some(Ok(())) => Ok(()),
+    ) -> Result<bool, RequestError> {
+        let replica = Arc::clone(&self.parts.replica);
+        let replaced = move || replica.marks().replace(partition, mark);
+        match blocking(&*self.parts.exec, replaced).await {
+            Some(Ok(is_there)) => Ok(is_there),
             Some(Err(error)) => Err(RequestError::Storage(format!("a mark: {error}"))),
             None => Err(RequestError::Storage("a mark was not stored".into())),
         }

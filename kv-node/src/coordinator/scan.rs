@@ -71,15 +71,14 @@ impl Coordinator {
         local: bool,
     ) -> Result<ScanPage, RequestError> {
         let mut scope = self.scope()?;
-        let partitions = scope.layouts.newest().partitions();
         let mut cursor = cursor;
         let mut page = ScanPage::default();
         // A sparse key space would otherwise cost a round trip for each empty partition.
         for _ in 0..PARTITIONS_A_STEP {
             let (slot, token) = cursor.position();
             let Some(slot) = kv_ring::Slot::new(slot) else { return Ok(page) };
-            let partition = partitions.of(slot);
-            let last = *partitions.slots(partition).end();
+            let partition = scope.layouts.newest().partitions().of(slot);
+            let last = *partition.slots().end();
             if local && scope.decider(partition) != Some(scope.view.me) {
                 cursor = ScanCursor::slot_start(u32::from(last) + 1);
             } else {
@@ -226,7 +225,7 @@ impl Coordinator {
         partitions
             .iter()
             .filter(|partition| scope.decider(*partition) == Some(scope.view.me))
-            .flat_map(|partition| partitions.slots(partition))
+            .flat_map(Partition::slots)
             .map(|slot| self.parts.replica.counts().of(slot))
             .sum()
     }

@@ -100,13 +100,12 @@ impl Inner {
 
     async fn apply(&self, serving: &Serving, joins: &[Join]) -> Vec<PeerOut> {
         self.figures.replica_applies.add(joins.len() as u64);
-        let partitions = serving.partitions;
-        let partition = |key: &[u8]| KeyRef::parse(key).map(|key| partitions.of(key.slot));
+        let slot = |key: &[u8]| KeyRef::parse(key).map(|key| key.slot);
         let own =
-            |key: &[u8]| partition(key).map_or_else(Actor::default, |at| serving.dots.actor(at));
+            |key: &[u8]| slot(key).map_or_else(Actor::default, |at| serving.dots.actor_at(at));
         let mut over = Vec::new();
         let alarm = |key: &[u8]| {
-            if let Some(at) = partition(key) {
+            if let Some(at) = slot(key).map(|slot| serving.replica.standings().of(slot)) {
                 serving.coordinator.alarm(at);
                 over.push(at);
             }

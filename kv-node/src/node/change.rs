@@ -70,6 +70,11 @@ pub enum ChangeError {
     NotToBeUndone,
     /// There is no such placement, and why.
     Placement(String),
+    /// There is a partition for each slot already.
+    AtMost,
+    /// Partitions were doubled, and are not put together again: nothing moves, and it is over as
+    /// soon as all know of it.
+    Doubled,
 }
 
 impl std::fmt::Display for ChangeError {
@@ -106,6 +111,10 @@ impl std::fmt::Display for ChangeError {
                  refused for good",
             ),
             Self::Placement(why) => write!(f, "no such placement: {why}"),
+            Self::AtMost => f.write_str("there is a partition for each slot already"),
+            Self::Doubled => f.write_str(
+                "a split can't be called off: nothing moves, and it is over as soon as all know it",
+            ),
         }
     }
 }

@@ -108,12 +108,12 @@ impl Inner {
         if witness != self.witness(&serving) {
             return refused("this replica may have forgotten something since");
         }
-        let marks: Vec<(Partition, Mark)> = marks
-            .iter()
-            .map(|(partition, mark)| {
-                (Partition::new(*partition), Mark::at(HybridTime::from_bits(*mark)))
-            })
-            .collect();
+        let mark = |(code, mark): &(u16, u64)| {
+            Some((Partition::from_code(*code)?, Mark::at(HybridTime::from_bits(*mark))))
+        };
+        let Some(marks) = marks.iter().map(mark).collect::<Option<Vec<_>>>() else {
+            return PeerOut::Failed(OpFailure::Malformed);
+        };
         let complete = |(partition, _): &(Partition, Mark)| {
             serving.replica.standings().is_complete(*partition)
         };
@@ -295,11 +295,10 @@ impl Worker for WalkLoop {
         let began = self.inner.clock.steady_ms();
         loop {
             let at = self.at.fetch_add(1, Ordering::Relaxed);
-            let Ok(partition) = u16::try_from(at) else { break };
-            if usize::from(partition) >= serving.partitions.count() {
-                break;
-            }
-            if self.collect(&serving, Partition::new(partition)).await {
+            let partitions = serving.replica.standings().partitions();
+            let partition = u16::try_from(at).ok().and_then(|at| partitions.nth(at));
+            let Some(partition) = partition else { break };
+            if self.collect(&serving, partition).await {
                 return Some(self.rest_after(began));
             }
         }

@@ -26,9 +26,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kv_client::NodeId;
 use kv_quorum::HybridTime;
-use kv_ring::{Layout, Slot};
+use kv_ring::{Partition, PartitionCount};
 
-use super::Inner;
+use super::{Inner, Serving};
 use crate::cluster::changes::Changed;
 use crate::cluster::decree::{Decided, Decree};
 use crate::cluster::membership::LayoutsSeen;
@@ -69,7 +69,8 @@ impl Inner {
                 };
                 decided.iter().try_for_each(|decided| {
                     let before = node.view.now();
-                    node.state.take(decided, |beginning| {
+                    node.state.take(decided, |count, beginning| {
+                        node.refine(&serving, count);
                         let none = if planted(Bug::NewcomerCounts) { 0 } else { usize::MAX };
                         for partition in beginning.iter().take(none) {
                             let standings = serving.replica.standings();
@@ -87,6 +88,23 @@ impl Inner {
             .await;
         self.refuse_removed();
         taken
+    }
+
+    /// What is kept by partition here is kept by so many from now on, if that is more. Not undone
+    /// where the layout can't be stored then: a count finer than the layout's serves it as well.
+    fn refine(&self, serving: &Serving, count: PartitionCount) {
+        if count <= serving.replica.standings().partitions() {
+            return;
+        }
+        serving.replica.refine(count);
+        serving.dots.refine(count);
+        let mut begun = self.begun_here.lock();
+        let whole = |part: Partition| {
+            let mut known = begun.iter().filter(|(known, _)| known.count() <= count);
+            known.find(|(known, _)| part.under(known.count()) == Some(**known))
+        };
+        let inherited = count.iter().filter_map(|part| Some((part, *whole(part)?.1)));
+        *begun = inherited.collect();
     }
 
     /// Remembers what a layout that was just taken changed. Blocks.
@@ -252,13 +270,10 @@ impl Inner {
     fn let_go_of_what_goes_with(&self, epoch: u64) {
         let view = self.view.now();
         let (Some(serving), Some(layouts)) = (self.serving(), &view.layouts) else { return };
-        let held = |layout: &Layout<NodeId>, slot| layout.owners_of(slot).contains(&view.me);
         for partition in layouts.newest().partitions().iter() {
-            let slots = layouts.newest().partitions().slots(partition);
-            let Some(slot) = Slot::new(*slots.start()) else { continue };
             let (mut stays, mut goes) = (false, false);
             for layout in layouts.live() {
-                let held = held(layout, slot);
+                let held = layout.owns(view.me, partition);
                 stays |= held && layout.epoch() >= epoch;
                 goes |= held && layout.epoch() < epoch;
             }

@@ -59,10 +59,9 @@ impl Inner {
     async fn drop_leftovers(&self, partition: Partition) -> io::Result<u64> {
         let Some(serving) = self.serving() else { return Ok(0) };
         serving.dots.let_go(partition);
-        if serving.replica.marks().stored(partition) != Mark::NONE {
+        if serving.replica.marks().highest(partition) != Mark::NONE {
             let of = Arc::clone(&serving);
-            let none = [(partition, Mark::NONE)];
-            self.blocking(move || of.replica.marks().replace(&none)).await?;
+            self.blocking(move || of.replica.marks().forget(partition)).await?;
         }
         let dropped = serving.replica.drop_partition(partition).await.map_err(|error| {
             io::Error::other(format!("what is left of partition {}: {error}", partition.index()))
@@ -85,6 +84,12 @@ impl Inner {
 fn given_by(layout: &Layout<NodeId>, view: &View) -> Vec<Partition> {
     let held = layout.held_by(view.me).map(|(partition, _)| partition);
     held.filter(|partition| !view.holds(*partition)).collect()
+}
+
+/// A partition by its number in the newest layout.
+fn nth(view: &View, index: usize) -> Option<Partition> {
+    let partitions = view.layouts.as_ref()?.newest().partitions();
+    partitions.nth(u16::try_from(index).ok()?)
 }
 
 /// Changes whenever a layout comes or retires: the newest epoch, and how many are live.
@@ -133,15 +138,15 @@ impl Worker for LeftoverLoop {
         if retired {
             self.next.store(0, Ordering::Relaxed);
         }
-        let Some(partitions) = node.serving().map(|serving| serving.partitions) else {
+        if node.serving().is_none() {
             return idle;
-        };
-        for index in self.next.load(Ordering::Relaxed)..partitions.count() {
-            let partition = Partition::new(index as u16);
+        }
+        for index in self.next.load(Ordering::Relaxed).. {
             // Layouts are taken under the same lock: none gives the partition meanwhile.
             let _one = node.taking.lock().await;
             let view = node.view.now();
-            if view.layouts.is_none() || view.holds(partition) {
+            let Some(partition) = nth(&view, index) else { break };
+            if view.holds(partition) {
                 continue;
             }
             drop(view);

@@ -63,7 +63,8 @@ impl Worker for LoadLoop {
             meter.roll(now_us);
             meter.tell_wait(late_us);
             let filling = self.inner.unfilled(&self.inner.view.now());
-            self.inner.membership.publish_load(&meter.told(serving.partitions, filling));
+            let partitions = serving.replica.standings().partitions();
+            self.inner.membership.publish_load(&meter.told(partitions, filling));
         }
         Some(Duration::from_millis(LOOK_MS))
     }

@@ -34,6 +34,7 @@ mod loss_tests;
 mod open;
 mod reshape;
 mod scale;
+mod split;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -52,12 +53,13 @@ use std::time::Duration;
 
 use kv_client::NodeId;
 use kv_lsm::fs::Fs;
-use kv_ring::{Partition, PartitionCount};
+use kv_ring::Partition;
 use parking_lot::Mutex;
 
 pub use change::ChangeError;
 pub use config::{NodeConfig, NodeParts};
 pub use reshape::{NodeShare, Reshape, ReshapePlan};
+pub use split::SplitPlan;
 
 use crate::cluster::birth::Birth;
 use crate::cluster::changes::ChangeLog;
@@ -98,7 +100,6 @@ pub(crate) struct Serving {
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) replica: Arc<Replica>,
     pub(crate) dots: Arc<DotSource>,
-    pub(crate) partitions: PartitionCount,
 }
 
 pub(crate) struct Inner {

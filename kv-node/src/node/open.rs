@@ -4,7 +4,6 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use kv_ring::PartitionCount;
 use parking_lot::Mutex;
 
 use super::clock_check::ClockCheck;
@@ -116,10 +115,11 @@ impl Inner {
         let (dots, replica) = self
             .blocking(move || {
                 let view = node.view.now();
-                let count = view.record.as_ref().map_or(0, |record| usize::from(record.partitions));
                 let meta = Arc::clone(node.state.meta());
-                let partitions = PartitionCount::new(count as u32)
-                    .map_err(|error| io::Error::other(error.to_string()))?;
+                let layouts = view.layouts.as_ref();
+                let layouts = layouts.ok_or_else(|| io::Error::other("no layout"))?;
+                // The record's count is that of the first layout.
+                let partitions = layouts.newest().partitions();
                 let trees = TreeSettings {
                     digest_key: view.record.as_ref().map_or(0, |record| record.digest_key),
                     tree_bytes_max: node.antientropy.tree_bytes_max,
@@ -144,7 +144,7 @@ impl Inner {
                 life::begin_run(&meta, &node.engine.status(None).0)?;
                 let dots = DotSource::open(
                     view.me,
-                    count,
+                    partitions,
                     Arc::clone(&meta),
                     Arc::clone(&node.rng),
                     node.clock.wall_ms(),
@@ -160,8 +160,6 @@ impl Inner {
         let Some(peers) = self.peers.get() else {
             return Err(io::Error::other("the peers are not set yet"));
         };
-        let view = self.view.now();
-        let Some(layouts) = &view.layouts else { return Err(io::Error::other("no layout")) };
         let coordinator = Coordinator::new(Parts {
             view: Arc::clone(&self.view),
             replica: Arc::clone(&replica),
@@ -177,8 +175,7 @@ impl Inner {
             skewed: Arc::clone(self.clocks.skewed()),
             antientropy: self.antientropy,
         });
-        let partitions = layouts.newest().partitions();
-        let serving = Serving { coordinator: Arc::new(coordinator), replica, dots, partitions };
+        let serving = Serving { coordinator: Arc::new(coordinator), replica, dots };
         if self.serving.set(Arc::new(serving)).is_err() {
             tracing::debug!("serving already");
         }

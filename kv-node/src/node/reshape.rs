@@ -192,6 +192,7 @@ impl Inner {
                 layouts.layout(before.epoch).filter(|layout| layout.digest() == before.digest)
             }
             Some(Decree { change: Change::Abort, .. }) => return Err(ChangeError::NothingUnderWay),
+            Some(Decree { change: Change::Split, .. }) => return Err(ChangeError::Doubled),
             _ => None,
         };
         let earlier = earlier.ok_or(ChangeError::NotToBeUndone)?;

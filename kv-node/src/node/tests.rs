@@ -12,6 +12,7 @@ mod reach;
 mod replace;
 mod reshape;
 mod scale;
+mod split;
 mod wait;
 mod zones;
 

@@ -99,7 +99,7 @@ impl Replica {
         let mut done = Collected::default();
         // Neighbours are read in one go: after a restart every slot is due.
         let mut run: Vec<(u16, u64, u64)> = Vec::new();
-        for slot in self.standings.partitions().slots(partition) {
+        for slot in partition.slots() {
             let Some(due) = self.garbage.of(slot) else { continue };
             let (by_mark, by_clock) =
                 (due.by_mark.load(Ordering::Acquire), due.by_clock.load(Ordering::Acquire));

@@ -71,7 +71,6 @@ pub struct ConflictCounts {
 /// The keys with siblings of one node.
 #[derive(Debug)]
 pub struct ConflictIndex {
-    partitions: PartitionCount,
     bytes_max: u64,
     /// Also told outside the lock: most have none.
     keys: AtomicU64,
@@ -80,6 +79,8 @@ pub struct ConflictIndex {
 
 #[derive(Debug)]
 struct Held {
+    /// By which the rest is counted.
+    partitions: PartitionCount,
     rows: BTreeMap<Bytes, Siblings>,
     bytes: u64,
     /// Keys by partition.
@@ -93,13 +94,23 @@ impl ConflictIndex {
     pub(super) fn new(partitions: PartitionCount, bytes_max: u64) -> Self {
         let count = u16::try_from(partitions.count()).unwrap_or(u16::MAX);
         let held = Held {
+            partitions,
             rows: BTreeMap::new(),
             bytes: 0,
             each: vec![0; usize::from(count)].into(),
             unread: (0..count).collect(),
             short: BTreeSet::new(),
         };
-        Self { partitions, bytes_max, keys: AtomicU64::new(0), held: Mutex::new(held) }
+        Self { bytes_max, keys: AtomicU64::new(0), held: Mutex::new(held) }
+    }
+
+    /// From now on there are `count` partitions, if that is more: of each part as much is known as
+    /// was of the whole.
+    pub(super) fn refine(&self, count: PartitionCount) {
+        let mut held = self.held.lock();
+        if count > held.partitions {
+            held.refine(count);
+        }
     }
 
     /// Takes what a write left of a key. To be called under the key's lock, after the append.
@@ -107,8 +118,8 @@ impl ConflictIndex {
         let Some(place) = KeyRef::parse(key).filter(|key| key.keyspace == DEFAULT_KEYSPACE) else {
             return;
         };
-        let partition = self.partitions.of(place.slot);
         let mut held = self.held.lock();
+        let partition = held.partitions.of(place.slot);
         if siblings.count > 1 {
             held.put(key, partition, siblings, self.bytes_max);
         } else {
@@ -119,25 +130,22 @@ impl ConflictIndex {
 
     /// Nothing is known of a partition any more: it lost something, or is not held.
     pub(super) fn forget(&self, partition: Partition) {
-        let slots = self.partitions.slots(partition);
-        let from = position(DEFAULT_KEYSPACE, *slots.start(), 0);
-        let to = slot_end(DEFAULT_KEYSPACE, *slots.end());
         let mut held = self.held.lock();
-        held.unread.insert(partition.index());
-        held.short.remove(&partition.index());
-        if held.count(partition) == 0 {
-            return;
-        }
-        let gone: Vec<Bytes> = held.rows.range(from..to).map(|(key, _)| key.clone()).collect();
-        for key in &gone {
-            held.remove(key, partition);
+        for part in held.parts(partition) {
+            held.forget(part);
         }
         self.keys.store(held.rows.len() as u64, Ordering::Relaxed);
     }
 
     /// All rows of a partition were looked at.
     pub(super) fn was_read(&self, partition: Partition) {
-        self.held.lock().unread.remove(&partition.index());
+        let mut held = self.held.lock();
+        // Who looked at a part of one that is not cut does not know the rest.
+        if partition.count() <= held.partitions {
+            for part in held.parts(partition) {
+                held.unread.remove(&part.index());
+            }
+        }
     }
 
     /// Keys with siblings that are listed.
@@ -150,7 +158,7 @@ impl ConflictIndex {
     pub fn counts(&self, mut ours: impl FnMut(Partition) -> bool) -> ConflictCounts {
         let held = self.held.lock();
         let mut some = |of: &BTreeSet<u16>| {
-            of.iter().filter(|partition| ours(Partition::new(**partition))).count()
+            held.partitions_in(of).filter(|partition| ours(*partition)).count()
         };
         let (unread, short) = (some(&held.unread), some(&held.short));
         ConflictCounts { keys: held.rows.len() as u64, bytes: held.bytes, unread, short }
@@ -162,8 +170,8 @@ impl ConflictIndex {
             return 0;
         }
         let held = self.held.lock();
-        let each = (0_u16..).zip(&held.each).filter(|(_, keys)| **keys > 0);
-        each.filter(|(at, _)| counts(Partition::new(*at))).map(|(_, keys)| u64::from(*keys)).sum()
+        let each = held.with_keys().filter(|(at, _)| counts(*at));
+        each.map(|(_, keys)| u64::from(keys)).sum()
     }
 
     /// The first keys at or above a storage key, in order: `count` of them, and those that lie at
@@ -192,17 +200,15 @@ impl ConflictIndex {
             return Vec::new();
         }
         let held = self.held.lock();
-        let each = (0_u16..).zip(&held.each).filter(|(_, keys)| **keys > 0);
-        each.map(|(at, _)| Partition::new(at)).filter(|partition| !ours(*partition)).collect()
+        held.with_keys().map(|(at, _)| at).filter(|partition| !ours(*partition)).collect()
     }
 
     /// A partition to walk, of those that `may` be walked: one that was not looked at, or a short
     /// one as soon as there is room.
     fn to_walk(&self, mut may: impl FnMut(Partition) -> bool) -> Option<Partition> {
         let mut held = self.held.lock();
-        let mut find = |of: &BTreeSet<u16>| {
-            of.iter().copied().map(Partition::new).find(|partition| may(*partition))
-        };
+        let mut find =
+            |of: &BTreeSet<u16>| held.partitions_in(of).find(|partition| may(*partition));
         if let Some(unread) = find(&held.unread) {
             return Some(unread);
         }
@@ -215,6 +221,56 @@ impl ConflictIndex {
 }
 
 impl Held {
+    /// The partitions that are counted here of which one of any count is made, or is a part.
+    fn parts(&self, partition: Partition) -> Vec<Partition> {
+        if let Some(own) = partition.under(self.partitions) {
+            return vec![own];
+        }
+        let is_in = |part: &Partition| part.under(partition.count()) == Some(partition);
+        self.partitions.iter().filter(is_in).collect()
+    }
+
+    fn partitions_in(&self, of: &BTreeSet<u16>) -> impl Iterator<Item = Partition> {
+        of.iter().filter_map(|index| self.partitions.nth(*index))
+    }
+
+    /// Partitions with keys, and how many.
+    fn with_keys(&self) -> impl Iterator<Item = (Partition, u32)> {
+        let each = self.partitions.iter().zip(self.each.iter().copied());
+        each.filter(|(_, keys)| *keys > 0)
+    }
+
+    fn forget(&mut self, partition: Partition) {
+        self.unread.insert(partition.index());
+        self.short.remove(&partition.index());
+        if self.count(partition) == 0 {
+            return;
+        }
+        let slots = partition.slots();
+        let from = position(DEFAULT_KEYSPACE, *slots.start(), 0);
+        let to = slot_end(DEFAULT_KEYSPACE, *slots.end());
+        let gone: Vec<Bytes> = self.rows.range(from..to).map(|(key, _)| key.clone()).collect();
+        for key in &gone {
+            self.remove(key, partition);
+        }
+    }
+
+    fn refine(&mut self, count: PartitionCount) {
+        let coarse = std::mem::replace(&mut self.partitions, count);
+        let parts = |of: &BTreeSet<u16>| -> BTreeSet<u16> {
+            let whole = |part: &Partition| part.under(coarse).map(Partition::index);
+            let is_of = |part: &Partition| whole(part).is_some_and(|whole| of.contains(&whole));
+            count.iter().filter(is_of).map(Partition::index).collect()
+        };
+        (self.unread, self.short) = (parts(&self.unread), parts(&self.short));
+        self.each = vec![0; count.count()].into();
+        let places = self.rows.keys().filter_map(|key| KeyRef::parse(key));
+        let partitions: Vec<Partition> = places.map(|place| count.of(place.slot)).collect();
+        for partition in partitions {
+            self.add(partition, 1);
+        }
+    }
+
     fn count(&self, partition: Partition) -> u32 {
         self.each.get(usize::from(partition.index())).copied().unwrap_or(0)
     }
@@ -271,7 +327,7 @@ impl Replica {
         let awaits = |partition| shared(partition) && !self.trees().is_whole_since(partition, 0);
         let may = |partition| ours(partition) && !awaits(partition);
         let Some(partition) = self.conflicts.to_walk(may) else { return Ok(false) };
-        let slots = self.standings().partitions().slots(partition);
+        let slots = partition.slots();
         let mut found = Vec::new();
         self.each_row(slots, &mut |key, record| {
             if has_siblings(record) {

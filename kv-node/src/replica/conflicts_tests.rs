@@ -169,7 +169,7 @@ async fn what_a_partition_lost_is_listed_no_more() {
     add(&open, &key, 2, 6).await;
     let partition = partitions().of(KeyRef::parse(&key).expect("a key").slot);
     let rng = Arc::new(SeededRng::new(3));
-    let dots = DotSource::open(kv_client::NodeId(1), 64, meta(), rng, 1_000, 60_000);
+    let dots = DotSource::open(kv_client::NodeId(1), partitions(), meta(), rng, 1_000, 60_000);
     let dots = dots.expect("a disk");
     open.lose(&[partition], &dots).expect("a disk");
     open.keep_trees(|_| true);
@@ -180,6 +180,38 @@ async fn what_a_partition_lost_is_listed_no_more() {
     assert_eq!(listed(&open).len(), 1);
     open.walk_conflicts(|_| false, |_| false).await.expect("nothing to read");
     assert!(listed(&open).is_empty(), "it is not held here");
+}
+
+#[tokio::test]
+async fn a_split_leaves_the_list_as_it_is() {
+    let engine = HalfEngine::new();
+    let open = replica(&engine);
+    open.keep_trees(|_| true);
+    while let Some(partition) = open.tree_to_build() {
+        open.build_page(partition).await.expect("a disk");
+    }
+    for n in 0..30 {
+        add(&open, &key_of(n), 1, 5).await;
+        add(&open, &key_of(n), 2, 6).await;
+    }
+    let before = listed(&open);
+    let whole = partitions().of(KeyRef::parse(&before[0]).expect("a key").slot);
+    let fine = partitions().doubled().expect("more slots");
+    open.conflicts.forget(whole);
+    let left = listed(&open);
+    assert!(left.len() < before.len());
+    open.refine(fine);
+    open.keep_trees(|_| true);
+    assert_eq!(listed(&open), left, "what was known of the whole is known of its halves");
+    let counts = open.conflicts().counts(|_| true);
+    assert_eq!((counts.keys, counts.unread), (left.len() as u64, 2), "and no more");
+    assert_eq!(open.conflicts().counts(|at| at.under(partitions()) == Some(whole)).unread, 2);
+    assert_eq!(open.conflicts().keys_in(|at| fine.contains(at)), left.len() as u64);
+    assert_eq!(open.tree_to_build(), None, "trees were cut in two");
+    walk(&open).await;
+    settle(&open, &before[0], 9, false).await;
+    assert_eq!(listed(&open), looked(&open).await);
+    assert_eq!(open.conflicts().counts(|_| true).unread, 0);
 }
 
 #[tokio::test]

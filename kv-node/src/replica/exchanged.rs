@@ -63,6 +63,11 @@ impl ExchangeLog {
         self.0.lock().retain(|(of, _), _| *of != partition);
     }
 
+    /// The partitions were doubled: what was exchanged is exchanged again, by the finer count.
+    pub(super) fn forget_all(&self) {
+        self.0.lock().clear();
+    }
+
     /// A peer is no replica any more, or came back with another disk.
     pub fn forget_peer(&self, peer: NodeId) {
         self.0.lock().retain(|(_, with), _| *with != peer);
@@ -84,7 +89,8 @@ mod tests {
     #[test]
     fn the_least_needs_every_peer() {
         let log = ExchangeLog::default();
-        let (partition, at) = (Partition::new(3), |ms| HybridTime::new(ms, 0));
+        let partition = kv_ring::PartitionCount::DEFAULT.nth(3).expect("one of many");
+        let (partition, at) = (partition, |ms| HybridTime::new(ms, 0));
         log.note(partition, NodeId(1), at(10));
         assert_eq!(log.least(partition, [NodeId(1), NodeId(2)]), None);
         log.note(partition, NodeId(2), at(20));

@@ -32,7 +32,8 @@ fn replica() -> Replica {
 
 fn flush(replica: &Replica, ms: u64) {
     let rng = Arc::new(SeededRng::new(1));
-    let dots = DotSource::open(NodeId(9), 16, meta(), rng, 1, 60_000).expect("a disk");
+    let partitions = replica.standings().partitions();
+    let dots = DotSource::open(NodeId(9), partitions, meta(), rng, 1, 60_000).expect("a disk");
     replica.flush_durably(HybridTime::new(ms, 0), &dots, 1).expect("a disk");
 }
 

@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use kv_quorum::{HybridTime, Mark, Record};
-use kv_ring::{Partition, PartitionCount};
+use kv_ring::{Partition, PartitionCount, Slot};
 use parking_lot::Mutex;
 
 pub use collect::Collected;
@@ -160,6 +160,21 @@ impl Replica {
         &self.standings
     }
 
+    /// The partitions are doubled, if `count` is more than there are: what is kept by partition is
+    /// inherited by the parts, or made anew. To be done before a layout with so many is acted by;
+    /// done twice it changes nothing. What is stored by partition says how many there were, so
+    /// nothing has to be stored now.
+    pub fn refine(&self, count: PartitionCount) {
+        if count <= self.standings.partitions() {
+            return;
+        }
+        self.standings.refine(count);
+        self.marks.refine(count);
+        self.conflicts.refine(count);
+        self.exchanged.forget_all();
+        self.trees.refine(count);
+    }
+
     /// This replica lost something of these partitions, durably: it is a newcomer there, what it
     /// exchanged before counts for nothing, and what it mints from now on is under new tenures.
     /// Blocks on the disk.
@@ -229,13 +244,27 @@ impl Replica {
         if mark == flushed || self.standings.is_complete(partition) { mark } else { flushed }
     }
 
+    /// The mark of a slot's partition.
+    #[inline]
+    pub fn mark_at(&self, slot: Slot) -> Mark {
+        let flushed = Mark::at(self.flushed());
+        let mark = self.marks.stored_at(slot).max(flushed);
+        if mark == flushed || self.standings.is_complete_at(slot) { mark } else { flushed }
+    }
+
+    /// What is minted in a partition has to lie above it.
+    #[inline]
+    pub fn minted_above(&self, partition: Partition) -> HybridTime {
+        self.marks.highest(partition).time().max(self.flushed())
+    }
+
     /// The same for a storage key's partition.
     #[inline]
     pub fn mark_for(&self, storage_key: &[u8]) -> Mark {
         let key = crate::keys::KeyRef::parse(storage_key);
         // Rows of hints lie in a keyspace of their own, and under no mark.
         let key = key.filter(|key| key.keyspace == crate::keys::DEFAULT_KEYSPACE);
-        key.map_or(Mark::NONE, |key| self.mark(self.standings.of(key.slot)))
+        key.map_or(Mark::NONE, |key| self.mark_at(key.slot))
     }
 
     /// Returns when everything that was appended before is durable.

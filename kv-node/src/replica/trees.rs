@@ -17,15 +17,18 @@
 //! A page is taken only after every writer that may have appended before it was read has told the
 //! tree: each holds its key's lock until then, and `wait_out_updates` waits for them once.
 //!
+//! When the partitions are doubled, trees are cut in two with them (`halves`).
+//!
 //! Invariant: once a tree is whole, its leaves are the sums over the rows in the engine, as soon as
 //! the writers that changed them have returned. What it tells is told only when the appends that it
 //! sums up are durable.
 
 mod build;
+mod halves;
 mod places;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use kv_merkle::{Digest, DigestKey, Leaves, Shape, Tree};
@@ -33,7 +36,9 @@ use kv_quorum::EncodedRecord;
 use kv_ring::{Partition, PartitionCount};
 use parking_lot::Mutex;
 
+use crate::by_partition::{ByCount, Cells};
 use crate::plug::storage::Ticket;
+use build::Begun;
 use places::Places;
 
 /// What trees are made with.
@@ -52,9 +57,17 @@ pub const TREE_BYTES_MAX_DEFAULT: u64 = 4 << 20;
 /// The trees of the partitions that a node holds.
 pub struct Trees {
     key: DigestKey,
+    tree_bytes_max: u64,
+    forests: ByCount<Forest>,
+    /// Kept while trees are begun or given up.
+    keeping: Mutex<()>,
+}
+
+/// The trees of one count of partitions.
+struct Forest {
     shape: Shape,
     places: Places,
-    each: Box<[Cell]>,
+    cells: Cells<Cell>,
 }
 
 #[derive(Default)]
@@ -62,6 +75,9 @@ struct Cell {
     /// Whether writers have something to tell.
     kept: AtomicBool,
     tree: Mutex<Option<Box<Kept>>>,
+    /// One more than the loss with which the partition that this is a part of had a tree; 0 if it
+    /// had none. What was known of its rows is known of this one's.
+    inherits: AtomicU64,
 }
 
 /// One partition's tree.
@@ -113,7 +129,7 @@ pub struct TreeCounts {
 impl std::fmt::Debug for Trees {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Trees")
-            .field("shape", &self.shape)
+            .field("shape", &self.shape())
             .field("counts", &self.counts())
             .finish_non_exhaustive()
     }
@@ -124,15 +140,18 @@ impl Trees {
     pub(super) fn new(partitions: PartitionCount, settings: TreeSettings) -> Self {
         Self {
             key: DigestKey::new(u128::from(settings.digest_key).to_le_bytes()),
-            shape: places::shape(partitions, settings.tree_bytes_max),
-            places: Places::new(partitions),
-            each: (0..partitions.count()).map(|_| Cell::default()).collect(),
+            tree_bytes_max: settings.tree_bytes_max,
+            forests: ByCount::new(
+                partitions,
+                Forest::of(partitions, settings.tree_bytes_max, |_| Cell::default()),
+            ),
+            keeping: Mutex::new(()),
         }
     }
 
     /// The shape of this node's trees.
     pub fn shape(&self) -> Shape {
-        self.shape
+        self.forests.now().shape
     }
 
     /// What a write of `key` changes; `None` where it changes nothing or there is no tree.
@@ -143,13 +162,14 @@ impl Trees {
         before: Option<EncodedRecord<'_>>,
         after: Option<EncodedRecord<'_>>,
     ) -> Option<TreeChange<'k>> {
-        let (partition, position) = self.places.of(key)?;
-        if !self.cell(partition)?.kept.load(Ordering::Acquire) {
+        let forest = self.forests.now();
+        let (partition, position) = forest.places.of(key)?;
+        if !forest.cells.exact(partition)?.kept.load(Ordering::Acquire) {
             return None;
         }
         let before = before.map_or(Digest::ZERO, |record| self.digest(key, record));
         let after = after.map_or(Digest::ZERO, |record| self.digest(key, record));
-        let leaf = self.shape.leaf_of(position);
+        let leaf = forest.shape.leaf_of(position);
         (before != after).then_some(TreeChange { key, partition, leaf, before, after })
     }
 
@@ -157,29 +177,43 @@ impl Trees {
     #[inline]
     pub(super) fn changed(&self, changes: &[TreeChange<'_>], ticket: Ticket) {
         for change in changes {
-            let Some(cell) = self.cell(change.partition) else { continue };
-            if let Some(tree) = &mut *cell.tree.lock() {
-                tree.take(change, ticket);
+            let (mut partition, mut leaf) = (change.partition, change.leaf);
+            while let Some(forest) = self.forests.of(partition.count()) {
+                if forest.tell(partition, leaf, change, ticket) {
+                    break;
+                }
+                // Looked at after that: its tree may have been cut in two, and is told then.
+                let now = self.forests.now();
+                if now.cells.count() == partition.count() {
+                    break;
+                }
+                let Some((part, position)) = now.places.of(change.key) else { break };
+                (partition, leaf) = (part, now.shape.leaf_of(position));
             }
         }
     }
 
     /// Tells which partitions this node holds, each with its last loss: trees of others go, those
-    /// that are missing or were begun before the loss are begun. Answers which those are.
-    pub(super) fn keep(&self, mut held: impl FnMut(Partition) -> Option<u64>) -> Vec<Partition> {
-        let mut begun = Vec::new();
-        for (index, cell) in (0_u16..).zip(&self.each) {
-            let partition = Partition::new(index);
+    /// that are missing or were begun before the loss are begun.
+    fn keep(&self, mut held: impl FnMut(Partition) -> Option<u64>) -> Begun {
+        let _one = self.keeping.lock();
+        let forest = self.forests.now();
+        let mut begun = Begun::default();
+        for (partition, cell) in forest.cells.iter() {
             let mut tree = cell.tree.lock();
             match held(partition) {
                 None => {
                     cell.kept.store(false, Ordering::Release);
+                    cell.inherits.store(0, Ordering::Relaxed);
                     *tree = None;
                 }
                 Some(loss) if tree.as_ref().is_none_or(|tree| tree.loss < loss) => {
-                    *tree = Some(Box::new(self.fresh(partition, loss)));
+                    *tree = Some(Box::new(forest.fresh(partition, loss)));
                     cell.kept.store(true, Ordering::Release);
-                    begun.push(partition);
+                    begun.any = true;
+                    if cell.inherits.swap(0, Ordering::Relaxed) != loss + 1 {
+                        begun.anew.push(partition);
+                    }
                 }
                 Some(_) => {}
             }
@@ -189,10 +223,11 @@ impl Trees {
 
     /// A tree is in doubt: it is built anew.
     pub fn doubt(&self, partition: Partition) {
-        if let Some(cell) = self.cell(partition)
+        let forest = self.forests.now();
+        if let Some(cell) = forest.cells.exact(partition)
             && let Some(tree) = &mut *cell.tree.lock()
         {
-            **tree = self.fresh(partition, tree.loss);
+            **tree = forest.fresh(partition, tree.loss);
         }
     }
 
@@ -207,7 +242,7 @@ impl Trees {
     pub fn root(&self, partition: Partition, shape: Shape) -> Option<(Digest, Ticket)> {
         let mut guard = self.cell(partition)?.tree.lock();
         let tree = guard.as_deref_mut().filter(|tree| tree.building.is_none())?;
-        if shape != self.shape {
+        if shape != self.shape_of(partition) {
             let folded = tree.leaves.folded(shape).ok()?;
             return Some((Tree::build(&folded).root(), tree.ticket));
         }
@@ -223,7 +258,7 @@ impl Trees {
         let tree = guard.as_deref().filter(|tree| tree.building.is_none())?;
         let (leaves, ticket) = (tree.leaves.clone(), tree.ticket);
         drop(guard);
-        if shape == self.shape {
+        if shape == self.shape_of(partition) {
             return Some((Tree::build(&leaves), ticket));
         }
         Some((Tree::build(&leaves.folded(shape).ok()?), ticket))
@@ -237,18 +272,19 @@ impl Trees {
         first: u32,
         last: u32,
     ) -> Option<(Bytes, Bytes)> {
-        self.places.range(partition, shape, first, last)
+        Places::new(partition.count()).range(partition, shape, first, last)
     }
 
     /// The storage keys of a whole partition: from, and up to.
     pub fn whole_range(&self, partition: Partition) -> (Bytes, Bytes) {
-        self.places.whole(partition)
+        places::whole(partition)
     }
 
     /// How many trees there are.
     pub fn counts(&self) -> TreeCounts {
         let mut counts = TreeCounts::default();
-        for cell in self.each.iter().filter(|cell| cell.kept.load(Ordering::Acquire)) {
+        let cells = self.forests.now().cells.all().iter();
+        for cell in cells.filter(|cell| cell.kept.load(Ordering::Acquire)) {
             match cell.tree.lock().as_deref() {
                 Some(Kept { building: Some(_), .. }) => counts.building += 1,
                 Some(_) => counts.built += 1,
@@ -286,8 +322,45 @@ impl Trees {
         self.key.digest(&heap)
     }
 
+    /// The cell of a partition of the present count.
+    #[inline]
+    fn cell(&self, partition: Partition) -> Option<&Cell> {
+        self.forests.now().cells.exact(partition)
+    }
+
+    /// The shape of the trees of a partition's count.
+    fn shape_of(&self, partition: Partition) -> Shape {
+        places::shape(partition.count(), self.tree_bytes_max)
+    }
+}
+
+impl Forest {
+    /// Tells a partition's tree of a change, if there is one.
+    #[inline]
+    fn tell(
+        &self,
+        partition: Partition,
+        leaf: u32,
+        change: &TreeChange<'_>,
+        ticket: Ticket,
+    ) -> bool {
+        let Some(cell) = self.cells.exact(partition) else { return false };
+        let mut tree = cell.tree.lock();
+        let Some(tree) = tree.as_deref_mut() else { return false };
+        tree.take(leaf, change, ticket);
+        true
+    }
+
+    fn of(count: PartitionCount, tree_bytes_max: u64, cell: impl FnMut(Partition) -> Cell) -> Self {
+        Self {
+            shape: places::shape(count, tree_bytes_max),
+            places: Places::new(count),
+            cells: Cells::new(count, cell),
+        }
+    }
+
     fn fresh(&self, partition: Partition, loss: u64) -> Kept {
-        let (counted_below, _) = self.places.whole(partition);
+        let (counted_below, _) = places::whole(partition);
         Kept {
             leaves: Leaves::new(self.shape),
             root: None,
@@ -295,11 +368,6 @@ impl Trees {
             loss,
             building: Some(Building { counted_below, ..Building::default() }),
         }
-    }
-
-    #[inline]
-    fn cell(&self, partition: Partition) -> Option<&Cell> {
-        self.each.get(usize::from(partition.index()))
     }
 }
 
@@ -312,7 +380,7 @@ const STACK_BYTES: usize = 256;
 
 impl Kept {
     #[inline]
-    fn take(&mut self, change: &TreeChange<'_>, ticket: Ticket) {
+    fn take(&mut self, leaf: u32, change: &TreeChange<'_>, ticket: Ticket) {
         self.ticket = self.ticket.max(ticket);
         match &mut self.building {
             Some(building) if change.key >= &building.counted_below[..] => {
@@ -323,7 +391,7 @@ impl Kept {
                 }
             }
             _ => {
-                let replaced = self.leaves.replace(change.leaf, change.before, change.after);
+                let replaced = self.leaves.replace(leaf, change.before, change.after);
                 replaced.expect("a position's leaf is in the shape");
                 self.root = None;
             }

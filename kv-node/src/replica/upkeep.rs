@@ -119,7 +119,7 @@ impl Replica {
     /// # Errors
     /// Some are there still; call again later.
     pub async fn drop_partition(&self, partition: Partition) -> Result<u64, StorageError> {
-        let slots = self.standings.partitions().slots(partition);
+        let slots = partition.slots();
         let to = slot_end(DEFAULT_KEYSPACE, *slots.end());
         let mut from = position(DEFAULT_KEYSPACE, *slots.start(), 0);
         let (mut rows, mut latest) = (0, Ticket::DURABLE);

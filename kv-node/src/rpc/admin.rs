@@ -15,7 +15,7 @@ use kv_client::wire::{
     AaeView, AutoscaleChange, AutoscaleView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints,
     EventsView, Explanation, HintsView, HotView, LayoutName, LayoutsView, Location, MembersChange,
     MembersPlan, NodeInfo, NodeState, NodeStatus, PastChange, RepairOut, ReplicaAnswer, RingView,
-    ServiceError, Topics, WatchCursor, Watched,
+    ServiceError, SplitPlan, Topics, WatchCursor, Watched,
 };
 use kv_ring::{Layout, Partition};
 use tarpc::context::Context;
@@ -104,6 +104,16 @@ impl AdminService for AdminServer {
     async fn abort_change(self, _: Context) -> Result<u64, ServiceError> {
         let (node, _) = self.0.node()?;
         node.abort().await.map_err(|error| refused(&error))
+    }
+
+    async fn plan_split(self, _: Context) -> Result<SplitPlan, ServiceError> {
+        let (node, _) = self.0.node()?;
+        node.plan_split().map(admin_members::split).map_err(|error| refused(&error))
+    }
+
+    async fn split(self, _: Context, after: u64) -> Result<u64, ServiceError> {
+        let (node, _) = self.0.node()?;
+        node.split(Some(after)).await.map_err(|error| refused(&error))
     }
 
     async fn past_changes(self, _: Context) -> Result<Vec<PastChange>, ServiceError> {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv_client::wire::{AaePeer, AaeView, RepairOut, ServiceError};
-use kv_ring::Partition;
 
 use crate::coordinator::Coordinator;
 use crate::coordinator::exchange::begins;
@@ -48,11 +47,10 @@ pub(super) async fn repair(
     partition: u16,
     key: Option<Bytes>,
 ) -> Result<RepairOut, ServiceError> {
-    let partition = Partition::new(partition);
-    if !coordinator.parts().replica.standings().partitions().contains(partition) {
-        let why = format!("there is no partition {}", partition.index());
-        return Err(ServiceError::Refused(why));
-    }
+    let partitions = coordinator.parts().replica.standings().partitions();
+    let Some(partition) = partitions.nth(partition) else {
+        return Err(ServiceError::Refused(format!("there is no partition {partition}")));
+    };
     let key = key.map(|key| KeyRef::place(DEFAULT_KEYSPACE, &key).to_storage());
     // A task of its own: it goes on when the caller goes away.
     let repair = tokio::spawn(async move { coordinator.repair_partition(partition, key).await });

@@ -1,6 +1,6 @@
 //! Planned changes of the members, as operators ask for them and see them.
 
-use kv_client::wire::{MembersChange, MembersPlan, NodeShare, PastChange};
+use kv_client::wire::{MembersChange, MembersPlan, NodeShare, PastChange, SplitPlan};
 
 use crate::cluster::changes::Changed;
 use crate::cluster::decree::Change;
@@ -40,6 +40,13 @@ pub(super) fn shown(node: &Node, plan: ReshapePlan) -> MembersPlan {
     }
 }
 
+/// A split that is planned.
+pub(super) fn split(plan: crate::node::SplitPlan) -> SplitPlan {
+    let crate::node::SplitPlan { epoch, before, after } = plan;
+    // No partition gets another owner, and rows are stored by slot.
+    SplitPlan { epoch, before: before.into(), after: after.into(), copies: 0, bytes: 0 }
+}
+
 /// A change that is remembered.
 pub(super) fn past(changed: Changed) -> PastChange {
     let Changed { epoch, at_ms, change, joined, left, copies } = changed;
@@ -48,6 +55,7 @@ pub(super) fn past(changed: Changed) -> PastChange {
         Change::Replace { .. } => "replace",
         Change::Reshape => "members",
         Change::Abort => "abort",
+        Change::Split => "split",
     };
     PastChange { epoch, unix_ms: at_ms, what: what.to_owned(), joined, left, copies }
 }

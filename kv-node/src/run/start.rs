@@ -237,7 +237,9 @@ fn announce(config: &Config, node: &Node, resp: &str, rpc: &str, http: Option<&T
     }
     let view = node.view().now();
     if let Some(record) = &view.record {
-        let (cluster, partitions) = (&record.name, record.partitions);
+        let layout = view.layouts.as_ref().map(|layouts| layouts.newest());
+        let (cluster, born_with) = (&record.name, usize::from(record.partitions));
+        let partitions = layout.map_or(born_with, |layout| layout.partitions().count());
         tracing::info!(cluster, id = %record.id, partitions, "member of a cluster");
     } else {
         let (cluster, seeds) = (&config.cluster.name, config.cluster.seeds.join(","));

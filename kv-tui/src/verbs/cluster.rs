@@ -1,5 +1,5 @@
-//! `kv cluster status`, `plan`, `commit`, `abort`, `replace OLD NEW`, `transfers`, `history`: the
-//! live layouts, and changes of them.
+//! `kv cluster status`, `plan`, `commit`, `abort`, `split`, `replace OLD NEW`, `transfers`,
+//! `history`: the live layouts, and changes of them.
 
 use clap::{Args, Subcommand};
 use kv_client::NodeId;
@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Output;
 use super::members::{Change, Commit};
+use super::split::Split;
 use super::transfers::Transfers;
 use crate::args::Connect;
 use crate::error::Exit;
@@ -28,6 +29,9 @@ pub(crate) enum Cluster {
     /// Calls off the change of the members that is under way. Nodes that were to join are members
     /// no more, and come back on an empty directory only.
     Abort,
+    /// Doubles the partitions, up to one for each slot, while requests go on; no data moves. Without
+    /// an epoch it shows what would be, and nothing is changed.
+    Split(Split),
     /// Shows what moves, how far it is and what is left.
     Transfers(Transfers),
     /// Shows the changes of the layout that the asked node took.
@@ -78,6 +82,7 @@ impl Cluster {
                     output.line("wait until it is stable: kv cluster status")?;
                 }
             }
+            Self::Split(split) => split.run(&admin, output).await?,
             Self::Transfers(transfers) => transfers.run(&admin, output).await?,
             Self::History => history(&admin.past_changes().await?, output)?,
             Self::Replace(Replace { old, new }) => {

@@ -23,6 +23,7 @@ pub(crate) mod papers;
 pub(crate) mod put;
 pub(crate) mod repair;
 pub(crate) mod ring;
+pub(crate) mod split;
 pub(crate) mod status;
 pub(crate) mod transfers;
 

@@ -45,7 +45,7 @@ pub enum Scenario {
     Flush,
     /// The power of all nodes is cut again and again, often while syncs take their time.
     PowerCuts,
-    /// Partitions move from node to node and back, under ends of nodes and cuts.
+    /// Partitions move from node to node and back and are doubled, under ends of nodes and cuts.
     Reshape,
     /// Partitions move on one side of a cut, while the other goes on under what it knows.
     ReshapeApart,
@@ -129,7 +129,7 @@ impl Scenario {
             Self::BadDisks => bad_disks(swarm),
             Self::Flush => flush(Mix::drawn(&random).with_flush(2), swarm),
             Self::PowerCuts => power_cuts(swarm),
-            Self::Reshape => reshape(swarm),
+            Self::Reshape => reshape(splits_of(seed), swarm),
             Self::ReshapeApart => reshape_apart(swarm),
             Self::Taken => taken(swarm),
             Self::TwoDisks => two_disks(swarm),
@@ -261,10 +261,10 @@ fn power_cuts(swarm: Options) -> Options {
     }
 }
 
-/// Partitions move all the time, and who decides stands still for a while now and then. Deletes are
-/// collected soon, so that what a node has left of a partition that it gets back could come to
+/// Partitions move all the time, and are doubled in half of the runs, and who decides stands still for a
+/// while now and then. Deletes are collected soon, so that what a node has left of a partition that it gets back could come to
 /// life.
-fn reshape(swarm: Options) -> Options {
+fn reshape(splits_max: u64, swarm: Options) -> Options {
     let power = PowerFaults { cut_one: 1, kill: 2, down_ms_max: 1_500, ..PowerFaults::default() };
     let links = LinkMix { isolate: 1, link: 2, delay: 1, loss: 1, ..LinkMix::default() };
     let pauses =
@@ -276,12 +276,20 @@ fn reshape(swarm: Options) -> Options {
             links,
             pauses,
             reshapes: true,
+            splits_max,
             rest_ms_max: 2_000,
             ..Faults::none()
         },
         work_ms: 20_000,
         ..swarm
     }
+}
+
+/// Every other seed's partitions are doubled, up to three times; the other seeds' runs are what they
+/// were before there were splits.
+fn splits_of(seed: u64) -> u64 {
+    let some = seed.is_multiple_of(2);
+    if some { 1 + Random::of(seed, "splits drawn").below(3) } else { 0 }
 }
 
 /// Partitions move while two sides don't hear of each other, and who stood still goes on with what

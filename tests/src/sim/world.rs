@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use config::WorldConfig;
-pub use lives::Taken;
+pub use lives::{Asked, Taken};
 
 use super::disk::Power;
 use super::exec::LifeExec;

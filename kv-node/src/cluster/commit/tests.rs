@@ -167,7 +167,7 @@ impl World {
     fn tell(&self, decided: &Decided) {
         for voter in &self.voters {
             if self.tells && self.below(2) == 0 {
-                voter.acceptor.state.take(decided, |_| Ok(())).expect("it was decided");
+                voter.acceptor.state.take(decided, |_, _| Ok(())).expect("it was decided");
             }
         }
     }

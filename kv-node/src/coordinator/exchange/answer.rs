@@ -18,23 +18,18 @@ impl Coordinator {
             ExchangeOp::Roots { layouts, depth, request } => {
                 self.answer_roots(from, layouts, depth, &request).await
             }
-            ExchangeOp::Partition { partition, request } => {
-                self.answer_partition(Partition::new(partition), &request).await
-            }
+            ExchangeOp::Partition { partition, request } => match of_code(partition) {
+                Ok(partition) => self.answer_partition(partition, &request).await,
+                Err(error) => Err(error),
+            },
             ExchangeOp::Begin => Ok(ExchangeOut::Begun {
                 begun: self.exchange_stamp().to_bits(),
                 life: self.parts.dots.life(),
             }),
-            ExchangeOp::List { partition, from, to } => {
-                let partition = Partition::new(partition);
-                let before = self.parts.replica.mark(partition);
-                self.list(from, to).await.map(|listing| ExchangeOut::Listed {
-                    rows: listing.rows,
-                    until: listing.until.unwrap_or_default(),
-                    complete: self.is_complete(partition),
-                    mark: self.mark_since(partition, before),
-                })
-            }
+            ExchangeOp::List { partition, from, to } => match of_code(partition) {
+                Ok(partition) => self.answer_list(partition, from, to).await,
+                Err(error) => Err(error),
+            },
             ExchangeOp::Ended { life, .. } if life != self.parts.dots.life() => {
                 // It began in another life of this node, whose stamps are not of this log.
                 Err(ExchangeError::Confused)
@@ -42,15 +37,17 @@ impl Coordinator {
             ExchangeOp::Ended { layouts, begun, except, tally, .. } => {
                 self.note_ended(from, layouts, HybridTime::from_bits(begun), &except, &tally)
             }
-            ExchangeOp::Doubt { partition } => {
-                self.parts.replica.trees().doubt(Partition::new(partition));
-                Ok(ExchangeOut::Noted)
-            }
-            ExchangeOp::Repair { partition, key } => {
-                let key = (!key.is_empty()).then_some(key);
-                let repaired = self.repair_here(Partition::new(partition), key).await;
-                repaired.map(ExchangeOut::Repaired)
-            }
+            ExchangeOp::Doubt { partition } => of_code(partition).map(|partition| {
+                self.parts.replica.trees().doubt(partition);
+                ExchangeOut::Noted
+            }),
+            ExchangeOp::Repair { partition, key } => match of_code(partition) {
+                Ok(partition) => {
+                    let key = (!key.is_empty()).then_some(key);
+                    self.repair_here(partition, key).await.map(ExchangeOut::Repaired)
+                }
+                Err(error) => Err(error),
+            },
         };
         match answered {
             Ok(out) => PeerOut::Exchange(out),
@@ -83,6 +80,22 @@ impl Coordinator {
         let answer = kv_merkle::answer(&tree, &Request::decode(request)?)?;
         // Of many partitions at once: no mark speaks for them.
         Ok(ExchangeOut::Compared { answer: answer.encode().into(), complete: true, mark: 0 })
+    }
+
+    async fn answer_list(
+        &self,
+        partition: Partition,
+        from: Bytes,
+        to: Bytes,
+    ) -> Result<ExchangeOut, ExchangeError> {
+        let before = self.parts.replica.mark(partition);
+        let listing = self.list(from, to).await?;
+        Ok(ExchangeOut::Listed {
+            rows: listing.rows,
+            until: listing.until.unwrap_or_default(),
+            complete: self.is_complete(partition),
+            mark: self.mark_since(partition, before),
+        })
     }
 
     async fn answer_partition(
@@ -128,7 +141,7 @@ impl Coordinator {
         }
         self.exchanges.ended_by(from, self.parts.clock.steady_ms(), tally);
         for partition in pair::shared_with(&scope, from) {
-            let excepted = except.binary_search(&partition.index()).is_ok();
+            let excepted = except.binary_search(&partition.code()).is_ok();
             if !excepted && self.is_complete(partition) {
                 self.parts.replica.exchanged().note(partition, from, begun);
             }
@@ -145,4 +158,9 @@ impl Coordinator {
     fn is_complete(&self, partition: Partition) -> bool {
         self.parts.replica.standings().is_complete(partition)
     }
+}
+
+/// The partition that a peer names.
+fn of_code(code: u16) -> Result<Partition, ExchangeError> {
+    Partition::from_code(code).ok_or(ExchangeError::Confused)
 }

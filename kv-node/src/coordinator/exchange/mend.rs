@@ -50,8 +50,8 @@ impl Talk<'_> {
             if own.rows.is_empty() && own.until.is_none() && !marked {
                 return self.take_range(partition, from, to).await;
             }
-            let (begin, index) = (from.clone(), partition.index());
-            let op = ExchangeOp::List { partition: index, from: begin, to: to.clone() };
+            let (begin, code) = (from.clone(), partition.code());
+            let op = ExchangeOp::List { partition: code, from: begin, to: to.clone() };
             let ExchangeOut::Listed { rows, until, .. } = self.ask_one(op).await? else {
                 return Err(ExchangeError::Confused);
             };
@@ -80,7 +80,7 @@ impl Talk<'_> {
         to: Bytes,
     ) -> Result<(), ExchangeError> {
         // An empty list: pages don't say whether the peer is complete.
-        let (partition, nothing) = (partition.index(), to.clone());
+        let (partition, nothing) = (partition.code(), to.clone());
         self.ask_one(ExchangeOp::List { partition, from: nothing, to: to.clone() }).await?;
         let mut from = from;
         loop {
@@ -239,13 +239,13 @@ impl Coordinator {
             return Ok(());
         }
         let replica = &self.parts.replica;
-        let partition = |key: &[u8]| KeyRef::parse(key).map(|key| replica.standings().of(key.slot));
+        let slot = |key: &[u8]| KeyRef::parse(key).map(|key| key.slot);
         let own = |key: &[u8]| {
-            partition(key).map_or_else(kv_quorum::Actor::default, |at| self.parts.dots.actor(at))
+            slot(key).map_or_else(kv_quorum::Actor::default, |at| self.parts.dots.actor_at(at))
         };
         let mut over = Vec::new();
         let alarm = |key: &[u8]| {
-            if let Some(at) = partition(key) {
+            if let Some(at) = slot(key).map(|slot| replica.standings().of(slot)) {
                 self.alarm(at);
                 over.push(at);
             }

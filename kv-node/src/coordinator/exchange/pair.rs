@@ -80,7 +80,7 @@ impl Coordinator {
             layouts: layouts_digest(&scope),
             begun: begun.there.0,
             life: begun.there.1,
-            except: except.iter().map(|partition| partition.index()).collect(),
+            except: except.iter().map(|partition| partition.code()).collect(),
             tally: talk.tally,
         };
         talk.ask_one(ended).await?;
@@ -124,8 +124,8 @@ impl Coordinator {
             let roots = |request| ExchangeOp::Roots { layouts, depth, request };
             match talk.walk(&tree, roots).await? {
                 Walked::Leaves(leaves) => {
-                    let index = |leaf: &u32| u16::try_from(*leaf).ok().map(Partition::new);
-                    return Ok(leaves.iter().filter_map(index).collect());
+                    let of = |leaf: &u32| count.nth(u16::try_from(*leaf).ok()?);
+                    return Ok(leaves.iter().filter_map(of).collect());
                 }
                 Walked::Flatter(theirs) => shape = Shape::new(theirs)?,
                 Walked::NoTree => return Err(ExchangeError::NoTree),

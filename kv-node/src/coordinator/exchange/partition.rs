@@ -112,7 +112,7 @@ impl Talk<'_> {
                 "leaves differ and the keys in them don't: both trees are built anew"
             );
             self.coordinator.parts.replica.trees().doubt(partition);
-            self.ask_one(ExchangeOp::Doubt { partition: partition.index() }).await?;
+            self.ask_one(ExchangeOp::Doubt { partition: partition.code() }).await?;
         }
         Ok(())
     }
@@ -134,7 +134,7 @@ impl Talk<'_> {
                 return Ok(Look::NoTree);
             };
             replica.durable(ticket).await?;
-            let partition = partition.index();
+            let partition = partition.code();
             let walked =
                 self.walk(&tree, |request| ExchangeOp::Partition { partition, request }).await?;
             match walked {

@@ -32,7 +32,7 @@ impl Coordinator {
         let node = scope.others(partition).into_iter().find(up);
         let node = node.ok_or(ExchangeError::NoReplicas)?;
         let key = key.unwrap_or_default();
-        let op = ExchangeOp::Repair { partition: partition.index(), key };
+        let op = ExchangeOp::Repair { partition: partition.code(), key };
         // It may take as long as the partition is large; the caller's own deadline ends it.
         let deadline_ms = self.parts.clock.steady_ms() + REPAIR_MS_MAX;
         let asked = vec![(node, PeerOp::Exchange(op))];
@@ -50,6 +50,10 @@ impl Coordinator {
         key: Option<Bytes>,
     ) -> Result<RepairTally, ExchangeError> {
         let scope = self.scope().map_err(|_| ExchangeError::NoReplicas)?;
+        if !scope.layouts.newest().partitions().contains(partition) {
+            // It was asked for by another count.
+            return Err(ExchangeError::NoReplicas);
+        }
         let others = scope.others(partition);
         let mut tally = RepairTally { peers: others.len() as u64, ..RepairTally::default() };
         let mut last = 0;

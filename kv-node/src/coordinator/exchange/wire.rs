@@ -1,4 +1,7 @@
 //! What replicas say to each other to find and mend what differs between them.
+//!
+//! Partitions travel by their codes (kv-ring), which name the count too: what is asked by another
+//! count than there is by now finds no tree.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -19,14 +22,14 @@ pub enum ExchangeOp {
     },
     /// One step of comparing the trees of one partition.
     Partition {
-        /// The partition.
+        /// The partition's code.
         partition: u16,
         /// A request of kv-merkle, encoded.
         request: Bytes,
     },
     /// Which keys lie in a range, and what they are worth.
     List {
-        /// The range's partition.
+        /// The code of the range's partition.
         partition: u16,
         /// First storage key, inclusive.
         from: Bytes,
@@ -41,19 +44,19 @@ pub enum ExchangeOp {
         begun: u64,
         /// The same.
         life: u64,
-        /// Partitions that both hold and of which it is not true, ascending.
+        /// Codes of partitions that both hold and of which it is not true, ascending.
         except: Vec<u16>,
         /// What it came to, for the asked node's operators.
         tally: RepairTally,
     },
     /// Leaves differ again and again and the keys in them don't: one of the trees is wrong.
     Doubt {
-        /// The partition.
+        /// The partition's code.
         partition: u16,
     },
     /// Exchange a partition with all its other replicas now.
     Repair {
-        /// The partition.
+        /// The partition's code.
         partition: u16,
         /// Only this storage key; empty for all.
         key: Bytes,

@@ -39,6 +39,9 @@ pub(in crate::coordinator) struct Minted {
     pub(in crate::coordinator) stands_in: bool,
 }
 
+/// A tracker that has begun, and whom it names.
+pub(super) type Began = (WriteTracker<NodeId>, Vec<NodeId>);
+
 /// A batch of minted writes in flight.
 pub(crate) struct WriteJob {
     pub(super) inner: Mutex<Inner>,
@@ -277,7 +280,7 @@ impl WriteJob {
     /// to be on W of each of the layouts that are live now. Says whether that may be done.
     pub(super) fn plan_again(
         &self,
-        mut again: impl FnMut(&Minted) -> Result<(WriteTracker<NodeId>, Vec<NodeId>), RequestError>,
+        mut again: impl FnMut(&mut Minted) -> Result<Began, RequestError>,
     ) -> bool {
         let mut inner = self.inner.lock();
         if inner.plans >= PLANS_MAX {
@@ -290,7 +293,7 @@ impl WriteJob {
         let mut open = 0;
         for (at, item) in inner.items.iter_mut().enumerate() {
             item.holders.clear();
-            item.ended = match again(&item.minted) {
+            item.ended = match again(&mut item.minted) {
                 Ok((tracker, to)) => {
                     item.minted.tracker = tracker;
                     contacts.push((at, to));
@@ -370,7 +373,7 @@ impl WriteJob {
     pub(super) fn draft(&self, item: usize) -> (Bytes, Partition, Option<Draft<Bytes>>) {
         let inner = self.inner.lock();
         inner.items.get(item).map_or_else(
-            || (Bytes::new(), Partition::new(0), None),
+            || (Bytes::new(), Partition::ALL, None),
             |item| {
                 (item.minted.key.clone(), item.minted.partition, draft_again(&item.minted.record))
             },

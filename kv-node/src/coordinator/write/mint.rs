@@ -207,7 +207,7 @@ impl Coordinator {
         seen: HybridTime,
     ) -> Result<Dot, NoMint> {
         // Above what every replica agreed on: a dot below that would be dead at once.
-        let seen = seen.max(self.parts.replica.mark(partition).time());
+        let seen = seen.max(self.parts.replica.minted_above(partition));
         self.parts.dots.mint(partition, now_ms, seen).map_err(|none| match none {
             NoDot::TenureOver => NoMint::Paused,
             NoDot::LeaseSpent => {

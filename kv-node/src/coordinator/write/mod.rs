@@ -220,7 +220,7 @@ impl Coordinator {
         let keys: Vec<Bytes> = minting.iter().map(|item| item.key.clone()).collect();
         let slices: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
         let now_ms = self.now_ms();
-        let partition = |at: usize| minting.get(at).map_or(Partition::new(0), |at| at.partition);
+        let partition = |at: usize| minting.get(at).map_or(Partition::ALL, |at| at.partition);
         let done = self
             .mint_batch(&slices, &partition, &mut |at, stored, out| {
                 let Some(item) = minting.get(at) else { return Ok(Verdict::Keep) };

@@ -11,6 +11,7 @@ use super::job::{Minted, Next, WriteJob, lost};
 use super::{Begin, Ended, NoMint, decode};
 use crate::coordinator::{Coordinator, Newer, Scope};
 use crate::error::RequestError;
+use crate::keys::KeyRef;
 use crate::plug::storage::Ticket;
 use crate::replica::Verdict;
 
@@ -53,12 +54,16 @@ impl Coordinator {
         ends
     }
 
-    /// A tracker for a minted write under newer layouts, and whom it names.
+    /// A tracker for a minted write under newer layouts, and whom it names. They may have more
+    /// partitions: it is in one of those from now on.
     fn plan_again(
         &self,
         scope: &Scope,
-        minted: &Minted,
+        minted: &mut Minted,
     ) -> Result<(WriteTracker<NodeId>, Vec<NodeId>), RequestError> {
+        if let Some(key) = KeyRef::parse(&minted.key) {
+            minted.partition = scope.partition(key);
+        }
         let begin = Begin { blind: minted.tracker.is_blind(), stands_in: minted.stands_in };
         // It is minted: that W can't be had now does not say that nothing was written.
         self.begin_write(scope, minted.partition, minted.wanted, begin).map_err(|_| {
@@ -130,7 +135,7 @@ impl Coordinator {
         let slices: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
         let now_ms = self.now_ms();
         let partition =
-            |at: usize| drafts.get(at).map_or(Partition::new(0), |(_, partition, _)| *partition);
+            |at: usize| drafts.get(at).map_or(Partition::ALL, |(_, partition, _)| *partition);
         let done = self
             .mint_batch(&slices, &partition, &mut |at, stored, out| {
                 let (Some((_, coverage)), Some((_, partition, Some(draft)))) =

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use kv_merkle::Shape;
 use kv_quorum::{Actor, Context, Dot, Draft, Expiry, HybridTime, Limits, Mark, Record};
-use kv_ring::Partition;
 
 use super::*;
 use crate::coordinator::exchange::RepairTally;
@@ -143,8 +142,8 @@ async fn both_sides_end_with_the_join_of_all_records() {
         let (one, other) = (replica(&world, 0), replica(&world, 1));
         assert!(contents(&one).await == expected, "seed {seed}");
         assert!(contents(&other).await == expected, "seed {seed}");
-        for index in 0..64 {
-            let (partition, shape) = (Partition::new(index), one.trees().shape());
+        for partition in one.standings().partitions().iter() {
+            let shape = one.trees().shape();
             assert_eq!(one.trees().root(partition, shape), other.trees().root(partition, shape));
             assert!(one.exchanged().last(partition, world.node(1).id()).is_some());
             assert!(other.exchanged().last(partition, world.node(0).id()).is_some());
@@ -240,8 +239,8 @@ async fn a_repair_brings_what_any_replica_has_to_all() {
     }
     let coordinator = world.node(1).coordinator().expect("a layout");
     let mut mended = 0;
-    for index in 0..64 {
-        let tally = coordinator.repair_partition(Partition::new(index), None).await;
+    for partition in replica(&world, 1).standings().partitions().iter() {
+        let tally = coordinator.repair_partition(partition, None).await;
         mended += tally.expect("all are up").mended;
     }
     assert!(mended >= 800, "{mended}");
@@ -360,7 +359,7 @@ async fn a_newcomer_is_filled_under_the_marks_of_its_sources_and_takes_the_highe
     raise(&replica(&world, 1), 8);
     assert_eq!(collect(&replica(&world, 0)).await, 1);
     newcomer.standings().lost_all();
-    let partition = Partition::new(0);
+    let partition = newcomer.standings().partitions().nth(0).expect("there is one");
     assert_eq!(newcomer.mark(partition), Mark::NONE);
     for _ in 0..600 {
         if newcomer.standings().all_complete() {

@@ -216,16 +216,17 @@ async fn a_mark_is_refused_by_who_may_have_forgotten() {
     let (node, replica) = (world.node(1), world.replica(1));
     let floors = world.node(0).inner.membership.floors();
     let witness = floors.witness(world.node(1).id()).expect("it told its floor");
-    let partition = kv_ring::Partition::new(3);
+    let nth = |index| replica.standings().partitions().nth(index).expect("there are more");
+    let partition = nth(3);
     let before = replica.mark(partition);
     assert!(before > Mark::NONE);
-    let mark = (3, before.time().to_bits() + 1);
+    let mark = (partition.code(), before.time().to_bits() + 1);
     let took = |out| matches!(out, crate::wire::PeerOut::Done);
     assert!(!took(node.inner.take_marks(witness ^ 1, &[mark]).await));
     assert_eq!(replica.mark(partition), before);
     assert!(took(node.inner.take_marks(witness, &[mark]).await));
     assert!(replica.mark(partition) > before);
-    replica.standings().lost(kv_ring::Partition::new(5));
+    replica.standings().lost(nth(5));
     assert!(!took(node.inner.take_marks(witness, &[mark]).await), "it lost something since");
-    assert_eq!(replica.mark(kv_ring::Partition::new(5)), Mark::NONE, "a newcomer has none");
+    assert_eq!(replica.mark(nth(5)), Mark::NONE, "a newcomer has none");
 }

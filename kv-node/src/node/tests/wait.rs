@@ -157,7 +157,7 @@ async fn a_node_that_is_shown_its_own_forgotten_dots_begins_a_new_tenure() {
     let node = world.node(0);
     let serving = node.inner.serving().expect("a layout");
     let key = KeyRef::place(0, b"k");
-    let partition = serving.partitions.of(key.slot);
+    let partition = serving.replica.standings().of(key.slot);
     let tenure = serving.dots.actor(partition).tenure;
     let dot = serving.dots.mint(partition, world.clock.wall_ms(), HybridTime::ZERO);
     let mut record: Record<Bytes> = Record::new();

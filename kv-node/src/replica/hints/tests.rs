@@ -28,8 +28,12 @@ fn meta(fs: &MemFs) -> Arc<MetaStore> {
     Arc::new(MetaStore::open(Arc::new(fs.clone()), Path::new("/meta")).expect("a disk"))
 }
 
+fn sixteen() -> PartitionCount {
+    PartitionCount::new(16).expect("a power of two")
+}
+
 fn replica(engine: Arc<dyn StorageEngine>, hint_bytes_max: u64) -> Replica {
-    let partitions = PartitionCount::new(16).expect("a power of two");
+    let partitions = sixteen();
     let config = HintConfig { hint_bytes_max, ..HintConfig::default() };
     let trees = crate::replica::TreeSettings { digest_key: 1, tree_bytes_max: 1 << 16 };
     Replica::open(engine, meta(&MemFs::new()), partitions, trees, config)
@@ -206,7 +210,7 @@ async fn hints_are_no_keys_and_a_flush_kills_them() {
     let page = PageRequest { from, to, rows_max: 100, bytes_max: 1 << 20 };
     assert!(replica.page(page).await.expect("in memory").0.is_empty(), "nor does a scan");
     let rng = Arc::new(SeededRng::new(1));
-    let dots = DotSource::open(NodeId(9), 16, meta(&MemFs::new()), rng, 1_000, 60_000);
+    let dots = DotSource::open(NodeId(9), sixteen(), meta(&MemFs::new()), rng, 1_000, 60_000);
     let dots = dots.expect("an empty directory");
     replica.flush_durably(HybridTime::new(14, 0), &dots, 1_000).expect("a disk");
     replica.remove_flushed().await.expect("in memory");
@@ -223,7 +227,7 @@ async fn a_hint_of_which_a_flush_killed_a_part_goes_when_it_is_delivered() {
     let two = record(None, dot(2, 20), "not");
     keep(&replica, &[hint(DOWN, "k", &one), hint(DOWN, "k", &two)]).await;
     let rng = Arc::new(SeededRng::new(1));
-    let dots = DotSource::open(NodeId(9), 16, meta(&MemFs::new()), rng, 1_000, 60_000);
+    let dots = DotSource::open(NodeId(9), sixteen(), meta(&MemFs::new()), rng, 1_000, 60_000);
     let dots = dots.expect("an empty directory");
     replica.flush_durably(HybridTime::new(14, 0), &dots, 1_000).expect("a disk");
     let (page, _) = replica.hint_page(DOWN, None).await.expect("in memory");

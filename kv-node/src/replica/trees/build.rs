@@ -10,7 +10,7 @@ use kv_ring::Partition;
 
 use super::super::Replica;
 use super::super::conflicts::has_siblings;
-use super::{Kept, Trees};
+use super::{Kept, Trees, places};
 use crate::keys::after;
 use crate::plug::storage::{Page, PageRequest, StorageError};
 
@@ -19,16 +19,25 @@ const PAGE_ROWS_MAX: usize = 512;
 /// Bytes of one page.
 const PAGE_BYTES_MAX: usize = 256 * 1_024;
 
+/// The trees that were begun.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    /// Whether any was.
+    pub(super) any: bool,
+    /// Of which partitions that is because they lost something or came to be held.
+    pub(super) anew: Vec<Partition>,
+}
+
 impl Replica {
     /// Tells which partitions this node holds: trees of others go, missing ones are begun.
     pub fn keep_trees(&self, mut held: impl FnMut(Partition) -> bool) {
         let loss = |partition| held(partition).then(|| self.standings.losses(partition));
         let begun = self.trees.keep(loss);
         // What was lost is in no list, and what comes to be held is looked at with its tree.
-        for partition in &begun {
+        for partition in &begun.anew {
             self.conflicts.forget(*partition);
         }
-        if !begun.is_empty() {
+        if begun.any {
             // Writers that saw no tree say nothing to it: none of them may still append when the
             // first page is read.
             self.wait_out_updates();
@@ -62,10 +71,10 @@ impl Replica {
 impl Trees {
     fn unfinished(&self) -> Option<Partition> {
         let unfinished = |tree: &Kept| tree.building.is_some();
-        (0_u16..)
-            .zip(&self.each)
+        let mut cells = self.forests.now().cells.iter();
+        cells
             .find(|(_, cell)| cell.tree.lock().as_deref().is_some_and(unfinished))
-            .map(|(index, _)| Partition::new(index))
+            .map(|(partition, _)| partition)
     }
 
     fn begin_page(&self, partition: Partition) -> Option<(u64, PageRequest)> {
@@ -76,7 +85,7 @@ impl Trees {
         building.too_many = false;
         let request = PageRequest {
             from: building.counted_below.clone(),
-            to: self.places.whole(partition).1,
+            to: places::whole(partition).1,
             rows_max: PAGE_ROWS_MAX,
             bytes_max: PAGE_BYTES_MAX,
         };
@@ -85,7 +94,8 @@ impl Trees {
 
     /// Counts a page, unless it is another than the one begun last. Says whether the tree is whole.
     fn take_page(&self, partition: Partition, number: u64, page: &Page) -> bool {
-        let Some(cell) = self.cell(partition) else { return true };
+        let forest = self.forests.now();
+        let Some(cell) = forest.cells.exact(partition) else { return true };
         let mut guard = cell.tree.lock();
         let Some(tree) = guard.as_deref_mut() else { return true };
         let Some(building) = &mut tree.building else { return true };
@@ -111,8 +121,8 @@ impl Trees {
             (key, digest)
         });
         for (key, digest) in read.chain(noted.iter().map(|(key, digest)| (key, *digest))) {
-            let Some((_, position)) = self.places.of(key) else { continue };
-            let added = tree.leaves.add(self.shape.leaf_of(position), digest);
+            let Some((_, position)) = forest.places.of(key) else { continue };
+            let added = tree.leaves.add(forest.shape.leaf_of(position), digest);
             added.expect("a position's leaf is in the shape");
         }
         tree.ticket = tree.ticket.max(page.ticket);

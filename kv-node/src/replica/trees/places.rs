@@ -54,7 +54,7 @@ impl Places {
         first: u32,
         last: u32,
     ) -> Option<(Bytes, Bytes)> {
-        let slots = self.partitions.slots(partition);
+        let slots = partition.slots();
         let at = |leaf: u32| {
             let (low, _) = shape.range_of(leaf).ok()?;
             let (slot, token) = if self.slot_bits == 0 {
@@ -70,12 +70,12 @@ impl Places {
         };
         (last >= first).then_some((at(first)?, to))
     }
+}
 
-    /// The storage keys of a whole partition.
-    pub(super) fn whole(self, partition: Partition) -> (Bytes, Bytes) {
-        let slots = self.partitions.slots(partition);
-        (position(DEFAULT_KEYSPACE, *slots.start(), 0), slot_end(DEFAULT_KEYSPACE, *slots.end()))
-    }
+/// The storage keys of a whole partition: from, and up to.
+pub(super) fn whole(partition: Partition) -> (Bytes, Bytes) {
+    let slots = partition.slots();
+    (position(DEFAULT_KEYSPACE, *slots.start(), 0), slot_end(DEFAULT_KEYSPACE, *slots.end()))
 }
 
 /// The shape of every tree of a node: the deepest whose leaves, were all partitions held, fit the
@@ -112,17 +112,17 @@ mod tests {
                 let leaf = shape.leaf_of(position);
                 let (from, to) = places.range(partition, shape, leaf, leaf).expect("a leaf");
                 assert!(from <= key && key < to, "{count} {n}");
-                let (all_from, all_to) = places.whole(partition);
+                let (all_from, all_to) = whole(partition);
                 assert!(all_from <= from && to <= all_to);
             }
-            let partition = Partition::new(0);
-            let mut next = places.whole(partition).0;
+            let partition = partitions.nth(0).expect("there is one");
+            let mut next = whole(partition).0;
             for leaf in 0..shape.leaves() {
                 let (from, to) = places.range(partition, shape, leaf, leaf).expect("a leaf");
                 assert_eq!(from, next);
                 next = to;
             }
-            assert_eq!(next, places.whole(partition).1);
+            assert_eq!(next, whole(partition).1);
         }
     }
 

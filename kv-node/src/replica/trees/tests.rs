@@ -118,7 +118,8 @@ async fn by_hand(replica: &Replica, partition: Partition) -> Leaves {
     let mut leaves = Leaves::new(trees.shape());
     for (key, record) in replica.engine().scan(all).await.expect("memory can be read").rows {
         let record = EncodedRecord::parse(&record).expect("only sound records");
-        let (_, position) = trees.places.of(&key).expect("a storage key");
+        let place = trees.forests.now().places.of(&key);
+        let (_, position) = place.expect("a storage key");
         let leaf = trees.shape().leaf_of(position);
         leaves.add(leaf, trees.digest(&key, record)).expect("a leaf");
     }
@@ -126,11 +127,10 @@ async fn by_hand(replica: &Replica, partition: Partition) -> Leaves {
 }
 
 async fn check(replica: &Replica) {
-    for index in 0..PARTITIONS as u16 {
-        let partition = Partition::new(index);
+    for partition in replica.standings().partitions().iter() {
         let expected = by_hand(replica, partition).await;
         let (tree, _) = replica.trees().tree(partition, expected.shape()).expect("it is whole");
-        assert_eq!(tree.root(), kv_merkle::Tree::build(&expected).root(), "partition {index}");
+        assert_eq!(tree.root(), kv_merkle::Tree::build(&expected).root(), "{partition:?}");
         let (root, _) = replica.trees().root(partition, expected.shape()).expect("it is whole");
         assert_eq!(root, tree.root());
     }
@@ -186,7 +186,8 @@ async fn doubt_and_losses_build_anew_and_what_is_not_held_goes() {
     for _ in 0..300 {
         write(&replica, &rng, &time);
     }
-    let (one, two) = (Partition::new(1), Partition::new(2));
+    let nth = |index| replica.standings().partitions().nth(index).expect("one of four");
+    let (one, two) = (nth(1), nth(2));
     assert!(replica.trees().is_whole_since(one, 0) && !replica.trees().is_whole_since(two, 0));
     replica.trees().doubt(one);
     assert!(!replica.trees().is_whole_since(one, 0));
@@ -203,6 +204,91 @@ async fn doubt_and_losses_build_anew_and_what_is_not_held_goes() {
 }
 
 #[tokio::test]
+async fn trees_are_cut_in_two_whatever_is_written_meanwhile() {
+    for seed in 0..4 {
+        let engine: Arc<dyn StorageEngine> = Arc::new(MemoryEngine::new(MemoryConfig::default()));
+        let replica = Arc::new(replica(engine));
+        let time = Arc::new(AtomicU64::new(0));
+        let rng = SeededRng::new(seed);
+        for _ in 0..3_000 {
+            write(&replica, &rng, &time);
+        }
+        replica.keep_trees(|_| true);
+        build_all(&replica).await;
+        let mut count = replica.standings().partitions();
+        let (stop, written) = (std::sync::atomic::AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for writer in 0..2 {
+                let (replica, time, stop, written) = (&replica, &time, &stop, &written);
+                scope.spawn(move || {
+                    let rng = SeededRng::new(1_000 + seed * 2 + writer);
+                    while !stop.load(Ordering::Relaxed) {
+                        write(replica, &rng, time);
+                        written.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            for turn in 1..=3 {
+                while written.load(Ordering::Relaxed) < turn * 200 {
+                    std::thread::yield_now();
+                }
+                let (whole, shape) = (count.nth(1).expect("four or more"), replica.trees().shape());
+                assert!(replica.trees().root(whole, shape).is_some());
+                count = count.doubled().expect("more slots");
+                replica.refine(count);
+                assert!(replica.trees().root(whole, shape).is_none(), "it tells of the past");
+                let built = replica.trees().counts();
+                assert_eq!(built, TreeCounts { built: count.count(), building: 0 });
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(replica.standings().partitions().count(), 32);
+        check(&replica).await;
+        replica.keep_trees(|_| true);
+        assert_eq!(build_all(&replica).await, 0, "nothing has to be read for it");
+        for _ in 0..500 {
+            write(&replica, &rng, &time);
+        }
+        check(&replica).await;
+    }
+}
+
+#[tokio::test]
+async fn a_tree_in_the_making_and_one_too_small_are_built_anew() {
+    let engine = Arc::new(Nosy {
+        inner: MemoryEngine::new(MemoryConfig::default()),
+        write: Mutex::new(None),
+    });
+    let replica = Arc::new(replica(Arc::clone(&engine) as Arc<dyn StorageEngine>));
+    let (rng, time) = (Arc::new(SeededRng::new(3)), Arc::new(AtomicU64::new(0)));
+    for _ in 0..6_000 {
+        write(&replica, &rng, &time);
+    }
+    replica.keep_trees(|_| true);
+    let first = replica.tree_to_build().expect("none is whole");
+    replica.build_page(first).await.expect("memory can be read");
+    let mut count = replica.standings().partitions();
+    // 4,096 bytes are two leaves for each of 128: those of 256 can't have less.
+    while count.count() < 256 {
+        count = count.doubled().expect("more slots");
+        replica.refine(count);
+        let whole = replica.trees().counts().built;
+        assert_eq!(whole, if (16..=128).contains(&count.count()) { count.count() } else { 0 });
+        assert!(replica.build_page(first).await.expect("memory can be read"), "it is no more");
+        let writer = (Arc::clone(&replica), Arc::clone(&rng), Arc::clone(&time));
+        *engine.write.lock() = Some(Box::new(move || {
+            for _ in 0..writer.1.next_u64() % 60 {
+                write(&writer.0, &writer.1, &writer.2);
+            }
+        }));
+        replica.keep_trees(|_| true);
+        build_all(&replica).await;
+        *engine.write.lock() = None;
+        check(&replica).await;
+    }
+}
+
+#[tokio::test]
 async fn a_flatter_shape_folds() {
     let replica = replica(Arc::new(MemoryEngine::new(MemoryConfig::default())));
     let (rng, time) = (SeededRng::new(1), AtomicU64::new(0));
@@ -212,7 +298,7 @@ async fn a_flatter_shape_folds() {
         write(&replica, &rng, &time);
     }
     let flat = Shape::new(2).expect("a depth");
-    let partition = Partition::new(0);
+    let partition = replica.standings().partitions().nth(0).expect("there is one");
     let expected = by_hand(&replica, partition).await.folded(flat).expect("flatter");
     let (root, _) = replica.trees().root(partition, flat).expect("it is whole");
     assert_eq!(root, kv_merkle::Tree::build(&expected).root());

@@ -69,12 +69,11 @@ impl Exec<'_> {
 fn ranges(view: &View) -> Result<Vec<Range>, RequestError> {
     let layouts = view.layouts.as_ref().ok_or(RequestError::Loading)?;
     let layout = layouts.newest();
-    let partitions = layout.partitions();
     let mut ranges: Vec<Range> = Vec::new();
-    for partition in partitions.iter() {
+    for partition in layout.partitions().iter() {
         let owners: Vec<NodeId> =
             layout.owners(partition).iter().copied().filter(|node| view.is_up(*node)).collect();
-        let slots = partitions.slots(partition);
+        let slots = partition.slots();
         let (first, last) = (*slots.start(), *slots.end());
         match ranges.last_mut() {
             Some(range) if range.owners == owners && range.last + 1 == first => range.last = last,

@@ -36,6 +36,8 @@ pub struct Faults {
     pub pauses: PauseFaults,
     /// Partitions move: what nodes bring changes.
     pub reshapes: bool,
+    /// The partitions are doubled meanwhile, so often at most.
+    pub splits_max: u64,
     /// A hand rests so long between two faults, at most, in milliseconds.
     pub rest_ms_max: u64,
 }
@@ -129,6 +131,7 @@ impl Faults {
             clocks: ClockFaults::default(),
             pauses: PauseFaults::default(),
             reshapes: false,
+            splits_max: 0,
             rest_ms_max: 1_500,
         }
     }
@@ -175,6 +178,7 @@ impl Faults {
                 },
             },
             reshapes: false,
+            splits_max: 0,
             rest_ms_max: random.between(500, 4_000),
         }
     }

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::Either;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use kv_client::NodeId;
 use kv_lsm::fs::Fs;
 use kv_node::node::{Node, NodeParts, Reshape};
@@ -195,30 +196,28 @@ impl World {
         Err(format!("node {place} could not be replaced: {told}"))
     }
 
-    /// Asks one node to give others other weights, or to call that off.
+    /// Asks one node to change the layout, or to call that off.
     ///
     /// # Errors
     /// Why it was not done, or is not known to be.
-    pub async fn reshape(
-        &self,
-        through: usize,
-        weights: Option<&[(usize, u32)]>,
-    ) -> Result<u64, String> {
+    pub async fn reshape(&self, through: usize, asked: Asked<'_>) -> Result<u64, String> {
         let (give, take) = oneshot::channel();
         let down = || String::from("one of them is down");
         let changed = |weights: &[(usize, u32)]| -> Option<Vec<(NodeId, u32)>> {
             weights.iter().map(|(place, weight)| Some((self.id(*place)?, *weight))).collect()
         };
-        let weights = weights.map(|weights| changed(weights).ok_or_else(down)).transpose()?;
+        let weights = match asked {
+            Asked::Weights(weights) => Some(changed(weights).ok_or_else(down)?),
+            Asked::CallOff | Asked::Split => None,
+        };
         {
             let at = self.places.get(through).ok_or_else(down)?;
             let running = at.running.lock();
-            let Running { node: asked, exec, .. } = running.as_ref().ok_or_else(down)?;
-            let changing = match weights {
-                Some(weights) => {
-                    Either::Left(asked.reshape(Reshape { weights, ..Reshape::default() }))
-                }
-                None => Either::Right(asked.abort()),
+            let Running { node, exec, .. } = running.as_ref().ok_or_else(down)?;
+            let changing: BoxFuture<'static, _> = match weights {
+                Some(weights) => node.reshape(Reshape { weights, ..Reshape::default() }).boxed(),
+                None if asked == Asked::Split => node.split(None).boxed(),
+                None => node.abort().boxed(),
             };
             exec.spawn(Box::pin(async move {
                 let _fell = give.send(changing.await);
@@ -227,4 +226,15 @@ impl World {
         let told = take.await.map_err(|_| String::from("who was asked fell"))?;
         told.map_err(|error| error.to_string())
     }
+}
+
+/// A change of the layout that a node is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// Nodes, by their places, are to bring so much.
+    Weights(&'a [(usize, u32)]),
+    /// Twice the partitions.
+    Split,
+    /// What is under way is to be called off.
+    CallOff,
 }
