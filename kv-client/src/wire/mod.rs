@@ -9,6 +9,7 @@ mod admin;
 mod bounded;
 mod client;
 mod conflicts;
+mod drain;
 mod events;
 mod members;
 mod scale;
@@ -26,6 +27,7 @@ pub use client::{
     ServiceError, Sibling, WriteOptions, WriteOut,
 };
 pub use conflicts::{CONFLICTS_PAGE_KEYS_MAX, Conflict, ConflictsView};
+pub use drain::{DrainOrder, DrainStage, DrainView};
 pub use events::{EVENTS_NODES_MAX, EVENTS_PAGE_MAX, EventView, EventsView};
 pub use members::{CHANGE_NODES_MAX, MembersChange, MembersPlan, NodeShare, PastChange};
 pub use scale::{

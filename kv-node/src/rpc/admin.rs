@@ -12,10 +12,10 @@ use bytes::Bytes;
 use kv_client::NodeId;
 use kv_client::service::AdminService;
 use kv_client::wire::{
-    AaeView, AutoscaleChange, AutoscaleView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints,
-    EventsView, Explanation, HintsView, HotView, LayoutName, LayoutsView, Location, MembersChange,
-    MembersPlan, NodeInfo, NodeState, NodeStatus, PastChange, RepairOut, ReplicaAnswer, RingView,
-    ServiceError, Topics, WatchCursor, Watched,
+    AaeView, AutoscaleChange, AutoscaleView, Bounded, ConflictsView, DrainOrder, DrainView,
+    EVENTS_NODES_MAX, Endpoints, EventsView, Explanation, HintsView, HotView, LayoutName,
+    LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeState, NodeStatus, PastChange,
+    RepairOut, ReplicaAnswer, RingView, ServiceError, Topics, WatchCursor, Watched,
 };
 use kv_ring::{Layout, Partition};
 use tarpc::context::Context;
@@ -182,6 +182,11 @@ impl AdminService for AdminServer {
     async fn set_autoscale(self, _: Context, change: AutoscaleChange) -> Result<(), ServiceError> {
         let (node, _) = self.0.node()?;
         admin_scale::set(&node, change).await
+    }
+
+    async fn drain(self, _: Context, order: DrainOrder) -> Result<DrainView, ServiceError> {
+        let (node, _) = self.0.node()?;
+        node.order_drain(order).map_err(ServiceError::Refused)
     }
 }
 
@@ -386,7 +391,9 @@ fn node_info(
     let link = node.peers().and_then(|peers| peers.status(id)).unwrap_or_default();
     let held: Vec<(Partition, bool)> =
         layout.map_or_else(Vec::new, |layout| layout.held_by(id).collect());
+    let draining = view.is_draining(id);
     let state = match member.map(|member| member.liveness) {
+        Some(Liveness::Up | Liveness::Suspect) if draining => NodeState::Draining,
         _ if id == view.me => NodeState::Alive,
         Some(Liveness::Up) => NodeState::Alive,
         Some(Liveness::Suspect) => NodeState::Suspect,

@@ -118,6 +118,7 @@ pub(super) const ROWS: &[Row] = &[
         TRANSFERS,
     ),
     tests("elastic", "two join, two leave, one is replaced under load", "issue 5, line 1", ELASTIC),
+    tests("rolling", "every node drained and back", "issue 5, line 7: 0 errors", ROLLING),
     tests("hot", "one key with nine of ten requests", "issue 5, line 8", HOT),
     tests("commit", "two changes at once, 1,000 seeds", "issue 5, line 3", COMMIT),
     tests(
@@ -284,6 +285,7 @@ const CLUSTER: &[&str] = &["test", "--workspace", "--test", "cluster"];
 const PARTITIONS: &[&str] = &["test", "--workspace", "--test", "partitions"];
 const TRANSFERS: &[&str] = &["test", "--workspace", "--test", "transfers"];
 const ELASTIC: &[&str] = &["test", "--workspace", "--test", "elastic"];
+const ROLLING: &[&str] = &["test", "--workspace", "--test", "rolling"];
 const HOT: &[&str] = &["test", "--workspace", "--test", "hot"];
 const COMMIT: &[&str] = &["test", "--workspace", "--lib", "cluster::commit"];
 const SIM_REPLAY: &[&str] = &["test", "--workspace", "--test", "sim", "replays"];
