@@ -47,7 +47,9 @@ With --json a verb prints one object (errors stay text on stderr):
   cluster status   {layouts: [{epoch, digest}], stable, removed,
             members: [{node, seen, finished, waits_for}]}
   cluster plan     {epoch, moves, steps: [copies, ..], firsts_changed, bytes_about,
-            nodes: [{node, weight, before, after, gains}]}; weight is null for one that leaves
+            nodes: [{node, weight, before, after, gains}], zones: [{zone, nodes, copies}], apart,
+            partitions}; weight is null for one that leaves; pairs are [now, then]
+  cluster zone     the same
   cluster commit   {epoch, stable, steps, steps_left}; with --detach without steps
   cluster abort    {epoch}
   cluster transfers   {stable, transfers: [{node, left, begun, bytes, ms, left_ms, waits_for}]}

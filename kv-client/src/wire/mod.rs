@@ -29,7 +29,7 @@ pub use client::{
 pub use conflicts::{CONFLICTS_PAGE_KEYS_MAX, Conflict, ConflictsView};
 pub use drain::{DrainOrder, DrainStage, DrainView};
 pub use events::{EVENTS_NODES_MAX, EVENTS_PAGE_MAX, EventView, EventsView};
-pub use members::{CHANGE_NODES_MAX, MembersChange, MembersPlan, NodeShare, PastChange};
+pub use members::{CHANGE_NODES_MAX, MembersChange, MembersPlan, NodeShare, PastChange, ZoneShare};
 pub use scale::{
     AutoscaleChange, AutoscaleView, HOT_KEYS_MAX, HotKeyView, HotView, LoadPoint, NodeLoadView,
     POLICY_SETTINGS_MAX, PartitionLoad, ScaleMode,

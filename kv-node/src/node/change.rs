@@ -70,6 +70,17 @@ pub enum ChangeError {
     NotToBeUndone,
     /// There is no such placement, and why.
     Placement(String),
+    /// A zone's name is too long, or not one that can be shown.
+    ZoneName(String),
+    /// Copies that stand in different zones, as far as there are enough, would stand in fewer.
+    FewerZones {
+        /// Copies of a partition.
+        copies: usize,
+        /// Zones with nodes that hold anything now,
+        now: usize,
+        /// and then.
+        then: usize,
+    },
 }
 
 impl std::fmt::Display for ChangeError {
@@ -106,6 +117,15 @@ impl std::fmt::Display for ChangeError {
                  refused for good",
             ),
             Self::Placement(why) => write!(f, "no such placement: {why}"),
+            Self::ZoneName(name) => {
+                write!(f, "{name:?} is no zone's name: at most 64 bytes that can be shown")
+            }
+            Self::FewerZones { copies, now, then } => write!(
+                f,
+                "the {copies} copies of a partition could not stand in as many zones as now: \
+                 {now} zones hold something now, {then} would then. Let other nodes join the zone \
+                 that would be empty first"
+            ),
         }
     }
 }

@@ -60,7 +60,7 @@ pub use change::ChangeError;
 pub use config::{NodeConfig, NodeParts};
 pub use drain::DrainFor;
 pub(crate) use drain::{AtWork, DrainState};
-pub use reshape::{NodeShare, Reshape, ReshapePlan};
+pub use reshape::{NodeShare, Reshape, ReshapePlan, ZoneShare};
 
 use crate::cluster::birth::Birth;
 use crate::cluster::changes::ChangeLog;

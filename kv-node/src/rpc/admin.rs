@@ -21,7 +21,7 @@ use kv_ring::{Layout, Partition};
 use tarpc::context::Context;
 
 use super::admin_aae;
-use super::admin_members;
+use super::admin_members::{self, ZoneNames};
 use super::admin_scale;
 use super::admin_watch;
 use super::doors::{Lobby, Served};
@@ -91,9 +91,11 @@ impl AdminService for AdminServer {
 
     async fn plan(self, _: Context, change: MembersChange) -> Result<MembersPlan, ServiceError> {
         let (node, _) = self.0.node()?;
-        let plan =
-            node.plan(&admin_members::reshape(change)).await.map_err(|error| refused(&error))?;
-        Ok(admin_members::shown(&node, plan))
+        let reshape = admin_members::reshape(change);
+        let plan = node.plan(&reshape).await.map_err(|error| refused(&error))?;
+        let given = reshape.zones.into_iter().map(|(_, name)| name);
+        let names = ZoneNames::known(&node.view().now(), given);
+        Ok(admin_members::shown(&node, plan, &names))
     }
 
     async fn change_members(self, _: Context, change: MembersChange) -> Result<u64, ServiceError> {
@@ -411,7 +413,11 @@ fn node_info(
         node: id,
         state,
         endpoints,
-        zone: member.map_or_else(String::new, |member| member.zone.clone()),
+        zone: match layout.and_then(|layout| layout.spec(id)) {
+            // Where copies go by, which may be another than its settings say.
+            Some(spec) => ZoneNames::known(view, std::iter::empty()).of(spec.zone),
+            None => member.map_or_else(String::new, |member| member.zone.clone()),
+        },
         weight: layout.and_then(|layout| layout.spec(id)).map_or(0, |spec| spec.weight),
         partitions: held.len() as u32,
         first_places: held.iter().filter(|(_, first)| *first).count() as u32,
