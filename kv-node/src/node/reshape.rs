@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kv_client::NodeId;
-use kv_ring::{LIVE_LAYOUTS_MAX, Layout, NodeSpec, Topology, Zone};
+use kv_ring::{Exchange, LIVE_LAYOUTS_MAX, Layout, NodeSpec, Topology, Zone};
 
 use super::change::{CHANGE_MS_MAX, ChangeError};
 use super::{Inner, Node};
@@ -46,6 +46,8 @@ pub struct Reshape {
     pub weights: Vec<(NodeId, u32)>,
     /// Members that are to stand in another zone, by its name.
     pub zones: Vec<(NodeId, String)>,
+    /// Two copies that are to change places, and nothing else.
+    pub exchange: Option<Exchange<NodeId>>,
     /// The newest epoch as whoever planned it saw it; another one now refuses the change.
     pub after: Option<u64>,
 }
@@ -105,7 +107,7 @@ impl Node {
     pub async fn plan(&self, change: &Reshape) -> Result<ReshapePlan, ChangeError> {
         let view = self.inner.view.now();
         let (newest, topology) = self.inner.wanted(&view, change).await?;
-        let steps = self.inner.steps(&view, &newest, topology).await?;
+        let steps = self.inner.steps(&view, &newest, topology, change).await?;
         Ok(shares(&newest, steps))
     }
 
@@ -150,7 +152,7 @@ impl Inner {
             }
             let (newest, topology) = self.wanted(&view, change).await?;
             let epoch = newest.epoch();
-            let steps = self.steps(&view, &newest, topology).await?;
+            let steps = self.steps(&view, &newest, topology, change).await?;
             if steps.copies.is_empty() {
                 return Ok(epoch);
             }
@@ -274,10 +276,29 @@ impl Inner {
         view: &View,
         newest: &Arc<Layout<NodeId>>,
         members: Topology<NodeId>,
+        change: &Reshape,
     ) -> Result<Steps, ChangeError> {
+        if let Some(exchange) = &change.exchange {
+            let alone = members == newest.topology();
+            return Self::exchange(newest, exchange, alone);
+        }
         let (before, spared) = (Arc::clone(newest), Self::spared(view, newest.replicas()));
         let planned = self.blocking(move || Steps::between(&before, &members, spared)).await;
         planned.map_err(|error| ChangeError::Placement(error.to_string()))
+    }
+
+    /// The one step in which two copies change places; none if they have.
+    fn exchange(
+        newest: &Layout<NodeId>,
+        exchange: &Exchange<NodeId>,
+        alone: bool,
+    ) -> Result<Steps, ChangeError> {
+        if !alone {
+            let why = "copies change places in a change of their own".to_owned();
+            return Err(ChangeError::Placement(why));
+        }
+        Steps::exchanging(newest, exchange)
+            .map_err(|error| ChangeError::Placement(error.to_string()))
     }
 
     /// Owners that the quorums of the keyspace can do without; one at least, or nothing could ever

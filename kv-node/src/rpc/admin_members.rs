@@ -15,7 +15,7 @@ pub(super) fn reshape(change: MembersChange) -> Reshape {
     let MembersChange { joins, leaves, weights, after, zones } = change;
     let (joins, leaves) = (joins.into_vec(), leaves.into_vec());
     let (weights, zones) = (weights.into_vec(), zones.into_vec());
-    Reshape { joins, leaves, weights, zones, after }
+    Reshape { joins, leaves, weights, zones, exchange: None, after }
 }
 
 /// Names of zones: those that the change gives, and those that members' settings tell. A layout
