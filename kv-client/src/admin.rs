@@ -15,9 +15,10 @@ use crate::handshake::Role;
 use crate::pool::{Kind, Pool, Stub};
 use crate::service::AdminServiceClient;
 use crate::wire::{
-    AaeView, AutoscaleChange, AutoscaleView, Bounded, ConflictsView, EVENTS_NODES_MAX, EventsView,
-    Explanation, HintsView, HotView, LayoutsView, Location, MembersChange, MembersPlan, NodeInfo,
-    NodeStatus, PastChange, RepairOut, RingView, SplitPlan, Topics, WatchCursor, Watched,
+    AaeView, AutoscaleChange, AutoscaleView, Bounded, ConflictsView, DrainOrder, DrainView,
+    EVENTS_NODES_MAX, EventsView, Explanation, HintsView, HotView, LayoutsView, Location,
+    MembersChange, MembersPlan, NodeInfo, NodeStatus, PastChange, RepairOut, RingView, SplitPlan,
+    Topics, WatchCursor, Watched,
 };
 
 /// An operator's client. Cheap to clone; clones share connections.
@@ -186,6 +187,18 @@ impl Admin {
                 let change = change.clone();
                 async move { stub.set_autoscale(context, change).await }
             })
+            .await
+    }
+
+    /// Has the asked node made ready to be stopped, or takes that back. Answers at once how it
+    /// stands; ask again with [`DrainOrder::Look`] until it is drained. The client should know one
+    /// address only: another node would drain in the place of one that can't be reached.
+    ///
+    /// # Errors
+    /// No answer in time, or the text says why it can't be taken back any more.
+    pub async fn drain(&self, order: DrainOrder) -> Result<DrainView> {
+        self.pool
+            .call(Kind::Write, |stub, context, _| async move { stub.drain(context, order).await })
             .await
     }
 }

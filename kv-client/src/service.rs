@@ -21,10 +21,10 @@ use crate::NodeId;
 use crate::codec::{FRAME_BYTES_MAX_DEFAULT, framed};
 use crate::wire::{
     AaeView, AutoscaleChange, AutoscaleView, BATCH_OPS_MAX, BatchOp, BatchOut, Bounded,
-    ConflictsView, Coverage, EVENTS_NODES_MAX, EventsView, Explanation, HintsView, HotView,
-    LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeStatus, PastChange,
-    ReadOptions, ReadOut, RepairOut, RingView, ServiceError, SplitPlan, Topics, WatchCursor,
-    Watched, WriteOptions, WriteOut,
+    ConflictsView, Coverage, DrainOrder, DrainView, EVENTS_NODES_MAX, EventsView, Explanation,
+    HintsView, HotView, LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeStatus,
+    PastChange, ReadOptions, ReadOut, RepairOut, RingView, ServiceError, SplitPlan, Topics,
+    WatchCursor, Watched, WriteOptions, WriteOut,
 };
 
 /// Reads and writes. Any node takes any request.
@@ -135,6 +135,9 @@ pub trait AdminService {
 
     /// Changes how that is decided, for the whole cluster.
     async fn set_autoscale(change: AutoscaleChange) -> Result<(), ServiceError>;
+
+    /// Has the asked node made ready to be stopped, or takes that back. Answers how it stands.
+    async fn drain(order: DrainOrder) -> Result<DrainView, ServiceError>;
 }
 
 /// Bounds of one served connection.

@@ -59,6 +59,9 @@ pub struct Stats {
     /// How often damage of the log was passed over when the directory was opened: see
     /// [`Config::accept_log_damage`](crate::Config::accept_log_damage).
     pub log_damage: u64,
+    /// Operations that were in the log alone when the directory was opened, and were written to
+    /// tables then: none after an orderly close.
+    pub replayed_ops: u64,
     /// Whether writes are refused because the disk has no room.
     pub disk_full: bool,
     /// Damaged parts of tables that are not given up: see

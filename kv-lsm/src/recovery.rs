@@ -45,6 +45,8 @@ pub(crate) struct Recovered {
     pub(crate) last_seq: u64,
     /// How often damage of the log was passed over.
     pub(crate) log_damage: u64,
+    /// Operations that were in the log alone.
+    pub(crate) replayed_ops: u64,
 }
 
 /// Creates the directories and takes the lock.
@@ -93,6 +95,7 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
         bytes: 0,
         last_seq: found.flushed_seq,
         log_damage: 0,
+        replayed_ops: 0,
     };
     let live = segments.live();
     replay.run(&live, &dir.join(LOG_DIR))?;
@@ -100,7 +103,7 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
         // Before a segment loses its name the manifest must know that its number is used up.
         replay.use_up_ids()?;
     }
-    let Replay { version, manifest, last_seq, log_damage, .. } = replay;
+    let Replay { version, manifest, last_seq, log_damage, replayed_ops, .. } = replay;
     segments.retire_all()?;
     // Only now: had anything been damaged, they might have been worth something.
     for path in orphans {
@@ -121,6 +124,7 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
         ids,
         last_seq,
         log_damage,
+        replayed_ops,
     })
 }
 
@@ -153,6 +157,8 @@ struct Replay<'a> {
     last_seq: u64,
     /// How often damage was passed over.
     log_damage: u64,
+    /// Operations that no table had.
+    replayed_ops: u64,
 }
 
 impl Replay<'_> {
@@ -213,6 +219,7 @@ impl Replay<'_> {
             return Err(frame::BadOp);
         }
         self.bytes += frame.payload.len() + new * OP_OVERHEAD_BYTES;
+        self.replayed_ops += new as u64;
         self.last_seq = frame.first_seq + u64::from(frame.ops) - 1;
         Ok(())
     }

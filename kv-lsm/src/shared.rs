@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) crowd: AtomicU32,
     /// How often damage of the log was passed over at the open.
     pub(crate) log_damage: u64,
+    /// Operations that the open found in the log alone.
+    pub(crate) replayed_ops: u64,
     /// Serializes inline steps.
     pub(crate) step: Mutex<()>,
     _lock: DirLock,
@@ -105,6 +107,7 @@ impl Shared {
             pace: Pace::default(),
             crowd: AtomicU32::new(0),
             log_damage: state.log_damage,
+            replayed_ops: state.replayed_ops,
             snapshots: Arc::default(),
             poison: Poison::default(),
             counters: Counters::default(),
@@ -322,6 +325,7 @@ impl Shared {
             snapshots: self.snapshots.count(),
             waiting: self.tickets.waiting(),
             log_damage: self.log_damage,
+            replayed_ops: self.replayed_ops,
             disk_full: self.full.is_set(),
             damaged: view.version.damage().len(),
             poisoned: self.poison.check().err().map(|e| e.to_string()),

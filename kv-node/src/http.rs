@@ -133,6 +133,9 @@ pub(crate) fn unready(node: &Node) -> Option<String> {
     if !node.is_ready() {
         return Some("no layout yet: the cluster is not born, or this node is not in it".into());
     }
+    if view.is_draining(view.me) {
+        return Some("this node is drained, or is being drained: it takes no clients".into());
+    }
     if let Some(poisoned) = node.engine().status(None).0.poisoned {
         return Some(format!("the storage engine takes no more writes: {poisoned}"));
     }

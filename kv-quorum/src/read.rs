@@ -101,6 +101,8 @@ pub struct ReadTracker<N, B> {
     standing: Standing,
     /// Those that are asked last.
     avoided: u64,
+    /// Those among them that are not asked to be quicker.
+    leaving: u64,
     /// Complete replicas, and fallbacks, that answered.
     replied: u64,
     /// All that answered.
@@ -135,6 +137,7 @@ where
             plan: plan.into(),
             standing: Standing::default(),
             avoided: 0,
+            leaving: 0,
             replied: 0,
             heard: 0,
             offered: None,
@@ -161,6 +164,15 @@ where
         }
     }
 
+    /// `node` is about to go: it is asked only where the others are not enough, and never
+    /// because they are slow.
+    pub fn spare(&mut self, node: N) {
+        self.avoid(node);
+        if let Some(index) = self.plan.index_of(node) {
+            self.leaving |= 1 << index;
+        }
+    }
+
     /// The primary for which `node` answers, if it stands in for one: a repair of `node` is a hint
     /// for it.
     pub fn hint_for(&self, node: N) -> Option<N> {
@@ -183,13 +195,17 @@ where
 
     /// Whether [`hedge`](Self::hedge) would name somebody.
     pub fn may_hedge(&self) -> bool {
-        !self.done && self.standing.alive(&self.plan) & !self.standing.contacted != 0
+        !self.done && self.hedges() != 0
+    }
+
+    fn hedges(&self) -> u64 {
+        self.standing.alive(&self.plan) & !self.standing.contacted & !self.leaving
     }
 
     /// One more to ask, because those asked are slow; `None` when all have been asked. What it
     /// answers counts like any other.
     pub fn hedge(&mut self) -> Option<N> {
-        let free = self.standing.alive(&self.plan) & !self.standing.contacted;
+        let free = self.hedges();
         if free == 0 || self.done {
             return None;
         }

@@ -68,6 +68,8 @@ pub enum Error {
     RetiresNewest(u64),
     /// The newer layout has fewer partitions than the older. Partitions are only ever doubled.
     Coarser,
+    /// Two copies can't change places: which rule is against it. Choose others.
+    Exchange(&'static str),
 }
 
 impl fmt::Display for Error {
@@ -107,6 +109,7 @@ impl fmt::Display for Error {
             Self::UnknownEpoch(epoch) => write!(f, "no live layout has epoch {epoch}"),
             Self::RetiresNewest(epoch) => write!(f, "layout of epoch {epoch} is the newest"),
             Self::Coarser => f.write_str("the newer layout has fewer partitions than the older"),
+            Self::Exchange(why) => write!(f, "copies can't change places: {why}"),
         }
     }
 }

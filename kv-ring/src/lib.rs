@@ -51,6 +51,7 @@ extern crate alloc;
 mod claim;
 mod codec;
 mod error;
+mod exchange;
 mod history;
 mod layout;
 mod partition;
@@ -63,6 +64,7 @@ mod topology;
 
 pub use claim::{AutoClaim, Claim, ClaimRequest, FastClaim, FlowClaim, NOBODY, Share};
 pub use error::Error;
+pub use exchange::Exchange;
 pub use history::{History, LIVE_LAYOUTS_MAX};
 pub use layout::{Layout, MEMBERS_MAX, REPLICAS_MAX};
 pub use partition::{Partition, PartitionCount};

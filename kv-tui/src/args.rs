@@ -47,7 +47,9 @@ With --json a verb prints one object (errors stay text on stderr):
   cluster status   {layouts: [{epoch, digest}], stable, removed,
             members: [{node, seen, finished, waits_for}]}
   cluster plan     {epoch, moves, steps: [copies, ..], firsts_changed, bytes_about,
-            nodes: [{node, weight, before, after, gains}]}; weight is null for one that leaves
+            nodes: [{node, weight, before, after, gains}], zones: [{zone, nodes, copies}], apart,
+            partitions}; weight is null for one that leaves; pairs are [now, then]
+  cluster zone     the same
   cluster commit   {epoch, stable, steps, steps_left}; with --detach without steps
   cluster abort    {epoch}
   cluster split    {epoch, before, after, copies, bytes}; with --epoch {epoch, stable,
@@ -66,6 +68,7 @@ With --json a verb prints one object (errors stay text on stderr):
   import export    {from, to, resumed, scanned, stored, gone, refused: {kind: keys}, refused_file,
             verified, mended, differing, ms}
   hints    {hints: [{on, for, keys, bytes, age_ms, state}], hint_bytes_max, silent}
+  node drain       {node, stage, ends, ended, clients, requests, hints, hints_kept}
 A dot is {ms, counter, node, tenure}; ids, tenures, digests and contexts are hexadecimal text.
 Keys and values are text; with --hex, or where they are not UTF-8, key_hex and value_hex stand
 in their place. A value is null where a delete stands beside concurrent writes.";
@@ -159,6 +162,11 @@ impl Connect {
         Ok(Client::connect(&self.addresses, Config { deadline_ms, ..config }).await?)
     }
 
+    /// The same with one address only.
+    pub(crate) fn only(&self, address: &str) -> Self {
+        Self { addresses: vec![address.to_owned()], ..self.clone() }
+    }
+
     /// The same with further addresses, tried after those that were given.
     pub(crate) fn with_more(&self, addresses: &[String]) -> Self {
         let mut more = self.clone();
@@ -213,6 +221,9 @@ enum Verb {
     Status(verbs::status::Status),
     /// Lists the members as the asked node sees them.
     Nodes(verbs::nodes::Nodes),
+    /// Makes a node ready to be stopped.
+    #[command(subcommand)]
+    Node(verbs::node::Node),
     /// Shows the live layouts and whom they wait for; plans and commits changes of the members.
     #[command(subcommand)]
     Cluster(verbs::cluster::Cluster),
@@ -290,6 +301,7 @@ impl Kv {
             Verb::Explain(verb) => verb.run(connect, output).await,
             Verb::Status(verb) => verb.run(connect, output).await,
             Verb::Nodes(verb) => verb.run(connect, output).await,
+            Verb::Node(verb) => verb.run(connect, output).await,
             Verb::Ring(verb) => verb.run(connect, output).await,
             Verb::Cluster(verb) => verb.run(connect, output).await,
             Verb::Aae(verb) => verb.run(connect, output).await,

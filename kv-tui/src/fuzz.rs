@@ -47,6 +47,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         NodeState::Suspect,
         NodeState::Down,
         NodeState::Left,
+        NodeState::Draining,
     ]);
     let states = prop::collection::vec(state, 0..5);
     (states, any::<[bool; 5]>(), any::<u64>(), any::<u16>(), any::<u8>()).prop_map(

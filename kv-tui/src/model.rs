@@ -99,9 +99,10 @@ impl PartitionCounts {
     }
 }
 
-/// Whether a member is believed to serve. A suspect is, until it is found to be down.
+/// Whether a member is believed to serve. A suspect is, until it is found to be down, and one that
+/// is drained until it is stopped.
 pub fn is_up(state: NodeState) -> bool {
-    matches!(state, NodeState::Alive | NodeState::Suspect)
+    matches!(state, NodeState::Alive | NodeState::Suspect | NodeState::Draining)
 }
 
 /// One lower-case word for what membership says.
@@ -111,6 +112,7 @@ pub fn state_word(state: NodeState) -> &'static str {
         NodeState::Suspect => "suspect",
         NodeState::Down => "down",
         NodeState::Left => "left",
+        NodeState::Draining => "draining",
         _ => "unknown",
     }
 }
@@ -266,12 +268,14 @@ pub(crate) mod tests {
 
     #[test]
     fn health_follows_the_worst_partition_and_what_needs_an_operator() {
-        use NodeState::{Alive, Down, Left, Suspect};
+        use NodeState::{Alive, Down, Draining, Left, Suspect};
         let table = [
             ([Alive, Alive, Alive], Health::Healthy),
             ([Alive, Alive, Suspect], Health::Degraded),
             ([Alive, Alive, Down], Health::Degraded),
             ([Alive, Left, Alive], Health::Degraded),
+            ([Alive, Draining, Alive], Health::Degraded),
+            ([Alive, Draining, Down], Health::Degraded),
             ([Alive, Down, Down], Health::NoQuorum),
         ];
         for (states, health) in table {

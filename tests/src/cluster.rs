@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -192,15 +192,48 @@ impl Cluster {
         Ok(())
     }
 
+    /// Asks a node's process to end with SIGTERM, and waits until it has: how it ended.
+    ///
+    /// # Errors
+    /// The node does not run, or is there still after so long.
+    pub fn terminate(&mut self, place: usize, within: Duration) -> io::Result<ExitStatus> {
+        self.signal(place, "-TERM")?;
+        self.ended(place, within)
+    }
+
+    /// Waits until a node's process has ended by itself: how it ended.
+    ///
+    /// # Errors
+    /// The node does not run, or is there still after so long.
+    pub fn ended(&mut self, place: usize, within: Duration) -> io::Result<ExitStatus> {
+        let began = Instant::now();
+        let node = self.nodes.get_mut(place).ok_or_else(|| io::Error::other("no such node"))?;
+        let gone = || io::Error::other("the node does not run");
+        loop {
+            let process = node.process.as_mut().ok_or_else(gone)?;
+            if let Some(status) = process.try_wait()? {
+                node.process = None;
+                return Ok(status);
+            }
+            if began.elapsed() > within {
+                return Err(io::Error::other(format!("node {place} is there still")));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Stops a node's process with SIGSTOP, or lets it go on: meanwhile it holds its connections
     /// and answers nothing.
     ///
     /// # Errors
     /// The node does not run, or the system refuses.
     pub fn pause(&self, place: usize, stopped: bool) -> io::Result<()> {
+        self.signal(place, if stopped { "-STOP" } else { "-CONT" })
+    }
+
+    fn signal(&self, place: usize, signal: &str) -> io::Result<()> {
         let process = self.nodes.get(place).and_then(|node| node.process.as_ref());
         let process = process.ok_or_else(|| io::Error::other("the node does not run"))?;
-        let signal = if stopped { "-STOP" } else { "-CONT" };
         let sent = Command::new("kill").arg(signal).arg(process.id().to_string()).status()?;
         if sent.success() {
             Ok(())

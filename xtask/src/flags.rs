@@ -38,7 +38,7 @@ cargo xtask VERB
   cluster status [--json]
   cluster kill I [-9]     ends node I (SIGTERM; with -9 SIGKILL)
   cluster start I         starts node I again on its data
-  cluster restart [I]     all nodes, one after the other, or node I
+  cluster restart [I]     all nodes, one drained and back after the other, or node I
   cluster pause I | resume I
   cluster logs [I]        what the nodes said
   cluster scale N [--detach]

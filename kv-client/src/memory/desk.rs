@@ -7,11 +7,11 @@ use tarpc::context::Context;
 use super::Service;
 use crate::service::AdminService;
 use crate::wire::{
-    AaeView, AutoscaleChange, AutoscaleView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints,
-    EventsView, Explanation, HintsView, HotView, LayoutName, LayoutProgress, LayoutsView, Location,
-    MembersChange, MembersPlan, NodeInfo, NodeStatus, PastChange, RepairOut, ReplicaAnswer,
-    RingView, ServiceError, SplitPlan, Topics, VersionName, WATCH_TICK_MS, WATCH_WAIT_MS_MAX,
-    WatchCursor, Watched,
+    AaeView, AutoscaleChange, AutoscaleView, Bounded, ConflictsView, DrainOrder, DrainView,
+    EVENTS_NODES_MAX, Endpoints, EventsView, Explanation, HintsView, HotView, LayoutName,
+    LayoutProgress, LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeStatus,
+    PastChange, RepairOut, ReplicaAnswer, RingView, ServiceError, SplitPlan, Topics, VersionName,
+    WATCH_TICK_MS, WATCH_WAIT_MS_MAX, WatchCursor, Watched,
 };
 use crate::{ClusterId, NodeId};
 
@@ -182,6 +182,13 @@ impl AdminService for Desk {
 
     async fn set_autoscale(self, _: Context, _change: AutoscaleChange) -> Result<(), ServiceError> {
         Err(ServiceError::Refused("it is the only node there is".into()))
+    }
+
+    async fn drain(self, _: Context, order: DrainOrder) -> Result<DrainView, ServiceError> {
+        match order {
+            DrainOrder::Look | DrainOrder::Undo => Ok(DrainView { node: ME, ..Default::default() }),
+            _ => Err(ServiceError::Refused("it is the only node there is".into())),
+        }
     }
 }
 

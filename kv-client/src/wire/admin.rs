@@ -70,6 +70,8 @@ pub enum NodeState {
     Down,
     /// It left on purpose.
     Left,
+    /// It answers, takes no clients, and is about to be stopped.
+    Draining,
 }
 
 /// A member as the asked node sees it.

@@ -19,6 +19,8 @@ pub struct MembersChange {
     pub weights: Bounded<(NodeId, u32), CHANGE_NODES_MAX>,
     /// The epoch that the plan was made after: any other now refuses the change.
     pub after: Option<u64>,
+    /// Members with the zone that each is to stand in.
+    pub zones: Bounded<(NodeId, String), CHANGE_NODES_MAX>,
 }
 
 /// What a change would move.
@@ -37,6 +39,23 @@ pub struct MembersPlan {
     pub bytes_about: u64,
     /// Every node that is a member before or after.
     pub nodes: Vec<NodeShare>,
+    /// Every zone that a member stands in before or after.
+    pub zones: Vec<ZoneShare>,
+    /// Partitions whose copies all stand in different zones: now, and then.
+    pub apart: (u32, u32),
+    /// Partitions.
+    pub partitions: u32,
+}
+
+/// What the nodes of one zone hold together before a change and after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneShare {
+    /// Its name, as far as some member's settings tell it; else its number, after a `#`.
+    pub zone: String,
+    /// Members that stand in it, now and then.
+    pub nodes: (u32, u32),
+    /// Copies of partitions there, now and then.
+    pub copies: (u32, u32),
 }
 
 /// What one node holds before a change and after it.

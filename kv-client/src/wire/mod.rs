@@ -9,6 +9,7 @@ mod admin;
 mod bounded;
 mod client;
 mod conflicts;
+mod drain;
 mod events;
 mod members;
 mod scale;
@@ -26,8 +27,11 @@ pub use client::{
     ServiceError, Sibling, WriteOptions, WriteOut,
 };
 pub use conflicts::{CONFLICTS_PAGE_KEYS_MAX, Conflict, ConflictsView};
+pub use drain::{DrainOrder, DrainStage, DrainView};
 pub use events::{EVENTS_NODES_MAX, EVENTS_PAGE_MAX, EventView, EventsView};
-pub use members::{CHANGE_NODES_MAX, MembersChange, MembersPlan, NodeShare, PastChange, SplitPlan};
+pub use members::{
+    CHANGE_NODES_MAX, MembersChange, MembersPlan, NodeShare, PastChange, SplitPlan, ZoneShare,
+};
 pub use scale::{
     AutoscaleChange, AutoscaleView, HOT_KEYS_MAX, HotKeyView, HotView, LoadPoint, NodeLoadView,
     POLICY_SETTINGS_MAX, PartitionLoad, ScaleMode,

@@ -113,8 +113,8 @@ pub struct AutoscaleView {
     pub members: u32,
     /// Members that there should be next.
     pub desired: u32,
-    /// What should be done: `keep`, `out`, `in`, `even-out`, `out-held`, `in-held`; empty without a
-    /// decision.
+    /// What should be done: `keep`, `out`, `in`, `move`, `even-out`, `out-held`, `in-held`; empty
+    /// without a decision.
     pub verdict: String,
     /// Why, in plain words.
     pub reason: String,

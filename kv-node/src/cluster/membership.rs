@@ -33,7 +33,7 @@ use crate::scale::load::Load;
 #[derive(Clone, Copy, Debug)]
 #[repr(u16)]
 enum Fact {
-    /// Where clients reach me, and my zone.
+    /// Where clients reach me, my zone, and whether I am about to be stopped.
     Client = 1,
     /// The flush mark that I know.
     Flush = 2,
@@ -129,8 +129,7 @@ impl Membership {
             SplitMix64::new(config.seed),
             now,
         )?;
-        let client = format!("{}\n{}", config.me.client_address, config.me.zone);
-        swim.publish_fact(Fact::Client as u16, client.as_bytes())?;
+        swim.publish_fact(Fact::Client as u16, client_fact(&config.me, false).as_bytes())?;
         let others = seeds.iter().filter(|seed| **seed != config.me.address);
         let others: Result<Vec<Address>, _> =
             others.map(|seed| Address::new(seed.as_bytes())).collect();
@@ -153,6 +152,18 @@ impl Membership {
         let seeds = seeds.iter().filter_map(|seed| Address::new(seed.as_bytes()).ok());
         self.swim.lock().look_for(Millis::new(now_ms), seeds);
         self.wake.notify_one();
+    }
+
+    /// Tells everybody whether this node is about to be stopped. A start tells that it is not.
+    pub fn publish_draining(&self, draining: bool) {
+        self.publish(Fact::Client, client_fact(&self.me, draining).as_bytes());
+        self.publish_view();
+        self.wake.notify_one();
+    }
+
+    /// Whether the goodbye was told as often as any news.
+    pub fn has_left(&self) -> bool {
+        self.swim.lock().has_left()
     }
 
     /// Says who tells whether a member has answered this node lately. Nobody does at first.
@@ -360,7 +371,9 @@ impl Membership {
             .map(|(node, member)| {
                 let fact = swim.fact(node, Fact::Client as u16).map(|fact| fact.bytes);
                 let text = fact.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or("\n");
-                let (client_address, zone) = text.split_once('\n').unwrap_or((text, ""));
+                let mut lines = text.split('\n');
+                let mut line = || lines.next().unwrap_or_default();
+                let (client_address, zone, doing) = (line(), line(), line());
                 let member = Member {
                     address: text_of(&member.address).unwrap_or_default(),
                     client_address: client_address.into(),
@@ -375,6 +388,7 @@ impl Membership {
                         State::Down => Liveness::Down,
                         State::Left => Liveness::Left,
                     },
+                    draining: doing == DRAINING,
                 };
                 (NodeId(node), member)
             })
@@ -383,6 +397,14 @@ impl Membership {
         self.doubts.store(doubts, Ordering::Release);
         self.view.publish(|view| view.members = members);
     }
+}
+
+/// The third line of what a node that is about to be stopped tells of itself.
+const DRAINING: &str = "draining";
+
+fn client_fact(me: &Member, draining: bool) -> String {
+    let doing = if draining { DRAINING } else { "" };
+    format!("{}\n{}\n{doing}", me.client_address, me.zone)
 }
 
 fn text_of(address: &Address) -> Option<PeerAddress> {

@@ -5,7 +5,7 @@
 //! left is planned anew then, so whoever makes the steps may stop, and another goes on.
 
 use kv_client::NodeId;
-use kv_ring::{AutoClaim, Error, Layout, Plan, Topology};
+use kv_ring::{AutoClaim, Error, Exchange, Layout, Plan, Topology};
 
 /// What is to be decided next, and what follows it.
 #[derive(Clone, Debug)]
@@ -49,6 +49,20 @@ impl Steps {
     }
 }
 
+impl Steps {
+    /// The one step in which two copies change places; none if they have already.
+    ///
+    /// # Errors
+    /// What kv-ring says of it.
+    pub fn exchanging(before: &Layout<NodeId>, exchange: &Exchange<NodeId>) -> Result<Self, Error> {
+        let made = before.may_exchange(&exchange.back()).is_ok();
+        let target = if made { before.clone() } else { before.exchanged(exchange)? };
+        let plan = Plan::between(before, &target)?;
+        let copies = if made { Vec::new() } else { vec![plan.moves().len()] };
+        Ok(Self { next: target.clone(), target, plan, copies })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use kv_ring::{NodeSpec, Zone};
@@ -77,5 +91,23 @@ mod tests {
         }
         let few = Steps::between(&before, &members, 1);
         assert!(matches!(few, Err(Error::TooFewNodes { .. })), "{few:?}");
+    }
+
+    #[test]
+    fn copies_change_places_in_one_step_and_only_once() {
+        let before = first(5);
+        let partitions = || before.partitions().iter();
+        let pairs = partitions().flat_map(|one| partitions().map(move |other| (one, other)));
+        let mut exchanges = pairs.filter_map(|(partition, against)| {
+            let (from, to) = (before.owners(partition)[0], before.owners(against)[0]);
+            let exchange = Exchange { partition, from, to, against };
+            before.may_exchange(&exchange).ok().map(|()| exchange)
+        });
+        let exchange = exchanges.next().expect("five nodes hold three copies");
+        let steps = Steps::exchanging(&before, &exchange).expect("it can be made");
+        assert_eq!((steps.copies, steps.next.epoch()), (vec![2], 2));
+        let again = Steps::exchanging(&steps.next, &exchange).expect("it is so");
+        assert!(again.copies.is_empty());
+        assert!(Steps::exchanging(&steps.next, &exchange.back()).is_ok(), "and back");
     }
 }

@@ -44,6 +44,8 @@ pub struct Member {
     pub zone: String,
     /// Whether it is up.
     pub liveness: Liveness,
+    /// Whether it is about to be stopped, as it says: it answers, and takes no clients.
+    pub draining: bool,
 }
 
 /// The view.
@@ -66,6 +68,8 @@ pub struct View {
     pub unreachable: BTreeSet<NodeId>,
     /// Members of live layouts that are down for requests. Made anew with every view.
     down: Vec<NodeId>,
+    /// Members that are about to be stopped, in order. Made anew with every view.
+    draining: Vec<NodeId>,
     /// Whether the others refuse this node's directory: then it answers nobody any more.
     pub refused: bool,
 }
@@ -86,6 +90,7 @@ impl View {
             under: Arc::new(Under),
             unreachable: BTreeSet::new(),
             down: Vec::new(),
+            draining: Vec::new(),
             refused: false,
         }
     }
@@ -119,6 +124,17 @@ impl View {
         &self.down
     }
 
+    /// Those that are about to be stopped, in order: they answer, and where others can do what is
+    /// to be done it is not asked of them.
+    pub fn draining(&self) -> &[NodeId] {
+        &self.draining
+    }
+
+    /// Whether a node is about to be stopped.
+    pub fn is_draining(&self, node: NodeId) -> bool {
+        self.draining.contains(&node)
+    }
+
     /// Whether membership believes a node to be alive. All nodes agree on that before long, as
     /// they need not on `is_up`.
     pub fn is_alive(&self, node: NodeId) -> bool {
@@ -130,6 +146,8 @@ impl View {
     }
 
     fn find_down(&mut self) {
+        let draining = self.members.iter().filter(|(_, member)| member.draining);
+        self.draining = draining.map(|(node, _)| *node).collect();
         let layouts = self.layouts.iter().flat_map(|layouts| layouts.live());
         let members: BTreeSet<NodeId> =
             layouts.flat_map(|layout| layout.members().iter().copied()).collect();

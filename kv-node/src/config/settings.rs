@@ -324,6 +324,9 @@ section! {
         /// Milliseconds that a peer may leave a call unanswered, with nothing heard from it, until
         /// requests count it as down. Under `deadline_ms`.
         link_down_ms: u64 = LINK_DOWN_MS_DEFAULT,
+        /// Milliseconds that a node which is to stop waits at most: for its clients' requests to
+        /// end, and for its hints to go to those who are up.
+        drain_ms_max: u64 = 10_000,
     }
 }
 

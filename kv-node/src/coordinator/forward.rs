@@ -184,7 +184,8 @@ impl Coordinator {
             .collect()
     }
 
-    /// Who may mint a key's writes, the first choice last: those of this node's zone are near.
+    /// Who may mint a key's writes, the first choice last: those of this node's zone are near, and
+    /// those that are about to be stopped are asked when nobody else is there.
     fn candidates(scope: &Scope, key: KeyRef<'_>) -> Vec<NodeId> {
         let partition = scope.partition(key);
         let may = |node: &NodeId| *node != scope.view.me && !scope.down.contains(node);
@@ -197,7 +198,8 @@ impl Coordinator {
         let own_zone = zone(scope.view.me);
         let mut primaries: Vec<NodeId> =
             newest.owners(partition).iter().rev().copied().filter(may).collect();
-        primaries.sort_by_key(|node| zone(*node) == own_zone);
+        let stays = |node: NodeId| !scope.view.is_draining(node);
+        primaries.sort_by_key(|node| (stays(*node), zone(*node) == own_zone));
         primaries
     }
 
@@ -210,6 +212,7 @@ impl Coordinator {
         }
         let mut nodes: Vec<NodeId> = scope.stand_ins(partition).take(STAND_INS_MAX).collect();
         nodes.reverse();
+        nodes.sort_by_key(|node| !scope.view.is_draining(*node));
         nodes
     }
 

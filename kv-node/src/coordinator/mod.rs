@@ -114,11 +114,13 @@ pub struct Timing {
     /// After so long without enough answers a read asks one replica more at the latest: usually
     /// it does as soon as the first take longer than 95 of 100 of their recent answers.
     pub hedge_ms: u64,
+    /// A node that is made ready to be stopped waits so long, at most, for what is under way.
+    pub drain_ms_max: u64,
 }
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { request_ms_max: 5_000, hedge_ms: 50 }
+        Self { request_ms_max: 5_000, hedge_ms: 50, drain_ms_max: 10_000 }
     }
 }
 

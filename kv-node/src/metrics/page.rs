@@ -75,6 +75,7 @@ fn process(page: &mut Page, node: &Node) {
 fn cluster_figures(page: &mut Page, node: &Node, view: &View, is_ready: bool) {
     let (up, members) = members_up(view);
     page.value(&registry::READY, truth(is_ready));
+    page.value(&registry::DRAINING, truth(view.is_draining(view.me)));
     page.value(&registry::MEMBERS, members as f64);
     page.value(&registry::MEMBERS_UP, up as f64);
     let newest = view.layouts.iter().flat_map(|layouts| layouts.newest().members());

@@ -117,6 +117,8 @@ registry! {
     Cluster {
         /// Whether the node is ready for clients.
         READY = Gauge "kv_ready";
+        /// Whether the node is being drained, or is: it takes no clients then.
+        DRAINING = Gauge "kv_draining";
         /// Members of the newest layout.
         MEMBERS = Gauge "kv_members";
         /// Members of the newest layout that are up.
@@ -296,6 +298,8 @@ engine! {
     "awaiting_sync" = Gauge "kv_engine_awaiting_sync";
     /// Damaged parts of tables that are not given up.
     "damaged" = Gauge "kv_engine_damaged";
+    /// Operations of the log that the start had to replay: none after an orderly stop.
+    "replayed_ops" = Gauge "kv_engine_replayed_ops";
     /// Whether writes are refused because the disk has no room.
     "disk_full" = Gauge "kv_engine_disk_full";
     /// Bytes of rows that the memory engine may hold.

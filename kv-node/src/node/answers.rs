@@ -149,6 +149,7 @@ impl Inner {
     ) -> PeerOut {
         match op {
             PeerOp::Forward { operation, key, mutation, write, read, zone, above_ms } => {
+                let _at_work = self.drain.at_work();
                 let (read, write) = (Some(read), Some(write));
                 let zone = zone.map(Zone::new);
                 let levels = Levels { read, write, zone, until_ms: None };

@@ -28,7 +28,9 @@ const PAGE_REST_MS_MIN: u64 = 1;
 /// builds the roots of all that is shared anew, on both sides.
 const EQUAL_PEER_TURNS: u64 = 8;
 /// How often the latency of requests is looked at.
-const WINDOW_MS: u64 = 1_000;
+const WINDOW_MS: u64 = 250;
+/// Rest after a partition was filled, at most: a change of the ring must come to its end.
+const FILL_REST_MS_MAX: u64 = 200;
 
 pub(super) fn start(workers: &Workers, inner: &Arc<Inner>) {
     let kept_ms = AtomicU64::new(0);
@@ -151,14 +153,26 @@ impl FillLoop {
         let fills = futures::stream::iter(ready).for_each_concurrent(
             FILLS_AT_ONCE,
             |newcomer| async move {
+                let began_us = self.inner.clock.steady_us();
                 if let Err(error) = serving.coordinator.fill(newcomer).await {
                     let partition = newcomer.partition.index();
                     tracing::debug!(%error, partition, "not filled yet");
                 }
+                let took_us = self.inner.clock.steady_us().saturating_sub(began_us);
+                let per_mille = serving.coordinator.background.per_mille();
+                tokio::time::sleep(fill_rest(took_us, per_mille)).await;
             },
         );
         fills.await;
     }
+}
+
+/// Small partitions cost round trips and syncs, which no rate of bytes slows down: while requests
+/// suffer, each is followed by a rest that leaves it its part of the time.
+fn fill_rest(took_us: u64, per_mille: u64) -> Duration {
+    let per_mille = per_mille.clamp(1, 1_000);
+    let rest_us = took_us.saturating_mul(1_000 - per_mille) / per_mille;
+    Duration::from_micros(rest_us).min(Duration::from_millis(FILL_REST_MS_MAX))
 }
 
 #[async_trait]

@@ -75,6 +75,17 @@ pub enum ChangeError {
     /// Partitions were doubled, and are not put together again: nothing moves, and it is over as
     /// soon as all know of it.
     Doubled,
+    /// A zone's name is too long, or not one that can be shown.
+    ZoneName(String),
+    /// Copies that stand in different zones, as far as there are enough, would stand in fewer.
+    FewerZones {
+        /// Copies of a partition.
+        copies: usize,
+        /// Zones with nodes that hold anything now,
+        now: usize,
+        /// and then.
+        then: usize,
+    },
 }
 
 impl std::fmt::Display for ChangeError {
@@ -114,6 +125,15 @@ impl std::fmt::Display for ChangeError {
             Self::AtMost => f.write_str("there is a partition for each slot already"),
             Self::Doubled => f.write_str(
                 "a split can't be called off: nothing moves, and it is over as soon as all know it",
+            ),
+            Self::ZoneName(name) => {
+                write!(f, "{name:?} is no zone's name: at most 64 bytes that can be shown")
+            }
+            Self::FewerZones { copies, now, then } => write!(
+                f,
+                "the {copies} copies of a partition could not stand in as many zones as now: \
+                 {now} zones hold something now, {then} would then. Let other nodes join the zone \
+                 that would be empty first"
             ),
         }
     }

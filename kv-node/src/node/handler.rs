@@ -31,6 +31,7 @@ impl PeerHandler for Handler {
         let node = &self.0;
         node.figures.peer_calls.one();
         node.figures.peer_ops.add(request.ops.len() as u64);
+        let _at_call = node.drain.at_call();
         node.follow(&request).await;
         // Held until the call is answered: what is judged by a view is under way under its layouts.
         let view = node.view.now();

@@ -73,6 +73,8 @@ impl Worker for HandoffLoop {
                 }
                 let rate = self.inner.hints.replay_bytes_per_s.max(1);
                 let rest_ms = round.bytes.saturating_mul(1_000) / rate;
+                // Who is about to go gives away what it can: for a moment it may send more.
+                let rest_ms = if self.inner.drain.is_on() { 0 } else { rest_ms };
                 Some(Duration::from_millis(rest_ms.max(PAGE_REST_MS_MIN)))
             }
             Err(error) => {

@@ -19,6 +19,7 @@ mod config;
 mod conflicts;
 mod damage;
 mod discover;
+mod drain;
 mod events;
 mod handler;
 mod handoff;
@@ -58,7 +59,9 @@ use parking_lot::Mutex;
 
 pub use change::ChangeError;
 pub use config::{NodeConfig, NodeParts};
-pub use reshape::{NodeShare, Reshape, ReshapePlan};
+pub use drain::DrainFor;
+pub(crate) use drain::{AtWork, DrainState};
+pub use reshape::{NodeShare, Reshape, ReshapePlan, ZoneShare};
 pub use split::SplitPlan;
 
 use crate::cluster::birth::Birth;
@@ -145,6 +148,8 @@ pub(crate) struct Inner {
     begun_here: Mutex<BTreeMap<Partition, u64>>,
     /// Where the present transition began.
     transfer_base: Mutex<transfers::TransferBase>,
+    /// Whether it is made ready to be stopped.
+    drain: drain::Drain,
 }
 
 impl std::fmt::Debug for Node {
@@ -277,6 +282,9 @@ impl Node {
         inner.membership.leave(inner.clock.steady_ms());
         workers::gossip_once(inner);
         inner.clock.sleep(Duration::from_millis(20)).await;
+        if inner.drain.is_on() {
+            inner.until_let_go().await;
+        }
         self.workers.stop();
         inner.transport.close().await;
         if let Some(peers) = inner.peers.get() {

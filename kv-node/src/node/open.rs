@@ -39,6 +39,7 @@ impl Inner {
             client_address: config.client_address.clone(),
             zone: config.zone.clone(),
             liveness: Liveness::Up,
+            draining: false,
         };
         let membership = MembershipConfig {
             node: me,
@@ -47,7 +48,7 @@ impl Inner {
             seed: parts.rng.next_u64(),
             gossip: config.gossip.clone(),
         };
-        let now_ms = parts.clock.steady_ms();
+        let (now_ms, gossip_ms) = (parts.clock.steady_ms(), config.gossip.gossip_interval_ms);
         let membership = Membership::new(membership, &config.seeds, Arc::clone(&view), now_ms)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
         let newborn = Newborn {
@@ -102,6 +103,7 @@ impl Inner {
             changes: ChangeLog::load(Arc::clone(meta)),
             begun_here: Mutex::default(),
             transfer_base: Mutex::default(),
+            drain: super::drain::Drain::new(gossip_ms),
         })
     }
 

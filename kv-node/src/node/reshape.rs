@@ -1,4 +1,5 @@
-//! Planned changes of the members: some join, some leave, some bring more or less than before.
+//! Planned changes of the members: some join, some leave, some bring more or less than before, some
+//! stand in another zone.
 //!
 //! ```text
 //! plan    what would move, and nothing else happens
@@ -20,11 +21,11 @@
 //! Invariant: one change runs at a time, save for what calls it off. Two that are proposed at once
 //! are proposed for one epoch, of which one is decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kv_client::NodeId;
-use kv_ring::{LIVE_LAYOUTS_MAX, Layout, NodeSpec, Topology, Zone};
+use kv_ring::{Exchange, LIVE_LAYOUTS_MAX, Layout, NodeSpec, Topology, Zone};
 
 use super::change::{CHANGE_MS_MAX, ChangeError};
 use super::{Inner, Node};
@@ -43,6 +44,10 @@ pub struct Reshape {
     pub leaves: Vec<NodeId>,
     /// Weights that change; 0 for a member that is to hold nothing.
     pub weights: Vec<(NodeId, u32)>,
+    /// Members that are to stand in another zone, by its name.
+    pub zones: Vec<(NodeId, String)>,
+    /// Two copies that are to change places, and nothing else.
+    pub exchange: Option<Exchange<NodeId>>,
     /// The newest epoch as whoever planned it saw it; another one now refuses the change.
     pub after: Option<u64>,
 }
@@ -60,6 +65,23 @@ pub struct ReshapePlan {
     pub firsts_changed: usize,
     /// Each member before or after, in order.
     pub nodes: Vec<NodeShare>,
+    /// Each zone before or after, in order.
+    pub zones: Vec<ZoneShare>,
+    /// Partitions whose copies all stand in different zones: now, and then.
+    pub apart: (usize, usize),
+    /// Partitions.
+    pub partitions: usize,
+}
+
+/// What the nodes of one zone hold together, before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneShare {
+    /// The zone.
+    pub zone: Zone,
+    /// Members that stand in it.
+    pub nodes: (usize, usize),
+    /// Copies of partitions there.
+    pub copies: (usize, usize),
 }
 
 /// What one node holds, before and after.
@@ -85,7 +107,7 @@ impl Node {
     pub async fn plan(&self, change: &Reshape) -> Result<ReshapePlan, ChangeError> {
         let view = self.inner.view.now();
         let (newest, topology) = self.inner.wanted(&view, change).await?;
-        let steps = self.inner.steps(&view, &newest, topology).await?;
+        let steps = self.inner.steps(&view, &newest, topology, change).await?;
         Ok(shares(&newest, steps))
     }
 
@@ -130,7 +152,7 @@ impl Inner {
             }
             let (newest, topology) = self.wanted(&view, change).await?;
             let epoch = newest.epoch();
-            let steps = self.steps(&view, &newest, topology).await?;
+            let steps = self.steps(&view, &newest, topology, change).await?;
             if steps.copies.is_empty() {
                 return Ok(epoch);
             }
@@ -236,6 +258,16 @@ impl Inner {
             let spec = topology.spec(*node).ok_or(ChangeError::NotAMember(*node))?;
             topology.insert(*node, NodeSpec::new(*weight, spec.zone));
         }
+        for (node, zone) in &change.zones {
+            let spec = topology.spec(*node).ok_or(ChangeError::NotAMember(*node))?;
+            if !is_zone_name(zone) {
+                return Err(ChangeError::ZoneName(zone.chars().take(ZONE_BYTES_MAX).collect()));
+            }
+            topology.insert(*node, NodeSpec::new(spec.weight, Zone::named(zone)));
+        }
+        if !change.zones.is_empty() {
+            stay_apart(&newest, &topology)?;
+        }
         Ok((newest, topology))
     }
 
@@ -245,10 +277,29 @@ impl Inner {
         view: &View,
         newest: &Arc<Layout<NodeId>>,
         members: Topology<NodeId>,
+        change: &Reshape,
     ) -> Result<Steps, ChangeError> {
+        if let Some(exchange) = &change.exchange {
+            let alone = members == newest.topology();
+            return Self::exchange(newest, exchange, alone);
+        }
         let (before, spared) = (Arc::clone(newest), Self::spared(view, newest.replicas()));
         let planned = self.blocking(move || Steps::between(&before, &members, spared)).await;
         planned.map_err(|error| ChangeError::Placement(error.to_string()))
+    }
+
+    /// The one step in which two copies change places; none if they have.
+    fn exchange(
+        newest: &Layout<NodeId>,
+        exchange: &Exchange<NodeId>,
+        alone: bool,
+    ) -> Result<Steps, ChangeError> {
+        if !alone {
+            let why = "copies change places in a change of their own".to_owned();
+            return Err(ChangeError::Placement(why));
+        }
+        Steps::exchanging(newest, exchange)
+            .map_err(|error| ChangeError::Placement(error.to_string()))
     }
 
     /// Owners that the quorums of the keyspace can do without; one at least, or nothing could ever
@@ -264,8 +315,59 @@ impl Inner {
     }
 }
 
+/// Bytes of a zone's name at most.
+const ZONE_BYTES_MAX: usize = 64;
+
+fn is_zone_name(name: &str) -> bool {
+    name.len() <= ZONE_BYTES_MAX && !name.chars().any(char::is_control)
+}
+
+/// Refuses zones that are too few for copies which stand apart now.
+///
+/// # Errors
+/// `FewerZones`.
+fn stay_apart(before: &Layout<NodeId>, after: &Topology<NodeId>) -> Result<(), ChangeError> {
+    let copies = before.replicas();
+    let zones = |topology: &Topology<NodeId>| {
+        let holding = topology.iter().filter(|(_, spec)| spec.weight > 0);
+        holding.map(|(_, spec)| spec.zone).collect::<BTreeSet<Zone>>().len()
+    };
+    let (now, then) = (zones(&before.topology()), zones(after));
+    if then < now.min(copies) {
+        return Err(ChangeError::FewerZones { copies, now, then });
+    }
+    Ok(())
+}
+
+/// What each zone holds before and after.
+fn zones_of(before: &Layout<NodeId>, after: &Layout<NodeId>) -> Vec<ZoneShare> {
+    let mut all: BTreeMap<Zone, ZoneShare> = BTreeMap::new();
+    for (layout, is_now) in [(before, true), (after, false)] {
+        for (node, spec) in layout.topology().iter() {
+            let zone = spec.zone;
+            let none = ZoneShare { zone, nodes: (0, 0), copies: (0, 0) };
+            let ZoneShare { nodes, copies, .. } = all.entry(zone).or_insert(none);
+            let (nodes, copies) =
+                if is_now { (&mut nodes.0, &mut copies.0) } else { (&mut nodes.1, &mut copies.1) };
+            *nodes += 1;
+            *copies += layout.held_by(node).count();
+        }
+    }
+    all.into_values().collect()
+}
+
+/// Partitions whose copies all stand in different zones.
+fn apart(layout: &Layout<NodeId>) -> usize {
+    let zone = |node: &NodeId| layout.spec(*node).map(|spec| spec.zone);
+    let differ = |owners: &[NodeId]| {
+        owners.iter().map(zone).collect::<BTreeSet<Option<Zone>>>().len() == owners.len()
+    };
+    layout.partitions().iter().filter(|partition| differ(layout.owners(*partition))).count()
+}
+
 fn shares(before: &Layout<NodeId>, steps: Steps) -> ReshapePlan {
     let Steps { target: after, plan, copies, .. } = steps;
+    let zones = zones_of(before, &after);
     let members = before.members().iter().chain(after.members());
     let share = |node: NodeId| NodeShare {
         node,
@@ -281,5 +383,8 @@ fn shares(before: &Layout<NodeId>, steps: Steps) -> ReshapePlan {
         steps: copies,
         firsts_changed: plan.firsts_changed(),
         nodes: nodes.into_values().collect(),
+        zones,
+        apart: (apart(before), apart(&after)),
+        partitions: after.partitions().count(),
     }
 }

@@ -22,7 +22,7 @@ use crate::plug::provisioner::Gone;
 use crate::scale::board::BoardStore;
 use crate::scale::ground::{Change, Ground, Look};
 use crate::scale::load::Load;
-use crate::scale::policy::{NodeLoad, Standing};
+use crate::scale::policy::{NodeLoad, PartitionRate, Standing};
 use crate::scale::scaler::{ScaleLoop, Scaler};
 use crate::scale::{Board, ScaleParts, Told};
 
@@ -147,11 +147,14 @@ impl Ground for NodeGround {
     async fn change(&self, change: Change, after: u64) -> Result<u64, String> {
         let reshape = {
             let Some(node) = self.node.upgrade() else { return Err("the node stops".into()) };
-            let (joins, leaves) = match change {
-                Change::Join(node) => (vec![node], Vec::new()),
-                Change::Leave(node) => (Vec::new(), vec![node]),
+            let reshape = match change {
+                Change::Join(node) => Reshape { joins: vec![node], ..Reshape::default() },
+                Change::Leave(node) => Reshape { leaves: vec![node], ..Reshape::default() },
+                Change::Exchange(exchange) => {
+                    Reshape { exchange: Some(exchange), ..Reshape::default() }
+                }
             };
-            node.reshape(Reshape { joins, leaves, after: Some(after), ..Reshape::default() })
+            node.reshape(Reshape { after: Some(after), ..reshape })
         };
         reshape.await.map_err(|error| error.to_string())
     }
@@ -230,6 +233,13 @@ impl Signs {
         })
     }
 
+    /// What a node coordinates of its busiest partitions.
+    fn rates(&self, at: NodeId) -> Vec<PartitionRate> {
+        let busiest = self.loads.get(&at).map(|load| load.busiest.iter());
+        let rate = |&(partition, ops_per_s)| PartitionRate { at, partition, ops_per_s };
+        busiest.into_iter().flatten().map(rate).collect()
+    }
+
     fn load(&self, node: NodeId, in_zone: u16) -> Option<NodeLoad> {
         let vitals = self.vitals.get(&node)?;
         Some(NodeLoad {
@@ -274,6 +284,9 @@ fn standing(view: &View, layouts: &History<NodeId>, signs: &Signs) -> Standing {
         moving,
         down: down.map(|node| format!("{node} is down: start it, or have it replaced")),
         pending: pending(view, members, signs),
+        layout: Some(Arc::clone(newest)),
+        rates: members.iter().flat_map(|node| signs.rates(*node)).collect(),
+        moved: Vec::new(),
     }
 }
 

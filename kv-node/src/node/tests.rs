@@ -7,6 +7,7 @@ mod conflicts;
 mod damaged;
 mod discover;
 mod displaced;
+mod drain;
 mod events;
 mod reach;
 mod replace;

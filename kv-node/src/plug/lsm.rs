@@ -382,6 +382,7 @@ impl StorageEngine for LsmEngine {
                 ("snapshots", stats.snapshots as u64),
                 ("awaiting_sync", stats.waiting as u64),
                 ("damaged", stats.damaged as u64),
+                ("replayed_ops", stats.replayed_ops),
                 ("disk_full", u64::from(stats.disk_full)),
                 ("compaction_stopped", u64::from(stats.compaction_stopped.is_some())),
             ],

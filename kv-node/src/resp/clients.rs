@@ -50,6 +50,8 @@ pub(super) struct Card {
     said: Mutex<Said>,
     seen: Mutex<Seen>,
     ended: AtomicBool,
+    /// It is to go when what it asked is answered.
+    leaving: AtomicBool,
     wake: Notify,
 }
 
@@ -65,6 +67,7 @@ impl Card {
             said: Mutex::default(),
             seen: Mutex::default(),
             ended: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             wake: Notify::new(),
         }
     }
@@ -103,6 +106,24 @@ impl Card {
     /// Returns when it is to end.
     pub(super) async fn ended(&self) {
         while !self.is_ended() {
+            self.wake.notified().await;
+        }
+    }
+
+    /// Ends the connection, as soon as what it asked is answered.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Whether it is to go.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Returns when it is to end, or to go and in the midst of nothing.
+    pub(super) async fn over(&self, in_the_midst: bool) {
+        while !self.is_ended() && (in_the_midst || !self.is_leaving()) {
             self.wake.notified().await;
         }
     }
@@ -187,6 +208,12 @@ mod tests {
         // Told before anybody waits, it is not lost.
         cards[1].ended().await;
         assert!(cards[1].is_ended() && !cards[2].is_ended());
+        cards[2].leave();
+        cards[2].over(false).await;
+        let busy = tokio::time::timeout(std::time::Duration::from_millis(5), cards[2].over(true));
+        assert!(busy.await.is_err() && !cards[2].is_ended(), "what it began it may end");
+        cards[2].end();
+        cards[2].over(true).await;
         clients.remove(2);
         assert_eq!(clients.choose(|_| true).len(), 2);
     }

@@ -8,6 +8,7 @@
 //! is not served), `args` speaks Redis's error texts, `reply` writes RESP2 and RESP3 straight into
 //! the output buffer, `glob` matches patterns.
 
+mod accept;
 pub mod args;
 mod clients;
 mod exec;

@@ -1,4 +1,4 @@
-//! The Redis door: accepts connections and runs each as one task.
+//! The Redis door: runs each connection as one task (`accept` has who comes).
 //!
 //! ```text
 //! read what is there -> parse all of it -> execute runs -> one write -> drop what was consumed
@@ -11,6 +11,11 @@
 //! Measured beside redis-server: at one request per round trip the time is in two system calls, so
 //! there is no timer, channel or other task on that path.
 //!
+//! While the node takes no clients (`node/drain.rs`) a connection ends when what came in is
+//! answered, between two requests and outside of MULTI. It is closed as a
+//! person would: what the client sent before it saw that is read and dropped for a moment, as a
+//! system that closes on unread bytes resets the connection, and the last answer may go with it.
+//!
 //! **Invariants.** Bytes held for a connection are bounded by the parser's limits, one read and
 //! `output_bytes_max` with one run's answers. Beyond what every connection may keep, those of all
 //! together are bounded by `queries_bytes_max` with one read each and `outputs_bytes_max` with one
@@ -18,15 +23,14 @@
 //! Answers leave in the order of their requests.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
 
+use super::accept::accept;
 use super::exec::{Exec, Later, Session, Shared, Step};
 use super::held::{Held, KEEP_BYTES, Output};
 use super::parse::{Batch, Item, Limits, Parser, ProtocolError};
@@ -42,8 +46,11 @@ const READ_BYTES: usize = 16 * 1024;
 const WRITE_EARLY_BYTES: usize = 256 * 1024;
 /// How long a stop waits for what is being executed.
 const STOP_MS: u64 = 2_000;
-/// Pause after accepting failed, as when file descriptors run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A client that is sent away and never pauses is served so many batches more, and four times as
+/// many if they never end with a whole request.
+const LAST_BATCHES_MAX: u32 = 64;
+/// How long a client that is sent away may take to see it.
+const LINGER: Duration = Duration::from_millis(250);
 
 /// The door, open.
 #[derive(Debug)]
@@ -85,63 +92,6 @@ pub fn serve(
     RespDoor { shared, task }
 }
 
-/// Accepts for as long as it is not aborted; its connections end with it.
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((stream, peer)) => admit(stream, peer, &shared, &mut connections),
-            Err(error) => {
-                tracing::warn!(%error, "a client could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
-    if shared.stopping.load(Acquire) {
-        return;
-    }
-    let open = shared.clients.load(Relaxed);
-    if open >= shared.resp.clients_max {
-        // Best effort, as in Redis: the socket's buffer is empty, so it fits or the client is gone.
-        let _unread = stream.try_write(b"-ERR max number of clients reached\r\n");
-        return;
-    }
-    // Without it an answer may wait 40 ms for the client's acknowledgement of the one before.
-    let _best_effort = stream.set_nodelay(true);
-    let local = stream.local_addr().ok();
-    let counted = Counted::new(Arc::clone(shared));
-    connections.spawn(async move {
-        let shared = &counted.0;
-        let session = Session::new(shared, Some(peer), local);
-        let (reader, writer) = stream.into_split();
-        if let Err(error) = converse(shared, session, reader, writer).await {
-            tracing::debug!(%peer, %error, "a client connection ended");
-        }
-    });
-}
-
-/// Counts an open connection for as long as it lives.
-struct Counted(Arc<Shared>);
-
-impl Counted {
-    fn new(shared: Arc<Shared>) -> Self {
-        shared.clients.fetch_add(1, Relaxed);
-        shared.node.figures().connections.one();
-        Self(shared)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.clients.fetch_sub(1, Relaxed);
-        self.0.node.figures().connections_closed.one();
-    }
-}
-
 /// Counts a batch in execution, so that a stop can wait for it.
 struct Busy<'s>(&'s Shared);
 
@@ -174,6 +124,9 @@ pub(super) async fn converse(
     writer: impl AsyncWrite + Unpin,
 ) -> io::Result<()> {
     let _listed = Listed::new(shared, &session);
+    if shared.closing.load(Acquire) {
+        session.card.leave();
+    }
     let (mut limits, mut may_change) = session.limits(shared);
     let mut parser = Parser::new(limits);
     let mut input = Vec::with_capacity(READ_BYTES);
@@ -181,15 +134,16 @@ pub(super) async fn converse(
     let output = Output::new(Held::new(&shared.outputs_bytes, resp.outputs_bytes_max));
     let queries = || Held::new(&*shared.queries_bytes, resp.queries_bytes_max);
     let (later, quiet) = (Later::new(queries()), Vec::new());
-    let mut talk = Talk { session, output, later, quiet, reader, writer };
+    let mut talk = Talk { session, output, later, quiet, last: 0, reader, writer };
     let mut held = queries();
     loop {
+        let in_the_midst = talk.is_in_the_midst(&input);
         let heard = tokio::select! {
             biased;
             heard = hear(
                 shared, &mut input, &mut talk.output, &mut talk.reader, &mut talk.writer,
             ) => heard?,
-            () = talk.session.card.ended() => Heard::End,
+            () = talk.session.card.over(in_the_midst) => Heard::End,
         };
         if matches!(heard, Heard::End) {
             break;
@@ -221,21 +175,22 @@ pub(super) async fn converse(
         }
         talk.output.write_ready(&mut talk.writer).await?;
         drop(busy);
-        if talk.session.closing || talk.session.card.is_ended() || shared.stopping.load(Acquire) {
+        if talk.ends(shared, &input) {
             break;
         }
         talk.session.seen(talk.output.waiting().len());
         keep_small(&mut input, &limits);
         held.set(input.capacity() + parser.bytes_held());
         if held.is_too_much() {
-            let why = "the rest of a request; nothing of it was done (resp.queries_bytes_max)";
-            let busy = format_args!("BUSY all clients together send too much before {why}");
-            let errors = &shared.node.figures().errors;
-            Reply::new(&mut talk.output.bytes, Protocol::Resp2).counted(errors).error(busy);
+            refuse_more(shared, &mut talk.output);
             break;
         }
     }
-    finish(&mut talk.output, &mut talk.writer).await
+    finish(&mut talk.output, &mut talk.writer).await?;
+    if talk.session.card.is_leaving() {
+        linger(&mut talk.reader).await;
+    }
+    Ok(())
 }
 
 /// What a connection goes on with from batch to batch.
@@ -245,11 +200,28 @@ struct Talk<'s, R, W> {
     later: Later<'s>,
     /// What CLIENT REPLY keeps from the client.
     quiet: Vec<u8>,
+    /// Batches that were executed since it is to go.
+    last: u32,
     reader: R,
     writer: W,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Talk<'_, R, W> {
+    /// Whether something of the client's is begun and not ended: a request, or a MULTI.
+    fn is_in_the_midst(&self, input: &[u8]) -> bool {
+        !input.is_empty() || self.session.queue.is_some()
+    }
+
+    /// Whether the connection ends after a batch.
+    fn ends(&mut self, shared: &Shared, input: &[u8]) -> bool {
+        self.last += u32::from(self.session.card.is_leaving());
+        let most =
+            if self.is_in_the_midst(input) { 4 * LAST_BATCHES_MAX } else { LAST_BATCHES_MAX };
+        let sent_away = self.last >= most;
+        let ended = self.session.closing || self.session.card.is_ended();
+        ended || sent_away || shared.stopping.load(Acquire)
+    }
+
     /// Executes a batch of requests; false if it is no Redis client that sent it.
     async fn execute(
         &mut self,
@@ -257,7 +229,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Talk<'_, R, W> {
         batch: &Batch<'_>,
         later_max: usize,
     ) -> io::Result<bool> {
-        let Self { session, output, later, quiet, reader, writer } = self;
+        let Self { session, output, later, quiet, reader, writer, .. } = self;
         let mut place = 0;
         while place < batch.len() && !session.closing && !session.card.is_ended() {
             if is_http(batch.item(place)) {
@@ -290,6 +262,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Talk<'_, R, W> {
         }
         Ok(true)
     }
+}
+
+/// Answers a request of which no more can be held.
+fn refuse_more(shared: &Shared, output: &mut Output<'_>) {
+    let why = "the rest of a request; nothing of it was done (resp.queries_bytes_max)";
+    let busy = format_args!("BUSY all clients together send too much before {why}");
+    let errors = &shared.node.figures().errors;
+    Reply::new(&mut output.bytes, Protocol::Resp2).counted(errors).error(busy);
+}
+
+/// Reads what a client sends that has not seen yet that it was sent away, and drops it.
+async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
+    let mut dropped = [0; 1_024];
+    let read_all = async { while reader.read(&mut dropped).await.is_ok_and(|count| count > 0) {} };
+    let _over = tokio::time::timeout(LINGER, read_all).await;
 }
 
 /// Answers bytes that are no request, and closes.

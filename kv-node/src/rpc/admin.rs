@@ -12,16 +12,16 @@ use bytes::Bytes;
 use kv_client::NodeId;
 use kv_client::service::AdminService;
 use kv_client::wire::{
-    AaeView, AutoscaleChange, AutoscaleView, Bounded, ConflictsView, EVENTS_NODES_MAX, Endpoints,
-    EventsView, Explanation, HintsView, HotView, LayoutName, LayoutsView, Location, MembersChange,
-    MembersPlan, NodeInfo, NodeState, NodeStatus, PastChange, RepairOut, ReplicaAnswer, RingView,
-    ServiceError, SplitPlan, Topics, WatchCursor, Watched,
+    AaeView, AutoscaleChange, AutoscaleView, Bounded, ConflictsView, DrainOrder, DrainView,
+    EVENTS_NODES_MAX, Endpoints, EventsView, Explanation, HintsView, HotView, LayoutName,
+    LayoutsView, Location, MembersChange, MembersPlan, NodeInfo, NodeState, NodeStatus, PastChange,
+    RepairOut, ReplicaAnswer, RingView, ServiceError, SplitPlan, Topics, WatchCursor, Watched,
 };
 use kv_ring::{Layout, Partition};
 use tarpc::context::Context;
 
 use super::admin_aae;
-use super::admin_members;
+use super::admin_members::{self, ZoneNames};
 use super::admin_scale;
 use super::admin_watch;
 use super::doors::{Lobby, Served};
@@ -91,9 +91,11 @@ impl AdminService for AdminServer {
 
     async fn plan(self, _: Context, change: MembersChange) -> Result<MembersPlan, ServiceError> {
         let (node, _) = self.0.node()?;
-        let plan =
-            node.plan(&admin_members::reshape(change)).await.map_err(|error| refused(&error))?;
-        Ok(admin_members::shown(&node, plan))
+        let reshape = admin_members::reshape(change);
+        let plan = node.plan(&reshape).await.map_err(|error| refused(&error))?;
+        let given = reshape.zones.into_iter().map(|(_, name)| name);
+        let names = ZoneNames::known(&node.view().now(), given);
+        Ok(admin_members::shown(&node, plan, &names))
     }
 
     async fn change_members(self, _: Context, change: MembersChange) -> Result<u64, ServiceError> {
@@ -192,6 +194,11 @@ impl AdminService for AdminServer {
     async fn set_autoscale(self, _: Context, change: AutoscaleChange) -> Result<(), ServiceError> {
         let (node, _) = self.0.node()?;
         admin_scale::set(&node, change).await
+    }
+
+    async fn drain(self, _: Context, order: DrainOrder) -> Result<DrainView, ServiceError> {
+        let (node, _) = self.0.node()?;
+        node.order_drain(order).map_err(ServiceError::Refused)
     }
 }
 
@@ -396,7 +403,9 @@ fn node_info(
     let link = node.peers().and_then(|peers| peers.status(id)).unwrap_or_default();
     let held: Vec<(Partition, bool)> =
         layout.map_or_else(Vec::new, |layout| layout.held_by(id).collect());
+    let draining = view.is_draining(id);
     let state = match member.map(|member| member.liveness) {
+        Some(Liveness::Up | Liveness::Suspect) if draining => NodeState::Draining,
         _ if id == view.me => NodeState::Alive,
         Some(Liveness::Up) => NodeState::Alive,
         Some(Liveness::Suspect) => NodeState::Suspect,
@@ -414,7 +423,11 @@ fn node_info(
         node: id,
         state,
         endpoints,
-        zone: member.map_or_else(String::new, |member| member.zone.clone()),
+        zone: match layout.and_then(|layout| layout.spec(id)) {
+            // Where copies go by, which may be another than its settings say.
+            Some(spec) => ZoneNames::known(view, std::iter::empty()).of(spec.zone),
+            None => member.map_or_else(String::new, |member| member.zone.clone()),
+        },
         weight: layout.and_then(|layout| layout.spec(id)).map_or(0, |spec| spec.weight),
         partitions: held.len() as u32,
         first_places: held.iter().filter(|(_, first)| *first).count() as u32,

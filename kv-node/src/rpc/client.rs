@@ -27,6 +27,7 @@ use crate::cluster::record::Mode;
 use crate::coordinator::{Coordinator, Levels};
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
 use crate::mutation::{Answer, ExpiryRule, Mutation, MutationOut};
+use crate::node::AtWork;
 
 #[derive(Clone)]
 pub(super) struct ClientServer(pub(super) Arc<Lobby>);
@@ -41,10 +42,17 @@ struct Write {
 }
 
 impl ClientServer {
-    fn coordinator(&self) -> Result<Arc<Coordinator>, ServiceError> {
+    /// The coordinator, and what keeps the node from being drained before it has answered.
+    fn coordinator(&self) -> Result<(Arc<Coordinator>, AtWork), ServiceError> {
         let (node, _) = self.0.node()?;
-        node.coordinator()
-            .ok_or_else(|| ServiceError::NotServing("the node has no layout yet".into()))
+        let at_work = node.at_work();
+        if !node.takes_clients() {
+            let why = "the node is being drained: ask another";
+            return Err(ServiceError::NotServing(why.into()));
+        }
+        let coordinator = node.coordinator();
+        let none = || ServiceError::NotServing("the node has no layout yet".into());
+        Ok((coordinator.ok_or_else(none)?, at_work))
     }
 
     /// Runs writes to their end, whatever becomes of the caller.
@@ -68,9 +76,13 @@ impl ClientServer {
     }
 
     async fn write(self, write: Write) -> Result<WriteOut, ServiceError> {
-        let coordinator = self.coordinator()?;
+        let (coordinator, at_work) = self.coordinator()?;
         let own = Arc::clone(&coordinator);
-        self.to_the_end(1, &coordinator, async move { write.perform(&own).await }).await?
+        let work = async move {
+            let _at_work = at_work;
+            write.perform(&own).await
+        };
+        self.to_the_end(1, &coordinator, work).await?
     }
 }
 
@@ -81,7 +93,8 @@ impl ClientService for ClientServer {
         key: Bytes,
         options: ReadOptions,
     ) -> Result<ReadOut, ServiceError> {
-        read(&*self.coordinator()?, &key, options).await
+        let (coordinator, _at_work) = self.coordinator()?;
+        read(&coordinator, &key, options).await
     }
 
     async fn put(
@@ -109,10 +122,14 @@ impl ClientService for ClientServer {
         let ops = ops.into_vec();
         let reads: Vec<bool> = ops.iter().map(|op| matches!(op, BatchOp::Get { .. })).collect();
         let done = match self.coordinator() {
-            Ok(coordinator) => {
+            Ok((coordinator, at_work)) => {
                 let writes = reads.iter().filter(|read| !**read).count();
                 let own = Arc::clone(&coordinator);
-                self.to_the_end(writes, &coordinator, async move { all(&own, ops).await }).await
+                let work = async move {
+                    let _at_work = at_work;
+                    all(&own, ops).await
+                };
+                self.to_the_end(writes, &coordinator, work).await
             }
             Err(error) => Err(error),
         };
@@ -126,7 +143,8 @@ impl ClientService for ClientServer {
     }
 
     async fn explain(self, _: Context, key: Bytes) -> Result<Explanation, ServiceError> {
-        explain(&*self.coordinator()?, key).await
+        let (coordinator, _at_work) = self.coordinator()?;
+        explain(&coordinator, key).await
     }
 }
 

@@ -310,6 +310,7 @@ impl Link {
             address: state.address.clone(),
             queue_ops: 0,
             calls_in_flight: state.calls_in_flight,
+            prompt_in_flight: state.prompt_in_flight,
             unanswered_ms: state.waiting_since_us.map_or(0, since),
             backed_off_ms: state.not_before_us.saturating_sub(now_us).div_ceil(1_000),
             down: self.is_down(),

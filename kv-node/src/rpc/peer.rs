@@ -145,6 +145,8 @@ pub struct LinkStatus {
     pub queue_ops: usize,
     /// Calls in flight, in all lanes.
     pub calls_in_flight: usize,
+    /// Those of the data and control lanes, which wait for the peer alone.
+    pub prompt_in_flight: usize,
     /// Milliseconds since a data or control call was sent with nothing heard since; 0 if none is.
     pub unanswered_ms: u64,
     /// Milliseconds until it is dialled again; 0 if it may be at once.

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! settings -> logs -> ports of clients and HTTP -> engine -> node
-//!   -> front doors -> a signal -> stop
+//!   -> front doors -> a signal, or drained by an operator -> drain -> stop
 //! ```
 //! Ports that only this process needs are taken first, so that a second start on the same machine
-//! ends before it touches data. What is started in order is stopped in the opposite one; a second
-//! signal ends the process at once, as kill -9 would, which the engine survives.
+//! ends before it touches data. What is started in order is stopped in the opposite one. Before
+//! that the node is drained (`node/drain.rs`), so that its clients and the others hardly notice; a
+//! second signal ends the process at once, as kill -9 would, which the engine survives.
 //!
 //! Exit codes: 0 stopped as asked, 1 could not stop cleanly, 2 flags or settings, 3 could not
 //! start, 4 refused by the cluster (its directory is an old copy, or runs twice), 130 ended by a
@@ -156,6 +157,11 @@ async fn run(config: Config, checked: Checked, parts: MainParts, began: Instant)
     let refused = tokio::select! {
         name = signals.next() => {
             tracing::info!(signal = name, "stopping; a second signal ends the process at once");
+            running.drain();
+            false
+        }
+        () = running.drained() => {
+            tracing::info!("stopping: drained by an operator");
             false
         }
         why = running.refused() => {
@@ -163,8 +169,14 @@ async fn run(config: Config, checked: Checked, parts: MainParts, began: Instant)
             true
         }
     };
+    let ended = async {
+        if !refused {
+            running.drained().await;
+        }
+        running.stop().await
+    };
     tokio::select! {
-        stopped = running.stop() => match stopped {
+        stopped = ended => match stopped {
             Ok(()) if refused => EXIT_REFUSED.into(),
             Ok(()) => {
                 tracing::info!("stopped");

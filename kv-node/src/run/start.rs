@@ -21,7 +21,7 @@ use crate::config::{Admit, Checked, Config, EngineKind, ProvisionerKind};
 use crate::coordinator::Timing;
 use crate::coordinator::exchange::AntiEntropyConfig;
 use crate::http::{self, HttpConfig, HttpSource};
-use crate::node::{Node, NodeConfig, NodeParts};
+use crate::node::{DrainFor, Node, NodeConfig, NodeParts};
 use crate::plug::discovery::{Discovery, DnsSeeds, FileSeeds, StaticSeeds};
 use crate::plug::exec::{Exec, TokioExec};
 use crate::plug::lsm::LsmEngine;
@@ -126,6 +126,16 @@ impl Running {
         self.node.refused().await
     }
 
+    /// Makes the node ready to be stopped, with no way back.
+    pub(super) fn drain(&self) {
+        self.node.drain(DrainFor::Stop);
+    }
+
+    /// Returns when the node is drained and its process is to end, as a signal or an operator said.
+    pub(super) async fn drained(&self) {
+        self.node.drained_to_end().await;
+    }
+
     /// Stops everything.
     ///
     /// # Errors
@@ -190,6 +200,7 @@ fn node_config(
         timing: Timing {
             request_ms_max: config.request.deadline_ms,
             hedge_ms: config.request.hedge_ms,
+            drain_ms_max: config.request.drain_ms_max,
         },
         peers: PeersConfig { link_down_ms: config.request.link_down_ms, ..PeersConfig::default() },
         antientropy: antientropy(config),

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use kv_client::NodeId;
+use kv_ring::Exchange;
 
 use super::board::{Board, Told};
 use super::policy::Standing;
@@ -30,11 +31,13 @@ pub(crate) struct Look {
     pub(crate) seeds: Vec<String>,
 }
 
-/// A change of the members.
+/// A change of the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Join(NodeId),
     Leave(NodeId),
+    /// Two copies change places.
+    Exchange(Exchange<NodeId>),
 }
 
 /// What the loop needs of its node.
@@ -44,7 +47,7 @@ pub(crate) trait Ground: Send + Sync + 'static {
     async fn sync(&self);
     /// How everything stands; none while this node does not serve.
     fn look(&self) -> Option<Look>;
-    /// Changes the members, if the newest epoch is still `after`.
+    /// Changes the layout, if the newest epoch is still `after`.
     async fn change(&self, change: Change, after: u64) -> Result<u64, String>;
     /// Changes what this node tells the others.
     fn say(&self, change: Box<dyn FnOnce(&mut Told) + Send>);

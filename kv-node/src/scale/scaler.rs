@@ -1,11 +1,12 @@
 //! The loop: looks, decides, and sees to it where that is for this node to do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use kv_client::NodeId;
+use kv_ring::Exchange;
 use parking_lot::Mutex;
 
 use super::board::{self, Board, Mode};
@@ -41,6 +42,8 @@ struct State {
     noted: Option<Verdict>,
     asked: Option<Asked>,
     removed: BTreeSet<NodeId>,
+    /// Partitions that changed places, by their indexes, and when.
+    moved: BTreeMap<u16, u64>,
     /// Steps to rest after a failure.
     rest: u32,
 }
@@ -118,6 +121,10 @@ impl Scaler {
             (state.epoch, state.settled_ms) = (look.epoch, look.now_ms);
         }
         look.standing.settled_ms = state.settled_ms;
+        // As long as too many nodes have to be too many: a partition goes no way twice meanwhile.
+        let rests_ms = policy.in_after_ms.max(policy.cool_down_ms);
+        state.moved.retain(|_, at_ms| look.now_ms < at_ms.saturating_add(rests_ms));
+        look.standing.moved = state.moved.keys().copied().collect();
         let standing = &look.standing;
         let sample = Sample::of(&policy, look.now_ms, &standing.nodes, standing.members);
         state.seen.history.push(sample);
@@ -138,6 +145,7 @@ impl Scaler {
             Verdict::Keep => ("scale.keep", false),
             Verdict::Out => ("scale.out", false),
             Verdict::In(_) => ("scale.in", false),
+            Verdict::Move(_) => ("scale.move", false),
             Verdict::EvenOut { .. } => ("scale.even-out", true),
             Verdict::OutHeld => ("scale.out-held", true),
             Verdict::InHeld => ("scale.in-held", false),
@@ -147,7 +155,9 @@ impl Scaler {
             return;
         }
         let about = match decision.verdict {
-            Verdict::In(node) | Verdict::EvenOut { busiest: node, .. } => Some(node),
+            Verdict::In(node)
+            | Verdict::Move(Exchange { from: node, .. })
+            | Verdict::EvenOut { busiest: node, .. } => Some(node),
             _ => None,
         };
         self.ground.note(Happened { code, warns, about, text: decision.reason.clone() });
@@ -165,6 +175,7 @@ impl Scaler {
         match decision.verdict {
             Verdict::Out => self.grow(look, decision).await,
             Verdict::In(node) => self.shrink(look, decision, node).await,
+            Verdict::Move(exchange) => self.even_out(look, decision, exchange).await,
             _ => {
                 self.state.lock().asked = None;
                 let moving = look.standing.moving.clone();
@@ -229,6 +240,23 @@ impl Scaler {
                 self.succeeded("scale.leaves", Some(node), text);
             }
             Err(why) => self.failed(Some(node), format!("{node} can't leave: {why}")),
+        }
+    }
+
+    /// A busy copy changes places with an idle one.
+    async fn even_out(&self, look: &Look, decision: &Decision, exchange: Exchange<NodeId>) {
+        let Exchange { partition, from, against, .. } = exchange;
+        match self.ground.change(Change::Exchange(exchange), look.epoch).await {
+            Ok(epoch) => {
+                let moved = [partition, against].map(|of| (of.index(), look.now_ms));
+                self.state.lock().moved.extend(moved);
+                let text = format!("epoch {epoch}: {}", decision.reason);
+                self.succeeded("scale.moves", Some(from), text);
+            }
+            Err(why) => {
+                let of = partition.index();
+                self.failed(Some(from), format!("partition {of} can't move: {why}"));
+            }
         }
     }
 

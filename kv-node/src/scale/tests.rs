@@ -7,7 +7,7 @@ use kv_client::NodeId;
 use parking_lot::Mutex;
 
 use super::ground::{Change, Ground, Look};
-use super::policy::{NodeLoad, Standing};
+use super::policy::{NodeLoad, PartitionRate, Standing};
 use super::scaler::Scaler;
 use super::*;
 use crate::events::Happened;
@@ -286,6 +286,51 @@ async fn that_load_is_uneven_is_noted_once_whoever_is_the_busiest() {
     }
     assert_eq!(run.codes(), ["scale.keep", "scale.even-out"]);
     assert!(run.memory.added().is_empty(), "another node would not help");
+}
+
+#[tokio::test]
+async fn a_busy_copy_changes_places_once_and_rests() {
+    let run = Run::new(settings());
+    let spec = kv_ring::NodeSpec::default();
+    let members: kv_ring::Topology<NodeId> = (1..=8).map(|n| (NodeId(n), spec)).collect();
+    let count = kv_ring::PartitionCount::new(64).expect("a power of two");
+    let layout = kv_ring::Layout::first(&members, count, 3, &kv_ring::AutoClaim).expect("eight");
+    let first = |(partition, first): (kv_ring::Partition, bool)| first.then_some(partition);
+    let hot: Vec<u16> = layout
+        .held_by(NodeId(2))
+        .filter_map(first)
+        .map(kv_ring::Partition::index)
+        .take(2)
+        .collect();
+    let rate =
+        |partition: &u16| PartitionRate { at: NodeId(2), partition: *partition, ops_per_s: 60 };
+    let rates: Vec<PartitionRate> = hot.iter().map(rate).collect();
+    let busy = |run: &Run| {
+        run.look(|look| {
+            look.standing.nodes[1].ops_per_s = 150;
+            look.standing.layout = Some(Arc::new(layout.clone()));
+            look.standing.rates = rates.clone();
+        });
+    };
+    run.carry(8, 20);
+    busy(&run);
+    for _ in 0..8 {
+        if run.changes().is_empty() {
+            run.steps(1).await;
+        }
+    }
+    let changes = run.changes();
+    let [Change::Exchange(made)] = changes[..] else { panic!("{changes:?}") };
+    assert!(hot.contains(&made.partition.index()) && made.from == NodeId(2), "{made:?}");
+    assert!(run.told().doing.contains("even out: partition"), "{:?}", run.told());
+    // As if it had not helped: it rests, and the other one moves.
+    run.settle(8, 20);
+    busy(&run);
+    run.steps(4).await;
+    let changes = run.changes();
+    let [_, Change::Exchange(other)] = changes[..] else { panic!("{changes:?}") };
+    assert!(hot.contains(&other.partition.index()) && other.partition != made.partition);
+    assert!(run.codes().contains(&"scale.moves") && run.memory.added().is_empty());
 }
 
 #[test]

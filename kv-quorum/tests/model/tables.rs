@@ -239,6 +239,10 @@ fn reads() {
             tracker.avoid(node(name));
             "avoided".to_owned()
         }
+        ["spare", name] => {
+            tracker.spare(node(name));
+            "spared".to_owned()
+        }
         ["fail", name] => show_read(tracker.on_failure(node(name))),
         ["refuse", name] => show_read(tracker.on_refusal(node(name))),
         ["hint", name] => tracker.hint_for(node(name)).map_or_else(|| "none".into(), String::from),

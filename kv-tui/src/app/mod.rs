@@ -288,7 +288,7 @@ impl App {
             Sort::Name => {}
             Sort::State => nodes.sort_by_key(|node| match node.state {
                 NodeState::Down => 0,
-                NodeState::Suspect => 1,
+                NodeState::Suspect | NodeState::Draining => 1,
                 NodeState::Alive => 2,
                 _ => 3,
             }),

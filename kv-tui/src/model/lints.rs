@@ -102,8 +102,17 @@ fn members(snapshot: &Snapshot) -> Lint {
         let (up, _) = snapshot.members_up();
         return lint("members", Finding::Well, format!("all {up} members are up"), "");
     }
-    let fix = "restart it, or kv cluster replace OLD NEW if its disk is gone";
+    let down = |node: &NodeInfo| node.state != NodeState::Alive && !is_drained(node);
+    let fix = if snapshot.members().any(down) {
+        "restart it, or kv cluster replace OLD NEW if its disk is gone"
+    } else {
+        "start it again when it was stopped, or kv node drain --undo"
+    };
     lint("members", Finding::Warn, ill.join(", "), fix)
+}
+
+fn is_drained(node: &NodeInfo) -> bool {
+    node.state == NodeState::Draining
 }
 
 fn risk(snapshot: &Snapshot) -> Lint {

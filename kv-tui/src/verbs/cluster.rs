@@ -1,4 +1,4 @@
-//! `kv cluster status`, `plan`, `commit`, `abort`, `split`, `replace OLD NEW`, `transfers`,
+//! `kv cluster status`, `plan`, `zone NODE ZONE`, `commit`, `abort`, `split`, `replace OLD NEW`, `transfers`,
 //! `history`: the live layouts, and changes of them.
 
 use clap::{Args, Subcommand};
@@ -24,6 +24,8 @@ pub(crate) enum Cluster {
     Status,
     /// Shows what a change of the members would move. Nothing is changed.
     Plan(Change),
+    /// Shows what would move if a member stood in another zone. Nothing is changed.
+    Zone(Zone),
     /// Changes the members as planned, and waits while data moves.
     Commit(Commit),
     /// Calls off the change of the members that is under way. Nodes that were to join are members
@@ -52,6 +54,17 @@ pub(crate) struct Replace {
     new: NodeId,
 }
 
+/// Arguments of `zone`.
+#[derive(Debug, Args)]
+pub(crate) struct Zone {
+    /// The member, as `kv nodes` names it.
+    #[arg(value_name = "NODE")]
+    node: NodeId,
+    /// Where it stands: a rack, a building, a data centre.
+    #[arg(value_name = "ZONE")]
+    zone: String,
+}
+
 impl Cluster {
     pub(crate) async fn run(
         &self,
@@ -69,6 +82,11 @@ impl Cluster {
                 }
             }
             Self::Plan(change) => {
+                let plan = admin.plan(change.wire(None)?).await?;
+                change.print(&plan, output)?;
+            }
+            Self::Zone(Zone { node, zone }) => {
+                let change = Change::of_zone(*node, zone);
                 let plan = admin.plan(change.wire(None)?).await?;
                 change.print(&plan, output)?;
             }

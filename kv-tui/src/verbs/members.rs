@@ -1,4 +1,4 @@
-//! `kv cluster plan` and `commit`: nodes join, leave, and bring more or less.
+//! `kv cluster plan` and `commit`: nodes join, leave, bring more or less, and stand in other zones.
 //!
 //! A plan changes nothing and ends with the line that commits it, which names the epoch that the
 //! plan was made after: where somebody else changed something meanwhile, nothing is done. A change
@@ -6,7 +6,9 @@
 //! new plan.
 
 use clap::Args;
-use kv_client::wire::{Bounded, CHANGE_NODES_MAX, MembersChange, MembersPlan, NodeShare};
+use kv_client::wire::{
+    Bounded, CHANGE_NODES_MAX, MembersChange, MembersPlan, NodeShare, ZoneShare,
+};
 use kv_client::{Admin, NodeId};
 use serde_json::{Map, Value, json};
 
@@ -26,6 +28,9 @@ pub(crate) struct Change {
     /// A member brings so much, as against the others; 0 drains it.
     #[arg(long = "weight", value_name = "NODE=WEIGHT", value_parser = weight)]
     weights: Vec<(NodeId, u32)>,
+    /// A member stands in this zone from then on: copies go to different zones.
+    #[arg(long = "zone", value_name = "NODE=ZONE", value_parser = zone)]
+    zones: Vec<(NodeId, String)>,
 }
 
 /// Arguments of `commit`.
@@ -48,16 +53,35 @@ fn weight(text: &str) -> Result<(NodeId, u32), String> {
     Ok((node, weight))
 }
 
+fn zone(text: &str) -> Result<(NodeId, String), String> {
+    let (node, zone) = text.split_once('=').ok_or("NODE=ZONE is asked for")?;
+    let node = node.parse().map_err(|_| format!("{node} is not a node's id"))?;
+    Ok((node, zone.to_owned()))
+}
+
 impl Change {
+    /// That a member stands in this zone from then on.
+    pub(crate) fn of_zone(node: NodeId, zone: &str) -> Self {
+        let zones = vec![(node, zone.to_owned())];
+        Self { joins: Vec::new(), leaves: Vec::new(), weights: Vec::new(), zones }
+    }
+
+    fn is_empty(&self) -> bool {
+        let Self { joins, leaves, weights, zones } = self;
+        joins.is_empty() && leaves.is_empty() && weights.is_empty() && zones.is_empty()
+    }
+
     pub(crate) fn wire(&self, after: Option<u64>) -> Result<MembersChange, Error> {
-        if self.joins.is_empty() && self.leaves.is_empty() && self.weights.is_empty() {
-            return Err(Error::Input("say what is to change: --join, --leave or --weight".into()));
+        if self.is_empty() {
+            let how = "say what is to change: --join, --leave, --weight or --zone";
+            return Err(Error::Input(how.into()));
         }
         let many = || Error::Input(format!("at most {CHANGE_NODES_MAX} nodes of a kind at once"));
         Ok(MembersChange {
             joins: Bounded::new(self.joins.clone()).map_err(|_| many())?,
             leaves: Bounded::new(self.leaves.clone()).map_err(|_| many())?,
             weights: Bounded::new(self.weights.clone()).map_err(|_| many())?,
+            zones: Bounded::new(self.zones.clone()).map_err(|_| many())?,
             after,
         })
     }
@@ -68,7 +92,15 @@ impl Change {
         let leaves = self.leaves.iter().map(|node| format!(" --leave {node}"));
         let weights =
             self.weights.iter().map(|(node, weight)| format!(" --weight {node}={weight}"));
-        joins.chain(leaves).chain(weights).collect()
+        let zones = self.zones.iter().map(|(node, zone)| {
+            let plain = !zone.is_empty() && zone.chars().all(|c| c.is_alphanumeric() || c == '-');
+            if plain {
+                format!(" --zone {node}={zone}")
+            } else {
+                format!(" --zone '{node}={zone}'")
+            }
+        });
+        joins.chain(leaves).chain(weights).chain(zones).collect()
     }
 
     pub(crate) fn print(&self, plan: &MembersPlan, output: &mut Output<'_>) -> Result<(), Error> {
@@ -80,6 +112,15 @@ impl Change {
         output.to.write_all(
             text::table(&["NODE", "WEIGHT", "HOLDS", "WOULD HOLD", "TO FILL"], &rows).as_bytes(),
         )?;
+        if plan.zones.len() > 1 {
+            let rows: Vec<Vec<String>> = plan.zones.iter().map(zone_row).collect();
+            let heads = ["ZONE", "NODES", "COPIES", "NODES THEN", "COPIES THEN"];
+            output.to.write_all(text::table(&heads, &rows).as_bytes())?;
+            output.line(format!(
+                "copies of {} of {} partitions stand in different zones, of {} then",
+                plan.apart.0, plan.partitions, plan.apart.1
+            ))?;
+        }
         let bytes = text::size(plan.bytes_about);
         output.line(format!(
             "{} copies of partitions to make, about {bytes}; {} first places change",
@@ -156,6 +197,9 @@ impl Commit {
             return Ok(());
         }
         output.line(format!("epoch {epoch} is stable"))?;
+        for (node, zone) in &self.change.zones {
+            output.line(format!("give {node} cluster.zone = {zone:?} in its settings too"))?;
+        }
         for node in &self.change.leaves {
             output.line(format!("{node} is a member no more, and may be stopped"))?;
         }
@@ -173,6 +217,18 @@ fn row(share: &NodeShare) -> Vec<String> {
     ]
 }
 
+fn zone_row(share: &ZoneShare) -> Vec<String> {
+    let name = if share.zone.is_empty() { "-".to_owned() } else { share.zone.clone() };
+    let (nodes, copies) = (share.nodes, share.copies);
+    vec![
+        text::shown(name.as_bytes(), 64),
+        nodes.0.to_string(),
+        copies.0.to_string(),
+        nodes.1.to_string(),
+        copies.1.to_string(),
+    ]
+}
+
 fn object(plan: &MembersPlan) -> Map<String, Value> {
     let nodes: Vec<Value> = plan
         .nodes
@@ -187,6 +243,17 @@ fn object(plan: &MembersPlan) -> Map<String, Value> {
             })
         })
         .collect();
+    let zones: Vec<Value> = plan
+        .zones
+        .iter()
+        .map(|share| {
+            json!({
+                "zone": share.zone,
+                "nodes": [share.nodes.0, share.nodes.1],
+                "copies": [share.copies.0, share.copies.1],
+            })
+        })
+        .collect();
     Map::from_iter([
         ("epoch".to_owned(), plan.epoch.into()),
         ("moves".to_owned(), plan.moves.into()),
@@ -194,6 +261,9 @@ fn object(plan: &MembersPlan) -> Map<String, Value> {
         ("firsts_changed".to_owned(), plan.firsts_changed.into()),
         ("bytes_about".to_owned(), plan.bytes_about.into()),
         ("nodes".to_owned(), nodes.into()),
+        ("zones".to_owned(), zones.into()),
+        ("apart".to_owned(), json!([plan.apart.0, plan.apart.1])),
+        ("partitions".to_owned(), plan.partitions.into()),
     ])
 }
 
@@ -207,22 +277,29 @@ mod tests {
             joins: vec![NodeId(4)],
             leaves: vec![NodeId(2)],
             weights: vec![weight("0000000000000001=3").expect("a weight")],
+            zones: vec![zone("0000000000000003=b").expect("a zone")],
         };
         let share = NodeShare { node: NodeId(2), before: 64, ..NodeShare::default() };
         let plan =
             MembersPlan { epoch: 7, moves: 64, nodes: vec![share], ..MembersPlan::default() };
-        let plan = MembersPlan { steps: vec![40, 24], ..plan };
+        let of = |name: &str, copies| ZoneShare { zone: name.into(), nodes: (1, 1), copies };
+        let zones = vec![of("a", (64, 32)), of("b", (0, 32))];
+        let plan = MembersPlan { steps: vec![40, 24], zones, apart: (0, 64), ..plan };
         let mut text = Vec::new();
         let mut output = Output { json: false, terminal: false, to: &mut text };
         change.print(&plan, &mut output).expect("memory takes it");
         let text = String::from_utf8(text).expect("text");
+        assert!(text.contains("copies of 0 of 0 partitions stand in different zones, of 64 then"));
         assert!(text.contains("leaves") && text.contains("2 steps of 40, 24 copies"), "{text}");
         let line = "kv cluster commit --join 0000000000000004 --leave 0000000000000002 --weight \
-                    0000000000000001=3 --epoch 7\n";
+                    0000000000000001=3 --zone 0000000000000003=b --epoch 7\n";
         assert!(text.ends_with(line), "{text}");
         assert_eq!(Value::Object(object(&plan))["nodes"][0]["weight"], Value::Null);
-        let nothing = Change { joins: vec![], leaves: vec![], weights: vec![] };
+        let nothing = Change { joins: vec![], leaves: vec![], weights: vec![], zones: vec![] };
         assert!(matches!(nothing.wire(None), Err(Error::Input(_))));
+        let spaced = Change::of_zone(NodeId(1), "second floor");
+        assert_eq!(spaced.arguments(), " --zone '0000000000000001=second floor'");
+        assert!(zone("1").is_err() && zone("x=a").is_err());
         assert!(weight("1").is_err() && weight("1=x").is_err() && weight("x=1").is_err());
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod hot;
 pub(crate) mod import;
 pub(crate) mod locate;
 pub(crate) mod members;
+pub(crate) mod node;
 pub(crate) mod nodes;
 pub(crate) mod papers;
 pub(crate) mod put;

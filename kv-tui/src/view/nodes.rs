@@ -252,7 +252,7 @@ fn phi_words(app: &App, snapshot: &Snapshot, node: &NodeInfo) -> String {
 fn meaning(snapshot: &Snapshot, node: &NodeInfo, width: usize) -> Vec<Line<'static>> {
     let counts = snapshot.partition_counts();
     let (what, style) = match node.state {
-        NodeState::Alive => match snapshot.lost_without(node.node) {
+        NodeState::Alive | NodeState::Draining => match snapshot.lost_without(node.node) {
             0 => ("it can be stopped: every partition keeps a majority".to_owned(), dim()),
             lost => (format!("do NOT stop it: {lost} partitions would have no majority"), warn()),
         },

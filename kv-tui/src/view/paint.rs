@@ -40,7 +40,7 @@ pub(super) fn chosen() -> Style {
 pub(super) fn glyph(state: NodeState) -> &'static str {
     match state {
         NodeState::Alive => "●",
-        NodeState::Suspect => "◐",
+        NodeState::Suspect | NodeState::Draining => "◐",
         NodeState::Down => "○",
         _ => "·",
     }
@@ -49,7 +49,7 @@ pub(super) fn glyph(state: NodeState) -> &'static str {
 pub(super) fn state_style(state: NodeState) -> Style {
     match state {
         NodeState::Alive => good(),
-        NodeState::Suspect => warn(),
+        NodeState::Suspect | NodeState::Draining => warn(),
         NodeState::Down => bad(),
         _ => dim(),
     }

@@ -131,6 +131,7 @@ fn draw_advice(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot
         (_, std::cmp::Ordering::Greater) => format!("ADD 1 NODE: {desired} instead of {members}"),
         (_, std::cmp::Ordering::Less) => format!("1 NODE LESS: {desired} instead of {members}"),
         (held @ ("out-held" | "in-held"), _) => format!("HELD ({held}): {members} for now"),
+        ("move", _) => format!("A PARTITION MOVES: {members} are enough"),
         ("even-out", _) => format!("EVEN OUT: {members} are enough"),
         _ => format!("{members} nodes are right"),
     };

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use super::STOP_LIMIT;
 use super::place::{Place, Ports};
 use super::probe::Health;
 use super::state::State;
@@ -10,9 +11,6 @@ use super::up::{self, READY_LIMIT};
 use crate::error::{Error, Result};
 use crate::process::{Identity, Life, Signal};
 use crate::term::{self, Step};
-
-/// A node that is asked to end gets this long to finish what it holds.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Ends one node: asks it, or with `hard` takes it down as a crash would.
 pub(super) fn kill(place: &Place, node: u16, hard: bool) -> Result<()> {
@@ -66,14 +64,40 @@ pub(super) fn start(place: &Place, node: u16) -> Result<()> {
     Ok(())
 }
 
-/// Ends nodes as asked and starts them again, one after the other: each is ready before the next
-/// is ended, so that a quorum serves all the while.
+/// Ends nodes as asked and starts them again, one after the other. Each is drained when it is asked
+/// to end, and the next is asked when the cluster is whole again: clients that dial anew and ask
+/// once more see no error.
 pub(super) fn restart(place: &Place, only: Option<u16>) -> Result<()> {
-    let nodes = state(place)?.shape.nodes;
-    for node in (1..=nodes).filter(|node| only.is_none_or(|only| only == *node)) {
+    if let Some(node) = only {
+        kill(place, node, false)?;
+        return start(place, node);
+    }
+    for node in 1..=state(place)?.shape.nodes {
+        until_whole(place)?;
         kill(place, node, false)?;
         start(place, node)?;
     }
+    until_whole(place)
+}
+
+/// Waits until every node serves, sees all others and keeps nothing for them.
+fn until_whole(place: &Place) -> Result<()> {
+    let state = state(place)?;
+    let expected = state.shape.nodes;
+    let step = Step::begin("waiting until all see each other");
+    let began = Instant::now();
+    let whole = |(_, ports, _)| Health::ask(ports).is_whole(expected);
+    while !state.nodes().all(whole) {
+        if began.elapsed() > READY_LIMIT {
+            return Err(Error::Degraded(format!(
+                "the nodes do not all see each other after {}; see `cargo xtask cluster status{}`",
+                term::human(READY_LIMIT),
+                place.option()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    step.done();
     Ok(())
 }
 

@@ -20,6 +20,8 @@ mod up;
 pub(crate) use faults::Change;
 pub(crate) use scratch::Bench;
 
+use std::time::Duration;
+
 use crate::error::Result;
 use place::{Place, Ports};
 
@@ -67,6 +69,10 @@ pub(crate) fn free_block() -> Result<u16> {
 
 /// Tried in turn where nobody chose one.
 const BASE_PORTS: [u16; 4] = [7_000, 8_000, 9_000, 21_000];
+
+/// A node that is asked to end gets this long: it is drained first (10 s at most), and then closes
+/// (20 s at most).
+const STOP_LIMIT: Duration = Duration::from_secs(35);
 
 /// The cluster that verbs mean when no name is given.
 pub(crate) const DEFAULT_NAME: &str = "local";

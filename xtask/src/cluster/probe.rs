@@ -18,6 +18,8 @@ pub(crate) struct Health {
     pub(crate) ready: bool,
     /// How many members it sees up, itself included; none when it doesn't answer INFO.
     pub(crate) members_up: Option<u64>,
+    /// Keys of which it keeps hints for others.
+    pub(crate) hint_keys: u64,
 }
 
 /// What a node still lacks before the cluster serves.
@@ -32,11 +34,18 @@ impl Health {
     /// Asks the node; what doesn't answer in time counts as not there.
     pub(crate) fn ask(ports: Ports) -> Self {
         let ready = http_status(ports.http, "/health/ready").is_ok_and(|status| status == 200);
-        let members_up = Connection::open(ports.resp, ANSWER_LIMIT)
+        let info = Connection::open(ports.resp, ANSWER_LIMIT)
             .and_then(|mut connection| connection.info("kv"))
-            .ok()
-            .and_then(|info| info.number("kv_members_up"));
-        Self { ready, members_up }
+            .ok();
+        let number = |field| info.as_ref().and_then(|info| info.number(field));
+        let (members_up, hint_keys) = (number("kv_members_up"), number("kv_hint_keys"));
+        Self { ready, members_up, hint_keys: hint_keys.unwrap_or_default() }
+    }
+
+    /// Whether it serves as one of `expected` members, sees all, and keeps nothing for any: then
+    /// another can be stopped without a key that has one copy less than it should.
+    pub(crate) fn is_whole(self, expected: u16) -> bool {
+        self.lack(expected).is_none() && self.hint_keys == 0
     }
 
     /// What it lacks as one of `expected` members; none when it serves and sees all.
@@ -107,11 +116,13 @@ mod tests {
 
     #[test]
     fn a_node_lacks_the_first_thing_that_is_missing() {
-        let health = |ready, members_up| Health { ready, members_up };
+        let health = |ready, members_up| Health { ready, members_up, hint_keys: 0 };
         assert_eq!(health(true, Some(3)).lack(3), None);
         assert_eq!(health(false, Some(3)).lack(3), Some(Lack::NotReady));
         assert_eq!(health(true, Some(2)).lack(3), Some(Lack::Sees { up: 2, of: 3 }));
         assert_eq!(health(false, None).lack(3), Some(Lack::NoInfo));
+        assert!(health(true, Some(3)).is_whole(3) && !health(true, Some(2)).is_whole(3));
+        assert!(!Health { hint_keys: 1, ..health(true, Some(3)) }.is_whole(3));
     }
 
     #[test]
@@ -120,7 +131,8 @@ mod tests {
         let port = free.local_addr().unwrap().port();
         drop(free);
         let ports = Ports { resp: port, rpc: port, http: port, proxy: port };
-        assert_eq!(Health::ask(ports), Health { ready: false, members_up: None });
+        let nothing = Health { ready: false, members_up: None, hint_keys: 0 };
+        assert_eq!(Health::ask(ports), nothing);
         assert!(quorum_round(&[ports]).is_err());
     }
 }

@@ -14,14 +14,12 @@ use serde_json::{Map, Value};
 
 use super::place::{Place, Ports};
 use super::state::{Exclusive, State};
-use super::{config, up};
+use super::{STOP_LIMIT, config, up};
 use crate::error::{Error, Result};
 use crate::term;
 
 /// Other verbs hold the cluster for a while.
 const LOCK_LIMIT: Duration = Duration::from_secs(20);
-/// A node that has left gets this long to end.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes of a request at most.
 const REQUEST_BYTES_MAX: u64 = 256 * 1_024;
 /// Nodes of one cluster at most: their ports are in blocks of a hundred.

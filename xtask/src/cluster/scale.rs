@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::place::{Place, Ports};
 use super::state::State;
 use super::up::{self, READY_LIMIT};
-use super::{Shape, config};
+use super::{STOP_LIMIT, Shape, config};
 use crate::cmd;
 use crate::error::{Error, Result};
 use crate::process::Life;
@@ -23,7 +23,6 @@ use crate::term::{self, Step};
 const ASK_EVERY: Duration = Duration::from_millis(100);
 /// Fewer nodes than this hold fewer copies than clusters have from then on.
 const COPIES: u16 = 3;
-const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Makes it a cluster of so many nodes. Waits until the data has moved, unless `detach`.
 pub(super) fn run(place: &Place, name: &str, nodes: u16, detach: bool) -> Result<()> {

@@ -119,6 +119,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     tests("elastic", "two join, two leave, one is replaced under load", "issue 5, line 1", ELASTIC),
     tests("split", "partitions doubled under load with kill -9", "issue 5, line 7", SPLITS),
+    tests("rolling", "every node drained and back", "issue 5, line 7: 0 errors", ROLLING),
     tests("hot", "one key with nine of ten requests", "issue 5, line 8", HOT),
     tests("commit", "two changes at once, 1,000 seeds", "issue 5, line 3", COMMIT),
     tests(
@@ -286,6 +287,7 @@ const PARTITIONS: &[&str] = &["test", "--workspace", "--test", "partitions"];
 const TRANSFERS: &[&str] = &["test", "--workspace", "--test", "transfers"];
 const ELASTIC: &[&str] = &["test", "--workspace", "--test", "elastic"];
 const SPLITS: &[&str] = &["test", "--workspace", "--test", "splits"];
+const ROLLING: &[&str] = &["test", "--workspace", "--test", "rolling"];
 const HOT: &[&str] = &["test", "--workspace", "--test", "hot"];
 const COMMIT: &[&str] = &["test", "--workspace", "--lib", "cluster::commit"];
 const SIM_REPLAY: &[&str] = &["test", "--workspace", "--test", "sim", "replays"];

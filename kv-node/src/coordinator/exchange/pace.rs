@@ -1,7 +1,7 @@
 //! How fast the background may go: as fast as it is told, and slower while requests suffer.
 //!
 //! Batches of requests put their latency into a window of counters, one addition each. Whoever
-//! works in the background takes the window every second or so, and brings its part of its rate
+//! works in the background takes the window several times a second, and brings its part of its rate
 //! down when the 99th percentile has risen well above what is usual, up again when it hasn't.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -78,6 +78,8 @@ const PER_MILLE_MIN: u64 = 16;
 const BATCHES_MIN: u64 = 20;
 /// So much above the usual is no sign of anything, in microseconds.
 const RISE_US_MIN: u64 = 500;
+/// The usual rises by this part of itself with each window: with four windows a second, by a fiftieth a second.
+const USUAL_RISE_PART: u64 = 200;
 
 impl Default for Throttle {
     fn default() -> Self {
@@ -87,14 +89,14 @@ impl Default for Throttle {
 
 impl Throttle {
     /// Takes what one window held. The usual is the least percentile seen; it rises by a
-    /// fiftieth with each window, so that a load that stays becomes usual.
+    /// two-hundredth with each window, so that a load that stays becomes usual.
     pub fn window(&mut self, seen: LatencySeen) {
         if seen.count < BATCHES_MIN {
             self.per_mille = (self.per_mille * 5 / 4 + 1).min(1_000);
             return;
         }
         let usual =
-            self.usual_us.map_or(seen.p99_us, |usual| seen.p99_us.min(usual + usual / 50 + 1));
+            self.usual_us.map_or(seen.p99_us, |usual| seen.p99_us.min(usual + usual / USUAL_RISE_PART + 1));
         self.usual_us = Some(usual);
         self.per_mille = if seen.p99_us > usual * 2 + RISE_US_MIN {
             (self.per_mille / 2).max(PER_MILLE_MIN)
@@ -148,7 +150,7 @@ mod tests {
         throttle.window(seen(9_000));
         throttle.window(LatencySeen { count: 3, p99_us: 90_000 });
         assert!(throttle.per_mille() > 500, "few requests say nothing");
-        (0..200).for_each(|_| throttle.window(seen(9_000)));
+        (0..800).for_each(|_| throttle.window(seen(9_000)));
         assert_eq!(throttle.per_mille(), 1_000, "what stays becomes usual");
     }
 }

@@ -41,6 +41,15 @@ pub(crate) type Show<'s> = dyn FnMut(usize, Result<Option<&[u8]>, RequestError>)
 type Tracker = ReadTracker<NodeId, Bytes>;
 type Outcome = Result<Option<Bytes>, RequestError>;
 
+/// Those whom reads ask where the others are not enough.
+#[derive(Clone, Copy)]
+struct AskLast<'a> {
+    /// Late with an answer, or much slower than others.
+    slow: &'a [NodeId],
+    /// About to be stopped: nor are they asked to be quicker.
+    leaving: &'a [NodeId],
+}
+
 impl Coordinator {
     /// GETs, as one batch: `show` is called once for each key, in order, with what it shows.
     pub(crate) async fn get_batch(&self, keys: &[KeyRef<'_>], levels: Levels, show: &mut Show<'_>) {
@@ -191,8 +200,13 @@ impl Coordinator {
     ) -> (Vec<Outcome>, bool) {
         let table = self.plans.table(scope, Purpose::Read, wanted);
         let slow = self.parts.detector.slow(scope.began_us);
+        let me = scope.view.me;
+        let leaving: Vec<NodeId> =
+            scope.view.draining().iter().copied().filter(|node| *node != me).collect();
+        let last = AskLast { slow: &slow, leaving: &leaving };
         self.parts.detector.begun(keys.len());
-        let hot = (wanted == Copies::Any(1)).then(|| self.load.window());
+        let in_turn = wanted == Copies::Any(1) && leaving.is_empty();
+        let hot = in_turn.then(|| self.load.window());
         let is_hot =
             |key: &KeyRef<'_>| hot.as_ref().is_some_and(|window| window.is_hot(key.token.value()));
         let mut refused: Vec<Option<RequestError>> = vec![None; keys.len()];
@@ -200,7 +214,7 @@ impl Coordinator {
         let mut places = Vec::with_capacity(keys.len());
         for (place, (key, slice)) in keys.iter().zip(slices).enumerate() {
             let turn = is_hot(key).then(|| self.hot_turn.fetch_add(1, Ordering::Relaxed));
-            match Self::begin_read(scope, &table, scope.partition(*key), &slow, turn) {
+            match Self::begin_read(scope, &table, scope.partition(*key), last, turn) {
                 Ok(begun) => {
                     places.push(place);
                     items.push((Bytes::copy_from_slice(slice), begun));
@@ -225,7 +239,7 @@ impl Coordinator {
         scope: &Scope,
         table: &PlanTable,
         partition: Partition,
-        slow: &[NodeId],
+        last: AskLast<'_>,
         turn: Option<usize>,
     ) -> Result<(Tracker, Vec<NodeId>), RequestError> {
         let mut tracker = Tracker::new(table.of(partition)?);
@@ -234,9 +248,8 @@ impl Coordinator {
                 tracker.avoid(node);
             }
         }
-        for node in slow {
-            tracker.avoid(*node);
-        }
+        last.slow.iter().for_each(|node| tracker.avoid(*node));
+        last.leaving.iter().for_each(|node| tracker.spare(*node));
         for node in &scope.down {
             if let ReadStep::Done(outcome) = tracker.on_failure(*node) {
                 return Err(outcome_of(outcome).err().unwrap_or(RequestError::Stopping));

@@ -14,20 +14,13 @@ struct Scaled {
     world: World,
     nodes: Vec<Arc<Node>>,
     memory: Arc<MemoryProvisioner>,
+    policy: Policy,
     /// Nodes that were ended.
     ended: usize,
 }
 
 impl Scaled {
     async fn of(count: usize) -> Self {
-        let mut world = World::of(count, Rmw::Refuse).await;
-        let nodes: Vec<Arc<Node>> = world.nodes.drain(..).flatten().map(Arc::new).collect();
-        let scaled = Self { world, nodes, memory: Arc::default(), ended: 0 };
-        scaled.nodes.iter().for_each(|node| scaled.take_part(node));
-        scaled
-    }
-
-    fn take_part(&self, node: &Arc<Node>) {
         let policy = Policy {
             nodes_max: 5,
             ops_per_node: 200,
@@ -37,6 +30,19 @@ impl Scaled {
             cool_down_ms: 3_000,
             ..Policy::default()
         };
+        Self::with(count, policy).await
+    }
+
+    async fn with(count: usize, policy: Policy) -> Self {
+        let mut world = World::of(count, Rmw::Refuse).await;
+        let nodes: Vec<Arc<Node>> = world.nodes.drain(..).flatten().map(Arc::new).collect();
+        let scaled = Self { world, nodes, memory: Arc::default(), policy, ended: 0 };
+        scaled.nodes.iter().for_each(|node| scaled.take_part(node));
+        scaled
+    }
+
+    fn take_part(&self, node: &Arc<Node>) {
+        let policy = self.policy;
         let settings =
             ScaleSettings { mode: Mode::Auto, policy, interval_ms: 500, add_ms_max: 20_000 };
         let provisioner = Arc::clone(&self.memory) as _;
@@ -195,4 +201,86 @@ async fn hot_keys_are_found_whoever_is_asked() {
     }
     assert_eq!(&view.keys[0].key[..], b"hot", "{view:?}");
     assert!(view.silent.is_empty());
+}
+
+/// The newest layout; no view is held by it, which would keep an older one live.
+fn newest_of(scaled: &Scaled) -> Arc<kv_ring::Layout<NodeId>> {
+    let view = scaled.nodes[0].view().now();
+    Arc::clone(view.layouts.as_ref().expect("a layout").newest())
+}
+
+/// Reads for a tenth of a second, as cluster-aware clients do: of the first primary of each
+/// partition, of some partitions many.
+async fn read_of_first_primaries(scaled: &Scaled, keys: &[(u16, String)], hot: &[u16]) {
+    let newest = newest_of(scaled);
+    let one = Levels { read: Some(LevelSetting::One), ..Levels::default() };
+    for node in &scaled.nodes {
+        let firsts = newest.held_by(node.id()).filter(|(_, first)| *first);
+        let firsts: Vec<u16> = firsts.map(|(partition, _)| partition.index()).collect();
+        let mut batch = Vec::new();
+        for (partition, name) in keys.iter().filter(|(of, _)| firsts.contains(of)) {
+            let times = if hot.contains(partition) { 100 } else { 7 };
+            let key = KeyRef::place(0, name.as_bytes());
+            batch.extend(std::iter::repeat_n(key, times));
+        }
+        let coordinator = node.coordinator().expect("it serves");
+        coordinator
+            .get_batch(&batch, one, &mut |_, value| assert!(value.is_ok(), "no read fails"))
+            .await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn busy_partitions_of_one_node_are_spread_without_another_node() {
+    let policy = Policy {
+        nodes_max: 9,
+        ops_per_node: 2_000,
+        cpu_percent: 0,
+        out_after_ms: 6_000,
+        in_after_ms: 60_000,
+        cool_down_ms: 3_000,
+        ..Policy::default()
+    };
+    let scaled = Scaled::with(5, policy).await;
+    let newest = newest_of(&scaled);
+    let of = |name: &str| newest.partitions().of(KeyRef::place(0, name.as_bytes()).slot).index();
+    let mut keys: Vec<(u16, String)> = Vec::new();
+    for name in (0..10_000).map(|n| format!("key{n}")) {
+        if !keys.iter().any(|(known, _)| *known == of(&name)) {
+            keys.push((of(&name), name));
+        }
+    }
+    assert_eq!(keys.len(), 64, "one of each partition");
+    let busy = scaled.nodes[3].id();
+    let firsts = newest.held_by(busy).filter(|(_, first)| *first);
+    let hot: Vec<u16> = firsts.map(|(partition, _)| partition.index()).take(3).collect();
+    let spread = |scaled: &Scaled| {
+        let view = scaled.nodes[0].view().now();
+        let layouts = Arc::clone(view.layouts.as_ref().expect("a layout"));
+        let partitions = layouts.newest().partitions().iter();
+        let there = partitions.filter(|partition| {
+            hot.contains(&partition.index())
+                && layouts.newest().owners(*partition).first() == Some(&busy)
+        });
+        there.count() == 1 && !layouts.in_transition()
+    };
+    let mut done = false;
+    for _ in 0..1_200 {
+        read_of_first_primaries(&scaled, &keys, &hot).await;
+        done = done || spread(&scaled);
+        if done {
+            break;
+        }
+    }
+    let noted = scaled.noted();
+    assert!(done, "{noted:?}");
+    let moves = noted.iter().filter(|code| *code == "scale.moves").count();
+    assert_eq!(moves, 2, "two of three went: {noted:?}");
+    let epoch = scaled.nodes[0].view().now().epoch();
+    for _ in 0..300 {
+        read_of_first_primaries(&scaled, &keys, &hot).await;
+    }
+    assert_eq!(scaled.nodes[0].view().now().epoch(), epoch, "and nothing more: {noted:?}");
+    assert!(scaled.memory.added().is_empty() && scaled.members().len() == 5);
 }

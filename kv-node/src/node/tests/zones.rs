@@ -1,8 +1,12 @@
-//! Three zones, far apart: levels that wait for one zone or for each, and a zone that is lost.
+//! Three zones, far apart: levels that wait for one zone or for each, a zone that is lost, and
+//! members that change zones.
 
 use std::collections::BTreeMap;
 
+use kv_ring::Zone;
+
 use super::*;
+use crate::node::{ChangeError, Reshape};
 
 /// Nodes stand in zones in turn.
 const ZONES: usize = 3;
@@ -212,4 +216,69 @@ async fn a_hot_key_that_one_replica_is_enough_for_is_read_from_all_of_them() {
     coordinator.load().roll(1_000_000);
     let hot = read(300).await;
     assert!(hot.iter().all(|reads| *reads >= 90), "in turn: {hot:?}");
+}
+
+fn stands_in(node: kv_client::NodeId, zone: &str) -> Reshape {
+    Reshape { zones: vec![(node, zone.to_owned())], ..Reshape::default() }
+}
+
+impl World {
+    /// Partitions whose copies all stand in different zones.
+    fn apart_everywhere(&self) -> usize {
+        let view = self.node(0).view().now();
+        let newest = Arc::clone(view.layouts.as_ref().expect("a layout").newest());
+        let apart = |partition: &kv_ring::Partition| {
+            let zone = |node: &kv_client::NodeId| newest.spec(*node).map(|spec| spec.zone);
+            let owners = newest.owners(*partition).iter();
+            owners.map(zone).collect::<std::collections::BTreeSet<Option<Zone>>>().len() == 3
+        };
+        newest.partitions().iter().filter(apart).count()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_change_zones_and_copies_end_in_different_ones() {
+    let world = World::of(5, Rmw::Refuse).await;
+    for n in 0..200 {
+        world.set(n % 5, &format!("key{n}"), "value").await.expect("all are up");
+    }
+    assert_eq!(world.apart_everywhere(), 0, "there is one zone");
+    let mut epoch = 1;
+    for (place, zone) in [(0, "a"), (1, "a"), (2, "b"), (3, "b"), (4, "c")] {
+        let change = stands_in(world.id(place), zone);
+        let whole = world.node(1).plan(&change).await.expect("it can be made");
+        let mut left = whole.steps.len();
+        assert!(left > 0, "no copy need move, and it is another layout still");
+        while left > 0 {
+            epoch += 1;
+            assert_eq!(world.node(1).reshape(change.clone()).await, Ok(epoch));
+            world.until("the layout before retires", |world| world.stable_at(epoch)).await;
+            left = world.node(1).plan(&change).await.expect("it can be made").steps.len();
+        }
+        assert_eq!(whole.apart.1, world.apart_everywhere(), "as the plan said, {zone}");
+        let zones = &world.node(1).plan(&change).await.expect("it is so").zones;
+        for share in zones {
+            assert_eq!((share.nodes.0, share.copies.0), (share.nodes.1, share.copies.1));
+        }
+        let copies: usize = zones.iter().map(|share| share.copies.0).sum();
+        assert_eq!(copies, 64 * 3, "{zones:?}");
+    }
+    assert_eq!(world.apart_everywhere(), 64, "each copy of a pair is in a zone of its own");
+    world.until("all is filled", World::all_filled).await;
+    for n in 0..200 {
+        let read = world.get_at(n % 5, &format!("key{n}"), LevelSetting::All).await;
+        assert_eq!(read, Ok(Some("value".into())), "key{n}");
+        let read = world.get_at(n % 5, &format!("key{n}"), LevelSetting::LocalQuorum).await;
+        assert_eq!(read, Ok(Some("value".into())), "key{n}");
+    }
+    let few = world.node(0).reshape(stands_in(world.id(4), "a")).await;
+    assert_eq!(few, Err(ChangeError::FewerZones { copies: 3, now: 3, then: 2 }));
+    let why = few.expect_err("it is refused").to_string();
+    assert!(why.contains("3 zones hold something now, 2 would then"), "{why}");
+    let name = world.node(0).plan(&stands_in(world.id(4), "a\nb")).await;
+    assert!(matches!(name, Err(ChangeError::ZoneName(_))), "{name:?}");
+    let stranger = kv_client::NodeId(77);
+    let told = world.node(0).plan(&stands_in(stranger, "a")).await;
+    assert_eq!(told, Err(ChangeError::NotAMember(stranger)));
+    assert_eq!(world.node(0).view().now().epoch(), epoch, "nothing was changed");
 }

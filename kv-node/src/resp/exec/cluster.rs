@@ -1,8 +1,9 @@
 //! The CLUSTER family: the layout as Redis Cluster clients want to see it.
 //!
 //! For each slot only nodes that are believed to be alive are shown, the first live primary as
-//! master, the others as its replicas. Any node serves any key, so a client that is sent elsewhere
-//! or is out of date loses nothing but a hop; nobody is ever redirected.
+//! master, the others as its replicas; not those that are about to be stopped, unless all are. Any
+//! node serves any key, so a client that is sent elsewhere or is out of date loses nothing but a
+//! hop; nobody is ever redirected.
 //!
 //! Clients read all of CLUSTER SLOTS whenever a node dies, and some take a tenth of a second for a
 //! thousand ranges. So of many ranges neighbours with one master are listed as one, with the
@@ -71,8 +72,7 @@ fn ranges(view: &View) -> Result<Vec<Range>, RequestError> {
     let layout = layouts.newest();
     let mut ranges: Vec<Range> = Vec::new();
     for partition in layout.partitions().iter() {
-        let owners: Vec<NodeId> =
-            layout.owners(partition).iter().copied().filter(|node| view.is_up(*node)).collect();
+        let owners = takers(view, layout.owners(partition));
         let slots = partition.slots();
         let (first, last) = (*slots.start(), *slots.end());
         match ranges.last_mut() {
@@ -82,6 +82,13 @@ fn ranges(view: &View) -> Result<Vec<Range>, RequestError> {
         }
     }
     Ok(ranges)
+}
+
+/// Those of the owners whom clients should ask: up, and not about to be stopped unless all are.
+fn takers(view: &View, owners: &[NodeId]) -> Vec<NodeId> {
+    let up: Vec<NodeId> = owners.iter().copied().filter(|node| view.is_up(*node)).collect();
+    let stay: Vec<NodeId> = up.iter().copied().filter(|node| !view.is_draining(*node)).collect();
+    if stay.is_empty() { up } else { stay }
 }
 
 /// Neighbours with one master made one range, with those replicas that hold all of it.

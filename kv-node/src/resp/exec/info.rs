@@ -132,6 +132,7 @@ impl Exec<'_> {
         let view = node.view().now();
         heading(text, "kv");
         line(text, "kv_node_id", node.id());
+        line(text, "kv_draining", u8::from(view.is_draining(view.me)));
         if let Some(record) = &view.record {
             line(text, "kv_cluster_id", record.id);
             line(text, "kv_cluster_name", &record.name);
@@ -150,6 +151,9 @@ impl Exec<'_> {
         line(text, "kv_layout_epoch", epoch);
         if let Some(coordinator) = node.coordinator() {
             line(text, "kv_conflict_keys", coordinator.conflicts_counted());
+            let hints = coordinator.parts().replica.hints().queued();
+            let keys: u64 = hints.values().map(|queued| queued.keys).sum();
+            line(text, "kv_hint_keys", keys);
         }
         let (engine, _) = node.engine().status(None);
         line(text, "kv_engine", engine.name);

@@ -45,6 +45,8 @@ pub(in crate::resp) struct Shared {
     /// Connections that execute a batch right now.
     pub(in crate::resp) busy: AtomicUsize,
     pub(in crate::resp) stopping: AtomicBool,
+    /// The node takes no clients: connections end when they are answered.
+    pub(in crate::resp) closing: AtomicBool,
     next_id: AtomicU64,
 }
 
@@ -70,8 +72,15 @@ impl Shared {
             read_room: ReadRoom::new(reads_bytes_max, PAIR_BYTES_MAX as usize),
             busy: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
         }
+    }
+
+    /// Every connection ends as soon as what it asked is answered, those that come too.
+    pub(in crate::resp) fn send_away(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.open.choose(|_| true).iter().for_each(|card| card.leave());
     }
 
     /// Bytes of one argument at most.

@@ -10,6 +10,7 @@
 //! ~ -ERR *                   the same as a pattern
 //! ```
 
+mod away;
 mod bad;
 mod slow;
 mod tables;

@@ -71,6 +71,8 @@ pub struct Sample {
     pub complete: bool,
     /// The busiest node, in percent of its targets.
     pub busiest_percent: u64,
+    /// Which that was.
+    pub busiest: NodeId,
 }
 
 impl Sample {
@@ -81,10 +83,11 @@ impl Sample {
             cpu_per_mille: sum.cpu_per_mille.saturating_add(one.cpu_per_mille),
             disk_bytes: sum.disk_bytes.saturating_add(one.disk_bytes),
         });
-        let busiest = nodes.iter().map(|node| percent_of(policy, node)).max();
+        let busiest = nodes.iter().map(|node| (percent_of(policy, node), node.node)).max();
+        let (busiest_percent, busiest) = busiest.unwrap_or_default();
         let cpu_known = nodes.iter().all(|node| node.cpu_per_mille.is_some());
         let complete = nodes.len() >= members && (cpu_known || policy.cpu_percent == 0);
-        Self { at_ms, totals, complete, busiest_percent: busiest.unwrap_or(0) }
+        Self { at_ms, totals, complete, busiest_percent, busiest }
     }
 }
 
@@ -98,11 +101,17 @@ fn totals_of(node: &NodeLoad) -> Totals {
 
 /// The signal of a node that is nearest to its target, or furthest over it, in percent.
 pub(super) fn percent_of(policy: &Policy, node: &NodeLoad) -> u64 {
+    signal_of(policy, node).1
+}
+
+/// Which signal that is, too.
+pub(super) fn signal_of(policy: &Policy, node: &NodeLoad) -> (Signal, u64) {
     let load = totals_of(node);
     let percent = |(signal, target): (Signal, u64)| {
-        load.of(signal).saturating_mul(100).checked_div(target).unwrap_or(0)
+        (signal, load.of(signal).saturating_mul(100).checked_div(target).unwrap_or(0))
     };
-    policy.targets().into_iter().map(percent).max().unwrap_or(0)
+    let all = policy.targets().into_iter().map(percent);
+    all.max_by_key(|(_, percent)| *percent).unwrap_or_default()
 }
 
 /// Samples of the last while, the oldest first.

@@ -13,19 +13,30 @@
 //! much, so the way back is never taken at once. Only what was measured since the last change had
 //! settled counts, and nothing is done within the cool-down after it.
 //!
+//! Where one node is over its targets and all together are not, another node would not help: a busy
+//! copy of the one changes places with an idle one of another, if that makes it better (`even.rs`),
+//! all through `out_after_ms` and after the cool-down as for any change. Else it is said.
+//!
 //! Invariants: one node at a time; never below `nodes_min` nor the copies of a pair, never above
 //! `nodes_max`; never in while anything is pending, nor on what is not known. A node that is over
-//! its targets where all together are not is no reason for another node, and said.
+//! its targets where all together are not is no reason for another node.
 //!
 //! (Target tracking and its cool-down are those of the clouds' autoscalers and of Kubernetes'
 //! horizontal pod autoscaler, whose stabilisation window is `in_after_ms`.)
 
+mod even;
+#[cfg(test)]
+mod even_tests;
 mod measured;
 mod settings;
 mod words;
 
-use kv_client::NodeId;
+use std::sync::Arc;
 
+use kv_client::NodeId;
+use kv_ring::{Exchange, Layout};
+
+pub use even::PartitionRate;
 use measured::percent_of;
 pub use measured::{History, NodeLoad, SAMPLES_MAX, Sample, Signal, Totals};
 pub use settings::Policy;
@@ -50,6 +61,12 @@ pub struct Standing {
     pub down: Option<String>,
     /// What else is pending and would suffer from one node less: repairs, hints.
     pub pending: Option<String>,
+    /// Who holds what, as the newest layout says.
+    pub layout: Option<Arc<Layout<NodeId>>>,
+    /// What is asked of busy partitions, as far as it was told.
+    pub rates: Vec<PartitionRate>,
+    /// Indexes of partitions that changed places lately: they rest.
+    pub moved: Vec<u16>,
 }
 
 /// What should be done.
@@ -61,7 +78,9 @@ pub enum Verdict {
     Out,
     /// This node less.
     In(NodeId),
-    /// Nothing is gained by another node: one is over its targets while all together are not.
+    /// Two copies should change places: one is over its targets while all together are not.
+    Move(Exchange<NodeId>),
+    /// The same, and no exchange would make it better, or not now.
     EvenOut {
         /// The busiest.
         busiest: NodeId,
@@ -81,6 +100,7 @@ impl Verdict {
             Self::Keep => "keep",
             Self::Out => "out",
             Self::In(_) => "in",
+            Self::Move(_) => "move",
             Self::EvenOut { .. } => "even-out",
             Self::OutHeld => "out-held",
             Self::InHeld => "in-held",
@@ -117,12 +137,18 @@ pub fn decide(policy: &Policy, history: &History, now: &Standing) -> Decision {
         }
         return out(policy, history, now, reason);
     }
+    let uneven = uneven(policy, history, now);
+    if let Some(decision) = &uneven
+        && matches!(decision.verdict, Verdict::Move(_))
+    {
+        return decision.clone();
+    }
     if now.members > least
         && let Some(reason) = too_many(policy, history, now)
     {
         return one_less(policy, history, now, reason);
     }
-    if let Some(decision) = uneven(policy, history, now) {
+    if let Some(decision) = uneven {
         return decision;
     }
     let reason = keep_reason(policy, history, now);
@@ -169,22 +195,45 @@ fn too_many(policy: &Policy, history: &History, now: &Standing) -> Option<String
     ))
 }
 
-/// Whether, all through the window, a node was over its targets while all together were not.
+/// Whether, all through the window, a node was over its targets while all together were not; and
+/// what is to be done about it, if it was the same node.
 fn uneven(policy: &Policy, history: &History, now: &Standing) -> Option<Decision> {
     let mut window = history.window(now.settled_ms, policy.out_after_ms)?;
+    let by = |node: &&NodeLoad| (percent_of(policy, node), node.node);
+    let (busiest, idlest) = (now.nodes.iter().max_by_key(by)?, now.nodes.iter().min_by_key(by)?);
+    let same = window.clone().all(|sample| sample.busiest == busiest.node);
     if now.nodes.len() < 2 || !window.all(|sample| sample.busiest_percent > 100) {
         return None;
     }
-    let by = |node: &&NodeLoad| (percent_of(policy, node), node.node);
-    let (busiest, idlest) = (now.nodes.iter().max_by_key(by)?, now.nodes.iter().min_by_key(by)?);
-    let (most, least) = (percent_of(policy, busiest), percent_of(policy, idlest));
-    let reason = format!(
-        "even out: {} is at {most} % of its target and {} at {least} %; all together are not over, \
-         so another node would not help: move load or clients from the one to the other",
-        busiest.node, idlest.node
-    );
+    let advice = || {
+        let (most, least) = (percent_of(policy, busiest), percent_of(policy, idlest));
+        format!(
+            "even out: {} is at {most} % of its target and {} at {least} %; all together are not \
+             over, so another node would not help",
+            busiest.node, idlest.node
+        )
+    };
     let verdict = Verdict::EvenOut { busiest: busiest.node, idlest: idlest.node };
-    Some(Decision { verdict, desired: now.members, reason })
+    let said = |why: String| {
+        let reason = format!("{}: {why}", advice());
+        Some(Decision { verdict, desired: now.members, reason })
+    };
+    let Some(better) = same.then(|| even::better(policy, now)).flatten() else {
+        return said("move load or clients from the one to the other".into());
+    };
+    let even::Better { exchange, most_percent, then_percent } = better;
+    let Exchange { partition, from, to, against } = exchange;
+    let blocked = now.moving.clone().or_else(|| now.down.clone()).or_else(|| now.pending.clone());
+    if let Some(why) = blocked.or_else(|| cooling(policy, history, now)) {
+        return said(format!("partition {} could move, but not now: {why}", partition.index()));
+    }
+    let reason = format!(
+        "even out: partition {} moves from {from} to {to}, for partition {}: {from} is at \
+         {most_percent} % of its target, the busier of the two will be at {then_percent} % at most",
+        partition.index(),
+        against.index()
+    );
+    Some(Decision { verdict: Verdict::Move(exchange), desired: now.members, reason })
 }
 
 fn out(policy: &Policy, history: &History, now: &Standing, reason: String) -> Decision {
