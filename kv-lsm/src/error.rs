@@ -39,6 +39,14 @@ pub enum Error {
         /// The version found in it.
         version: u32,
     },
+    /// The file was written by a build that had a part which this one was made without. Nothing
+    /// changed and nothing is lost: open it with a build that has the feature.
+    NeedsFeature {
+        /// The file.
+        path: PathBuf,
+        /// The feature of this crate.
+        feature: &'static str,
+    },
     /// An earlier failure made the engine unfit to write: it answers reads only. What was durable
     /// is kept; what was not may be lost. Find the cause, then open the directory anew.
     Poisoned {
@@ -109,6 +117,9 @@ impl fmt::Display for Error {
             }
             Self::UnknownFormat { path, version } => {
                 write!(f, "{} has the unknown format version {version}", path.display())
+            }
+            Self::NeedsFeature { path, feature } => {
+                write!(f, "{} needs a build with the feature `{feature}`", path.display())
             }
             Self::Poisoned { cause } => write!(f, "writes have stopped after a failure: {cause}"),
             Self::TooLarge { what, bytes, bytes_max } => {

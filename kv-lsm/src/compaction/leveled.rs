@@ -13,7 +13,8 @@
 //!
 //! The level that is most over its target comes first. Of level 0 all tables go together; of the
 //! others the one after the last compacted key, round and round, so that every range gets its turn.
-//! What overlaps nothing below is moved, not rewritten, unless it holds tombstones that may go.
+//! What overlaps nothing below is moved, not rewritten, unless it holds tombstones that may go, or
+//! comes to the last level and that one is compressed in another way than those above.
 //!
 //! Before all that, a table of which something was given up is written anew in its own level.
 //!
@@ -49,8 +50,8 @@ pub(crate) fn choose<T: HasMeta>(version: &Version<T>, config: &Config) -> Optio
     }
     match best {
         (score, _) if score < 1.0 => None,
-        (_, 0) => Some(from_level0(version, targets.base)),
-        (_, level) => from_level(version, level),
+        (_, 0) => Some(from_level0(version, targets.base, config)),
+        (_, level) => from_level(version, level, config),
     }
 }
 
@@ -90,7 +91,7 @@ impl Targets {
 }
 
 /// All of level 0 into the base.
-fn from_level0<T: HasMeta>(version: &Version<T>, base: usize) -> Job<T> {
+fn from_level0<T: HasMeta>(version: &Version<T>, base: usize, config: &Config) -> Job<T> {
     let inputs = version.level(0).to_vec();
     let mut by_key: Vec<&T> = inputs.iter().collect();
     by_key.sort_by(|a, b| a.meta().smallest.cmp(&b.meta().smallest));
@@ -98,16 +99,21 @@ fn from_level0<T: HasMeta>(version: &Version<T>, base: usize) -> Job<T> {
         [a, b] => a.meta().largest < b.meta().smallest,
         _ => true,
     });
-    job(version, 0, base, inputs, disjoint)
+    job(version, 0, base, inputs, disjoint && moves_to(base, config))
 }
 
 /// One table of a level into the next.
-fn from_level<T: HasMeta>(version: &Version<T>, level: usize) -> Option<Job<T>> {
+fn from_level<T: HasMeta>(version: &Version<T>, level: usize, config: &Config) -> Option<Job<T>> {
     let tables = version.level(level);
     let cursor = version.cursor(level);
     let at = tables.partition_point(|table| table.meta().smallest.as_ref() <= cursor);
     let table = tables.get(at).or_else(|| tables.first())?;
-    Some(job(version, level, level + 1, vec![table.clone()], true))
+    Some(job(version, level, level + 1, vec![table.clone()], moves_to(level + 1, config)))
+}
+
+/// Whether tables may come to a level as they are.
+fn moves_to(level: usize, config: &Config) -> bool {
+    level < LAST || config.compression_of(true) == config.compression
 }
 
 fn job<T: HasMeta>(
@@ -115,7 +121,7 @@ fn job<T: HasMeta>(
     level: usize,
     output: usize,
     inputs: Vec<T>,
-    disjoint: bool,
+    may_move: bool,
 ) -> Job<T> {
     let smallest = inputs.iter().map(|table| &table.meta().smallest).min();
     let largest = inputs.iter().map(|table| &table.meta().largest).max();
@@ -135,7 +141,7 @@ fn job<T: HasMeta>(
                 || (output + 1..LEVELS).any(|deeper| meets(deeper, table)))
     };
     let (level, output_level) = (level as u8, output as u8);
-    if disjoint && inputs.iter().all(stays) {
+    if may_move && inputs.iter().all(stays) {
         Job { kind: Kind::Move, level, output_level, inputs, below: Vec::new() }
     } else {
         Job { kind: Kind::Merge, level, output_level, inputs, below }

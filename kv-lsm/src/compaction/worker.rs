@@ -176,7 +176,8 @@ impl Outputs {
             let config = context.config;
             let is_last = self.level == LEVELS - 1;
             let policy = if is_last { &config.filter } else { &config.filter_upper };
-            self.open = Some(Builder::new(context.fs, &path, file_id, config, policy)?);
+            let open = Builder::new(context.fs, &path, file_id, config, policy)?;
+            self.open = Some(open.compressed(config.compression_of(is_last)));
         }
         match &mut self.open {
             Some(open) => open.add(key, seq, value),

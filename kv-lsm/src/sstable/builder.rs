@@ -14,7 +14,8 @@ use super::filter::{FilterPolicy, key_hash};
 use super::footer::{Footer, encode_properties};
 use super::index::IndexBuilder;
 use super::seal::{Handle, seal};
-use crate::compression::RAW_BLOCK_BYTES_MAX;
+use super::training::Training;
+use crate::compression::{Compressor, RAW_BLOCK_BYTES_MAX};
 use crate::config::{Compression, Config};
 use crate::error::Error;
 use crate::fs::{File, Fs, OpenMode};
@@ -28,7 +29,11 @@ pub(crate) struct Builder {
     file: Arc<dyn File>,
     path: PathBuf,
     block_bytes: usize,
-    compression: Compression,
+    compressor: Compressor,
+    /// Blocks that wait until a dictionary is made from them.
+    training: Option<Training>,
+    /// The dictionary; empty when there is none.
+    dictionary: Vec<u8>,
     policy: Arc<dyn FilterPolicy>,
     /// Finished blocks that are not written yet, and where they will go.
     pending: Vec<u8>,
@@ -44,7 +49,7 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// Creates the file; its name must be new.
+    /// Creates the file; its name must be new. Blocks are compressed as above the last level.
     pub(crate) fn new(
         fs: &dyn Fs,
         path: &Path,
@@ -59,7 +64,9 @@ impl Builder {
             file,
             path: path.to_path_buf(),
             block_bytes: config.block_bytes,
-            compression: config.compression,
+            compressor: Compressor::new(Compression::None),
+            training: None,
+            dictionary: Vec::new(),
             policy: Arc::clone(policy),
             pending: Vec::with_capacity(WRITE_BYTES + config.block_bytes),
             written: 0,
@@ -79,7 +86,20 @@ impl Builder {
                 bytes: 0,
                 checksum: 0,
             },
-        })
+        }
+        .compressed(config.compression))
+    }
+
+    /// Compresses blocks in this way. Before the first entry.
+    pub(crate) fn compressed(mut self, how: Compression) -> Self {
+        self.compressor = Compressor::new(how);
+        self.training = match how {
+            Compression::Zstd { dictionary_bytes_max: bytes @ 1.., .. } => {
+                Some(Training::new(bytes as usize))
+            }
+            _ => None,
+        };
+        self
     }
 
     /// Adds an entry that is after all before it.
@@ -103,6 +123,9 @@ impl Builder {
         {
             self.index.add((last, *last_seq), Some(key), handle);
         }
+        if let Some(training) = self.training.as_mut().filter(|_| self.block.is_empty()) {
+            training.note_next(key);
+        }
         if new_key {
             self.hashes.push(key_hash(key));
         }
@@ -123,7 +146,8 @@ impl Builder {
     /// Whether the table is to end at the next new key: it is about as large as `bytes_max`, or
     /// its index as large as a block may be.
     pub(crate) fn is_full(&self, bytes_max: u64) -> bool {
-        let parts = self.pending.len() + self.block.size() + self.index.size();
+        let waiting = self.training.as_ref().map_or(0, Training::bytes);
+        let parts = self.pending.len() + waiting + self.block.size() + self.index.size();
         let size = self.written + parts as u64 + self.hashes.len() as u64;
         size >= bytes_max || self.index.size() >= RAW_BLOCK_BYTES_MAX / 2
     }
@@ -141,6 +165,7 @@ impl Builder {
         if !self.block.is_empty() {
             self.end_block()?;
         }
+        self.end_training()?;
         let Some((last_key, last_seq)) = self.last.take() else {
             panic!("a table needs at least one entry");
         };
@@ -148,6 +173,12 @@ impl Builder {
             self.index.add((&last_key, last_seq), None, handle);
         }
         self.meta.largest = Bytes::copy_from_slice(&last_key);
+        let zstd = self.compressor.has_used_zstd();
+        let mut dictionary = Handle::default();
+        if zstd && !self.dictionary.is_empty() {
+            let raw = std::mem::take(&mut self.dictionary);
+            dictionary = self.append(&raw)?;
+        }
         let built = self.policy.build(&self.hashes, self.meta.file_id);
         // Without a filter a table is slower to read and as right: nothing to fail for.
         let filter = if built.is_empty() || built.len() >= RAW_BLOCK_BYTES_MAX {
@@ -156,13 +187,14 @@ impl Builder {
             let mut raw = Vec::with_capacity(built.len() + 1);
             raw.push(self.policy.id());
             raw.extend_from_slice(&built);
-            self.append(Compression::None, &raw)?
+            self.append(&raw)?
         };
         let mut index = IndexBuilder::new();
         std::mem::swap(&mut index, &mut self.index);
-        let index = index.finish(|raw| self.append(Compression::None, raw))?;
-        let properties = self.append(Compression::None, &encode_properties(&self.meta))?;
-        let footer = Footer { filter, index, properties, file_id: self.meta.file_id };
+        let index = index.finish(|raw| self.append(raw))?;
+        let properties = encode_properties(&self.meta, zstd.then_some(dictionary));
+        let properties = self.append(&properties)?;
+        let footer = Footer { filter, index, properties, file_id: self.meta.file_id, zstd };
         let offset = self.position();
         self.pending.extend_from_slice(&footer.encode(offset));
         self.flush()?;
@@ -176,16 +208,49 @@ impl Builder {
         self.written + self.pending.len() as u64
     }
 
-    /// Seals the current block; it gets its index entry when its successor is known.
+    /// Ends the current block: seals it, or lets it wait for the dictionary.
     fn end_block(&mut self) -> Result<(), Error> {
         let (offset, file_id) = (self.position(), self.meta.file_id);
-        let (how, pending) = (self.compression, &mut self.pending);
-        self.unindexed = Some(self.block.finish(|raw| seal(how, file_id, offset, raw, pending)));
+        if let Some(training) = &mut self.training {
+            let (last, last_seq) =
+                self.last.as_ref().map_or((&[][..], 0), |(key, seq)| (key, *seq));
+            self.block.finish(|raw| training.add(raw, last, last_seq));
+            return if training.is_full() { self.end_training() } else { Ok(()) };
+        }
+        let (compressor, pending) = (&mut self.compressor, &mut self.pending);
+        let seal = |raw: &[u8]| seal(compressor, file_id, offset, raw, pending);
+        // It gets its index entry when its successor is known.
+        self.unindexed = Some(self.block.finish(seal));
         if self.pending.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
     }
 
-    fn append(&mut self, how: Compression, raw: &[u8]) -> Result<Handle, Error> {
-        let handle = seal(how, self.meta.file_id, self.position(), raw, &mut self.pending);
+    /// Makes the dictionary, if that can be, and seals the blocks that waited for it.
+    fn end_training(&mut self) -> Result<(), Error> {
+        let Some(training) = self.training.take() else { return Ok(()) };
+        if let Some(dictionary) = training.train()
+            && self.compressor.use_dictionary(&dictionary)
+        {
+            self.dictionary = dictionary;
+        }
+        for block in training.blocks() {
+            let (offset, file_id) = (self.position(), self.meta.file_id);
+            let handle = seal(&mut self.compressor, file_id, offset, block.raw, &mut self.pending);
+            match block.next {
+                Some(next) => self.index.add(block.last, Some(next), handle),
+                // The last of them, and so far of the table.
+                None => self.unindexed = Some(handle),
+            }
+            if self.pending.len() >= WRITE_BYTES {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a part that is not compressed.
+    fn append(&mut self, raw: &[u8]) -> Result<Handle, Error> {
+        let mut plain = Compressor::new(Compression::None);
+        let handle = seal(&mut plain, self.meta.file_id, self.position(), raw, &mut self.pending);
         if self.pending.len() >= WRITE_BYTES {
             self.flush()?;
         }

@@ -14,10 +14,14 @@ mod footer;
 mod index;
 mod iter;
 mod quarantine;
+mod raw;
 mod reader;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod training;
+#[cfg(test)]
+mod zstd_tests;
 
 use std::path::{Path, PathBuf};
 

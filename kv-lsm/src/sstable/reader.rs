@@ -17,13 +17,15 @@ use bytes::Bytes;
 
 use super::block::{Block, Malformed};
 use super::filter::{Filter, FilterPolicy, key_hash};
-use super::footer::{BadFooter, FOOTER_BYTES, Footer, decode_properties};
+use super::footer::FOOTER_BYTES;
 use super::index::Index;
 use super::iter::TableIter;
 use super::quarantine::{Damage, Health, Quarantine};
+use super::raw::Raw;
 use super::seal::{Handle, unseal};
 use super::{Explanation, ResidentEntry, TableMeta, Verdict};
 use crate::cache::BlockCache;
+use crate::compression::{Dictionary, IS_BUILT_IN};
 use crate::error::Error;
 use crate::fs::{File, Fs, OpenMode};
 use crate::key::{EntryIter, Seen};
@@ -38,6 +40,8 @@ pub(crate) struct Table {
     meta: TableMeta,
     index: Index,
     filter: Option<Box<dyn Filter>>,
+    /// With which blocks were compressed.
+    dictionary: Option<Dictionary>,
     cache: Arc<BlockCache>,
     quarantine: Quarantine,
 }
@@ -59,19 +63,17 @@ impl Table {
             Some(at) if len == meta.bytes => at,
             _ => return Err(Error::corrupt(path, len, "the file's length is not the manifest's")),
         };
-        let raw = Raw { file: file.as_ref(), path, file_id: meta.file_id, len };
+        let raw = Raw { file: file.as_ref(), path, file_id: meta.file_id, len, dictionary: None };
         let footer = raw.footer(footer_at)?;
-        let properties = raw.block(footer.properties)?;
-        let told = decode_properties(meta.file_id, &properties).map(|told| TableMeta {
-            bytes: meta.bytes,
-            checksum: meta.checksum,
-            ..told
-        });
-        if told.as_ref() != Some(&meta) {
-            let what = "the table is not the one that the manifest names";
-            return Err(Error::corrupt(path, footer.properties.offset, what));
+        let place = raw.properties(&footer, &meta)?;
+        if footer.zstd && !IS_BUILT_IN {
+            return Err(Error::NeedsFeature { path: path.to_path_buf(), feature: "zstd" });
         }
-        let (filter, data_end) = raw.filter(&footer, policies)?;
+        let dictionary = raw.load_dictionary(place)?;
+        let (filter, mut data_end) = raw.filter(&footer, policies)?;
+        if dictionary.is_some() {
+            data_end = place.offset;
+        }
         let index = Bytes::from(raw.block(footer.index)?);
         let index = Index::parse(index, data_end)
             .map_err(|Malformed| Error::corrupt(path, footer.index.offset, "a bad index"))?;
@@ -81,6 +83,7 @@ impl Table {
             meta,
             index,
             filter,
+            dictionary,
             cache,
             quarantine: Quarantine::default(),
         })
@@ -109,6 +112,7 @@ impl Table {
             meta,
             index: Index::none(),
             filter: None,
+            dictionary: None,
             cache,
             quarantine: Quarantine::whole(offset, what),
         })
@@ -173,7 +177,9 @@ impl Table {
 
     /// Memory that is pinned for it, bytes.
     pub(crate) fn pinned_bytes(&self) -> usize {
-        self.index.size() + self.filter.as_ref().map_or(0, |filter| filter.size_bytes())
+        let dictionary = self.dictionary.as_ref().map_or(0, Dictionary::size_bytes);
+        let filter = self.filter.as_ref().map_or(0, |filter| filter.size_bytes());
+        self.index.size() + filter + dictionary
     }
 
     /// The newest version of `key` at or below `snapshot`; `hash` is the key's, computed once for
@@ -339,7 +345,8 @@ impl Table {
             return Ok(Some(block));
         }
         let (path, len) = (self.path.as_path(), self.meta.bytes);
-        let raw = Raw { file: self.file()?, path, file_id, len }.block(handle);
+        let dictionary = self.dictionary.as_ref();
+        let raw = Raw { file: self.file()?, path, file_id, len, dictionary }.block(handle);
         let raw = raw.inspect_err(|error| self.quarantine_for(handle, error))?;
         let block = Block::parse(Bytes::from(raw)).map_err(|Malformed| self.bad_block(handle))?;
         if fill_cache {
@@ -366,7 +373,8 @@ impl Table {
         if !read.map_err(|source| Error::io("read", &self.path, source))? {
             return Ok(None);
         }
-        let raw = unseal(file_id, handle.offset, stored).map_err(|what| {
+        let opened = unseal(file_id, handle.offset, stored, self.dictionary.as_ref());
+        let raw = opened.map_err(|what| {
             self.quarantine.add(handle.offset, what);
             Error::corrupt(&self.path, handle.offset, what)
         })?;
@@ -395,73 +403,5 @@ impl Table {
 
     pub(crate) fn get_resident(&self, key: &[u8], snapshot: u64) -> Result<ResidentEntry, Error> {
         self.get_resident_hashed(key, key_hash(key), snapshot)
-    }
-}
-
-/// A file while its parts are read.
-struct Raw<'a> {
-    file: &'a dyn File,
-    path: &'a Path,
-    file_id: u64,
-    len: u64,
-}
-
-impl Raw<'_> {
-    /// Exactly `len` bytes at `offset`; the place is checked before memory is taken.
-    fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
-        if offset.checked_add(len as u64).is_none_or(|end| end > self.len) {
-            return Err(Error::corrupt(self.path, offset, "a block reaches beyond the file"));
-        }
-        let mut bytes = vec![0; len];
-        let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..)
-            && !rest.is_empty()
-        {
-            let read = self
-                .file
-                .read_at(offset + filled as u64, rest)
-                .map_err(|source| Error::io("read", self.path, source))?;
-            if read == 0 {
-                return Err(Error::corrupt(self.path, offset, "the file ends inside a block"));
-            }
-            filled += read;
-        }
-        Ok(bytes)
-    }
-
-    fn block(&self, handle: Handle) -> Result<Vec<u8>, Error> {
-        let stored = self.read(handle.offset, handle.len as usize)?;
-        unseal(self.file_id, handle.offset, stored)
-            .map_err(|what| Error::corrupt(self.path, handle.offset, what))
-    }
-
-    fn footer(&self, at: u64) -> Result<Footer, Error> {
-        let bytes = self.read(at, FOOTER_BYTES)?;
-        Footer::decode(self.file_id, at, &bytes).map_err(|bad| match bad {
-            BadFooter::Version(version) => {
-                Error::UnknownFormat { path: self.path.to_path_buf(), version }
-            }
-            BadFooter::Damage(what) => Error::corrupt(self.path, at, what),
-        })
-    }
-
-    /// The filter, if there is one that one of `policies` made, and the end of the data blocks.
-    fn filter(
-        &self,
-        footer: &Footer,
-        policies: &[&dyn FilterPolicy],
-    ) -> Result<(Option<Box<dyn Filter>>, u64), Error> {
-        if footer.filter.len == 0 {
-            return Ok((None, footer.index.offset));
-        }
-        let Handle { offset, .. } = footer.filter;
-        let mut raw = self.block(footer.filter)?;
-        let made_by = policies.iter().find(|policy| raw.first() == Some(&policy.id()));
-        let Some(policy) = made_by else { return Ok((None, offset)) };
-        raw.remove(0);
-        let filter = policy
-            .load(raw)
-            .ok_or_else(|| Error::corrupt(self.path, offset, "a filter that can't be loaded"))?;
-        Ok((Some(filter), offset))
     }
 }

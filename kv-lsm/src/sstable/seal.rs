@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! payload | kind u8 | size before compression u32 | checksum u64
-//!           0 raw, 1 LZ4
+//!           0 raw, 1 LZ4, 2 Zstandard, 3 Zstandard with the table's dictionary
 //! ```
 //!
 //! The checksum is XXH3-64 over all that precedes it, seeded with the file's id and the block's
@@ -11,8 +11,7 @@
 
 use twox_hash::XxHash3_64;
 
-use crate::compression::{Kind, RAW_BLOCK_BYTES_MAX, compress, decompress};
-use crate::config::Compression;
+use crate::compression::{Compressor, Dictionary, Kind, RAW_BLOCK_BYTES_MAX, decompress};
 
 /// Where a sealed block lies in its file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub(crate) struct Handle {
 
 /// Appends `raw`, which will lie at `offset` of file `file_id`, to `out`.
 pub(crate) fn seal(
-    how: Compression,
+    compressor: &mut Compressor,
     file_id: u64,
     offset: u64,
     raw: &[u8],
@@ -33,7 +32,7 @@ pub(crate) fn seal(
 ) -> Handle {
     assert!(raw.len() <= RAW_BLOCK_BYTES_MAX, "a block of {} bytes can't be read back", raw.len());
     let start = out.len();
-    let kind = compress(how, raw, out);
+    let kind = compressor.compress(raw, out);
     out.push(kind as u8);
     out.extend_from_slice(&(raw.len() as u32).to_le_bytes());
     let sum = checksum(file_id, offset, out.get(start..).unwrap_or_default());
@@ -41,11 +40,13 @@ pub(crate) fn seal(
     Handle { offset, len: (out.len() - start) as u32 }
 }
 
-/// Checks and opens a block that was read at `offset` of file `file_id`; or says what is wrong.
+/// Checks and opens a block that was read at `offset` of file `file_id`, with the dictionary of its
+/// table if that has one; or says what is wrong.
 pub(crate) fn unseal(
     file_id: u64,
     offset: u64,
     mut stored: Vec<u8>,
+    dictionary: Option<&Dictionary>,
 ) -> Result<Vec<u8>, &'static str> {
     let too_short = "a block is too short";
     let (sealed, sum) = stored.split_last_chunk::<8>().ok_or(too_short)?;
@@ -58,7 +59,7 @@ pub(crate) fn unseal(
     let kind = Kind::from_byte(*kind).ok_or("a block has an unknown kind")?;
     let payload = payload.len();
     stored.truncate(payload);
-    decompress(kind, raw_len, stored).ok_or("a block does not decompress to its size")
+    decompress(kind, raw_len, stored, dictionary).ok_or("a block does not decompress to its size")
 }
 
 /// XXH3-64 of bytes at a place. Multiplying by an odd number keeps file ids apart.
@@ -70,23 +71,40 @@ pub(crate) fn checksum(file_id: u64, offset: u64, bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compression::IS_BUILT_IN;
+    use crate::config::Compression;
 
     #[test]
     fn a_block_opens_only_where_it_was_sealed() {
-        for how in [Compression::None, Compression::Lz4] {
+        let zstd = Compression::Zstd { level: 3, dictionary_bytes_max: 0 };
+        let zstd = IS_BUILT_IN.then_some(zstd);
+        for how in [Compression::None, Compression::Lz4].into_iter().chain(zstd) {
             let raw = [42; 1000];
             let mut out = Vec::new();
-            let handle = seal(how, 7, 4096, &raw, &mut out);
+            let handle = seal(&mut Compressor::new(how), 7, 4096, &raw, &mut out);
             assert_eq!(handle.len as usize, out.len());
-            assert_eq!(unseal(7, 4096, out.clone()).unwrap(), raw);
-            assert!(unseal(8, 4096, out.clone()).is_err());
-            assert!(unseal(7, 0, out.clone()).is_err());
+            assert_eq!(unseal(7, 4096, out.clone(), None).unwrap(), raw);
+            assert!(unseal(8, 4096, out.clone(), None).is_err());
+            assert!(unseal(7, 0, out.clone(), None).is_err());
             for at in 0..out.len() {
                 let mut bad = out.clone();
                 bad[at] ^= 1;
-                assert!(unseal(7, 4096, bad).is_err(), "byte {at}");
+                assert!(unseal(7, 4096, bad, None).is_err(), "byte {at}");
             }
         }
-        assert!(unseal(7, 0, vec![0; 3]).is_err());
+        assert!(unseal(7, 0, vec![0; 3], None).is_err());
+    }
+
+    /// A length that a checksum happens to fit is still not believed.
+    #[test]
+    fn a_declared_size_takes_no_memory() {
+        for kind in [Kind::Lz4, Kind::Zstd, Kind::ZstdDictionary] {
+            let mut block = vec![0; 40];
+            block.push(kind as u8);
+            block.extend_from_slice(&u32::MAX.to_le_bytes());
+            let sum = checksum(7, 0, &block);
+            block.extend_from_slice(&sum.to_le_bytes());
+            assert!(unseal(7, 0, block, None).is_err());
+        }
     }
 }
