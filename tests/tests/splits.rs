@@ -1,6 +1,6 @@
 //! Real processes whose partitions are doubled under load, while one of them is killed with -9: no
-//! error for clients of the others, nothing that was acknowledged is missing, what was deleted stays
-//! deleted, and in the end all replicas are equal.
+//! error for clients of the others, nothing that was acknowledged is missing, what was deleted
+//! stays deleted, and in the end all replicas are equal.
 //!
 //! `KV_TEST_LONG=1` loads 200,000 keys into 1,024 partitions; else it is 4,000 keys and 64
 //! partitions. What was seen is printed as `figure: ...`.

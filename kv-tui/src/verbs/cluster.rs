@@ -31,8 +31,8 @@ pub(crate) enum Cluster {
     /// Calls off the change of the members that is under way. Nodes that were to join are members
     /// no more, and come back on an empty directory only.
     Abort,
-    /// Doubles the partitions, up to one for each slot, while requests go on; no data moves. Without
-    /// an epoch it shows what would be, and nothing is changed.
+    /// Doubles the partitions, up to one for each slot, while requests go on; no data moves.
+    /// Without an epoch it shows what would be, and nothing is changed.
     Split(Split),
     /// Shows what moves, how far it is and what is left.
     Transfers(Transfers),

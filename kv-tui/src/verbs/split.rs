@@ -1,7 +1,7 @@
 //! `kv cluster split`: twice as many partitions, and no data moves.
 //!
-//! Without an epoch it is a plan and changes nothing; the plan ends with the line that does it, which
-//! names the epoch that the plan was made after.
+//! Without an epoch it is a plan and changes nothing; the plan ends with the line that does it,
+//! which names the epoch that the plan was made after.
 
 use clap::Args;
 use kv_client::Admin;

@@ -261,9 +261,9 @@ fn power_cuts(swarm: Options) -> Options {
     }
 }
 
-/// Partitions move all the time, and are doubled in half of the runs, and who decides stands still for a
-/// while now and then. Deletes are collected soon, so that what a node has left of a partition that it gets back could come to
-/// life.
+/// Partitions move all the time, and are doubled in half of the runs, and who decides stands still
+/// for a while now and then. Deletes are collected soon, so that what a node has left of a
+/// partition that it gets back could come to life.
 fn reshape(splits_max: u64, swarm: Options) -> Options {
     let power = PowerFaults { cut_one: 1, kill: 2, down_ms_max: 1_500, ..PowerFaults::default() };
     let links = LinkMix { isolate: 1, link: 2, delay: 1, loss: 1, ..LinkMix::default() };
@@ -285,8 +285,8 @@ fn reshape(splits_max: u64, swarm: Options) -> Options {
     }
 }
 
-/// Every other seed's partitions are doubled, up to three times; the other seeds' runs are what they
-/// were before there were splits.
+/// Every other seed's partitions are doubled, up to three times; the other seeds' runs are what
+/// they were before there were splits.
 fn splits_of(seed: u64) -> u64 {
     let some = seed.is_multiple_of(2);
     if some { 1 + Random::of(seed, "splits drawn").below(3) } else { 0 }
