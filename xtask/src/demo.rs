@@ -2,8 +2,8 @@
 //!
 //! Three nodes, load on two of them, and the terminal; while it is looked at, a node is killed and
 //! comes back, its links are cut and both sides write one key, which leaves siblings when the links
-//! are whole again; the person then resolves them. Where there is no terminal to draw on, each step is a line, what the cluster says of
-//! itself follows it, and the siblings are resolved by rule.
+//! are whole again; the person then resolves them. Where there is no terminal to draw on, each step
+//! is a line, what the cluster says of itself follows it, and the siblings are resolved by rule.
 //!
 //! Nothing is staged: nodes, load and steps are the verbs that anybody would type.
 
@@ -59,7 +59,7 @@ const STEPS: [(Duration, What, &str); 3] = [
     (
         Duration::from_secs(40),
         What::Diverge,
-        "links of node 3 are cut, both sides write cart:9001, whole again: 4 shows, m merges, a applies",
+        "node 3 is cut off, both sides write cart:9001, it is healed: 4 shows, m merges, a applies",
     ),
 ];
 

@@ -3,10 +3,11 @@
 //! Such a replica is a newcomer: it counts for W, and not for R nor for what a SET weighs, until it
 //! has exchanged with N - W + 1 complete others of every live set of owners, or with all others if
 //! they are fewer; W is a majority or the keyspace's, whichever is less, since a request may ask
-//! for less than the keyspace does (who asks for less than a majority is promised nothing). Every quorum of primaries that acknowledged a write meets one of those. Where a
-//! fallback counted in a primary's place only the other places may have it, so who comes into a
-//! place by a layout asks the one that it displaces too, whatever the others know. The exchanges
-//! are those of anti-entropy; where there is no tree yet, key by key.
+//! for less than the keyspace does (who asks for less than a majority is promised nothing). Every
+//! quorum of primaries that acknowledged a write meets one of those. Where a fallback counted in a
+//! primary's place only the other places may have it, so who comes into a place by a layout asks
+//! the one that it displaces too, whatever the others know. The exchanges are those of
+//! anti-entropy; where there is no tree yet, key by key.
 //!
 //! While it is a newcomer it has no mark. Then it takes the highest of those that its sources had
 //! before it asked for anything: what they hold live below theirs is all that there is.

@@ -1,5 +1,5 @@
-//! `kv cluster status`, `plan`, `zone NODE ZONE`, `commit`, `abort`, `split`, `replace OLD NEW`, `transfers`,
-//! `history`: the live layouts, and changes of them.
+//! `kv cluster status`, `plan`, `zone NODE ZONE`, `commit`, `abort`, `split`, `replace OLD NEW`,
+//! `transfers`, `history`: the live layouts, and changes of them.
 
 use clap::{Args, Subcommand};
 use kv_client::NodeId;

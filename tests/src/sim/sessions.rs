@@ -9,8 +9,8 @@
 //! ```text
 //! covered    one whose every dot was covered by every mint of the value that was read before
 //! earlier    one whose every dot is earlier than every dot of that value and does not cover it,
-//!            where nobody deletes (blind writes are seen in the order of their dots; a DEL may cover the later of two
-//!            values beside each other and leave the earlier)
+//!            where nobody deletes (blind writes are seen in the order of their dots; a DEL may
+//!            cover the later of two values beside each other and leave the earlier)
 //! ```
 //! A SET that minted a second time has two dots: it may stand where either stands, so both must be
 //! behind before its value counts as behind.

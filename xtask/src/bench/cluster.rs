@@ -135,7 +135,8 @@ fn render(machine: &str, options: &Options, tables: &[(u16, Vec<Line>)]) -> Figu
     let mut markdown = format!(
         "## A durable cluster, asked through one node\n\n{machine}\n\n\
          N=3, R=W=2, durability `sync`, 50 connections, values of 100 B, {} keys loaded, median of \
-         {}; client and nodes on this machine, which were quiet again after the load. Replica operations: applies for each SET (3 asked) \
+         {}; client and nodes on this machine, which were quiet again after the load. Replica \
+         operations: applies for each SET (3 asked) \
          and reads for each GET (2 asked, hedged ones besides).\n",
         options.keys, options.rounds
     );

@@ -78,7 +78,8 @@ const PER_MILLE_MIN: u64 = 16;
 const BATCHES_MIN: u64 = 20;
 /// So much above the usual is no sign of anything, in microseconds.
 const RISE_US_MIN: u64 = 500;
-/// The usual rises by this part of itself with each window: with four windows a second, by a fiftieth a second.
+/// The usual rises by this part of itself with each window; with four windows a second, by a
+/// fiftieth a second.
 const USUAL_RISE_PART: u64 = 200;
 
 impl Default for Throttle {
@@ -95,8 +96,9 @@ impl Throttle {
             self.per_mille = (self.per_mille * 5 / 4 + 1).min(1_000);
             return;
         }
-        let usual =
-            self.usual_us.map_or(seen.p99_us, |usual| seen.p99_us.min(usual + usual / USUAL_RISE_PART + 1));
+        let usual = self
+            .usual_us
+            .map_or(seen.p99_us, |usual| seen.p99_us.min(usual + usual / USUAL_RISE_PART + 1));
         self.usual_us = Some(usual);
         self.per_mille = if seen.p99_us > usual * 2 + RISE_US_MIN {
             (self.per_mille / 2).max(PER_MILLE_MIN)
