@@ -14,8 +14,12 @@ use crate::cache::BlockCache;
 use crate::config::Config;
 use crate::fs::{Fs, MemFs, OpenMode};
 use crate::sstable::block::Block;
+use crate::sstable::footer::{Footer, decode_properties};
+use crate::sstable::index::Index;
+use crate::sstable::seal::{Handle, checksum, unseal};
 use crate::sstable::{Builder, FilterPolicy, Table, TableMeta, table_path};
-use crate::version::Manifest;
+use crate::version::{Edit, Manifest};
+use crate::wal::frame::Ops;
 use crate::wal::reader;
 use crate::wal::recycle::Segment;
 
@@ -83,6 +87,89 @@ pub fn manifest(bytes: &[u8]) {
     let _ = Manifest::open(&fs, Path::new(DIR), 1 << 20);
 }
 
+/// What stands behind checksums, which a changed file hardly ever gets past: the first byte says
+/// what the others are read as.
+pub fn parts(bytes: &[u8]) {
+    let Some((part, bytes)) = bytes.split_first() else { return };
+    match part % PARTS {
+        0 => index(bytes),
+        1 => drop(decode_properties(TABLE_ID, bytes.len().is_multiple_of(2), bytes)),
+        2 => filters(bytes),
+        3 => {
+            if let Some(edit) = Edit::decode(bytes) {
+                let mut again = Vec::new();
+                edit.encode(&mut again);
+                assert_eq!(Edit::decode(&again), Some(edit), "an edit reads back as another");
+            }
+        }
+        4 => {
+            let ops = Ops::new(Bytes::copy_from_slice(bytes));
+            let read: usize = ops.flatten().map(|op| op.key().len()).sum();
+            assert!(read <= bytes.len(), "operations out of nothing");
+        }
+        5 => {
+            // With the checksum that belongs to it.
+            let mut sealed = bytes.to_vec();
+            sealed.extend_from_slice(&checksum(TABLE_ID, 0, bytes).to_le_bytes());
+            let _ = unseal(TABLE_ID, 0, sealed, None);
+        }
+        _ => {
+            let mut footer = good_footer();
+            let changed = bytes.len().min(CHECKED_BYTES);
+            drop(footer.splice(..changed, bytes.iter().copied().take(changed)));
+            let sum = checksum(TABLE_ID, 0, footer.get(..CHECKED_BYTES).unwrap_or_default());
+            drop(footer.splice(CHECKED_BYTES..CHECKED_BYTES + 8, sum.to_le_bytes()));
+            let _ = Footer::decode(TABLE_ID, 0, &footer);
+        }
+    }
+}
+
+/// Parts that [`parts`] tells apart.
+const PARTS: u8 = 7;
+/// So much of a footer its checksum covers; the checksum follows.
+const CHECKED_BYTES: usize = 48;
+
+/// The block of an index behind its checksum, after four bytes that say where its data end.
+fn index(bytes: &[u8]) {
+    let Some((end, bytes)) = bytes.split_first_chunk::<4>() else { return };
+    let end = u64::from(u32::from_le_bytes(*end));
+    let Ok(index) = Index::parse(Bytes::copy_from_slice(bytes), end) else { return };
+    let mut before = 0;
+    for at in 0..index.len() {
+        let Ok(handle) = index.handle(at) else { continue };
+        assert_eq!(handle.offset, before, "blocks that are not one behind the other");
+        before = handle.offset + u64::from(handle.len);
+        let _ = index.span_of(handle.offset);
+    }
+    assert_eq!(before, end, "blocks that don't end with the data");
+    for key in [&b""[..], b"key/00100", b"z", bytes.get(..9).unwrap_or_default()] {
+        for seq in [0, 7, u64::MAX] {
+            let found = index.seek(key, seq);
+            assert!(found.is_err() || found.is_ok_and(|at| at <= index.len()), "a block too far");
+        }
+    }
+}
+
+/// What one of the filters may have written.
+fn filters(bytes: &[u8]) {
+    let config = Config::tiny();
+    for policy in [&config.filter, &config.filter_upper] {
+        if let Some(filter) = policy.load(bytes.to_vec()) {
+            for hash in [0, 1, u64::MAX, 0x9E37_79B9_7F4A_7C15, bytes.len() as u64] {
+                let _ = filter.may_contain(hash);
+            }
+            assert!(filter.size_bytes() <= bytes.len(), "a filter that grew");
+        }
+    }
+}
+
+/// A footer to stand at 0.
+fn good_footer() -> Vec<u8> {
+    let parts = [0, 20, 60].map(|offset| Handle { offset, len: 20 });
+    let [filter, index, properties] = parts;
+    Footer { filter, index, properties, file_id: TABLE_ID, zstd: false }.encode(0)
+}
+
 /// A file in a file system in memory.
 fn disk_with(name: &str, bytes: &[u8]) -> MemFs {
     let fs = MemFs::new();
@@ -137,7 +224,14 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::compression::Compressor;
+    use crate::config::Compression;
     use crate::sstable::block::BlockBuilder;
+    use crate::sstable::footer::encode_properties;
+    use crate::sstable::index::IndexBuilder;
+    use crate::sstable::key_hash;
+    use crate::sstable::seal::seal;
+    use crate::wal::frame::push_op;
     use crate::{Batch, Engine};
 
     /// How long each target is run on mutations; `KV_LSM_FUZZ_SECONDS` says otherwise.
@@ -155,12 +249,16 @@ mod tests {
         }
     }
 
-    /// Runs a target on good bytes that were changed here and there, for a while.
     fn mutate(good: &[u8], target: fn(&[u8])) {
+        mutate_for(time(), good, target);
+    }
+
+    /// Runs a target on good bytes that were changed here and there, for a while.
+    fn mutate_for(time: Duration, good: &[u8], target: fn(&[u8])) {
         target(good);
         let mut random = Random(good.len() as u64);
         let (began, mut runs) = (Instant::now(), 0);
-        while began.elapsed() < time() || runs < 50 {
+        while began.elapsed() < time || runs < 50 {
             let mut bytes = good.to_vec();
             for _ in 0..=random.below(4) {
                 let at = random.below(bytes.len());
@@ -178,6 +276,7 @@ mod tests {
             target(&bytes);
             runs += 1;
         }
+        println!("figure: {} bytes, changed {runs} times and read: no panic", good.len());
     }
 
     /// A small database on a disk in memory.
@@ -235,6 +334,53 @@ mod tests {
     #[test]
     fn table_for_a_while() {
         mutate(&good_table().0, table);
+    }
+
+    /// A good one of each part, as [`parts`] takes it.
+    fn good_parts() -> Vec<Vec<u8>> {
+        let (table, meta) = good_table();
+        let mut index = IndexBuilder::new();
+        for n in 0..40 {
+            let next = (n < 39).then(|| key(n + 1));
+            let handle = Handle { offset: 100 * u64::from(n), len: 100 };
+            index.add((&key(n), 7), next.as_deref(), handle);
+        }
+        let index = index.finish(|bytes| [&4_000_u32.to_le_bytes()[..], bytes].concat());
+        let hashes: Vec<u64> = (0..200).map(|n| key_hash(&key(n))).collect();
+        let config = Config::tiny();
+        let mut edit = Vec::new();
+        let added = vec![(1, meta.clone())];
+        Edit { added, flushed_seq: Some(9), ..Edit::default() }.encode(&mut edit);
+        let (mut ops, mut sealed) = (Vec::new(), Vec::new());
+        (0..9).for_each(|n| push_op(&mut ops, &key(n), (n > 3).then(|| value(n)).as_deref()));
+        seal(
+            &mut Compressor::new(Compression::Lz4),
+            TABLE_ID,
+            0,
+            &table[..500].repeat(3),
+            &mut sealed,
+        );
+        sealed.truncate(sealed.len() - 8);
+        let good = [
+            (0, index),
+            (1, encode_properties(&meta, None)),
+            (2, config.filter.build(&hashes, 1)),
+            (2, config.filter_upper.build(&hashes, 1)),
+            (3, edit),
+            (4, ops),
+            (5, sealed),
+            (6, good_footer()),
+        ];
+        good.into_iter().map(|(part, bytes)| [vec![part], bytes].concat()).collect()
+    }
+
+    #[test]
+    fn parts_for_a_while() {
+        let good = good_parts();
+        let each = time() / good.len() as u32;
+        for part in &good {
+            mutate_for(each, part, parts);
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! A power cut after every call, an error at every call, and long random histories.
 
-use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{io, thread};
+
+use parking_lot::Mutex;
 
 use super::script::{Mix, Model, Random, open, recover, run};
 use crate::config::Planted;
@@ -10,14 +13,86 @@ use crate::{Config, Error};
 
 const STEPS: usize = 120;
 
-/// Five scripts: what they mix and how large their values are.
-const SCRIPTS: [Mix; 5] = [
-    Mix { reopens: false, kills: false, weak: false, value_bytes_max: 64, keys: 40 },
-    Mix { reopens: true, kills: false, weak: true, value_bytes_max: 700, keys: 40 },
-    Mix { reopens: true, kills: true, weak: false, value_bytes_max: 1500, keys: 20 },
-    Mix { reopens: false, kills: true, weak: true, value_bytes_max: 1500, keys: 400 },
-    Mix { reopens: true, kills: true, weak: true, value_bytes_max: 4000, keys: 40 },
+/// Fifty scripts: script n is the n-th of these mixes, from the beginning again behind the last,
+/// with choices drawn from seed n.
+const SCRIPTS: usize = 50;
+const MIXES: [Mix; 10] = [
+    Mix::PLAIN,
+    Mix { reopens: true, weak: true, value_bytes_max: 700, ..Mix::PLAIN },
+    Mix { reopens: true, kills: true, value_bytes_max: 1500, keys: 20, ..Mix::PLAIN },
+    Mix { kills: true, weak: true, value_bytes_max: 1500, keys: 400, ..Mix::PLAIN },
+    Mix { reopens: true, kills: true, weak: true, value_bytes_max: 4000, ..Mix::PLAIN },
+    Mix { stubborn: true, value_bytes_max: 900, ..Mix::PLAIN },
+    Mix { copies: true, value_bytes_max: 900, ..Mix::PLAIN },
+    Mix { stubborn: true, reopens: true, kills: true, value_bytes_max: 1500, ..Mix::PLAIN },
+    Mix { stubborn: true, reopens: true, copies: true, value_bytes_max: 700, ..Mix::PLAIN },
+    Mix { stubborn: true, kills: true, weak: true, copies: true, keys: 90, ..Mix::PLAIN },
 ];
+
+fn mix(script: usize) -> Mix {
+    MIXES[script % MIXES.len()]
+}
+
+/// Whether everything is to be covered, which takes minutes.
+fn is_long() -> bool {
+    std::env::var_os("KV_TEST_LONG").is_some()
+}
+
+/// The calls of a script at which something happens: all when long tests are asked for, else every
+/// so many, begun at another call in each script.
+fn points(script: usize, calls: u64, every: u64) -> impl Iterator<Item = u64> {
+    let every = if is_long() { 1 } else { every };
+    (script as u64 % every..=calls).step_by(every as usize)
+}
+
+/// What a test went through.
+#[derive(Clone, Copy, Debug, Default)]
+struct Covered {
+    scripts: u64,
+    /// Calls of the file system at which something was made to happen.
+    points: u64,
+    crashes: u64,
+    /// Durable batches that could have been lost, over all crashes.
+    at_stake: u64,
+}
+
+impl Covered {
+    fn add(&mut self, other: Self) {
+        self.scripts += other.scripts;
+        self.points += other.points;
+        self.crashes += other.crashes;
+        self.at_stake += other.at_stake;
+    }
+
+    /// For the record; a test that comes so far has lost nothing.
+    fn tell(self, what: &str) {
+        let Self { scripts, points, crashes, at_stake } = self;
+        println!(
+            "figure: {what}: {points} calls of {scripts} scripts, {crashes} recoveries, {at_stake} \
+             durable batches at stake, 0 lost, 0 holes, 0 panics"
+        );
+    }
+}
+
+/// Runs `work` for each of the first `scripts` scripts, on all cores.
+fn over_scripts(scripts: usize, work: impl Fn(usize) -> Covered + Sync) -> Covered {
+    let (next, total) = (AtomicUsize::new(0), Mutex::new(Covered::default()));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let script = next.fetch_add(1, Ordering::Relaxed);
+                    if script >= scripts {
+                        break;
+                    }
+                    let covered = work(script);
+                    total.lock().add(Covered { scripts: 1, ..covered });
+                }
+            });
+        }
+    });
+    total.into_inner()
+}
 
 /// Runs one script with call `fails_at` failing. Returns the disk, the model, and the calls made.
 fn run_failing(
@@ -30,63 +105,77 @@ fn run_failing(
     let failing = FailFs::new(Arc::new(disk.clone()), fails_at, kind);
     let fs: Arc<dyn Fs> = Arc::new(failing.clone());
     let mut model = Model::default();
-    run(&fs, config, SCRIPTS[script], script as u64, STEPS, &mut model)
+    run(&fs, config, mix(script), script as u64, STEPS, &mut model)
         .unwrap_or_else(|e| panic!("script {script}, {kind:?} at call {fails_at}: {e}"));
     (disk, model, failing.calls())
 }
 
 /// The scripts are no use unless they reach everything that touches the disk.
 #[test]
-fn the_scripts_rotate_recycle_flush_and_compact() {
-    let (mut calls, mut flushes, mut compactions) = (0, 0, 0);
-    for script in 0..5 {
+fn the_scripts_rotate_recycle_flush_compact_and_copy() {
+    let (mut calls, mut flushes, mut compactions, mut copies) = (0, 0, 0, 0);
+    for script in 0..SCRIPTS {
         let (_, model, made) = run_failing(&Config::tiny(), script, u64::MAX, FailKind::Torn);
         calls += made;
         flushes += model.done.flushes;
         compactions += model.done.compactions;
+        copies += model.done.copies;
     }
-    assert!(calls > 2_000, "only {calls} calls");
-    assert!(flushes > 5 && compactions > 3, "{flushes} flushes, {compactions} compactions");
+    println!("figure: {calls} calls in {SCRIPTS} scripts");
+    assert!(calls > 20_000, "only {calls} calls");
+    assert!(flushes > 50 && compactions > 30, "{flushes} flushes, {compactions} compactions");
+    assert!(copies > 15, "{copies} checkpoints");
 }
 
 #[test]
 fn a_power_cut_after_every_call_loses_nothing_durable() {
+    const CUTS: u64 = 3;
     let config = Config::tiny();
-    let (mut acknowledged, mut crashes) = (0, 0);
-    for script in 0..SCRIPTS.len() {
+    let covered = over_scripts(SCRIPTS, |script| {
+        let mut covered = Covered::default();
         let (.., calls) = run_failing(&config, script, u64::MAX, FailKind::Torn);
-        for call in 0..=calls {
+        for call in points(script, calls, 10) {
+            covered.points += 1;
             for kind in [FailKind::From(io::ErrorKind::Other), FailKind::Torn] {
                 let (disk, model, _) = run_failing(&config, script, call, kind);
-                acknowledged += model.acknowledged();
-                for seed in 0..3 {
-                    crashes += 1;
+                covered.at_stake += model.acknowledged() as u64;
+                for seed in CUTS * call..CUTS * (call + 1) {
+                    covered.crashes += 1;
                     recover(&disk, &config, &model, Some(seed)).unwrap_or_else(|e| {
                         panic!("script {script}, {kind:?} at call {call}, power cut {seed}: {e}")
                     });
                 }
             }
         }
-    }
-    assert!(crashes >= 10_000, "only {crashes} crashes");
-    assert!(acknowledged > 50_000, "only {acknowledged} durable batches were at stake");
+        covered
+    });
+    covered.tell("power cuts, torn writes");
+    assert!(covered.crashes >= 10_000 && covered.at_stake > 50_000, "{covered:?}");
 }
 
 #[test]
 fn an_error_at_every_call_loses_nothing_durable() {
     let config = Config::tiny();
-    for script in 0..SCRIPTS.len() {
+    let covered = over_scripts(SCRIPTS, |script| {
+        let mut covered = Covered::default();
         let (.., calls) = run_failing(&config, script, u64::MAX, FailKind::Torn);
-        for call in 0..=calls {
-            let kind = FailKind::Once(io::ErrorKind::StorageFull);
-            let (disk, model, _) = run_failing(&config, script, call, kind);
-            for power_cut in [None, Some(call)] {
-                recover(&disk, &config, &model, power_cut).unwrap_or_else(|e| {
-                    panic!("script {script}, error at call {call}, power cut {power_cut:?}: {e}")
-                });
+        for call in points(script, calls, 10) {
+            covered.points += 1;
+            for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other].map(FailKind::Once) {
+                let (disk, model, _) = run_failing(&config, script, call, kind);
+                covered.at_stake += model.acknowledged() as u64;
+                for power_cut in [None, Some(call)] {
+                    covered.crashes += 1;
+                    recover(&disk, &config, &model, power_cut).unwrap_or_else(|e| {
+                        panic!("script {script}, {kind:?} at {call}, cut {power_cut:?}: {e}")
+                    });
+                }
             }
         }
-    }
+        covered
+    });
+    covered.tell("one error, full disk or other");
+    assert!(covered.scripts == SCRIPTS as u64 && covered.at_stake > 50_000, "{covered:?}");
 }
 
 /// Runs a script in which the `nth` sync fails as on Linux: the pages are lost and count as clean.
@@ -95,15 +184,17 @@ fn run_failing_sync(script: usize, nth: u64) -> (MemFs, Model) {
     disk.fail_sync_after(nth);
     let fs: Arc<dyn Fs> = Arc::new(disk.clone());
     let mut model = Model::default();
-    run(&fs, &Config::tiny(), SCRIPTS[script], script as u64, STEPS, &mut model).unwrap();
+    run(&fs, &Config::tiny(), mix(script), script as u64, STEPS, &mut model).unwrap();
     (disk, model)
 }
 
 #[test]
 fn a_failed_sync_is_never_papered_over() {
     let config = Config::tiny();
-    for (script, mix) in SCRIPTS.into_iter().enumerate() {
-        for nth in 0..60 {
+    let covered = over_scripts(SCRIPTS, |script| {
+        let mut covered = Covered::default();
+        for nth in points(script, 60, 10) {
+            covered.points += 1;
             let (disk, model) = run_failing_sync(script, nth);
             // The process restarts on the page cache that lies, works on, and the power is cut.
             let fs: Arc<dyn Fs> = Arc::new(disk.clone());
@@ -114,25 +205,30 @@ fn a_failed_sync_is_never_papered_over() {
                 .unwrap_or_else(|e| panic!("script {script}, sync {nth}: does not open: {e}"));
             after.adopt(&engine).unwrap_or_else(|e| panic!("script {script}, sync {nth}: {e}"));
             drop(engine);
-            run(&fs, &config, mix, nth, 20, &mut after).unwrap();
+            run(&fs, &config, mix(script), nth, 20, &mut after).unwrap();
+            covered.at_stake += after.acknowledged() as u64;
             for seed in 0..4 {
+                covered.crashes += 1;
                 recover(&disk, &config, &after, Some(seed)).unwrap_or_else(|e| {
                     panic!("script {script}, sync {nth}, power cut {seed}: {e}")
                 });
             }
         }
-    }
+        covered
+    });
+    covered.tell("a failed sync, then a restart, then a power cut");
 }
 
 /// Histories of many crashes, one after another on one disk. `KV_LSM_SEEDS=from..to` chooses seeds.
 #[test]
 fn crash_after_crash() {
     let config = Config::tiny();
+    let usual = if is_long() { (0, 600) } else { (0, 60) };
     let chosen = std::env::var("KV_LSM_SEEDS").ok();
     let (from, to) = chosen
         .as_deref()
         .and_then(|range| range.split_once(".."))
-        .map_or((0, 60), |(from, to)| (from.parse::<u64>().unwrap(), to.parse::<u64>().unwrap()));
+        .map_or(usual, |(from, to)| (from.parse::<u64>().unwrap(), to.parse::<u64>().unwrap()));
     for seed in from..to {
         let mut random = Random(seed);
         let mut disk = MemFs::new();
@@ -141,7 +237,7 @@ fn crash_after_crash() {
             let context = || format!("seed {seed}, life {life}");
             let failing = FailFs::new(Arc::new(disk.clone()), random.below(400), FailKind::Torn);
             let fs: Arc<dyn Fs> = Arc::new(failing);
-            let mix = SCRIPTS[random.below(5) as usize];
+            let mix = mix(random.below(MIXES.len() as u64) as usize);
             run(&fs, &config, mix, random.below(u64::MAX), 150, &mut model)
                 .unwrap_or_else(|e| panic!("{}: {e}", context()));
             let power_cut = (random.below(4) > 0).then(|| random.below(u64::MAX));
@@ -152,6 +248,7 @@ fn crash_after_crash() {
             model.adopt(&engine).unwrap_or_else(|e| panic!("{}: {e}", context()));
         }
     }
+    println!("figure: {} histories of 8 lives each, that end in torn writes", to - from);
 }
 
 /// The loop has teeth: with tickets published before the sync, it must see a loss.

@@ -123,10 +123,10 @@ fn random_damage_never_panics_nor_invents() {
         let fs: Arc<dyn Fs> = Arc::new(disk.clone());
         let mix = Mix {
             reopens: seed % 3 == 0,
-            kills: false,
             weak: true,
             value_bytes_max: 900,
             keys: 30,
+            ..Mix::PLAIN
         };
         let mut model = Model::default();
         run(&fs, &config, mix, seed, 60, &mut model).unwrap();

@@ -6,6 +6,7 @@
 
 mod crash;
 mod damage;
+mod flips;
 mod full;
 mod quarantine;
 mod script;

@@ -1,10 +1,11 @@
-//! A seeded script of appends, steps, reads and reopenings, and the model that it is held to.
+//! A seeded script of appends, steps, reads, copies and reopenings, and the model that it is held
+//! to.
 //!
 //! Each batch also writes its own number under one key, so that a recovered state says which
 //! prefix it claims to be.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +14,8 @@ use crate::fs::{Fs, MemFs};
 use crate::{Batch, Config, Durability, Engine, Error, Ticket};
 
 const MARKER: &[u8] = b"marker";
+/// Checkpoints that one history makes: each costs as much memory as the directory.
+const COPIES_MAX: usize = 2;
 
 /// A generator for test choices (SplitMix64).
 #[derive(Clone, Debug)]
@@ -37,6 +40,10 @@ pub(super) struct Model {
     batches: Vec<(Vec<Op>, Durability, Ticket)>,
     /// So many batches were reported durable, with the strictest durability.
     acknowledged: usize,
+    /// The checkpoints that were reported done, and what each must hold.
+    copies: Vec<(PathBuf, State)>,
+    /// Checkpoints begun.
+    copies_begun: usize,
     /// What the engines of this history did.
     pub(super) done: Done,
 }
@@ -46,6 +53,7 @@ pub(super) struct Model {
 pub(super) struct Done {
     pub(super) flushes: u64,
     pub(super) compactions: u64,
+    pub(super) copies: u64,
 }
 
 impl Done {
@@ -135,12 +143,41 @@ pub(super) struct Mix {
     pub(super) kills: bool,
     /// Batches of weaker durability.
     pub(super) weak: bool,
+    /// Makes checkpoints.
+    pub(super) copies: bool,
+    /// Goes on after an error: works with what still works, and opens once more what does not open.
+    pub(super) stubborn: bool,
     pub(super) value_bytes_max: u64,
     pub(super) keys: u64,
 }
 
-/// Runs `steps` random steps. Errors of the engine end the script: the model then knows what was
-/// appended and what was reported durable. `Err` is a violation, not an error of the engine.
+impl Mix {
+    /// Appends and steps, with small values.
+    pub(super) const PLAIN: Self = Self {
+        reopens: false,
+        kills: false,
+        weak: false,
+        copies: false,
+        stubborn: false,
+        value_bytes_max: 64,
+        keys: 40,
+    };
+
+    fn open(self, fs: &Arc<dyn Fs>, config: &Config) -> Result<Engine, Error> {
+        open(fs, config).or_else(|e| if self.stubborn { open(fs, config) } else { Err(e) })
+    }
+
+    fn adopt(self, engine: &Engine, model: &mut Model) -> Result<(), Failed> {
+        match model.adopt(engine) {
+            Err(Failed::Engine(_)) if self.stubborn => model.adopt(engine),
+            adopted => adopted,
+        }
+    }
+}
+
+/// Runs `steps` random steps. Errors of the engine end the script, unless it is stubborn: the model
+/// then knows what was appended and what was reported durable. `Err` is a violation, not an error
+/// of the engine.
 pub(super) fn run(
     fs: &Arc<dyn Fs>,
     config: &Config,
@@ -164,7 +201,7 @@ fn try_run(
     model: &mut Model,
 ) -> Result<(), Failed> {
     let mut random = Random(seed);
-    let mut engine = open(fs, config)?;
+    let mut engine = mix.open(fs, config)?;
     for _ in 0..steps {
         let stopped = match random.below(100) {
             0..60 => append(&engine, mix, &mut random, model).is_err(),
@@ -173,10 +210,11 @@ fn try_run(
                 let last = model.batches.last().map_or_else(Ticket::default, |(.., t)| *t);
                 engine.wait_durable(last).is_err()
             }
-            90..96 => {
-                check_reads(&engine, &mut random, model)?;
-                false
-            }
+            90..95 => match check_reads(&engine, &mut random, model) {
+                Err(Failed::Engine(_)) if mix.stubborn => false,
+                checked => checked.map(|()| false)?,
+            },
+            95 if mix.copies => copy(&engine, model).is_err(),
             96..98 if mix.reopens => {
                 let closed = engine.close().is_ok();
                 if closed {
@@ -184,21 +222,21 @@ fn try_run(
                 }
                 model.done.add(&engine);
                 drop(engine);
-                engine = open(fs, config)?;
-                model.adopt(&engine)?;
+                engine = mix.open(fs, config)?;
+                mix.adopt(&engine, model)?;
                 !closed
             }
             98..100 if mix.kills => {
                 model.done.add(&engine);
                 drop(engine);
-                engine = open(fs, config)?;
-                model.adopt(&engine)?;
+                engine = mix.open(fs, config)?;
+                mix.adopt(&engine, model)?;
                 false
             }
             _ => false,
         };
         model.observe(engine.durable());
-        if stopped {
+        if stopped && !mix.stubborn {
             break;
         }
     }
@@ -233,6 +271,19 @@ fn append(engine: &Engine, mix: Mix, random: &mut Random, model: &mut Model) -> 
     batch.set_durability(durability);
     let ticket = engine.append(&batch)?;
     model.batches.push((ops, durability, ticket));
+    Ok(())
+}
+
+/// Makes a checkpoint, of what was appended until now.
+fn copy(engine: &Engine, model: &mut Model) -> Result<(), Error> {
+    if model.copies_begun == COPIES_MAX {
+        return Ok(());
+    }
+    let to = PathBuf::from(format!("/copy{}", model.copies_begun));
+    model.copies_begun += 1;
+    engine.checkpoint(&to)?;
+    model.copies.push((to, model.state(model.appended())));
+    model.done.copies += 1;
     Ok(())
 }
 
@@ -308,5 +359,12 @@ pub(super) fn recover(
     let fs: Arc<dyn Fs> = Arc::new(disk.clone());
     let engine = open(&fs, config).map_err(|e| format!("does not open: {e}"))?;
     model.clone().adopt(&engine).map_err(|e| e.to_string())?;
+    for (dir, state) in &model.copies {
+        let copy = Engine::open_read_only(Arc::clone(&fs), dir, config.clone())
+            .map_err(|e| format!("a checkpoint does not open: {e}"))?;
+        if read_all(&copy).map_err(|e| format!("a checkpoint: {e}"))? != *state {
+            return Err("a checkpoint holds something else".to_owned());
+        }
+    }
     Ok(disk)
 }

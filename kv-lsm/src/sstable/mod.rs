@@ -10,13 +10,13 @@
 pub(crate) mod block;
 mod builder;
 mod filter;
-mod footer;
-mod index;
+pub(crate) mod footer;
+pub(crate) mod index;
 mod iter;
 mod quarantine;
 mod raw;
 mod reader;
-mod seal;
+pub(crate) mod seal;
 #[cfg(test)]
 mod tests;
 mod training;

@@ -274,9 +274,23 @@ impl Table {
             entries += 1;
         }
         if sum.finalize() != self.meta.checksum || entries != self.meta.entries {
-            return Err(Error::corrupt(&self.path, 0, "the file is not what was written"));
+            let whole = || Error::corrupt(&self.path, 0, "the file is not what was written");
+            return Err(self.damaged_part()?.unwrap_or_else(whole));
         }
         Ok(offset)
+    }
+
+    /// Which of the parts that were read when the table was opened is damaged since.
+    fn damaged_part(&self) -> Result<Option<Error>, Error> {
+        let (path, file_id, len) = (self.path.as_path(), self.meta.file_id, self.meta.bytes);
+        // Parts that are read at opening are not compressed by a dictionary.
+        let raw = Raw { file: self.file()?, path, file_id, len, dictionary: None };
+        let footer = match raw.footer(len.saturating_sub(FOOTER_BYTES as u64)) {
+            Ok(footer) => footer,
+            Err(error) => return Ok(Some(error)),
+        };
+        let parts = [footer.filter, footer.index, footer.properties];
+        Ok(parts.into_iter().filter(|part| part.len > 0).find_map(|part| raw.block(part).err()))
     }
 
     /// Bytes of the blocks that may hold entries within the bounds.
