@@ -189,9 +189,8 @@ impl Worker for FloorLoop {
         let Some(serving) = self.0.serving() else { return Some(look) };
         let collection = &self.0.collection;
         let wall_ms = self.0.clock.wall_ms();
-        let sound = self.0.clock_is_sound();
         let due = collection.keeper.lock().due(wall_ms, collection.timing);
-        if let Some(floor) = due.filter(|_| sound) {
+        if let Some(floor) = due.filter(|_| self.0.clock_is_sound()) {
             let dots = Arc::clone(&serving.dots);
             if let Err(error) = self.0.blocking(move || dots.raise(floor, wall_ms)).await {
                 tracing::warn!(%error, "the floor can't be raised");
@@ -293,12 +292,16 @@ impl Worker for WalkLoop {
         let round = Duration::from_millis(self.inner.collection.timing.step_ms.min(REST_MS_MAX));
         let Some(serving) = self.inner.serving() else { return Some(round) };
         let began = self.inner.clock.steady_ms();
+        // By a clock that may be wrong nothing has ended: its bytes would be gone for good, and the
+        // copies would look equal all the same.
+        let sound = self.inner.clock_is_sound();
+        let now_ms = if sound { self.inner.clock.wall_ms() } else { 0 };
         loop {
             let at = self.at.fetch_add(1, Ordering::Relaxed);
             let partitions = serving.replica.standings().partitions();
             let partition = u16::try_from(at).ok().and_then(|at| partitions.nth(at));
             let Some(partition) = partition else { break };
-            if self.collect(&serving, partition).await {
+            if self.collect(&serving, partition, now_ms).await {
                 return Some(self.rest_after(began));
             }
         }
@@ -309,11 +312,7 @@ impl Worker for WalkLoop {
 
 impl WalkLoop {
     /// Says whether anything had to be read.
-    async fn collect(&self, serving: &Serving, partition: Partition) -> bool {
-        // By a clock that may be wrong nothing has ended: its bytes would be gone for good, and the
-        // copies would look equal all the same.
-        let sound = self.inner.clock_is_sound();
-        let now_ms = if sound { self.inner.clock.wall_ms() } else { 0 };
+    async fn collect(&self, serving: &Serving, partition: Partition, now_ms: u64) -> bool {
         let skew_ms = self.inner.clock_skew_ms_max;
         match serving.replica.collect(partition, now_ms, skew_ms).await {
             Ok(done) => {

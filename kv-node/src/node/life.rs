@@ -171,7 +171,7 @@ impl Inner {
         if own.is_none() || envelope.cluster != own || from == view.me {
             return Noted::Current;
         }
-        self.note_time(from, envelope);
+        self.note_time(&view, from, envelope);
         let told = Heard { life: envelope.life, time: envelope.time, position: envelope.position };
         self.life.heard.note(from, told, || is_member(&view, from))
     }

@@ -8,19 +8,19 @@ use kv_client::NodeId;
 use super::Inner;
 use super::clock_check::Now;
 use super::life::is_member;
+use crate::cluster::view::View;
 use crate::plug::transport::PeerAddress;
 use crate::rpc::peer::PeerEvents;
 use crate::wire::{CallFailure, Envelope, PROTOCOL_VERSION, Refusal};
 
 impl Inner {
     /// Notes how far a peer's clock is, and whether this node is now too far from a majority.
-    pub(super) fn note_time(&self, from: NodeId, envelope: &Envelope) {
+    pub(super) fn note_time(&self, view: &View, from: NodeId, envelope: &Envelope) {
         if envelope.time == 0 {
             return;
         }
         let theirs_ms = kv_quorum::HybridTime::from_bits(envelope.time).ms();
-        let view = self.view.now();
-        self.clocks.heard(from, theirs_ms, self.clocks_now(), |node| is_member(&view, node));
+        self.clocks.heard(from, theirs_ms, self.clocks_now(), |node| is_member(view, node));
     }
 
     fn clocks_now(&self) -> Now {
