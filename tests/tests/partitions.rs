@@ -117,6 +117,10 @@ type Struck = (Instant, Instant);
 /// write may still be forwarded over a link that is cut.
 const NOTICED: Duration = Duration::from_millis(1_500);
 
+/// Membership alone, without a request that would wait for it, has found everybody who is silent:
+/// each is looked at in turn, suspected, and down a second later.
+const SEEN_BY_ALL: Duration = Duration::from_secs(4);
+
 impl Trouble {
     /// Whether nobody can know what became of it: it was on its way to the other side when the
     /// fault was made, or before anybody could have noticed.
@@ -301,7 +305,9 @@ fn a_strict_keyspace_refuses_exactly_what_it_must() {
         })
         .collect();
     links.split(&[3, 4]).expect("the packet filter obeys");
+    let cut = Instant::now();
     let at_once = ask_both_sides(&cluster, &history, &keys, &places);
+    thread::sleep(SEEN_BY_ALL.saturating_sub(cut.elapsed()));
     let known = ask_both_sides(&cluster, &history, &keys, &places);
     for Asked { key, node, enough, took, set, get } in at_once.iter().chain(&known) {
         assert!(*took < DEADLINE + SLACK, "{key} through node {node}: {took:?}");
