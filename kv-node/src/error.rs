@@ -89,6 +89,8 @@ pub enum RequestError {
     Removed,
     /// The disk of the node that should mint has no room; nothing was written, reads go on.
     DiskFull,
+    /// The storage failed while it took a write: that may be stored, or come to be.
+    Unknown(String),
 }
 
 impl std::fmt::Display for RequestError {
@@ -158,6 +160,7 @@ impl std::fmt::Display for RequestError {
             Self::DiskFull => {
                 write!(f, "MISCONF the node's disk is full; nothing was written, reads go on")
             }
+            Self::Unknown(what) => write!(f, "INDETERMINATE {what}; the write may be stored"),
         }
     }
 }

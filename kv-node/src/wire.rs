@@ -44,9 +44,12 @@ pub struct Envelope {
     pub node: NodeId,
     /// The sender's live layouts, oldest first; at most `LAYOUTS_MAX`.
     pub layouts: Vec<LayoutName>,
-    /// The sender's hybrid time, for the skew check and for `highest time heard`; never above its
-    /// lease. This and the next two are 0 until the sender serves.
+    /// The sender's hybrid time, for `highest time heard`; never above its lease. This and the next
+    /// three are 0 until the sender serves.
     pub time: u64,
+    /// What its operating system shows as milliseconds since 1970, for the skew check: hybrid time
+    /// goes on ahead long after a clock was put right.
+    pub wall_ms: u64,
     /// The start of the sender's present life: higher at each start of one directory.
     pub life: u64,
     /// How far the sender's engine is durable.
@@ -265,6 +268,8 @@ pub enum PeerOp {
         record: Bytes,
         /// Whether it counts towards W: then it is never dropped for size or age.
         counted: bool,
+        /// As `Apply` has it; and where it lies below the floor that the replica has told.
+        minted: bool,
     },
     /// The hints that the asked node holds about a key.
     HintsAbout {

@@ -131,6 +131,11 @@ impl FloorKeeper {
         }
     }
 
+    /// What will be told next, or less: no hint of less may be taken from here on.
+    pub fn next(&self) -> Option<HybridTime> {
+        self.prepared
+    }
+
     /// The floor to tell, if it rose: writes that began before it was prepared have ended, and
     /// `oldest_hint` lies above it.
     pub fn good(

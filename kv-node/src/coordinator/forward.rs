@@ -26,6 +26,7 @@ use crate::cluster::record::LevelSetting;
 use crate::error::RequestError;
 use crate::keys::KeyRef;
 use crate::mutation::{Mutation, MutationOut};
+use crate::node::GAIN_MS_MAX;
 use crate::rpc::{PeerFailure, PeerResult};
 use crate::wire::{CallFailure, OpFailure, PeerOp, PeerOut};
 
@@ -267,6 +268,13 @@ impl Coordinator {
                 item.unsure.push(node);
                 let heard = HybridTime::from_bits(self.parts.heard.of(node).time).ms();
                 item.above_ms = item.above_ms.max(heard + SILENT_MS_MAX);
+                if self.is_far_ahead(item.above_ms) {
+                    // What it left could not be topped, and would be shown over what comes later.
+                    let silent = item.unsure.clone();
+                    let wanted = asked.copies;
+                    let unknown = RequestError::Indeterminate { reached: 0, wanted, silent };
+                    item.end(Err(unknown), wanted);
+                }
                 continue;
             }
             stale |= matches!(&result, Some(Err(failure)) if failure.is_stale());
@@ -344,23 +352,31 @@ impl Coordinator {
 
 impl Coordinator {
     /// Mints only above this time from now on, given in ms since 1970. Further ahead of this clock
-    /// than a sound one can be it is not followed: who is there mints nothing.
+    /// than a sound one can be it is not followed.
     ///
     /// # Errors
-    /// The lease could not be moved: nothing changed.
+    /// It lies too far ahead, or the lease could not be moved: nothing changed, and nothing minted
+    /// here would be above it.
     pub(crate) async fn mint_above(&self, above_ms: u64) -> Result<(), RequestError> {
         let (dots, now_ms) = (&self.parts.dots, self.now_ms());
         let above = HybridTime::new(above_ms, 0);
-        if above <= dots.time(now_ms) || dots.is_far_ahead(above, now_ms) {
+        if above <= dots.time(now_ms) {
             return Ok(());
         }
+        if self.is_far_ahead(above_ms) {
+            return Err(RequestError::ClockSkew);
+        }
         self.off_thread("the clock's lease", move |dots| dots.raise(above, now_ms)).await
+    }
+
+    fn is_far_ahead(&self, ms: u64) -> bool {
+        self.parts.dots.is_far_ahead(HybridTime::new(ms, 0), self.now_ms())
     }
 }
 
 /// A node that has said nothing for so long is down: the last that was heard from one which was
-/// asked is not older.
-const SILENT_MS_MAX: u64 = 5_000;
+/// asked is not older, and its clock has gained no more on that than clocks are let gain.
+const SILENT_MS_MAX: u64 = 5_000 + GAIN_MS_MAX;
 /// Fallbacks that a write is tried at, at most.
 const STAND_INS_MAX: usize = 8;
 /// For so long at most it is found out whether a node is gone.

@@ -130,6 +130,7 @@ impl Coordinator {
                 key: late.key,
                 record: late.record,
                 counted: false,
+                minted: true,
             })
             .collect();
         let dropped = replica.keep_beyond(&hints).await as u64;

@@ -88,7 +88,7 @@ impl Coordinator {
         newcomer: Newcomer,
         sources: &mut Sources,
     ) -> Result<(), RequestError> {
-        if planted(Bug::FillFromOne) || planted(Bug::PassDisplacedOver) {
+        if planted(Bug::PassDisplacedOver) {
             return Ok(());
         }
         let newest = scope.layouts.newest();

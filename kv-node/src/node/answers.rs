@@ -59,9 +59,9 @@ impl Inner {
                     let mark = Mark::at(HybridTime::from_bits(mark));
                     sorted.joins.1.push(Join { key, record, mark, minted });
                 }
-                PeerOp::Hint { target, key, record, counted } => {
+                PeerOp::Hint { target, key, record, counted, minted } => {
                     sorted.hints.0.push(place);
-                    sorted.hints.1.push(Hint { target, key, record, counted });
+                    sorted.hints.1.push(Hint { target, key, record, counted, minted });
                 }
                 PeerOp::Read { key, have } => {
                     let hinted = stands_in(&key);
@@ -256,6 +256,9 @@ async fn mint(
         Ok(scope) => scope,
         Err(error) => return PeerOut::Forwarded(Err(error)),
     };
+    if !scope.mints {
+        return PeerOut::Failed(OpFailure::Refused("its clock is too far from the others'".into()));
+    }
     let partition = scope.partition(place);
     let holds = scope.holds(partition);
     if !holds && !scope.stand_ins(partition).any(|node| node == scope.view.me) {

@@ -126,12 +126,24 @@ impl Inner {
         }
     }
 
-    /// Everything that the marks speak of is durable first, then they are.
-    async fn put_in_force(
+    /// Everything that the marks speak of is durable first, then they are. A partition that this
+    /// node holds no more gets none: its rows may be gone, and "what is not here is dead" would
+    /// speak of all others' too.
+    ///
+    /// # Errors
+    /// No mark is in force: one of the partitions is not held, or something could not be stored.
+    pub(super) async fn put_in_force(
         self: &Arc<Self>,
         serving: &Arc<Serving>,
         marks: Vec<(Partition, Mark)>,
     ) -> Result<(), String> {
+        // What is held no more is dropped under the same lock, marks first.
+        let _one = self.taking.lock().await;
+        let view = self.view.now();
+        if let Some((partition, _)) = marks.iter().find(|(partition, _)| !view.holds(*partition)) {
+            return Err(format!("partition {} is held here no more", partition.index()));
+        }
+        drop(view);
         serving.replica.all_durable().await.map_err(|error| error.to_string())?;
         let held = Arc::clone(serving);
         self.blocking(move || held.replica.marks().raise(&marks))
@@ -197,6 +209,10 @@ impl Worker for FloorLoop {
                 return Some(look);
             }
             collection.keeper.lock().prepared(floor, serving.dots.flights());
+        }
+        let next = collection.keeper.lock().next();
+        if next.is_some_and(|next| !serving.replica.hints().take_none_below(next)) {
+            return Some(look);
         }
         let oldest = serving.replica.hints().floor();
         let good = collection.keeper.lock().good(serving.dots.flights(), oldest);

@@ -62,6 +62,7 @@ impl Inner {
             node: view.me,
             layouts: view.layout_names(),
             time: dots.map_or(0, |dots| dots.told_time(self.clock.wall_ms())),
+            wall_ms: dots.map_or(0, |_| self.held_clock.os_now().wall_ms),
             life: dots.map_or(0, |dots| dots.life()),
             position: dots.map_or(0, |_| self.life.position()),
             budget_ms,

@@ -34,7 +34,6 @@ use crate::cluster::decree::{Decided, Decree};
 use crate::cluster::membership::LayoutsSeen;
 use crate::cluster::view::View;
 use crate::cluster::wire::{BirthOp, BirthOut};
-use crate::teeth::{Bug, planted};
 use crate::wire::{Envelope, PeerOp, PeerOut, Refusal};
 use crate::worker::Worker;
 
@@ -71,8 +70,7 @@ impl Inner {
                     let before = node.view.now();
                     node.state.take(decided, |count, beginning| {
                         node.refine(&serving, count);
-                        let none = if planted(Bug::NewcomerCounts) { 0 } else { usize::MAX };
-                        for partition in beginning.iter().take(none) {
+                        for partition in beginning {
                             let standings = serving.replica.standings();
                             standings.lost(*partition);
                             let loss = standings.losses(*partition);

@@ -26,6 +26,7 @@ mod handoff;
 #[cfg(test)]
 mod handoff_tests;
 mod happened;
+mod held_clock;
 mod layouts;
 mod leftovers;
 mod life;
@@ -86,6 +87,8 @@ use crate::replica::{HintConfig, Replica};
 use crate::rpc::peer::Peers;
 use crate::worker::Workers;
 use clock_check::ClockCheck;
+pub(crate) use held_clock::GAIN_MS_MAX;
+use held_clock::HeldClock;
 use life::Life;
 use told::Told;
 
@@ -116,7 +119,9 @@ pub(crate) struct Inner {
     transport: Arc<dyn Transport>,
     peers: OnceLock<Arc<Peers>>,
     serving: OnceLock<Arc<Serving>>,
+    /// The wall clock as far as it is confirmed, and the steady one.
     clock: Arc<dyn Clock>,
+    held_clock: Arc<HeldClock>,
     rng: Arc<dyn Rng>,
     exec: Arc<dyn Exec>,
     timing: Timing,

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use super::clock_check::ClockCheck;
+use super::held_clock::HeldClock;
 use super::life::{self, Life};
 use super::{Inner, NodeConfig, NodeParts, Serving};
 use crate::cluster::birth::Birth;
@@ -21,6 +22,7 @@ use crate::cluster::wire::Newborn;
 use crate::coordinator::{Coordinator, Parts};
 use crate::events::EventLog;
 use crate::metrics::Figures;
+use crate::plug::clock::Clock;
 use crate::replica::{Replica, TreeSettings};
 use crate::rpc::PeerSender;
 
@@ -31,6 +33,7 @@ impl Inner {
         meta: &Arc<MetaStore>,
     ) -> io::Result<Self> {
         let me = node_id(meta, &*parts.rng)?;
+        let held_clock = Arc::new(HeldClock::new(Arc::clone(&parts.clock)));
         let view = Arc::new(SharedView::new(View::empty(me)));
         let state = Arc::new(ClusterState::load(Arc::clone(meta), Arc::clone(&view))?);
         let life = Life::open(meta, &parts.engine.status(None).0, state.has_record())?;
@@ -79,7 +82,8 @@ impl Inner {
             transport: Arc::clone(&parts.transport),
             peers: OnceLock::new(),
             serving: OnceLock::new(),
-            clock: Arc::clone(&parts.clock),
+            clock: Arc::clone(&held_clock) as Arc<dyn Clock>,
+            held_clock,
             rng: Arc::clone(&parts.rng),
             exec: Arc::clone(&parts.exec),
             timing: config.timing,

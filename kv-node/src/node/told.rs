@@ -6,7 +6,6 @@ use std::sync::Weak;
 use kv_client::NodeId;
 
 use super::Inner;
-use super::clock_check::Now;
 use super::life::is_member;
 use crate::cluster::view::View;
 use crate::plug::transport::PeerAddress;
@@ -16,25 +15,27 @@ use crate::wire::{CallFailure, Envelope, PROTOCOL_VERSION, Refusal};
 impl Inner {
     /// Notes how far a peer's clock is, and whether this node is now too far from a majority.
     pub(super) fn note_time(&self, view: &View, from: NodeId, envelope: &Envelope) {
-        if envelope.time == 0 {
+        if envelope.wall_ms == 0 {
             return;
         }
-        let theirs_ms = kv_quorum::HybridTime::from_bits(envelope.time).ms();
-        self.clocks.heard(from, theirs_ms, self.clocks_now(), |node| is_member(view, node));
+        let now = self.held_clock.os_now();
+        self.clocks.heard(from, envelope.wall_ms, now, |node| is_member(view, node));
     }
 
-    fn clocks_now(&self) -> Now {
-        Now { wall_ms: self.clock.wall_ms(), steady_ms: self.clock.steady_ms() }
-    }
-
-    /// Whether this node's wall clock can be believed in what can't be taken back.
+    /// Whether this node's wall clock can be believed in what can't be taken back. If it can it is
+    /// followed wherever it is.
     pub(super) fn clock_is_sound(&self) -> bool {
         let view = self.view.now();
         let layouts = view.layouts.iter().flat_map(|history| history.live());
         let members: BTreeSet<NodeId> =
             layouts.flat_map(|layout| layout.members().iter().copied()).collect();
         let others = members.into_iter().filter(|node| *node != view.me);
-        self.clocks.is_sound(self.clocks_now(), others)
+        let now = self.held_clock.os_now();
+        let sound = self.clocks.is_sound(now, others);
+        if sound {
+            self.held_clock.believe(now);
+        }
+        sound
     }
 }
 
@@ -56,6 +57,7 @@ impl PeerEvents for Told {
                 node: self.me,
                 layouts: Vec::new(),
                 time: 0,
+                wall_ms: 0,
                 life: 0,
                 position: 0,
                 budget_ms,

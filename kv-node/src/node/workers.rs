@@ -294,6 +294,8 @@ impl Worker for LeaseLoop {
     }
 
     async fn step(&self) -> Option<Duration> {
+        // Also looks at the clock: one that was put right, or slept, is followed from here on.
+        self.0.clock_is_sound();
         if let Some(dots) = self.0.dots() {
             let (dots, wall_ms) = (Arc::clone(dots), self.0.clock.wall_ms());
             if let Err(error) = self.0.blocking(move || dots.renew(wall_ms)).await {

@@ -365,6 +365,7 @@ mod tests {
             node: NodeId(1),
             layouts: Vec::new(),
             time: 0,
+            wall_ms: 0,
             life: 0,
             position: 0,
             budget_ms,

@@ -69,6 +69,7 @@ fn envelope(node: NodeId, budget_ms: u32) -> Envelope {
         node,
         layouts: Vec::new(),
         time: 5,
+        wall_ms: 5,
         life: 5,
         position: 5,
         budget_ms,

@@ -306,7 +306,7 @@ impl Replica {
 }
 
 /// Said of a write whose minter's clock lags further behind than a mark.
-const BELOW_MARK: &str = "below what all replicas agreed on: it would be dead at once";
+pub(super) const BELOW_MARK: &str = "below what all replicas agreed on: it would be dead at once";
 
 /// Whether the newest dot of a record would be dead as soon as it is here: the mark covers it, and
 /// nothing that is stored does. To acknowledge that would be to acknowledge nothing.

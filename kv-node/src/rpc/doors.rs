@@ -129,7 +129,7 @@ impl From<RequestError> for ServiceError {
             }
             RequestError::Full(what) => Self::Full(what),
             RequestError::DiskFull => Self::Full("the node's disk has no room".into()),
-            RequestError::Storage(what) => Self::Failed(what),
+            RequestError::Storage(what) | RequestError::Unknown(what) => Self::Failed(what),
         }
     }
 }

@@ -30,6 +30,7 @@ fn envelope(node: NodeId, budget_ms: u32) -> Envelope {
         node,
         layouts: Vec::new(),
         time: 0,
+        wall_ms: 0,
         life: 0,
         position: 0,
         budget_ms,

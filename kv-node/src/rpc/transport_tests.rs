@@ -31,6 +31,7 @@ fn request() -> PeerRequest {
         node: kv_client::NodeId(1),
         layouts: Vec::new(),
         time: 0,
+        wall_ms: 0,
         life: 0,
         position: 0,
         budget_ms: 1_000,

@@ -147,15 +147,19 @@ fn work(arguments: &Arguments, tally: &Tally, running: &Running, begun: Instant)
 /// Plants the bugs whose name has `part` in it, one after the other, and hunts them.
 #[cfg(feature = "planted")]
 fn teeth(part: &str) -> ExitCode {
-    use kv_tests::sim::teeth::{SEEDS_MAX, teeth};
+    use kv_tests::sim::teeth::{Catch, SEEDS_MAX, teeth};
     let mut escaped = 0;
     let mut caught = 0;
     for tooth in teeth().iter().filter(|tooth| tooth.name.contains(part)) {
         let (begun, scenario) = (Instant::now(), tooth.scenario().name());
         let told = match tooth.hunt(cores()) {
-            Some(catch) => {
+            Some(Catch { seed, found, found_without: None }) => {
                 caught += 1;
-                format!("caught by {scenario} seed {}: {}", catch.seed, catch.found)
+                format!("caught by {scenario} seed {seed}: {found}")
+            }
+            Some(Catch { seed, found_without: Some(found), .. }) => {
+                escaped += 1;
+                format!("NOTHING PROVED: {scenario} seed {seed} without it too: {found}")
             }
             None => {
                 escaped += 1;

@@ -13,6 +13,7 @@
 //!
 //! Invariant: nothing here reads the machine's clock or randomness.
 
+pub mod alive;
 pub mod checkers;
 pub mod contexts;
 pub mod cuts;

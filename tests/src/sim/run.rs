@@ -5,6 +5,7 @@ use std::rc::Rc;
 use parking_lot::Mutex;
 use twox_hash::XxHash3_64;
 
+use super::alive;
 use super::checkers::{self, Rules, Violation};
 use super::contexts::with_contexts;
 use super::history::{Action, EVERY_KEY, History, Op, Outcome};
@@ -144,6 +145,7 @@ async fn play(
     }
     let keys = keys_of(history.lock().ops());
     audit(world, &history, &keys, options.is_sloppy()).await;
+    differences.extend(alive::refused(world).await);
     Ok((std::mem::take(&mut *history.lock()), differences))
 }
 

@@ -1,7 +1,8 @@
 //! Teeth: bugs that are planted in the production code, one at a time, and must be caught.
 //!
 //! Only in a build with the feature `planted`. Each bug is met by the scenario that fits it, from
-//! seed 0 on; the first seed in which any checker finds anything has caught it. Bugs of one crate
+//! seed 0 on; the first seed in which any checker finds anything has caught it, if the same seed
+//! is clean without the bug: so what was found is its doing, whatever it was. Bugs of one crate
 //! stand in that crate and know nothing of the others'.
 
 use std::thread::ScopedJoinHandle;
@@ -35,6 +36,8 @@ pub struct Catch {
     pub seed: u64,
     /// The first thing that was found.
     pub found: String,
+    /// What the same seed finds without the bug: then nothing is proved.
+    pub found_without: Option<String>,
 }
 
 /// Every bug there is.
@@ -97,7 +100,7 @@ impl Tooth {
     }
 
     /// Plants the bug and runs seeds, so many side by side, until one catches it; none if it
-    /// escapes.
+    /// escapes. The seed that does is run once more without it.
     #[must_use]
     pub fn hunt(&self, jobs: usize) -> Option<Catch> {
         match self.plant {
@@ -109,29 +112,41 @@ impl Tooth {
         let firsts = (0..SEEDS_MAX).step_by(jobs as usize);
         let caught = firsts.map(|first| first..SEEDS_MAX.min(first + jobs)).find_map(|seeds| {
             std::thread::scope(|scope| {
-                let tries = seeds.map(|seed| (seed, scope.spawn(move || self.try_seed(seed))));
+                let tries = seeds.map(|seed| (seed, scope.spawn(move || self.planted(seed))));
                 let tries: Vec<_> = tries.collect();
-                let panicked = |seed| Some(Catch { seed, found: "the run panicked".into() });
-                let ended = |(seed, one): (u64, ScopedJoinHandle<'_, Option<Catch>>)| {
-                    one.join().unwrap_or_else(|_| panicked(seed))
+                let ended = |(seed, one): (u64, ScopedJoinHandle<'_, Option<String>>)| {
+                    one.join().unwrap_or_else(panicked).map(|found| (seed, found))
                 };
                 tries.into_iter().map(ended).collect::<Vec<_>>().into_iter().flatten().next()
             })
         });
         kv_quorum::teeth::plant(None);
         kv_node::teeth::plant(None);
-        caught
+        let (seed, found) = caught?;
+        let without = std::thread::scope(|scope| {
+            scope.spawn(|| found_by(seed, &self.scenario.options(seed))).join()
+        });
+        Some(Catch { seed, found, found_without: without.unwrap_or_else(panicked) })
     }
 
-    fn try_seed(&self, seed: u64) -> Option<Catch> {
-        let mut options: Options = self.scenario.options(seed);
+    fn planted(&self, seed: u64) -> Option<String> {
+        let mut options = self.scenario.options(seed);
         if let Plant::Lsm(planted) = self.plant {
             options.world.lsm.planted = planted;
         }
-        let found = match run(seed, &options) {
-            Ok(report) => report.violations.first()?.to_string(),
-            Err(why) => why,
-        };
-        Some(Catch { seed, found })
+        found_by(seed, &options)
     }
+}
+
+/// The first thing that a run finds.
+fn found_by(seed: u64, options: &Options) -> Option<String> {
+    match run(seed, options) {
+        Ok(report) => report.violations.first().map(ToString::to_string),
+        Err(why) => Some(why),
+    }
+}
+
+/// What is said of a run that panicked.
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Option<String> {
+    Some("the run panicked".into())
 }

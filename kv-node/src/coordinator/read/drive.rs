@@ -247,7 +247,7 @@ impl Coordinator {
         for (node, target) in asked.clone().filter(|(node, _)| **node != me) {
             let (key, record) = (key.clone(), record.clone());
             let op = match *target {
-                Some(target) => PeerOp::Hint { target, key, record, counted: true },
+                Some(target) => PeerOp::Hint { target, key, record, counted: true, minted: false },
                 None => PeerOp::Apply { key, record, mark: 0, minted: false },
             };
             let pending = Pending {
@@ -272,7 +272,7 @@ impl Coordinator {
     /// Joins a record into this node's hints for `target`, durably. Says whether it is there.
     async fn hint_here(&self, target: NodeId, key: &Bytes, record: &Bytes) -> bool {
         let (key, record) = (key.clone(), record.clone());
-        let hint = Hint { target, key, record, counted: true };
+        let hint = Hint { target, key, record, counted: true, minted: false };
         let outs = self.keep_hints(&[hint]).await;
         outs.iter().all(|out| matches!(out, PeerOut::Applied { .. }))
     }

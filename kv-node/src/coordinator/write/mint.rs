@@ -13,7 +13,7 @@ use bytes::Bytes;
 use kv_quorum::{Dot, Draft, HybridTime};
 use kv_ring::Partition;
 
-use super::storage_error;
+use super::append_error;
 use crate::cluster::dots::{DotSource, NoDot};
 use crate::coordinator::Coordinator;
 use crate::error::RequestError;
@@ -137,7 +137,7 @@ impl Coordinator {
             Ok(update) => {
                 out.ticket = out.ticket.max(update.ticket);
                 if let Some((ats, error)) = update.failed {
-                    let error = storage_error(error);
+                    let error = append_error(error);
                     failed.extend(ats.iter().map(|at| (place_of(*at as usize), error.clone())));
                 }
                 if places.is_none() {
@@ -153,7 +153,7 @@ impl Coordinator {
             Err(error) => {
                 over.clear();
                 failed.clear();
-                let error = storage_error(error);
+                let error = append_error(error);
                 failed.extend((0..keys.len()).map(|at| (place_of(at), error.clone())));
                 if places.is_none() {
                     out.records = vec![None; keys.len()];

@@ -109,7 +109,7 @@ impl Coordinator {
             set_answer(&mut answers, place, away.outcome.map(drop));
         }
         self.took(scope.began_us);
-        let unknown = || Err(RequestError::Storage("the write was lost track of".into()));
+        let unknown = || Err(RequestError::Unknown("the write was lost track of".into()));
         (answers.into_iter().map(|answer| answer.unwrap_or_else(unknown)).collect(), trail)
     }
 
@@ -291,6 +291,14 @@ pub(super) fn decode(stored: Option<&[u8]>) -> Result<kv_quorum::Record<Bytes>, 
                 .map_err(|error| RequestError::Storage(format!("a stored record: {error}")))
         },
     )
+}
+
+/// What a write says of an error of its append.
+pub(super) fn append_error(error: StorageError) -> RequestError {
+    match error {
+        StorageError::Poisoned(what) => RequestError::Unknown(what),
+        other => storage_error(other),
+    }
 }
 
 /// What a request says of a storage error.

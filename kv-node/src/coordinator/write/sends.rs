@@ -28,7 +28,7 @@ impl WriteJob {
             for node in nodes.into_iter().filter(|node| *node != me) {
                 let (key, record) = (key.clone(), record.clone());
                 let op = match tracker.hint_for(node) {
-                    Some(target) => PeerOp::Hint { target, key, record, counted },
+                    Some(target) => PeerOp::Hint { target, key, record, counted, minted: true },
                     None => PeerOp::Apply { key, record, mark: 0, minted: true },
                 };
                 let to: Arc<dyn Completion> = Arc::<Self>::clone(self);
@@ -49,6 +49,7 @@ impl WriteJob {
                     key: minted.key.clone(),
                     record: minted.record.clone(),
                     counted: false,
+                    minted: true,
                 }));
             }
         }

@@ -18,7 +18,7 @@ use kv_client::NodeId;
 use kv_quorum::{Context, Record, WriteOutcome, WriteStep, WriteTracker};
 use kv_ring::Partition;
 
-use super::{Begin, Ended, Minted, NoMint, SetItem, WriteJob, decode, storage_error};
+use super::{Begin, Ended, Minted, NoMint, SetItem, WriteJob, append_error, decode};
 use crate::coordinator::decide::{Act, Decided, Decision, Done};
 use crate::coordinator::{Coordinator, Levels, Scope};
 use crate::error::RequestError;
@@ -204,7 +204,7 @@ impl Coordinator {
                     }
                 })
                 .await
-                .map_err(storage_error)?;
+                .map_err(append_error)?;
             match minted {
                 Ok(minted) => {
                     return Ok(minted.map(|(decided, bytes)| Written { decided, bytes, ticket }));

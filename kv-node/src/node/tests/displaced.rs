@@ -1,7 +1,7 @@
 //! What a node keeps of partitions that a layout takes from it: nothing that speaks for them, and
 //! no hint that somebody relies on.
 
-use kv_quorum::Mark;
+use kv_quorum::{HybridTime, Mark};
 use kv_ring::Partition;
 
 use super::*;
@@ -122,6 +122,11 @@ async fn who_held_a_partition_before_does_not_answer_for_it_as_a_fallback() {
         })
         .await;
     let (key, fallback) = displaced.first().expect("there are some").clone();
+    let inner = &world.node(fallback).inner;
+    let late = vec![(world.partition(&key), Mark::at(HybridTime::new(u64::MAX >> 16, 0)))];
+    let serving = inner.serving().expect("it serves");
+    let refused = inner.put_in_force(&serving, late).await;
+    assert!(refused.is_err(), "who proved it may have been slow: {refused:?}");
     let primaries = world.preferred(&key).0;
     for place in primaries.iter().skip(1) {
         world.crash(*place).await;

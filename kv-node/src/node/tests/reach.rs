@@ -119,6 +119,27 @@ async fn a_forwarded_write_whose_minter_dies_is_taken_to_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_minted_by_a_node_whose_clock_is_off_whoever_sends_it() {
+    let world = World::of(5, Rmw::Refuse).await;
+    let key =
+        (0..10_000).map(|n| format!("key{n}")).find(|key| !primaries(&world, key).contains(&0));
+    let key = key.expect("a key of others");
+    let first = world.node(primaries(&world, &key)[0]);
+    let mut minters = Vec::new();
+    for skewed in [false, true] {
+        first.inner.clocks.skewed().store(skewed, std::sync::atomic::Ordering::Release);
+        let value = Bytes::from_static(b"v");
+        let set = Mutation::Set { value, expiry: ExpiryRule::Never };
+        match world.mutate(0, &key, set).await {
+            Ok(MutationOut::Written { dot: (_, node, _), .. }) => minters.push(node),
+            told => panic!("{told:?}"),
+        }
+    }
+    assert_eq!(minters[0], first.id().0, "its first primary, when all is well");
+    assert_ne!(minters[1], first.id().0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_attempt_mints_above_the_first_and_follows_no_far_future() {
     let world = World::of(3, Rmw::Refuse).await;
     let coordinator = world.node(0).coordinator().expect("a layout");
@@ -126,7 +147,8 @@ async fn a_second_attempt_mints_above_the_first_and_follows_no_far_future() {
     let ahead_ms = || coordinator.parts().dots.time(now_ms).ms() - now_ms;
     coordinator.mint_above(now_ms + 30_000).await.expect("the lease is moved");
     assert_eq!(ahead_ms(), 30_000);
-    coordinator.mint_above(now_ms + 3_600_000).await.expect("it is not followed");
+    let far = coordinator.mint_above(now_ms + 3_600_000).await;
+    assert_eq!(far, Err(RequestError::ClockSkew), "it is not followed, and nothing is minted");
     assert_eq!(ahead_ms(), 30_000);
     world.set(0, "key", "value").await.expect("a quorum");
     assert_eq!(world.get(1, "key").await, Ok(Some("value".into())));

@@ -171,6 +171,7 @@ async fn a_node_that_is_shown_its_own_forgotten_dots_begins_a_new_tenure() {
         node: world.node(1).id(),
         layouts: view.layout_names(),
         time: 0,
+        wall_ms: 0,
         life: 0,
         position: 0,
         budget_ms: 1_000,

@@ -6,7 +6,7 @@ use kv_quorum::{Actor, Context, Dot, Mark, Record};
 
 use crate::keys::{HINTS, KeyRef, hint_row};
 use crate::plug::storage::{StorageError, Ticket};
-use crate::replica::serve::{op_failure, told};
+use crate::replica::serve::{BELOW_MARK, op_failure, told};
 use crate::replica::{Replica, Verdict};
 use crate::wire::{OpFailure, PeerOut};
 
@@ -21,6 +21,8 @@ pub struct Hint {
     pub record: Bytes,
     /// Whether it counts towards W. One that does not has less room.
     pub counted: bool,
+    /// Whether it was written just now: then it counts only if it lives on.
+    pub minted: bool,
 }
 
 /// What putting a call's hints came to, before anybody waits for their sync.
@@ -121,10 +123,18 @@ impl Replica {
                 let (Some(hint), Some(answer)) = (hints.get(at), outs.get_mut(at)) else {
                     return Verdict::Keep;
                 };
-                let Some(incoming) = self.alive(&hint.record) else { return Verdict::Keep };
                 if matches!(answer, PeerOut::Failed(_)) {
                     return Verdict::Keep;
                 }
+                // Dead at once, or below what this node has told that it holds no hint of: to
+                // acknowledge that would be to acknowledge nothing.
+                let disowned = hint.minted && self.hints.is_disowned(&hint.record);
+                let Some(incoming) = self.alive(&hint.record).filter(|_| !disowned) else {
+                    if hint.minted {
+                        *answer = PeerOut::Failed(OpFailure::Refused(BELOW_MARK.into()));
+                    }
+                    return Verdict::Keep;
+                };
                 if stored.is_some_and(|stored| kv_quorum::peek(stored).is_err()) {
                     let why = "a stored hint is damaged".to_owned();
                     *answer = PeerOut::Failed(OpFailure::Storage(why));

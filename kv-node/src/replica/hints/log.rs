@@ -12,11 +12,11 @@
 //! them have returned.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_quorum::HybridTime;
+use kv_quorum::{HybridTime, Record};
 use parking_lot::Mutex;
 
 /// Bounds of the hints that a node keeps, and of their replay.
@@ -91,6 +91,8 @@ pub struct HintLog {
     late: Mutex<Late>,
     /// How many take or remove hints now.
     writers: AtomicUsize,
+    /// No hint of a write at or below is taken: this node's floor says that it holds none.
+    none_below: AtomicU64,
 }
 
 /// Somebody takes or removes hints: nobody counts meanwhile.
@@ -127,14 +129,34 @@ impl HintLog {
             state: Mutex::new(State { counted: empty, ..State::default() }),
             late: Mutex::default(),
             writers: AtomicUsize::new(0),
+            none_below: AtomicU64::new(0),
         }
+    }
+
+    /// No hint of a write at or below a time is taken any more. Says whether all that were are
+    /// counted: if not, somebody is taking one that he may have looked at before.
+    pub(crate) fn take_none_below(&self, time: HybridTime) -> bool {
+        self.none_below.fetch_max(time.to_bits(), Ordering::SeqCst);
+        self.writers.load(Ordering::SeqCst) == 0
+    }
+
+    /// Whether a record's last change is one of which this node has said that it holds no hint.
+    /// To be asked while one has [entered](Self::enter).
+    pub(in crate::replica) fn is_disowned(&self, record: &[u8]) -> bool {
+        let none_below = HybridTime::from_bits(self.none_below.load(Ordering::SeqCst));
+        if !kv_quorum::latest_of(record).is_ok_and(|latest| latest <= none_below) {
+            return false;
+        }
+        // A register that was changed since keeps its old dot.
+        let Ok(record) = Record::decode(record) else { return false };
+        record.live().iter().all(|version| version.expiry.stamp <= none_below)
     }
 
     /// To be kept while hints are taken or removed; none while they are not counted.
     pub(crate) fn enter(&self) -> Option<Entered<'_>> {
         let state = self.state.lock();
         state.counted.then(|| {
-            self.writers.fetch_add(1, Ordering::AcqRel);
+            self.writers.fetch_add(1, Ordering::SeqCst);
             Entered(self)
         })
     }

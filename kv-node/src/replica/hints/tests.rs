@@ -66,7 +66,7 @@ fn record(over: Option<&[u8]>, dot: Dot, value: &str) -> Bytes {
 }
 
 fn hint(target: NodeId, name: &str, record: &Bytes) -> Hint {
-    Hint { target, key: key(name), record: record.clone(), counted: true }
+    Hint { target, key: key(name), record: record.clone(), counted: true, minted: true }
 }
 
 async fn keep(replica: &Replica, hints: &[Hint]) -> Vec<PeerOut> {
@@ -216,8 +216,29 @@ async fn hints_are_no_keys_and_a_flush_kills_them() {
     replica.remove_flushed().await.expect("in memory");
     assert_eq!(replica.hints().queued()[&DOWN].keys, 5);
     let late = hint(DOWN, "late", &record(None, dot(1, 14), "late"));
-    assert_eq!(applied(&keep(&replica, &[late]).await), 1, "taken, and dead");
+    let refused = keep(&replica, &[late]).await;
+    assert_eq!(applied(&refused), 0, "it would be dead at once: {refused:?}");
     assert_eq!(replica.hints().queued()[&DOWN].keys, 5);
+}
+
+#[tokio::test]
+async fn a_write_below_the_told_floor_is_no_hint_and_a_repair_is() {
+    let replica = in_memory(1 << 20);
+    assert!(replica.hints().take_none_below(HybridTime::new(20, 0)), "nobody is taking one");
+    let old = hint(DOWN, "k", &record(None, dot(1, 20), "old"));
+    let refused = keep(&replica, &[old.clone()]).await;
+    assert!(matches!(&refused[..], [PeerOut::Failed(OpFailure::Refused(_))]), "{refused:?}");
+    assert!(!replica.hints().may_have_some());
+    let new = hint(DOWN, "k", &record(None, dot(1, 21), "new"));
+    assert_eq!(applied(&keep(&replica, &[new]).await), 1);
+    assert_eq!(
+        applied(&keep(&replica, &[Hint { minted: false, ..old }]).await),
+        1,
+        "a copy of one"
+    );
+    let entered = replica.hints().enter().expect("it is counted");
+    assert!(!replica.hints().take_none_below(HybridTime::new(20, 0)), "somebody is taking one");
+    drop(entered);
 }
 
 #[tokio::test]
