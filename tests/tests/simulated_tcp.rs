@@ -49,6 +49,7 @@ fn envelope(time: u64) -> Envelope {
         layouts: Vec::new(),
         time,
         life: 1,
+        wall_ms: 0,
         position: 0,
         budget_ms: 2_000,
     }

@@ -45,7 +45,8 @@ cargo xtask VERB
                           N nodes from now on: some join, or some leave and are stopped;
                           the plan is shown, and the data waited for
   cluster partition 1,2 / 3
-                          nothing passes between 1, 2 and 3; `partition 3`: between 3 and all
+                          nothing passes between 1, 2 and 3; `partition 3`: between 3 and all;
+                          `partition 1 to 2`: 2 hears nothing of 1, 1 hears 2
   cluster slow 2 50ms±10  all that 2 says or hears is late by so much
   cluster drop 5% [2]     so many packets are lost, on all links or on those of 2
   cluster heal [2]        all links are whole again, or those of 2
@@ -392,7 +393,8 @@ mod tests {
             cluster::Verb::Faults(change) => change,
             other => panic!("{other:?}"),
         };
-        let parted = cluster::Change::Partition { side: vec![1, 2], other: Some(vec![3]) };
+        let (side, other) = (vec![1, 2], Some(vec![3]));
+        let parted = cluster::Change::Partition { side, other, one_way: false };
         assert_eq!(change("cluster partition n1,n2 / n3 --name x"), parted);
         assert_eq!(change("cluster heal"), cluster::Change::Heal { nodes: None });
     }

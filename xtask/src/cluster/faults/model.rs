@@ -1,6 +1,6 @@
 //! What links do, as data, and how a person's words change it. Pure.
 //!
-//! A link joins two nodes, and what it does it does each way.
+//! A link joins two nodes; it may be cut one way, all else it does both ways.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,8 +14,10 @@ const DELAY_MS_MAX: u32 = 60_000;
 /// What a link does to what passes. The default does nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// Nothing passes, and nobody is told.
-    pub(super) cut: bool,
+    /// Nothing passes there, and nobody is told,
+    pub(super) cut_there: bool,
+    /// or nothing back.
+    pub(super) cut_back: bool,
     /// What passes is late by so much,
     pub(super) delay_ms: u32,
     /// give or take so much.
@@ -27,8 +29,9 @@ pub(super) struct Fault {
 /// A person's wish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Cuts each link between one side and the other, or all others.
-    Partition { side: Vec<u16>, other: Option<Vec<u16>> },
+    /// Cuts each link between one side and the other, or all others; `one_way`, what the first
+    /// says to the second.
+    Partition { side: Vec<u16>, other: Option<Vec<u16>>, one_way: bool },
     /// Slows all links of these nodes down.
     Slow { nodes: Vec<u16>, delay_ms: u32, jitter_ms: u32 },
     /// Loses packets on all links of these nodes, or on all links.
@@ -46,16 +49,24 @@ pub(crate) struct Faults {
     links: BTreeMap<(u16, u16), Fault>,
 }
 
+impl Fault {
+    /// The link as it is from its other end.
+    pub(super) fn from_behind(self) -> Self {
+        Self { cut_there: self.cut_back, cut_back: self.cut_there, ..self }
+    }
+}
+
 impl Faults {
-    /// What the link between two nodes does.
+    /// What the link from one node to another does.
     pub(super) fn of(&self, one: u16, other: u16) -> Fault {
-        self.links.get(&(one.min(other), one.max(other))).copied().unwrap_or_default()
+        let link = self.links.get(&(one.min(other), one.max(other))).copied().unwrap_or_default();
+        if one <= other { link } else { link.from_behind() }
     }
 
     /// Changes the links of a cluster of so many nodes.
     pub(super) fn change(&mut self, change: &Change, nodes: u16) -> Result<()> {
         let named = match change {
-            Change::Partition { side, other } => {
+            Change::Partition { side, other, .. } => {
                 let other = other.as_deref().unwrap_or_default();
                 if side.iter().any(|node| other.contains(node)) {
                     return Err(Error::Usage("a node can't be on both sides".into()));
@@ -85,8 +96,11 @@ impl Faults {
     pub(crate) fn lines(&self) -> Vec<String> {
         let line = |((one, other), fault): (&(u16, u16), &Fault)| {
             let mut does = Vec::new();
-            if fault.cut {
-                does.push("cut".to_owned());
+            match (fault.cut_there, fault.cut_back) {
+                (true, true) => does.push("cut".to_owned()),
+                (true, false) => does.push(format!("n{other} hears nothing of n{one}")),
+                (false, true) => does.push(format!("n{one} hears nothing of n{other}")),
+                (false, false) => {}
             }
             if fault.delay_ms > 0 || fault.jitter_ms > 0 {
                 does.push(format!("slow by {}±{} ms each way", fault.delay_ms, fault.jitter_ms));
@@ -106,7 +120,8 @@ impl Faults {
             .iter()
             .map(|((one, other), fault)| {
                 json!({
-                    "between": [one, other], "cut": fault.cut, "delay_ms": fault.delay_ms,
+                    "between": [one, other], "cut_there": fault.cut_there,
+                    "cut_back": fault.cut_back, "delay_ms": fault.delay_ms,
                     "jitter_ms": fault.jitter_ms, "lost_per_mille": fault.lost_per_mille,
                 })
             })
@@ -120,7 +135,8 @@ impl Faults {
             let node =
                 |place: usize| u16::try_from(link.get("between")?.get(place)?.as_u64()?).ok();
             let fault = Fault {
-                cut: link.get("cut")?.as_bool()?,
+                cut_there: link.get("cut_there")?.as_bool()?,
+                cut_back: link.get("cut_back")?.as_bool()?,
                 delay_ms: number("delay_ms")?,
                 jitter_ms: number("jitter_ms")?,
                 lost_per_mille: number("lost_per_mille")?,
@@ -136,13 +152,15 @@ impl Change {
     fn apply(&self, link: &mut Fault, one: u16, other: u16) {
         let touches = |nodes: &[u16]| nodes.contains(&one) || nodes.contains(&other);
         match self {
-            Self::Partition { side, other: far } => {
+            Self::Partition { side, other: far, one_way } => {
                 let is_far = |node: u16| match far {
                     Some(far) => far.contains(&node),
                     None => !side.contains(&node),
                 };
                 let across = |near: u16, node: u16| side.contains(&near) && is_far(node);
-                link.cut |= across(one, other) || across(other, one);
+                let (there, back) = (across(one, other), across(other, one));
+                link.cut_there |= there || back && !one_way;
+                link.cut_back |= back || there && !one_way;
             }
             Self::Slow { nodes, delay_ms, jitter_ms } if touches(nodes) => {
                 (link.delay_ms, link.jitter_ms) = (*delay_ms, *jitter_ms);
@@ -163,9 +181,16 @@ impl Change {
         let words: Vec<&str> =
             words.iter().map(String::as_str).filter(|word| *word != "/").collect();
         match (verb, words.as_slice()) {
-            ("partition", [side]) => Ok(Self::Partition { side: nodes(side)?, other: None }),
+            ("partition", [side]) => {
+                Ok(Self::Partition { side: nodes(side)?, other: None, one_way: false })
+            }
             ("partition", [side, other]) => {
-                Ok(Self::Partition { side: nodes(side)?, other: Some(nodes(other)?) })
+                let (side, other) = (nodes(side)?, Some(nodes(other)?));
+                Ok(Self::Partition { side, other, one_way: false })
+            }
+            ("partition", [side, "to", other]) => {
+                let (side, other) = (nodes(side)?, Some(nodes(other)?));
+                Ok(Self::Partition { side, other, one_way: true })
             }
             ("slow", [of, by]) => {
                 let (delay_ms, jitter_ms) = delay(by)?;
@@ -183,7 +208,10 @@ impl Change {
             (verb, _) => Err(Error::Usage(format!(
                 "`cluster {verb}` is written so: {}",
                 match verb {
-                    "partition" => "cluster partition 1,2 / 3, or cluster partition 3",
+                    "partition" => {
+                        "cluster partition 1,2 / 3, or cluster partition 3, or one way, cluster \
+                         partition 1 to 2"
+                    }
                     "slow" => "cluster slow 2 50ms, or cluster slow 2 50ms±10",
                     "drop" => "cluster drop 5%, or cluster drop 5% 2",
                     _ => "cluster heal, or cluster heal 2",
@@ -259,6 +287,13 @@ mod tests {
             (&["partition 1,2 / 3"][..], 3, &["n1 - n3: cut", "n2 - n3: cut"][..]),
             (&["partition n3"], 3, &["n1 - n3: cut", "n2 - n3: cut"]),
             (&["partition 1 2"], 4, &["n1 - n2: cut"]),
+            (&["partition 1 to 2"], 3, &["n1 - n2: n2 hears nothing of n1"]),
+            (&["partition 2 to 1"], 3, &["n1 - n2: n1 hears nothing of n2"]),
+            (
+                &["partition 2 to 1", "partition 1 to 2,3"],
+                3,
+                &["n1 - n2: cut", "n1 - n3: n3 hears nothing of n1"],
+            ),
             (
                 &["slow n2 50ms±10"],
                 3,
@@ -285,6 +320,8 @@ mod tests {
         for line in [
             "partition",
             "partition 1 2 3",
+            "partition 1 to",
+            "partition 1 at 2",
             "partition x",
             "partition 0",
             "slow 1",

@@ -3,7 +3,7 @@
 //! A reader stamps what it read with the time at which it is due, a writer writes it then, so that
 //! a slow link delays and does not narrow. What a packet's loss looks like over TCP is what is
 //! done: everything behind it waits for its retransmission, 200 ms and twice as long each time.
-//! While the link is cut nothing is written, not even that the other end has closed; it goes on
+//! While the link is cut this way nothing is written, not even that the other end has closed; it goes on
 //! when the link is whole again, as TCP would.
 //!
 //! Bounds: `CHUNKS_MAX` chunks of `CHUNK_BYTES` wait in each direction, then nothing more is read.
@@ -78,7 +78,7 @@ fn read(mut from: TcpStream, give: &SyncSender<Chunk>, link: &Link, ended: &Ende
 fn write(mut to: TcpStream, take: &Receiver<Chunk>, link: &Link, ended: &Ended) {
     while let Ok(chunk) = take.recv() {
         thread::sleep(chunk.due.saturating_duration_since(Instant::now()));
-        while link().cut {
+        while link().cut_there {
             // Nobody is left who could be told.
             if ended.load(Ordering::Acquire) >= 2 {
                 return;

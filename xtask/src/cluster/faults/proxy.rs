@@ -112,7 +112,7 @@ fn attend(shared: &Arc<Shared>, near: TcpStream, node: u16) -> io::Result<()> {
     };
     // The system accepted it; the node hears of it when the link is whole.
     near.set_nonblocking(true)?;
-    while link().cut {
+    while link().cut_there {
         if matches!(near.peek(&mut [0]), Ok(0)) {
             return Ok(());
         }
@@ -127,7 +127,8 @@ fn attend(shared: &Arc<Shared>, near: TcpStream, node: u16) -> io::Result<()> {
     let seed = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos() as u64;
     let back = {
         let (far, near) = (far.try_clone()?, near.try_clone()?);
-        let (link, ended) = (Arc::clone(&link), Arc::clone(&ended));
+        let (there, ended) = (Arc::clone(&link), Arc::clone(&ended));
+        let link: Link = Arc::new(move || there().from_behind());
         thread::spawn(move || carry(far, near, &link, &ended, seed.rotate_left(32)))
     };
     carry(near, far, &link, &ended, seed);

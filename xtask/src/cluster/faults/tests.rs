@@ -80,6 +80,14 @@ fn real_nodes_are_parted_slowed_and_healed() {
     until("all see each other", || (1..=3).all(|node| sees(node) == Some(3)));
     until("a put and a get pass", || quorum_round(&ports).is_ok());
 
+    // One way: n3 hears nothing of n1, and both go on, each with who it can speak with.
+    assert_eq!(fault(place, "partition 1 to 3"), 0);
+    for node in [0, 2] {
+        until("it is written by who can", || set(ports[node]).1 == ok);
+    }
+    assert_eq!(fault(place, "heal"), 0);
+    until("all see each other", || (1..=3).all(|node| sees(node) == Some(3)));
+
     // Slow: whatever needs another node waits there and back, the others do not.
     assert_eq!(fault(place, "slow 2 100ms"), 0);
     let slow = quickest(ports[1]).expect("it writes");
