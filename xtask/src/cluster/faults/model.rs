@@ -51,7 +51,7 @@ pub(crate) struct Faults {
 
 impl Fault {
     /// The link as it is from its other end.
-    pub(super) fn from_behind(self) -> Self {
+    pub(super) fn turned(self) -> Self {
         Self { cut_there: self.cut_back, cut_back: self.cut_there, ..self }
     }
 }
@@ -60,7 +60,7 @@ impl Faults {
     /// What the link from one node to another does.
     pub(super) fn of(&self, one: u16, other: u16) -> Fault {
         let link = self.links.get(&(one.min(other), one.max(other))).copied().unwrap_or_default();
-        if one <= other { link } else { link.from_behind() }
+        if one <= other { link } else { link.turned() }
     }
 
     /// Changes the links of a cluster of so many nodes.

@@ -128,7 +128,7 @@ fn attend(shared: &Arc<Shared>, near: TcpStream, node: u16) -> io::Result<()> {
     let back = {
         let (far, near) = (far.try_clone()?, near.try_clone()?);
         let (there, ended) = (Arc::clone(&link), Arc::clone(&ended));
-        let link: Link = Arc::new(move || there().from_behind());
+        let link: Link = Arc::new(move || there().turned());
         thread::spawn(move || carry(far, near, &link, &ended, seed.rotate_left(32)))
     };
     carry(near, far, &link, &ended, seed);
