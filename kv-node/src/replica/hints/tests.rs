@@ -226,7 +226,7 @@ async fn a_write_below_the_told_floor_is_no_hint_and_a_repair_is() {
     let replica = in_memory(1 << 20);
     assert!(replica.hints().take_none_below(HybridTime::new(20, 0)), "nobody is taking one");
     let old = hint(DOWN, "k", &record(None, dot(1, 20), "old"));
-    let refused = keep(&replica, &[old.clone()]).await;
+    let refused = keep(&replica, std::slice::from_ref(&old)).await;
     assert!(matches!(&refused[..], [PeerOut::Failed(OpFailure::Refused(_))]), "{refused:?}");
     assert!(!replica.hints().may_have_some());
     let new = hint(DOWN, "k", &record(None, dot(1, 21), "new"));
