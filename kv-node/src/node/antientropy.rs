@@ -160,7 +160,7 @@ impl FillLoop {
                 }
                 let took_us = self.inner.clock.steady_us().saturating_sub(began_us);
                 let per_mille = serving.coordinator.background.per_mille();
-                tokio::time::sleep(fill_rest(took_us, per_mille)).await;
+                self.inner.clock.sleep(fill_rest(took_us, per_mille)).await;
             },
         );
         fills.await;

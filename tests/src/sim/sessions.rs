@@ -15,13 +15,16 @@
 //! A SET that minted a second time has two dots: it may stand where either stands, so both must be
 //! behind before its value counts as behind.
 //!
+//! KV.GET shows all values: a later one shows none that is covered by one shown before, and still
+//! shows those that nobody has replaced.
+//!
 //! As for registers this is what R + W > N, W > N/2 and R > N/2 promise over primaries; with
 //! fallbacks counted nobody promises it.
 
 use std::collections::BTreeMap;
 
 use super::checkers::{Rules, Violation};
-use super::history::{Action, EVERY_KEY, Op};
+use super::history::{Action, EVERY_KEY, Op, Outcome};
 use super::watch::Mints;
 
 /// The name under which it tells what it found.
@@ -47,6 +50,12 @@ pub fn backwards(mints: &Mints, ops: &[Op], rules: &Rules) -> Vec<Violation> {
             key: key.into(),
             what: format!("node {} shows {value} after {than} had been read", read.node),
         }));
+        if !flushed {
+            let is_covered = |value: &str, than: &str| mints.is_behind(key, value, than, false);
+            let is_replaced = |value: &str| mints.is_replaced(key, value);
+            let looks = went_back(&ops, is_covered, is_replaced);
+            found.extend(looks.map(|what| Violation { checker: CHECKER, key: key.into(), what }));
+        }
     }
     found
 }
@@ -78,10 +87,42 @@ fn behind<'h>(
     })
 }
 
+/// What is wrong with reads of all values beside earlier ones.
+fn went_back<'h>(
+    ops: &[&'h Op],
+    is_covered: impl Fn(&str, &str) -> bool,
+    is_replaced: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = String> {
+    let look = |op: &&'h Op| match &op.outcome {
+        Outcome::AllShown(values) => Some((*op, values.as_slice())),
+        _ => None,
+    };
+    let looks: Vec<(&Op, &[String])> = ops.iter().filter_map(look).collect();
+    let mut first_told = BTreeMap::<&str, u64>::new();
+    for (op, values) in &looks {
+        for value in *values {
+            let first = first_told.entry(value).or_insert(u64::MAX);
+            *first = op.ended.min(*first);
+        }
+    }
+    looks.into_iter().filter_map(move |(op, values)| {
+        let mut before =
+            first_told.iter().filter(|(_, told)| **told < op.began).map(|(than, _)| than);
+        before.find_map(|than| {
+            let node = op.node;
+            if let Some(value) = values.iter().find(|value| is_covered(value, than)) {
+                return Some(format!("node {node} shows {value} after {than} had been read"));
+            }
+            let gone = !values.iter().any(|value| value == than) && !is_replaced(than);
+            gone.then(|| format!("node {node} does not show {than}, read before, replaced by none"))
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::history::{History, Outcome};
+    use crate::sim::history::History;
 
     /// Reads one after another, and what they show.
     fn reads(shown: &[&str]) -> Vec<Op> {
@@ -103,6 +144,27 @@ mod tests {
         };
         let found: [Vec<String>; 2] = [found(&["a", "b", "b", "c"]), found(&["a", "c", "b"])];
         assert_eq!(found, [vec![], vec!["b c".to_owned()]]);
+    }
+
+    #[test]
+    fn of_all_values_none_comes_back_and_none_goes_without_a_reason() {
+        let found = |shown: [&[&str]; 2]| {
+            let mut history = History::default();
+            for values in shown {
+                let read = history.begin(0, 0, "m:1", Action::Siblings);
+                let values = values.iter().map(|value| (*value).to_owned()).collect();
+                history.end(read, Outcome::AllShown(values), 0);
+            }
+            let ops = history.take_ops();
+            let ops: Vec<&Op> = ops.iter().collect();
+            // b was put over a, and over nothing else.
+            went_back(&ops, |old, new| (old, new) == ("a", "b"), |value| value == "a").count()
+        };
+        assert_eq!(found([&["a", "c"], &["b", "c"]]), 0);
+        assert_eq!(found([&["a"], &["b", "c"]]), 0);
+        assert_eq!(found([&["b"], &["a", "b"]]), 1, "a was covered");
+        assert_eq!(found([&["b", "c"], &["b"]]), 1, "nobody replaced c");
+        assert_eq!(found([&["c"], &[]]), 1);
     }
 
     #[test]

@@ -126,6 +126,18 @@ impl Mints {
         both && of(value).all(|old| of(than).all(|new| behind(old, new)))
     }
 
+    /// Whether any mint of a key replaced one of `value`.
+    #[must_use]
+    pub fn is_replaced(&self, key: &str, value: &str) -> bool {
+        let keys = self.keys.lock();
+        let Some(at) = keys.get(key) else { return false };
+        let own: Vec<&Mint> =
+            at.mints.iter().filter(|mint| mint.value.as_deref() == Some(value)).collect();
+        at.mints.iter().any(|mint| {
+            own.iter().any(|own| mint.coverage.covers(own.dot) && !mint.live.contains(&own.dot))
+        })
+    }
+
     fn replaced(&self, key: &str, by: impl Fn(&Mint) -> bool) -> Vec<String> {
         let keys = self.keys.lock();
         let Some(at) = keys.get(key) else { return Vec::new() };

@@ -3,8 +3,8 @@
 //! A reader stamps what it read with the time at which it is due, a writer writes it then, so that
 //! a slow link delays and does not narrow. What a packet's loss looks like over TCP is what is
 //! done: everything behind it waits for its retransmission, 200 ms and twice as long each time.
-//! While the link is cut this way nothing is written, not even that the other end has closed; it goes on
-//! when the link is whole again, as TCP would.
+//! While the link is cut this way nothing is written, not even that the other end has closed; it
+//! goes on when the link is whole again, as TCP would.
 //!
 //! Bounds: `CHUNKS_MAX` chunks of `CHUNK_BYTES` wait in each direction, then nothing more is read.
 
