@@ -4,11 +4,11 @@
 //! `t/m` for an older `m` now and then. Values follow from (t, n), so none has to be remembered.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kv_lsm::fs::OsFs;
 use kv_lsm::{Batch, Config, Durability, Engine, Threads};
@@ -21,14 +21,25 @@ const SYNC_ENV: &str = "KV_LSM_SURVIVAL_SYNC";
 /// Batch n deletes what batch n - `DELETED_AFTER` put, if n is a multiple of `DELETED_EVERY`.
 const DELETED_AFTER: u64 = 40;
 const DELETED_EVERY: u64 = 3;
+const LOCKED_MAX: Duration = Duration::from_secs(5);
 
 /// Small files, so that a few hundred batches rotate, flush and compact; with threads.
 pub(super) fn config() -> Config {
     Config { threads: Threads::Background, stall_ms_max: 5_000, ..Config::tiny() }
 }
 
+/// Opens it. A process that another test forks holds all locks of this one until it has become
+/// another program, so one that is held is tried again for a moment.
 pub(super) fn open(dir: &Path) -> Result<Engine, kv_lsm::Error> {
-    Engine::open(Arc::new(OsFs::new()), dir, config())
+    let began = Instant::now();
+    loop {
+        match Engine::open(Arc::new(OsFs::new()), dir, config()) {
+            Err(kv_lsm::Error::Locked { .. }) if began.elapsed() < LOCKED_MAX => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened,
+        }
+    }
 }
 
 fn key(thread: u64, n: u64) -> Vec<u8> {
@@ -85,7 +96,8 @@ fn write(engine: &Engine, t: u64, durability: Durability) {
         } else {
             engine.append(&batch).and_then(|ticket| engine.wait_durable(ticket))
         };
-        if committed.is_err() {
+        if let Err(error) = committed {
+            eprintln!("thread {t}, batch {n}: {error}");
             return;
         }
         let line = format!("\nacked {t} {n} .\n");
@@ -103,6 +115,8 @@ fn count_of(engine: &Engine, t: u64) -> Result<u64, kv_lsm::Error> {
 pub(super) struct Writer {
     child: Child,
     lines: Option<BufReader<ChildStdout>>,
+    /// The file with its last words.
+    told: PathBuf,
 }
 
 impl Writer {
@@ -114,11 +128,13 @@ impl Writer {
         if sync {
             command.env(SYNC_ENV, "1");
         }
-        // What it says when the disk goes away is no news.
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        // What it says when the disk goes away is no news; that it ends without that is.
+        let told = dir.with_extension("told");
+        let stderr = std::fs::File::create(&told).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { child, lines: Some(lines) }
+        Self { child, lines: Some(lines), told }
     }
 
     /// Lets it work for so long after its first acknowledgement, calls `end`, kills it, and gives
@@ -133,7 +149,10 @@ impl Writer {
         let mut line = String::new();
         while acked == [0; THREADS as usize] {
             line.clear();
-            assert!(lines.read_line(&mut line).unwrap() > 0, "the writer ended by itself");
+            if lines.read_line(&mut line).unwrap() == 0 {
+                let told = std::fs::read_to_string(&self.told).unwrap_or_default();
+                panic!("the writer ended by itself: {told}");
+            }
             note(&line, &mut acked);
         }
         // Somebody must read on, or it waits for room in the pipe.
