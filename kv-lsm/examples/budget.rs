@@ -1,5 +1,5 @@
-//! Data ten times as large as the memory for it, and reads of which few keys get most: what stays in
-//! memory, and how many reads need the disk.
+//! Data ten times as large as the memory for it, and reads of which few keys get most: what stays
+//! in memory, and how many reads need the disk.
 //!
 //! `cargo run --release -p kv-lsm --example budget -- [budget in MiB] [reads] [DIR]`. The budget is
 //! shared out as an owner would: memtables and the log's buffers get a part, indexes and filters
@@ -81,9 +81,9 @@ fn measure(dir: &Path, budget_bytes: u64, reads: u64) -> Result<bool, Box<dyn Er
     let perfect = zipf.share(budget_bytes / PAIR_BYTES);
     let rss = peak_rss_bytes() as f64 / budget_bytes as f64;
     println!(
-        "figure: {pairs} pairs, {TIMES} times the budget of {} MiB, zipf {THETA}: {:.1} % of {reads} \
-         reads took no block from a file (asked: {:.0} %; a perfect cache {:.1} %), {speed:.0} k/s, \
-         one thread",
+        "figure: {pairs} pairs, {TIMES} times the budget of {} MiB, zipf {THETA}: {:.1} % of \
+         {reads} reads took no block from a file (asked: {:.0} %; a perfect cache {:.1} %), \
+         {speed:.0} k/s, one thread",
         budget_bytes >> 20,
         100.0 * without,
         100.0 * WITHOUT_DISK_MIN,

@@ -2,8 +2,8 @@
 //! lock: `cargo run --release -p kv-node --example memory_engine [pairs] [rounds]`.
 //!
 //! Pairs are of 16 and 100 bytes, with storage keys and records as a node writes them for a SET;
-//! then come JSON values of some 200 bytes, held as they are and compressed. Memory is the growth of
-//! a process's resident set, each time in a process of its own. For the speed both hold the same
+//! then come JSON values of some 200 bytes, held as they are and compressed. Memory is the growth
+//! of a process's resident set, each time in a process of its own. For the speed both hold the same
 //! rows and take turns; what is told is the median. It fails if a figure misses what is asked.
 #![expect(clippy::print_stdout, reason = "a program that prints its figures")]
 
@@ -125,8 +125,10 @@ fn json(n: u64, version: u64) -> String {
     let (day, hour, second) = (1 + (chance >> 20) % 28, (chance >> 25) % 24, (chance >> 30) % 60);
     let (cents, visits) = ((chance >> 36) % 1_000_000, (chance >> 40) % 5_000);
     format!(
-        "{{\"id\":{n},\"name\":\"{name}\",\"email\":\"{name}{}@example.com\",\"country\":\"{land}\",\
-         \"active\":{},\"balance\":{}.{:02},\"created\":\"2026-11-{day:02}T{hour:02}:17:{second:02}Z\",\
+        "{{\"id\":{n},\"name\":\"{name}\",\"email\":\"{name}{}@example.com\",\
+         \"country\":\"{land}\",\
+         \"active\":{},\"balance\":{}.{:02},\
+         \"created\":\"2026-11-{day:02}T{hour:02}:17:{second:02}Z\",\
          \"visits\":{visits},\"tags\":[\"{tag}\",\"mail\"],\"session\":\"{:08x}\"}}",
         chance % 10_000,
         chance & 1 == 0,
@@ -214,8 +216,8 @@ fn measure_memory(values: Values, pairs: u64) -> Outcome<()> {
     Ok(())
 }
 
-/// Reads all `keys`, one by one or so many in one call, and copies each row as an answer does; gives
-/// million reads a second.
+/// Reads all `keys`, one by one or so many in one call, and copies each row as an answer does;
+/// gives million reads a second.
 fn read_ours(engine: &MemoryEngine, keys: &[Key], at_once: usize) -> Outcome<f64> {
     let began = Instant::now();
     let mut answer = Answer::default();
@@ -370,9 +372,10 @@ fn measure_json(pairs: u64, rounds: usize) -> Outcome<f64> {
     // Keys, versions and tables are the same: what is saved was the values'.
     let share = (mean - (plain - packed)) / mean;
     println!(
-        "figure: in-memory engine, {pairs} JSON values of {mean:.0} B: {plain:.1} B of resident memory \
-         a key ({plain_over:.1} after each was overwritten); compressed {packed:.1} \
-         ({packed_over:.1}): a value takes {share:.2} of its bytes (asked: at most {JSON_SHARE_MAX})"
+        "figure: in-memory engine, {pairs} JSON values of {mean:.0} B: {plain:.1} B of resident \
+         memory a key ({plain_over:.1} after each was overwritten); compressed {packed:.1} \
+         ({packed_over:.1}): a value takes {share:.2} of its bytes (asked: at most \
+         {JSON_SHARE_MAX})"
     );
     let mut speeds = Vec::new();
     for values in [Values::Json, Values::JsonPacked] {
@@ -387,8 +390,8 @@ fn measure_json(pairs: u64, rounds: usize) -> Outcome<f64> {
     if let [(set, get), (packed_set, packed_get)] = speeds[..] {
         println!(
             "figure: in-memory engine, JSON, {BATCH} in a call: GET {get:.2} M/s, compressed \
-             {packed_get:.2} M/s ({:.0} ns more each); SET {set:.2} M/s, compressed {packed_set:.2} \
-             M/s ({:.0} ns more each)",
+             {packed_get:.2} M/s ({:.0} ns more each); SET {set:.2} M/s, compressed \
+             {packed_set:.2} M/s ({:.0} ns more each)",
             1e3 / packed_get - 1e3 / get,
             1e3 / packed_set - 1e3 / set,
         );

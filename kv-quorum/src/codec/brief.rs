@@ -1,6 +1,6 @@
 //! The brief form of the records that most keys have: one string, written by the only actor that is
-//! covered, without a register. 36 of the 60 bytes around its value follow from the rest, so a store
-//! that counts bytes can leave them out and put them back.
+//! covered, without a register. 36 of the 60 bytes around its value follow from the rest, so a
+//! store that counts bytes can leave them out and put them back.
 //!
 //! ```text
 //! record  header 16 B | node, tenure, time 24 B | time, entry, value bytes, kind, flags 20 B

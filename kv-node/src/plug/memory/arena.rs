@@ -2,12 +2,12 @@
 //! its bytes, a header of six, and what rounds it up to eight. (An allocation for each row costs a
 //! fifth more, as allocators round sizes up, and sixteen bytes to name it instead of five.)
 //!
-//! A row is replaced in its place if the new one needs no more room; what is left over becomes a row
-//! that nothing names. Else it is written anew and the old one is dead. A chunk of which a third is
-//! dead is *sparse*: its owner moves the rest away and gives it back, which costs two bytes moved for
-//! each that is won. What is larger than a quarter of a chunk has a chunk of its own. (Rosenblum,
-//! Ousterhout, "The design and implementation of a log-structured file system", 1992; Rumble et al.,
-//! "Log-structured memory for DRAM-based storage", 2014.)
+//! A row is replaced in its place if the new one needs no more room; what is left over becomes a
+//! row that nothing names. Else it is written anew and the old one is dead. A chunk of which a
+//! third is dead is *sparse*: its owner moves the rest away and gives it back, which costs two
+//! bytes moved for each that is won. What is larger than a quarter of a chunk has a chunk of its
+//! own. (Rosenblum, Ousterhout, "The design and implementation of a log-structured file system",
+//! 1992; Rumble et al., "Log-structured memory for DRAM-based storage", 2014.)
 //!
 //! Invariant: an address names a row until that row is freed, or its chunk is taken.
 

@@ -14,7 +14,8 @@ use std::sync::OnceLock;
 use lz4_flex::block;
 use parking_lot::Mutex;
 
-/// A larger one finds more, and makes each write wait longer: its hashes are computed anew for each.
+/// A larger one finds more, and makes each write wait longer: its hashes are computed anew for
+/// each.
 const DICTIONARY_BYTES: usize = 2 << 10;
 /// Of one value.
 const SAMPLE_BYTES_MAX: usize = 512;

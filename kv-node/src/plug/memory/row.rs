@@ -3,7 +3,7 @@
 //! ([`kv_quorum::Brief`]) and put back when the row is shown.
 //!
 //! ```text
-//! row     stored bytes u28, form u4 | key bytes u16 | key | stored | anything up to a multiple of 8
+//! row     stored bytes u28, form u4 | key bytes u16 | key | stored | rest up to a multiple of 8
 //! form    1: brief; 2: with an operation's id; 4: packed; 8: with the dictionary
 //! stored  [dot 24 B | [operation 8 B]] | [plain bytes u32] | value or record
 //! ```
@@ -36,8 +36,8 @@ pub(super) struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    /// Lends a value without what follows from the rest, if it is such a record, and packed, if that
-    /// makes it smaller.
+    /// Lends a value without what follows from the rest, if it is such a record, and packed, if
+    /// that makes it smaller.
     #[inline]
     pub(super) fn with<T>(
         value: &'a [u8],

@@ -3,9 +3,9 @@
 //! An entry is a part of the key's hash and the row's address. It stands in its *home*, the bucket
 //! that its hash names, or behind it if that is full. So a look-up misses the cache for one line
 //! most often; a table with control bytes apart (hashbrown) misses for two, and is 44 to 88 % full
-//! where this one is 53 to 80 %, since it grows by halves: the number of buckets is any. (Knuth, "The
-//! art of computer programming", volume 3, 6.4: linear probing with buckets, and algorithm R for
-//! removals; Lemire, "Fast random integer generation in an interval", 2019, for the home.)
+//! where this one is 53 to 80 %, since it grows by halves: the number of buckets is any. (Knuth,
+//! "The art of computer programming", volume 3, 6.4: linear probing with buckets, and algorithm R
+//! for removals; Lemire, "Fast random integer generation in an interval", 2019, for the home.)
 //!
 //! ```text
 //! entry   hash u24 | address u40
@@ -72,8 +72,8 @@ impl Bucket {
         self.0[BUCKET_ENTRIES - 1].0 != FREE
     }
 
-    /// A bit for each entry of that hash. Which it is can't be foretold, so no branch depends on it:
-    /// the look-ups that follow need not wait until this one has come from memory.
+    /// A bit for each entry of that hash. Which it is can't be foretold, so no branch depends on
+    /// it: the look-ups that follow need not wait until this one has come from memory.
     #[inline]
     fn matches(&self, hash: Hash) -> u32 {
         let bit = |(place, entry): (usize, &Entry)| u32::from(entry.hash() == hash) << place;
