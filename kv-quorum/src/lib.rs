@@ -73,9 +73,9 @@ mod write;
 
 pub use climb::Climb;
 pub use codec::{
-    EncodedJoin, EncodedRecord, JoinOutcome, MarkedJoin, MarkedOutcome, Peek, blind_overwrite,
-    covered_until, fingerprint_of, join_encoded, join_encoded_under, latest_of, peek,
-    same_versions,
+    Brief, EncodedJoin, EncodedRecord, JoinOutcome, MarkedJoin, MarkedOutcome, Peek,
+    blind_overwrite, covered_until, fingerprint_of, join_encoded, join_encoded_under, latest_of,
+    peek, same_versions,
 };
 pub use context::Context;
 pub use copies::Copies;

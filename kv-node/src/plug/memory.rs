@@ -4,25 +4,40 @@
 //! newcomer until it has exchanged with its peers. At its byte limit a write is refused (Redis's
 //! `-OOM`); nothing is evicted, since an evicted row would be a lost acknowledged write.
 //!
-//! A row is one allocation, key and value behind each other, and its hash stands in the table: a
-//! look-up misses the cache for the table's entry and for the row, and for nothing else. A batch
-//! takes a lock once and finds all its rows before it looks into any, so that their cache misses
-//! overlap; where each key took its own lock, they could not (a third of a SET's time was waiting
-//! for them). A scan collects and sorts one table at a time: it holds 16 slots, a thousandth of
-//! the rows.
+//! A table holds hashes and addresses, and the rows of all tables behind one lock lie in one arena
+//! ([`arena`]), most of them without what can be told from the rest ([`row`]): a pair of 16 and 100
+//! bytes costs 160 bytes there and 15 in its table ([`table`]). A look-up misses the cache for the
+//! table's entry and for the row, and for nothing else. A batch takes a lock once and finds its
+//! rows before it looks into them, so that their cache misses overlap; where each key took its own
+//! lock, they could not (a third of a SET's time was waiting for them). A scan collects and sorts
+//! one table at a time: it holds 16 slots, a thousandth of the rows.
 //!
-//! Invariant: `used_bytes` is at most `memory_bytes_max` after every append.
+//! Room is taken before a batch is written, and what it did not need is given back. At the limit
+//! what dead rows hold is won back first, and a batch that makes no row larger is taken: removals,
+//! and what puts something shorter in the place of a value.
+//!
+//! Invariant: `used_bytes` is at most `memory_bytes_max`, whoever writes at once.
 
+mod arena;
+mod group;
+mod pack;
+mod row;
+mod table;
+
+use std::collections::BTreeSet;
 use std::fmt;
-use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use foldhash::quality::FixedState;
-use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
 
+use self::group::{Group, Place, plain, show, with_scratch};
+use self::pack::Packer;
+use self::row::{KEY_BYTES_MAX, STORED_BYTES_MAX, Stored};
+use self::table::{ENTRY_BYTES, Hash};
 use super::storage::{
     EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row, StorageEngine,
     StorageError, Ticket,
@@ -31,16 +46,19 @@ use super::storage::{
 /// Tables: 16 slots each.
 const TABLES: usize = 1_024;
 
-/// What a row costs beside its bytes: two allocations and a table entry.
-const ROW_OVERHEAD_BYTES: u64 = 64;
+/// What a row costs at most beside its key and value.
+const ROW_OVERHEAD_BYTES: u64 = ENTRY_BYTES + row::ROW_OVERHEAD_BYTES as u64;
+
+/// Rows that are looked for before the first of them is looked at.
+const AT_ONCE: usize = 16;
 
 /// Settings of the in-memory engine.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryConfig {
     /// Bytes of rows, with overhead, before writes are refused.
     pub memory_bytes_max: u64,
-    /// Values of at least so many bytes are held LZ4-compressed when that makes them smaller by an
-    /// eighth; `None` never compresses.
+    /// Values of at least so many bytes are held compressed when that makes them smaller by an
+    /// eighth: LZ4, with the first values as the dictionary. `None` never compresses.
     pub compress_bytes_min: Option<usize>,
     /// Seed of the tables' hash, so that a client can't choose keys that collide.
     pub hash_seed: u64,
@@ -55,26 +73,16 @@ impl Default for MemoryConfig {
     }
 }
 
-/// A row: key and value in one allocation.
-struct Held {
-    hash: u64,
-    key_bytes: u32,
-    /// Length of the value before compression, or 0 for one that is held as it is.
-    plain_bytes: u32,
-    bytes: Vec<u8>,
-}
-
-type Table = HashTable<Held>;
-
-/// The tables behind one lock.
-type Group = Box<[Table]>;
-
 /// The engine.
 pub struct MemoryEngine {
     groups: Box<[Mutex<Group>]>,
     hasher: FixedState,
+    packer: Packer,
+    /// What rows take, and what batches that are being written may need.
     used_bytes: AtomicU64,
     rows: AtomicU64,
+    /// The group of which dead rows are looked for next.
+    hand: AtomicUsize,
     closed: AtomicBool,
     config: MemoryConfig,
 }
@@ -88,24 +96,18 @@ impl fmt::Debug for MemoryEngine {
     }
 }
 
-/// A key's place: its group, its table in that, its hash.
-#[derive(Clone, Copy)]
-struct Place {
-    group: usize,
-    table: usize,
-    hash: u64,
-}
-
 impl MemoryEngine {
     /// An empty engine.
     pub fn new(config: MemoryConfig) -> Self {
         let locks = config.locks.clamp(1, TABLES).next_power_of_two().min(TABLES);
-        let group = |_| Mutex::new((0..TABLES / locks).map(|_| Table::new()).collect());
+        let group = |_| Mutex::new(Group::new(TABLES / locks));
         Self {
             groups: (0..locks).map(group).collect(),
             hasher: FixedState::with_seed(config.hash_seed),
+            packer: Packer::new(config.compress_bytes_min),
             used_bytes: AtomicU64::new(0),
             rows: AtomicU64::new(0),
+            hand: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             config,
         }
@@ -115,7 +117,10 @@ impl MemoryEngine {
     fn place(&self, key: &[u8]) -> Place {
         let table = table_of(key);
         let locks = self.groups.len();
-        Place { group: table % locks, table: table / locks, hash: self.hasher.hash_one(key) }
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key);
+        let hash = Hash::of(hasher.finish());
+        Place { group: table % locks, table: table / locks, hash }
     }
 
     #[inline]
@@ -129,164 +134,128 @@ impl MemoryEngine {
         if self.closed.load(Ordering::Relaxed) { Err(StorageError::Closed) } else { Ok(()) }
     }
 
-    fn put(&self, group: &mut Group, place: Place, key: &[u8], value: &[u8]) {
-        let packed = self.pack(value);
-        let Some(table) = group.get_mut(place.table) else { return };
-        if let Some(held) = table.find_mut(place.hash, |held| held.is(place.hash, key)) {
-            let before = held.bytes.len() as u64;
-            held.replace(value, packed.as_deref());
-            let after = held.bytes.len() as u64;
-            self.used_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
-            return;
+    /// Takes room for a batch, if there is; gives how much.
+    fn reserve(&self, batch: &FrozenBatch) -> Option<u64> {
+        let cost = cost_of(batch);
+        if self.reserve_bytes(cost) {
+            return Some(cost);
         }
-        let held = Held::new(place.hash, key, value, packed.as_deref());
-        self.used_bytes.fetch_add(held.cost(), Ordering::Relaxed);
-        self.rows.fetch_add(1, Ordering::Relaxed);
-        table.insert_unique(place.hash, held, |held| held.hash);
+        let growth = self.growth_of(batch);
+        while !self.reserve_bytes(growth) {
+            if !self.win_back() {
+                return None;
+            }
+        }
+        Some(growth)
     }
 
-    fn remove(&self, group: &mut Group, place: Place, key: &[u8]) {
-        let Some(table) = group.get_mut(place.table) else { return };
-        if let Ok(found) = table.find_entry(place.hash, |held| held.is(place.hash, key)) {
-            let (held, _) = found.remove();
-            self.used_bytes.fetch_sub(held.cost(), Ordering::Relaxed);
-            self.rows.fetch_sub(1, Ordering::Relaxed);
-        }
+    fn reserve_bytes(&self, cost: u64) -> bool {
+        let fits =
+            |used: u64| used.checked_add(cost).filter(|used| *used <= self.config.memory_bytes_max);
+        // What needs nothing is never refused.
+        cost == 0
+            || self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
 
-    fn pack(&self, value: &[u8]) -> Option<Vec<u8>> {
-        let min = self.config.compress_bytes_min?;
-        if value.len() < min {
-            return None;
-        }
-        let packed = lz4_flex::block::compress(value);
-        (packed.len() <= value.len() - value.len() / 8).then_some(packed)
+    /// By how much a batch makes the rows larger. Nobody else writes its keys before it is written:
+    /// their owner holds their locks.
+    fn growth_of(&self, batch: &FrozenBatch) -> u64 {
+        let mut seen = BTreeSet::new();
+        let growth = |(key, value): (_, Option<&[u8]>)| {
+            let is_first = seen.insert(key);
+            let Some(value) = value else { return 0 };
+            if !is_first {
+                // What this key's row will be then, nobody knows yet.
+                return cost_of_row(key, value);
+            }
+            let place = self.place(key);
+            Stored::with(value, &self.packer, |stored| {
+                self.lock(place.group).growth(place, key, stored)
+            })
+        };
+        batch.slices().map(growth).sum()
     }
 
-    /// Shows rows that are behind one lock: finds all, then shows all.
+    /// Wins room back from dead rows; false if there is little to win.
+    fn win_back(&self) -> bool {
+        let groups = self.groups.len();
+        (0..groups).any(|_| {
+            let number = self.hand.fetch_add(1, Ordering::Relaxed) % groups;
+            let mut group = self.lock(number);
+            let (_, before) = group.size();
+            let has_moved = group.move_from_next(|key| self.place(key));
+            let won = before - group.size().1;
+            self.used_bytes.fetch_sub(won, Ordering::Relaxed);
+            has_moved
+        })
+    }
+
+    /// Shows rows that are behind one lock: finds some, then shows them.
     fn visit_group(
         &self,
         keys: &[&[u8]],
         visit: &mut dyn FnMut(usize, Resident<'_>),
     ) -> Result<(), StorageError> {
         let group = self.lock(0);
-        let mut found: Vec<Option<&Held>> = Vec::with_capacity(keys.len());
-        let mut touched = 0_u8;
-        for key in keys {
-            let place = self.place(key);
-            let held = group
-                .get(place.table)
-                .and_then(|table| table.find(place.hash, |held| held.hash == place.hash));
-            touched ^= held.and_then(|held| held.bytes.last().copied()).unwrap_or(0);
-            found.push(held);
-        }
-        // The last bytes were read so that the rows are on their way from memory; nothing else.
-        std::hint::black_box(touched);
-        for (at, (key, held)) in keys.iter().zip(found).enumerate() {
-            let held = match held {
-                Some(held) if held.key() == *key => Some(held),
-                // Another key has the same 64-bit hash, or there is none.
-                Some(_) => find(&group, self.place(key), key),
-                None => None,
-            };
-            show(at, held, visit)?;
-        }
-        Ok(())
-    }
-
-    /// The rows of one table with `from <= key < to`, sorted.
-    fn sorted(table: &Table, page: &PageRequest) -> Result<Vec<Pair>, StorageError> {
-        let within = |key: &[u8]| *key >= *page.from && (page.to.is_empty() || *key < *page.to);
-        let mut rows = table
-            .iter()
-            .filter(|held| within(held.key()))
-            .map(|held| Ok((Bytes::copy_from_slice(held.key()), held.plain()?)))
-            .collect::<Result<Vec<_>, StorageError>>()?;
-        rows.sort_unstable_by(|left, right| left.0.cmp(&right.0));
-        Ok(rows)
-    }
-}
-
-type Pair = (Bytes, Bytes);
-
-#[inline]
-fn find<'g>(group: &'g Group, place: Place, key: &[u8]) -> Option<&'g Held> {
-    group.get(place.table)?.find(place.hash, |held| held.is(place.hash, key))
-}
-
-#[inline]
-fn show(
-    at: usize,
-    held: Option<&Held>,
-    visit: &mut dyn FnMut(usize, Resident<'_>),
-) -> Result<(), StorageError> {
-    match held {
-        None => visit(at, Resident::Absent),
-        Some(held) if held.plain_bytes == 0 => {
-            visit(at, Resident::Found { bytes: held.value(), ticket: Ticket::DURABLE });
-        }
-        Some(held) => {
-            let bytes = held.unpacked()?;
-            visit(at, Resident::Found { bytes: &bytes, ticket: Ticket::DURABLE });
-        }
-    }
-    Ok(())
-}
-
-impl Held {
-    fn new(hash: u64, key: &[u8], value: &[u8], packed: Option<&[u8]>) -> Self {
-        let mut bytes = Vec::with_capacity(key.len() + value.len());
-        bytes.extend_from_slice(key);
-        let key_bytes = u32::try_from(key.len()).unwrap_or(u32::MAX);
-        let mut held = Self { hash, key_bytes, plain_bytes: 0, bytes };
-        held.replace(value, packed);
-        held
-    }
-
-    #[inline]
-    fn key(&self) -> &[u8] {
-        self.bytes.get(..self.key_bytes as usize).unwrap_or_default()
-    }
-
-    #[inline]
-    fn value(&self) -> &[u8] {
-        self.bytes.get(self.key_bytes as usize..).unwrap_or_default()
-    }
-
-    #[inline]
-    fn is(&self, hash: u64, key: &[u8]) -> bool {
-        self.hash == hash && self.key() == key
-    }
-
-    fn cost(&self) -> u64 {
-        self.bytes.len() as u64 + ROW_OVERHEAD_BYTES
-    }
-
-    /// Takes a new value, into the same allocation where it fits without much waste.
-    fn replace(&mut self, value: &[u8], packed: Option<&[u8]>) {
-        self.plain_bytes = match packed {
-            Some(_) => u32::try_from(value.len()).unwrap_or(u32::MAX),
-            None => 0,
-        };
-        let stored = packed.unwrap_or(value);
-        self.bytes.truncate(self.key_bytes as usize);
-        self.bytes.extend_from_slice(stored);
-        if self.bytes.capacity() > self.bytes.len().saturating_mul(2).saturating_add(64) {
-            self.bytes.shrink_to_fit();
-        }
-    }
-
-    fn unpacked(&self) -> Result<Vec<u8>, StorageError> {
-        lz4_flex::block::decompress(self.value(), self.plain_bytes as usize).map_err(|error| {
-            StorageError::Damaged(format!("a compressed value in memory: {error}"))
+        with_scratch(|scratch| {
+            for (part, first) in keys.chunks(AT_ONCE).zip((0..).step_by(AT_ONCE)) {
+                let mut places = [None; AT_ONCE];
+                for (place, key) in places.iter_mut().zip(part) {
+                    *place = Some(self.place(key));
+                }
+                let guesses = group.guess(&places);
+                for ((key, guess), at) in part.iter().zip(guesses).zip(first..) {
+                    let row = guess.and_then(|guess| {
+                        // Another key may have the same hash.
+                        group.row(guess, key).or_else(|| group.find(self.place(key), key))
+                    });
+                    show(at, row, &self.packer, scratch, visit)?;
+                }
+            }
+            Ok(())
         })
     }
 
-    fn plain(&self) -> Result<Bytes, StorageError> {
-        if self.plain_bytes == 0 {
-            return Ok(Bytes::copy_from_slice(self.value()));
-        }
-        self.unpacked().map(Bytes::from)
+    /// Shows rows one by one.
+    fn visit_each(
+        &self,
+        keys: &[&[u8]],
+        visit: &mut dyn FnMut(usize, Resident<'_>),
+    ) -> Result<(), StorageError> {
+        with_scratch(|scratch| {
+            for (at, key) in keys.iter().enumerate() {
+                let place = self.place(key);
+                let group = self.lock(place.group);
+                show(at, group.find(place, key), &self.packer, scratch, visit)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What a batch takes at most; what it removes takes nothing.
+#[inline]
+fn cost_of(batch: &FrozenBatch) -> u64 {
+    batch.slices().filter_map(|(key, value)| Some(cost_of_row(key, value?))).sum()
+}
+
+#[inline]
+fn cost_of_row(key: &[u8], value: &[u8]) -> u64 {
+    (key.len() + value.len()) as u64 + ROW_OVERHEAD_BYTES
+}
+
+/// What a batch changed, modulo 2^64.
+#[derive(Default)]
+struct Growth {
+    rows: u64,
+    bytes: u64,
+}
+
+impl Growth {
+    #[inline]
+    fn add(&mut self, before: (u64, u64), after: (u64, u64)) {
+        self.rows = self.rows.wrapping_add(after.0.wrapping_sub(before.0));
+        self.bytes = self.bytes.wrapping_add(after.1.wrapping_sub(before.1));
     }
 }
 
@@ -320,26 +289,28 @@ impl StorageEngine for MemoryEngine {
         visit: &mut dyn FnMut(usize, Resident<'_>),
     ) -> Result<(), StorageError> {
         self.open()?;
-        if self.groups.len() == 1 {
-            return self.visit_group(keys, visit);
+        if self.groups.len() == 1 && keys.len() > 1 {
+            self.visit_group(keys, visit)
+        } else {
+            self.visit_each(keys, visit)
         }
-        for (at, key) in keys.iter().enumerate() {
-            let place = self.place(key);
-            let group = self.lock(place.group);
-            show(at, find(&group, place, key), visit)?;
-        }
-        Ok(())
     }
 
     fn append(&self, batch: &FrozenBatch) -> Result<Ticket, StorageError> {
         self.open()?;
-        let cost = batch.byte_len() as u64 + ROW_OVERHEAD_BYTES * batch.len() as u64;
-        if self.used_bytes.load(Ordering::Relaxed) + cost > self.config.memory_bytes_max {
+        let is_too_large = |(key, value): (&[u8], Option<&[u8]>)| {
+            key.len() > KEY_BYTES_MAX || value.is_some_and(|value| value.len() > STORED_BYTES_MAX)
+        };
+        if batch.slices().any(is_too_large) {
+            return Err(StorageError::Full(format!("a row of at most {STORED_BYTES_MAX} bytes")));
+        }
+        let Some(reserved) = self.reserve(batch) else {
             return Err(StorageError::Full(format!(
                 "memory_bytes_max of {} bytes",
                 self.config.memory_bytes_max
             )));
-        }
+        };
+        let mut growth = Growth::default();
         let mut locked: Option<(usize, MutexGuard<'_, Group>)> = None;
         for (key, value) in batch.slices() {
             let place = self.place(key);
@@ -348,11 +319,19 @@ impl StorageEngine for MemoryEngine {
                 drop(locked.take());
             }
             let (_, group) = locked.get_or_insert_with(|| (place.group, self.lock(place.group)));
+            let before = group.size();
             match value {
-                Some(value) => self.put(group, place, key, value),
-                None => self.remove(group, place, key),
+                Some(value) => {
+                    Stored::with(value, &self.packer, |stored| group.put(place, key, stored));
+                }
+                None => group.remove(place, key),
             }
+            group.move_from_sparse(|key| self.place(key));
+            growth.add(before, group.size());
         }
+        drop(locked);
+        self.rows.fetch_add(growth.rows, Ordering::Relaxed);
+        self.used_bytes.fetch_add(growth.bytes.wrapping_sub(reserved), Ordering::Relaxed);
         Ok(Ticket::DURABLE)
     }
 
@@ -366,8 +345,9 @@ impl StorageEngine for MemoryEngine {
             .map(|key| {
                 let place = self.place(key);
                 let group = self.lock(place.group);
-                let Some(held) = find(&group, place, key) else { return Ok(None) };
-                Ok(Some(Row { bytes: held.plain()?, ticket: Ticket::DURABLE }))
+                let Some(row) = group.find(place, key) else { return Ok(None) };
+                let bytes = with_scratch(|scratch| plain(&row, &self.packer, scratch))?;
+                Ok(Some(Row { bytes, ticket: Ticket::DURABLE }))
             })
             .collect()
     }
@@ -378,10 +358,7 @@ impl StorageEngine for MemoryEngine {
         let mut bytes = 0;
         let locks = self.groups.len();
         for table in table_of(&page.from)..=last_table(&page) {
-            let rows = match self.lock(table % locks).get(table / locks) {
-                Some(table) => Self::sorted(table, &page)?,
-                None => Vec::new(),
-            };
+            let rows = self.lock(table % locks).sorted(table / locks, &page, &self.packer)?;
             for (key, value) in rows {
                 let full = out.rows.len() >= page.rows_max.max(1) || bytes >= page.bytes_max;
                 if full && !out.rows.is_empty() {
@@ -407,7 +384,7 @@ impl StorageEngine for MemoryEngine {
         };
         let found = explain.map(|key| {
             let place = self.place(key);
-            let found = find(&self.lock(place.group), place, key).is_some();
+            let found = self.lock(place.group).find(place, key).is_some();
             if found { "memory table" } else { "no row" }.into()
         });
         (status, found)
@@ -418,3 +395,6 @@ impl StorageEngine for MemoryEngine {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,11 +18,13 @@
 //! Invariant: one record has one form. A decoder refuses every other, so equal records are equal
 //! bytes.
 
+mod brief;
 pub(crate) mod bytes;
 mod fast;
 mod marked;
 mod view;
 
+pub use brief::Brief;
 pub use marked::{MarkedJoin, MarkedOutcome, join_encoded_under};
 pub use view::EncodedRecord;
 
