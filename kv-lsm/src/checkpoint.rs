@@ -8,7 +8,7 @@
 //! does not open as one.
 
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,9 @@ use crate::config::{Config, Threads};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::fs::{Fs, OpenMode, OverlayFs};
+use crate::keyspace;
 use crate::shared::Shared;
-use crate::sstable::{Table, table_path};
+use crate::sstable::table_path;
 use crate::step::StepOutcome;
 use crate::ticket::Ticket;
 use crate::version::Manifest;
@@ -98,12 +99,7 @@ impl Engine {
         &self,
         range: impl RangeBounds<K>,
     ) -> Result<u64, Error> {
-        fn bound<K: AsRef<[u8]>>(bound: Bound<&K>) -> Bound<&[u8]> {
-            bound.map(AsRef::as_ref)
-        }
-        let (lower, upper) = (bound(range.start_bound()), bound(range.end_bound()));
-        let view = self.shared().view();
-        view.version.tables().map(|(_, table)| Table::bytes_within(table, lower, upper)).sum()
+        self.shared().view().approximate_bytes(keyspace::DEFAULT, &range)
     }
 }
 

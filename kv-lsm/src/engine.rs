@@ -6,7 +6,7 @@
 //! and publishes the durable ticket. Life of a read: memtable, sealed memtables, tables, newest
 //! first, all of one immutable view.
 //!
-//! Lock order, everywhere: step, log, manifest, commit, view.
+//! Lock order, everywhere: changes of keyspaces, step, log, manifest, commit, view.
 
 use std::ops::RangeBounds;
 use std::path::Path;
@@ -123,7 +123,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Corrupt`] when a cached block turns out to be malformed.
     pub fn get_resident(&self, key: &[u8]) -> Result<Resident, Error> {
-        self.shared().view().get_resident(key)
+        let view = self.shared().view();
+        view.get_resident(&view.spaces.default_key(key))
     }
 
     /// The value of a key.
@@ -131,7 +132,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Io`] or [`Error::Corrupt`] when a table cannot be read: never "not found".
     pub fn get(&self, key: &[u8]) -> Result<Option<Found>, Error> {
-        self.shared().view().get_newest(key)
+        let view = self.shared().view();
+        view.get_newest(&view.spaces.default_key(key))
     }
 
     /// A walk over the keys of a range, from either end, as of now.
@@ -168,7 +170,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::get_resident`].
     pub fn explain(&self, key: &[u8]) -> Result<Explanation, Error> {
-        explain::explain(&self.shared().view(), key)
+        let view = self.shared().view();
+        explain::explain(&view, &view.spaces.default_key(key))
     }
 
     /// Reads every table from the disk and compares it with its checksum. Returns the bytes read.
@@ -182,13 +185,18 @@ impl Engine {
     }
 
     /// What of the tables is damaged, as far as reads and compactions have met it. Reads of these
-    /// keys fail, and compaction stops before them, until they are given up.
+    /// keys fail, and compaction stops before them, until they are given up. A part of level 0 that
+    /// may have held keys of several keyspaces is here once for each of them.
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {
-        self.shared().view().version.damage()
+        let shared = self.shared();
+        let view = shared.view();
+        let found = view.version.damage().into_iter();
+        found.flat_map(|damage| view.spaces.told(damage, shared.config.key_bytes_max)).collect()
     }
 
-    /// Takes the rows that `damage` may have held for lost: it reads as empty from now on, so an
+    /// Takes the rows that `damage` may have held, of whatever keyspace, for lost: see what else
+    /// [`Engine::damage`] names of the same table and offset. It reads as empty from now on, so an
     /// older version of a key may come to light, and compaction drops it. Whoever calls this must
     /// have made sure, durably, that nobody takes what is missing for deleted: after a restart
     /// before that compaction the damage is met again.
