@@ -105,7 +105,8 @@ impl Batch {
         self.ops == 0
     }
 
-    /// Encoded size in bytes: what the batch adds to the log.
+    /// Encoded size in bytes: what the batch adds to the log. (In a directory with keyspaces a key
+    /// of the default one that begins with 0xFF adds four bytes more.)
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.payload.len()
@@ -113,6 +114,11 @@ impl Batch {
 
     pub(crate) fn payload(&self) -> &[u8] {
         &self.payload
+    }
+
+    /// Bytes that it takes in the log, however its keys are stored.
+    pub(crate) fn stored_bytes_max(&self) -> usize {
+        self.payload.len() + keyspace::PREFIX_BYTES * self.marked.len()
     }
 
     pub(crate) fn durability(&self) -> Durability {
@@ -142,12 +148,11 @@ impl Batch {
     /// stored, if that is not as it is. `marked_wait`: whether that is being settled just now.
     pub(crate) fn admit(
         &self,
-        engine: u64,
         registry: &Registry,
         marked_wait: bool,
         bytes_max: usize,
     ) -> Result<Option<Bytes>, Error> {
-        self.keyspaces.iter().try_for_each(|token| token.check(engine, registry))?;
+        self.keyspaces.iter().try_for_each(|token| token.check(registry))?;
         if self.marked.is_empty() {
             return Ok(None);
         }
@@ -157,7 +162,7 @@ impl Batch {
         if !registry.is_on() {
             return Ok(None);
         }
-        let mut stored = Vec::with_capacity(self.payload.len() + 4 * self.marked.len());
+        let mut stored = Vec::with_capacity(self.stored_bytes_max());
         let mut marked = self.marked.iter().peekable();
         for (op, n) in Ops::new(Bytes::copy_from_slice(&self.payload)).flatten().zip(0_u32..) {
             if marked.next_if_eq(&&n).is_some() {
@@ -183,7 +188,7 @@ impl Batch {
     fn push_in(&mut self, keyspace: &Keyspace, key: &[u8], value: Option<&[u8]>) -> &mut Self {
         let token = keyspace.token();
         let known = |other: &Token| (other.engine, other.id) == (token.engine, token.id);
-        if !self.keyspaces.iter().any(known) {
+        if !self.keyspaces.iter().rev().any(known) {
             self.keyspaces.push(token.clone());
         }
         self.push(&keyspace::prefix(token.id), key, value)

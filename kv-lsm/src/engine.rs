@@ -20,6 +20,7 @@ use crate::config::{Config, Threads};
 use crate::error::Error;
 use crate::explain::{self, Explanation};
 use crate::fs::Fs;
+use crate::keyspace;
 use crate::metrics::Stats;
 use crate::recovery;
 use crate::shared::Shared;
@@ -27,7 +28,7 @@ use crate::snapshot::{Iter, Snapshot};
 use crate::sstable::Damage;
 use crate::step::{self, StepOutcome};
 use crate::ticket::{OnDurable, Ticket};
-use crate::view::{Found, Resident};
+use crate::view::{Found, Resident, View};
 
 /// An open directory. Clones share it; the last one to be dropped closes it.
 #[derive(Clone, Debug)]
@@ -123,8 +124,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Corrupt`] when a cached block turns out to be malformed.
     pub fn get_resident(&self, key: &[u8]) -> Result<Resident, Error> {
-        let view = self.shared().view();
-        view.get_resident(&view.spaces.default_key(key))
+        self.read_default(key, View::get_resident)
     }
 
     /// The value of a key.
@@ -132,8 +132,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Io`] or [`Error::Corrupt`] when a table cannot be read: never "not found".
     pub fn get(&self, key: &[u8]) -> Result<Option<Found>, Error> {
-        let view = self.shared().view();
-        view.get_newest(&view.spaces.default_key(key))
+        self.read_default(key, View::get_newest)
     }
 
     /// A walk over the keys of a range, from either end, as of now.
@@ -186,7 +185,9 @@ impl Engine {
 
     /// What of the tables is damaged, as far as reads and compactions have met it. Reads of these
     /// keys fail, and compaction stops before them, until they are given up. A part of level 0 that
-    /// may have held keys of several keyspaces is here once for each of them.
+    /// may have held keys of several keyspaces is here once for each of them; one that held only
+    /// keys of dropped keyspaces is here as if of the default one, with bounds that begin with
+    /// 0xFF.
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {
         let shared = self.shared();
@@ -231,6 +232,25 @@ impl Engine {
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.owner.shared
+    }
+
+    /// Reads the newest of a key of the default keyspace.
+    #[inline]
+    fn read_default<T>(
+        &self,
+        key: &[u8],
+        read: impl Fn(&View, &[u8]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let view = self.shared().view();
+        let found = read(&view, &view.spaces.default_key(key));
+        if keyspace::is_marked(key) && !view.spaces.is_on() {
+            // If there have come to be keyspaces meanwhile, that may have been a key of theirs.
+            let view = self.shared().view();
+            if view.spaces.is_on() {
+                return read(&view, &view.spaces.default_key(key));
+            }
+        }
+        found
     }
 }
 

@@ -73,8 +73,9 @@ pub enum Error {
     /// written. Try again later, and more slowly. When `level 0` stays full, see
     /// [`Stats::compaction_stopped`](crate::Stats::compaction_stopped).
     Busy {
-        /// What was full: `log buffer`, `sealed memtables`, `level 0`; or `keyspaces`, while the
-        /// first one is being made, for keys that begin with 0xFF.
+        /// What was full: `log buffer`, `sealed memtables`, `level 0`; or `keyspaces`, which are
+        /// being changed: the first one is made and a key begins with 0xFF, or a look at a
+        /// directory that is open elsewhere met changes only.
         what: &'static str,
     },
     /// The disk has no room. Nothing was written, reads go on, nothing durable is lost. Writes are

@@ -34,9 +34,6 @@ const TRIES_MAX: u32 = 80;
 /// Of these, so many without giving way to another thread.
 const TRIES_SPINNING: u32 = 60;
 
-/// Engines that were opened so far.
-static ENGINES: AtomicU64 = AtomicU64::new(0);
-
 /// Everything that the engine's threads share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -72,8 +69,6 @@ pub(crate) struct Shared {
     pub(crate) replayed_ops: u64,
     /// Serializes inline steps.
     pub(crate) step: Mutex<()>,
-    /// Tells this engine from others of the process.
-    pub(crate) engine_id: u64,
     /// Serializes changes of the keyspaces.
     pub(crate) keyspace_changes: Mutex<()>,
     _lock: DirLock,
@@ -119,7 +114,6 @@ impl Shared {
             poison: Poison::default(),
             counters: Counters::default(),
             step: Mutex::new(()),
-            engine_id: ENGINES.fetch_add(1, Ordering::Relaxed),
             keyspace_changes: Mutex::new(()),
             fs,
             config,
@@ -146,14 +140,13 @@ impl Shared {
     pub(crate) fn append(&self, batch: &Batch, will_settle: bool) -> Result<Ticket, Error> {
         batch.check(&self.config)?;
         let mut payload = Bytes::copy_from_slice(batch.payload());
-        let mut commit = self.make_room(payload.len())?;
+        let mut commit = self.make_room(batch.stored_bytes_max())?;
         if batch.is_empty() {
             return Ok(Ticket::from_seq(commit.last_seq()));
         }
         if batch.looks_at_keyspaces() {
             let (registry, wait) = (Arc::clone(&self.view.read().spaces), commit.marked_keys_wait);
-            let bytes_max = self.config.batch_bytes_max;
-            if let Some(stored) = batch.admit(self.engine_id, &registry, wait, bytes_max)? {
+            if let Some(stored) = batch.admit(&registry, wait, self.config.batch_bytes_max)? {
                 payload = stored;
             }
         }

@@ -31,7 +31,7 @@ pub(crate) struct Context<'a> {
     pub(crate) dir: &'a Path,
     /// Sizes, and how the default keyspace's tables are made.
     pub(crate) config: &'a Config,
-    /// The keyspaces, not older than the inputs.
+    /// The keyspaces. Those that were dropped since are cleaned by the job that comes next.
     pub(crate) spaces: &'a Registry,
     /// Sequences that snapshots read at, ascending, taken after the inputs were complete.
     pub(crate) snapshots: &'a [u64],

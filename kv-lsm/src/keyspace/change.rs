@@ -19,15 +19,17 @@ const KEYSPACES_MAX: usize = 10_000;
 const NAME_BYTES_MAX: usize = 255;
 
 impl Engine {
-    /// Makes a keyspace. It is durable when this returns, and has the options that
-    /// [`Config::keyspaces`](crate::Config::keyspaces) gives for its name. The first one of a
-    /// directory changes the version of its format: builds from before there were keyspaces do not
-    /// open it any more.
+    /// Makes a keyspace. It is durable when this returns, also if batches before it are not yet,
+    /// and has the options that [`Config::keyspaces`](crate::Config::keyspaces) gives for its name.
+    /// The first one of a directory changes the version of its format: builds from before there
+    /// were keyspaces do not open it any more.
     ///
     /// # Errors
     /// [`Error::Keyspace`] when there is one of this name, or can't be, and for the first one when
     /// the default keyspace has keys that begin with the byte 0xFF: then there can't be others
-    /// beside it. [`Error::Io`], [`Error::DiskFull`], [`Error::Poisoned`], [`Error::Closed`].
+    /// beside it; [`Error::DiskFull`], [`Error::Closed`], [`Error::Corrupt`] when it can't be seen
+    /// whether there are such keys: nothing has changed. [`Error::Io`],
+    /// [`Error::Poisoned`]: it may or may not be there after the next open.
     pub fn create_keyspace(&self, name: &str) -> Result<Keyspace, Error> {
         let (id, name) = self.shared().create_keyspace(name)?;
         Ok(Keyspace::new(self.clone(), id, name))
@@ -44,7 +46,7 @@ impl Engine {
     /// The names of the keyspaces beside the default one, in the order of their creation.
     #[must_use]
     pub fn keyspaces(&self) -> Vec<String> {
-        self.shared().view().spaces.names().map(|name| name.to_string()).collect()
+        self.shared().view().spaces.names().map(ToString::to_string).collect()
     }
 
     /// Drops a keyspace with all its keys. That is durable when this returns, as is everything that
@@ -85,14 +87,16 @@ impl Shared {
     }
 
     /// Makes a keyspace durable and shows it. If it is the first, no key that begins with the mark
-    /// comes in meanwhile.
+    /// comes in meanwhile, and that there is none is durable before it: else a deleted one would
+    /// come back, as a key of the new keyspace, when the log loses that it was deleted.
     fn make(&self, spaces: &Registry, id: Id, name: &str) -> Result<(), Error> {
-        if !spaces.is_on()
-            && let Some(key) = self.snapshot().scan::<&[u8]>(&[MARK][..]..).next()
-        {
-            key?;
-            let what = "the default keyspace has keys that begin with the byte 0xFF";
-            return Err(Error::Keyspace { name: Arc::from(name), what });
+        if !spaces.is_on() {
+            if let Some(key) = self.snapshot().scan::<&[u8]>(&[MARK][..]..).next() {
+                key?;
+                let what = "the default keyspace has keys that begin with the byte 0xFF";
+                return Err(Error::Keyspace { name: Arc::from(name), what });
+            }
+            self.sync_appended()?;
         }
         let added = vec![(id, name.to_owned())];
         self.append_to_manifest(&Edit { keyspaces_added: added, ..Edit::default() })?;

@@ -15,7 +15,8 @@ use crate::explain::{self, Explanation};
 use crate::snapshot::{Iter, Snapshot, end_of_prefix};
 use crate::view::{Found, Resident, View};
 
-/// One keyspace of an open engine. Clones are the same.
+/// One keyspace of an open engine, which stays open as long as somebody has this. Clones are the
+/// same. Those of another engine, also of the same directory, are refused.
 #[derive(Clone, Debug)]
 pub struct Keyspace {
     engine: Engine,
@@ -39,15 +40,15 @@ impl Token {
 
     /// # Errors
     /// It was dropped, or is another engine's.
-    pub(crate) fn check(&self, engine: u64, registry: &Registry) -> Result<(), Error> {
-        let is_there = self.engine == engine && registry.has(self.id);
+    pub(crate) fn check(&self, registry: &Registry) -> Result<(), Error> {
+        let is_there = registry.has(self.engine, self.id);
         if is_there { Ok(()) } else { Err(self.gone()) }
     }
 }
 
 impl Keyspace {
     pub(super) fn new(engine: Engine, id: Id, name: Arc<str>) -> Self {
-        let token = Token { engine: engine.shared().engine_id, id, name };
+        let token = Token { engine: engine.shared().view().spaces.engine, id, name };
         Self { engine, token }
     }
 
@@ -142,9 +143,8 @@ impl Keyspace {
     }
 
     fn view(&self) -> Result<Arc<View>, Error> {
-        let shared = self.engine.shared();
-        let view = shared.view();
-        self.token.check(shared.engine_id, &view.spaces)?;
+        let view = self.engine.shared().view();
+        self.token.check(&view.spaces)?;
         Ok(view)
     }
 }
@@ -183,7 +183,7 @@ impl Snapshot {
 
     fn view_with(&self, keyspace: &Keyspace) -> Result<&View, Error> {
         let view = self.view();
-        keyspace.token.check(keyspace.engine.shared().engine_id, &view.spaces)?;
+        keyspace.token.check(&view.spaces)?;
         Ok(view)
     }
 }

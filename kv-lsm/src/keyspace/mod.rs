@@ -52,12 +52,15 @@
 mod change;
 mod handle;
 #[cfg(test)]
+mod revenant_tests;
+#[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -125,9 +128,14 @@ impl Default for KeyspaceOptions {
     }
 }
 
+/// Engines that were opened so far.
+static ENGINES: AtomicU64 = AtomicU64::new(0);
+
 /// The keyspaces of a directory at one moment; never changed, only replaced.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry {
+    /// Tells the keyspaces of this engine from those of others of the process.
+    engine: u64,
     /// The next number; 0 in a directory that knows no keyspaces.
     next_id: Id,
     spaces: BTreeMap<Id, Arc<Space>>,
@@ -145,13 +153,19 @@ pub(crate) struct Space {
 }
 
 impl Registry {
-    /// That of these names, with the options that `config` has for them.
+    /// That of an engine that is being opened, with the options that `config` has for these names.
     pub(crate) fn new(next_id: Id, names: &BTreeMap<Id, String>, config: &Config) -> Self {
-        let mut registry = Self { next_id, ..Self::default() };
+        let engine = ENGINES.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut registry = Self { engine, next_id, ..Self::default() };
         for (id, name) in names {
             registry.insert(*id, name, config);
         }
         registry
+    }
+
+    /// Whether these are its keyspaces.
+    pub(crate) fn is_of(&self, next_id: Id, names: &BTreeMap<Id, String>) -> bool {
+        self.next_id == next_id && self.spaces.keys().eq(names.keys())
     }
 
     fn insert(&mut self, id: Id, name: &str, config: &Config) {
@@ -166,9 +180,9 @@ impl Registry {
         self.next_id > 0
     }
 
-    /// Whether a keyspace is there for those who come.
-    pub(crate) fn has(&self, id: Id) -> bool {
-        self.spaces.contains_key(&id) && self.leaving != Some(id)
+    /// Whether a keyspace of an engine is there for those who come.
+    pub(crate) fn has(&self, engine: u64, id: Id) -> bool {
+        self.engine == engine && self.spaces.contains_key(&id) && self.leaving != Some(id)
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -230,12 +244,14 @@ impl Registry {
         (id, stored.get(PREFIX_BYTES..).unwrap_or_default())
     }
 
-    /// Whether a number belongs to no keyspace, so that nobody can ask for its keys.
+    /// Whether a number was that of a keyspace that was dropped, so that nobody can ever ask for
+    /// its keys. A number that no keyspace has had yet may have keys, all of them deleted, from the
+    /// time before the first one: what hides them must stay until its turn comes.
     pub(crate) fn is_dead(&self, id: Id) -> bool {
-        id != DEFAULT && !self.spaces.contains_key(&id)
+        id != DEFAULT && id < self.next_id && !self.spaces.contains_key(&id)
     }
 
-    /// Whether a stored key belongs to no keyspace.
+    /// Whether a stored key is of a keyspace that was dropped.
     #[inline]
     pub(crate) fn is_dead_key(&self, stored: &[u8]) -> bool {
         stored.first() == Some(&MARK) && self.is_on() && self.is_dead(self.split(stored).0)
@@ -257,7 +273,8 @@ impl Registry {
         config.keyspaces.values().flat_map(|options| [&options.filter, &options.filter_upper])
     }
 
-    /// Damage as the owners of keys know it: one for each keyspace that has keys in its range.
+    /// Damage as the owners of keys know it: one for each keyspace that has keys in its range. What
+    /// has keys of dropped ones only is told as it is stored, as it has to be given up as well.
     pub(crate) fn told(&self, damage: Damage, key_bytes_max: usize) -> Vec<Damage> {
         if !self.is_on() {
             return vec![damage];
@@ -268,7 +285,7 @@ impl Registry {
         let spaces = self.spaces.range(first..=last.max(first));
         let within = default.into_iter().chain(spaces.map(|(id, space)| (*id, Some(&space.name))));
         let told = within.map(|(id, name)| Damage {
-            keyspace: name.map(|name| name.to_string()),
+            keyspace: name.map(ToString::to_string),
             smallest: Bytes::copy_from_slice(if id == first { smallest } else { &[] }),
             largest: if id == last {
                 Bytes::copy_from_slice(largest)
@@ -278,7 +295,8 @@ impl Registry {
             },
             ..damage.clone()
         });
-        told.collect()
+        let told: Vec<Damage> = told.collect();
+        if told.is_empty() { vec![damage] } else { told }
     }
 }
 
