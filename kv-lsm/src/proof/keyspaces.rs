@@ -10,9 +10,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use super::crash::{Covered, is_long, over_scripts};
 use super::script::{Random, open};
 use crate::fs::{FailFs, FailKind, Fs, MemFs};
 use crate::{Batch, Config, Durability, Engine, Error, Ticket};
@@ -22,7 +24,6 @@ const MARKER: &[u8] = b"marker";
 /// As what the byte 0xFF is read.
 const MARK: char = char::REPLACEMENT_CHARACTER;
 const STEPS: usize = 110;
-const SCRIPTS: u64 = 8;
 
 /// What was done, in order.
 #[derive(Clone, Debug)]
@@ -279,42 +280,65 @@ fn recover(disk: &MemFs, config: &Config, model: &Model) -> Result<(), String> {
     model.check(&found).map(|_| ())
 }
 
+/// How many scripts there are. Each makes some hundred calls, and at each something happens.
+fn scripts() -> usize {
+    if is_long() { 50 } else { 8 }
+}
+
 #[test]
 fn a_power_cut_after_every_call_keeps_keyspaces_and_batches_together() {
     let config = Config::tiny();
-    let (mut crashes, mut changes, mut undecided) = (0, 0, 0);
-    for seed in 0..SCRIPTS {
+    let (changes, undecided) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let covered = over_scripts(scripts(), |script| {
+        let mut covered = Covered::default();
+        let seed = script as u64;
         let (_, model, calls) = run_failing(&config, seed, u64::MAX, FailKind::Torn);
-        changes += model.events.iter().filter(|e| !matches!(e, Event::Batch(..))).count();
+        let made = model.events.iter().filter(|e| !matches!(e, Event::Batch(..))).count();
+        changes.fetch_add(made, Ordering::Relaxed);
         assert!(model.batches > 30, "{} batches", model.batches);
         for call in 0..=calls {
+            covered.points += 1;
             for kind in [FailKind::From(io::ErrorKind::Other), FailKind::Torn] {
                 let (disk, model, _) = run_failing(&config, seed, call, kind);
-                undecided += u32::from(model.undecided.is_some());
+                covered.at_stake += model.acknowledged as u64;
+                undecided.fetch_add(usize::from(model.undecided.is_some()), Ordering::Relaxed);
                 for cut in 0..2 {
-                    crashes += 1;
+                    covered.crashes += 1;
                     recover(&disk.crash(cut), &config, &model).unwrap_or_else(|e| {
                         panic!("script {seed}, {kind:?} at call {call}, power cut {cut}: {e}")
                     });
                 }
             }
         }
-    }
-    assert!(crashes > 2_000 && changes > 20 && undecided > 50, "{crashes} {changes} {undecided}");
+        covered
+    });
+    covered.tell("power cuts while keyspaces come and go");
+    let (changes, undecided) = (changes.into_inner(), undecided.into_inner());
+    assert!(covered.crashes > 5_000 && covered.at_stake > 20_000, "{covered:?}");
+    assert!(changes > 40 && undecided > 100, "{changes} changes, {undecided} cut short");
 }
 
 #[test]
 fn an_error_at_every_call_loses_no_keyspace() {
     let config = Config::tiny();
-    for seed in SCRIPTS..2 * SCRIPTS {
+    let covered = over_scripts(scripts(), |script| {
+        let mut covered = Covered::default();
+        let seed = 1_000 + script as u64;
         let (.., calls) = run_failing(&config, seed, u64::MAX, FailKind::Torn);
         for call in 0..=calls {
-            let kind = FailKind::Once(io::ErrorKind::StorageFull);
-            let (disk, model, _) = run_failing(&config, seed, call, kind);
-            for disk in [disk.clone(), disk.crash(call)] {
-                recover(&disk, &config, &model)
-                    .unwrap_or_else(|e| panic!("script {seed}, error at call {call}: {e}"));
+            covered.points += 1;
+            for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other].map(FailKind::Once) {
+                let (disk, model, _) = run_failing(&config, seed, call, kind);
+                covered.at_stake += model.acknowledged as u64;
+                for disk in [disk.clone(), disk.crash(call)] {
+                    covered.crashes += 1;
+                    recover(&disk, &config, &model)
+                        .unwrap_or_else(|e| panic!("script {seed}, {kind:?} at call {call}: {e}"));
+                }
             }
         }
-    }
+        covered
+    });
+    covered.tell("an error while keyspaces come and go");
+    assert!(covered.crashes > 5_000, "{covered:?}");
 }
