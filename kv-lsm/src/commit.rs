@@ -194,6 +194,7 @@ impl Batch {
         self.push(&keyspace::prefix(token.id), key, value)
     }
 
+    #[inline]
     fn push(&mut self, prefix: &[u8], key: &[u8], value: Option<&[u8]>) -> &mut Self {
         // Lengths that the encoding cannot hold are above every limit: `check` refuses the batch.
         frame::push_op_behind(&mut self.payload, prefix, key, value);

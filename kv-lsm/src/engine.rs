@@ -241,16 +241,27 @@ impl Engine {
         key: &[u8],
         read: impl Fn(&View, &[u8]) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        if keyspace::is_marked(key) {
+            return self.read_marked(key, read);
+        }
+        read(&self.shared().view(), key)
+    }
+
+    /// The same for a key that lies otherwise where keyspaces are known.
+    #[cold]
+    fn read_marked<T>(
+        &self,
+        key: &[u8],
+        read: impl Fn(&View, &[u8]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let view = self.shared().view();
         let found = read(&view, &view.spaces.default_key(key));
-        if keyspace::is_marked(key) && !view.spaces.is_on() {
-            // If there have come to be keyspaces meanwhile, that may have been a key of theirs.
-            let view = self.shared().view();
-            if view.spaces.is_on() {
-                return read(&view, &view.spaces.default_key(key));
-            }
+        if view.spaces.is_on() {
+            return found;
         }
-        found
+        // If there have come to be keyspaces meanwhile, that may have been a key of theirs.
+        let view = self.shared().view();
+        if view.spaces.is_on() { read(&view, &view.spaces.default_key(key)) } else { found }
     }
 }
 

@@ -200,6 +200,7 @@ pub(crate) fn push_op(payload: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
 }
 
 /// As [`push_op`], of the key that is `prefix` and `key`.
+#[inline]
 pub(crate) fn push_op_behind(
     payload: &mut Vec<u8>,
     prefix: &[u8],
