@@ -25,19 +25,25 @@
 //! byte. What a keyspace has of its own it has in its *tables*: below level 0 a table holds keys of
 //! one keyspace only (compaction ends a table where the next begins), so it is compressed, filtered
 //! and cleaned by that one's [`KeyspaceOptions`], compaction in one rewrites nothing of another,
-//! and dropping one removes its tables as files, unread. Thousands of keyspaces cost their names.
+//! and dropping one removes its tables as files, unread. One without rows costs its name.
 //!
 //! What it costs: level 0 and the memtable are common. So a keyspace has no memtable sizes or level
 //! sizes of its own, a table of level 0 is made by the engine's settings, a walk in a small
 //! keyspace looks into level 0 tables that others have filled, and what is left of a dropped
 //! keyspace in the memtable and in level 0 goes when these are flushed and compacted. Nobody sees
-//! it: a number is never used again, and a key whose number no keyspace has is dead.
+//! it: a number is never used again, and a key whose number was given away and is no keyspace's is
+//! dead. And a keyspace with rows has at least a table in each level in which it has some, however
+//! few: a compaction of level 0 writes, and syncs, at least a file for each keyspace that was
+//! written to. That is right for tens of keyspaces, and slow for thousands that are all busy.
 //!
 //! # Life
 //!
 //! A directory begins without keyspaces, and its keys lie as they are, whatever they begin with.
-//! The first [`Engine::create_keyspace`] makes sure that no key begins with 0xFF, and from then on
-//! the directory knows keyspaces, and the format version of its manifest says so. The manifest
+//! The first [`Engine::create_keyspace`] makes sure, durably, that no key begins with 0xFF, and
+//! from then on the directory knows keyspaces, and the format version of its manifest says so. What
+//! such keys there were is deleted then, but may still be in tables, under their tombstones, at the
+//! places of numbers that are given away later: what has a number yet to come is kept like any
+//! other. The manifest
 //! holds names and numbers. Options are the owner's code as much as data (filters, compaction
 //! filters), so they are given at each open: [`Config::keyspaces`](crate::Config::keyspaces). A
 //! keyspace that is not named there has the engine's.
@@ -47,7 +53,7 @@
 //! by the next compaction; who reads at a snapshot or walks holds them open until it ends.
 //!
 //! Invariant: a live keyspace's keys are those of its number; below level 0 no table has keys of
-//! two.
+//! two (but for deleted ones from before the first).
 
 mod change;
 mod handle;
