@@ -156,8 +156,8 @@ fn damage_of_a_dropped_keyspace_can_be_given_up() {
 }
 
 /// Two write to a keyspace that stays and to those that come and go, as one; a third makes and
-/// drops these; others look, and copy. Whoever sees a keyspace sees in it what its batches have in the
-/// other, no more and no less.
+/// drops these; others look, and copy. Whoever sees a keyspace sees in it what its batches have in
+/// the other, no more and no less.
 #[test]
 fn batches_stay_whole_while_keyspaces_come_and_go_beside_them() {
     let (fs, config) = (MemFs::new(), Config { stall_ms_max: 60_000, ..Config::tiny() });
