@@ -8,7 +8,7 @@
 //! does not open as one.
 
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,15 @@ use crate::config::{Config, Threads};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::fs::{Fs, OpenMode, OverlayFs};
+use crate::keyspace;
 use crate::shared::Shared;
-use crate::sstable::{Table, table_path};
+use crate::sstable::table_path;
 use crate::step::StepOutcome;
 use crate::ticket::Ticket;
 use crate::version::Manifest;
+
+/// How often a look at a directory begins again because its keyspaces have changed.
+const LOOKS_MAX: usize = 10;
 
 /// How long one who waits for a flush sleeps before he looks whether it can come at all.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -32,13 +36,26 @@ impl Engine {
     /// has open it sees some moment, or fails when files go while it opens.
     ///
     /// # Errors
-    /// As [`Engine::open`]; also [`Error::Io`] when there is no such directory.
+    /// As [`Engine::open`]; also [`Error::Io`] when there is no such directory, [`Error::Busy`]
+    /// when the keyspaces are changed again and again.
+    #[expect(clippy::needless_pass_by_value, reason = "as `open` has it")]
     pub fn open_read_only(fs: Arc<dyn Fs>, dir: &Path, config: Config) -> Result<Self, Error> {
         Manifest::exists(&*fs, dir)?;
         let config = Config { threads: Threads::Inline, ..config };
-        let engine = Self::open(Arc::new(OverlayFs::new(fs)), dir, config)?;
-        engine.shared().commit.lock().closed = true;
-        Ok(engine)
+        for _ in 0..LOOKS_MAX {
+            let look = Arc::new(OverlayFs::new(Arc::clone(&fs)));
+            let engine = Self::open(look, dir, config.clone())?;
+            // The log was read after the manifest, and may have keys of keyspaces that came
+            // between.
+            let look: Arc<dyn Fs> = Arc::new(OverlayFs::new(Arc::clone(&fs)));
+            look.create_dir(dir).map_err(|e| Error::io("create", dir, e))?;
+            let (_, now) = Manifest::open(&look, dir, config.manifest_bytes_max)?;
+            if engine.shared().view().spaces.is_of(now.next_keyspace, &now.keyspaces) {
+                engine.shared().commit.lock().closed = true;
+                return Ok(engine);
+            }
+        }
+        Err(Error::Busy { what: "keyspaces" })
     }
 
     /// Flushes everything that was appended before the call to tables.
@@ -50,8 +67,9 @@ impl Engine {
     }
 
     /// Makes `to`, a directory that has no files, a copy of the engine's as of now, which can be
-    /// opened by itself. Tables are shared by hard links, as they never change. Compactions wait
-    /// until it is done. Gives the ticket up to which it has everything.
+    /// opened by itself. Tables are shared by hard links, as they never change. Compactions and
+    /// changes of the keyspaces wait until it is done. Gives the ticket up to which it has
+    /// everything.
     ///
     /// # Errors
     /// [`Error::Io`], also when `to` has files; then what is in `to` is no checkpoint. As
@@ -64,6 +82,8 @@ impl Engine {
         if !names.is_empty() {
             return Err(Error::io("fill", to, io::ErrorKind::AlreadyExists.into()));
         }
+        // Else the copy could know of a drop and lack what came before it.
+        let _same_keyspaces = shared.keyspace_changes.lock();
         shared.flush_all()?;
         // Under its lock no table of the newest version is removed.
         let manifest = shared.manifest.lock();
@@ -98,12 +118,7 @@ impl Engine {
         &self,
         range: impl RangeBounds<K>,
     ) -> Result<u64, Error> {
-        fn bound<K: AsRef<[u8]>>(bound: Bound<&K>) -> Bound<&[u8]> {
-            bound.map(AsRef::as_ref)
-        }
-        let (lower, upper) = (bound(range.start_bound()), bound(range.end_bound()));
-        let view = self.shared().view();
-        view.version.tables().map(|(_, table)| Table::bytes_within(table, lower, upper)).sum()
+        self.shared().view().approximate_bytes(keyspace::DEFAULT, &range)
     }
 }
 

@@ -12,9 +12,10 @@ use parking_lot::Condvar;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::keyspace::{self, Keyspace, Registry, Token};
 use crate::memtable::Memtable;
 use crate::ticket::Ticket;
-use crate::wal::frame;
+use crate::wal::frame::{self, Ops};
 use crate::wal::writer::Group;
 
 /// When the engine calls a batch durable.
@@ -43,6 +44,10 @@ pub struct Batch {
     key_bytes: usize,
     value_bytes: usize,
     durability: Durability,
+    /// The keyspaces that it writes to, beside the default one.
+    keyspaces: Vec<Token>,
+    /// The operations on keys of the default keyspace that lie otherwise where keyspaces are known.
+    marked: Vec<u32>,
 }
 
 impl Batch {
@@ -60,17 +65,29 @@ impl Batch {
 
     /// Stores `value` under `key`. Of several operations on one key the last counts.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> &mut Self {
-        self.push(key, Some(value))
+        self.push_default(key, Some(value))
     }
 
     /// Removes `key`.
     pub fn delete(&mut self, key: &[u8]) -> &mut Self {
-        self.push(key, None)
+        self.push_default(key, None)
+    }
+
+    /// As [`Batch::put`], in another keyspace. What a batch does in several it does as one.
+    pub fn put_in(&mut self, keyspace: &Keyspace, key: &[u8], value: &[u8]) -> &mut Self {
+        self.push_in(keyspace, key, Some(value))
+    }
+
+    /// As [`Batch::delete`], in another keyspace.
+    pub fn delete_in(&mut self, keyspace: &Keyspace, key: &[u8]) -> &mut Self {
+        self.push_in(keyspace, key, None)
     }
 
     /// Removes all operations, keeping the memory and the durability.
     pub fn clear(&mut self) {
         self.payload.clear();
+        self.keyspaces.clear();
+        self.marked.clear();
         self.ops = 0;
         self.key_bytes = 0;
         self.value_bytes = 0;
@@ -88,7 +105,8 @@ impl Batch {
         self.ops == 0
     }
 
-    /// Encoded size in bytes: what the batch adds to the log.
+    /// Encoded size in bytes: what the batch adds to the log. (In a directory with keyspaces a key
+    /// of the default one that begins with 0xFF adds four bytes more.)
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.payload.len()
@@ -96,6 +114,11 @@ impl Batch {
 
     pub(crate) fn payload(&self) -> &[u8] {
         &self.payload
+    }
+
+    /// Bytes that it takes in the log, however its keys are stored.
+    pub(crate) fn stored_bytes_max(&self) -> usize {
+        self.payload.len() + keyspace::PREFIX_BYTES * self.marked.len()
     }
 
     pub(crate) fn durability(&self) -> Durability {
@@ -116,9 +139,65 @@ impl Batch {
         Ok(())
     }
 
-    fn push(&mut self, key: &[u8], value: Option<&[u8]>) -> &mut Self {
+    /// Whether it matters for the batch which keyspaces there are.
+    pub(crate) fn looks_at_keyspaces(&self) -> bool {
+        !(self.keyspaces.is_empty() && self.marked.is_empty())
+    }
+
+    /// Holds the batch against the keyspaces that there are; gives its payload as it must be
+    /// stored, if that is not as it is. `marked_wait`: whether that is being settled just now.
+    pub(crate) fn admit(
+        &self,
+        registry: &Registry,
+        marked_wait: bool,
+        bytes_max: usize,
+    ) -> Result<Option<Bytes>, Error> {
+        self.keyspaces.iter().try_for_each(|token| token.check(registry))?;
+        if self.marked.is_empty() {
+            return Ok(None);
+        }
+        if marked_wait {
+            return Err(Error::Busy { what: "keyspaces" });
+        }
+        if !registry.is_on() {
+            return Ok(None);
+        }
+        let mut stored = Vec::with_capacity(self.stored_bytes_max());
+        let mut marked = self.marked.iter().peekable();
+        for (op, n) in Ops::new(Bytes::copy_from_slice(&self.payload)).flatten().zip(0_u32..) {
+            if marked.next_if_eq(&&n).is_some() {
+                let key = registry.default_key(op.key());
+                frame::push_op(&mut stored, &key, op.value_slice());
+            } else {
+                frame::push_op(&mut stored, op.key(), op.value_slice());
+            }
+        }
+        if stored.len() > bytes_max {
+            return Err(Error::TooLarge { what: "batch", bytes: stored.len(), bytes_max });
+        }
+        Ok(Some(Bytes::from(stored)))
+    }
+
+    fn push_default(&mut self, key: &[u8], value: Option<&[u8]>) -> &mut Self {
+        if keyspace::is_marked(key) {
+            self.marked.push(self.ops);
+        }
+        self.push(&[], key, value)
+    }
+
+    fn push_in(&mut self, keyspace: &Keyspace, key: &[u8], value: Option<&[u8]>) -> &mut Self {
+        let token = keyspace.token();
+        let known = |other: &Token| (other.engine, other.id) == (token.engine, token.id);
+        if !self.keyspaces.iter().rev().any(known) {
+            self.keyspaces.push(token.clone());
+        }
+        self.push(&keyspace::prefix(token.id), key, value)
+    }
+
+    #[inline]
+    fn push(&mut self, prefix: &[u8], key: &[u8], value: Option<&[u8]>) -> &mut Self {
         // Lengths that the encoding cannot hold are above every limit: `check` refuses the batch.
-        frame::push_op(&mut self.payload, key, value);
+        frame::push_op_behind(&mut self.payload, prefix, key, value);
         self.ops += 1;
         self.key_bytes = self.key_bytes.max(key.len());
         self.value_bytes = self.value_bytes.max(value.map_or(0, <[u8]>::len));
@@ -147,6 +226,9 @@ pub(crate) struct Commit {
     pub(crate) marked_seq: u64,
     /// The log is above its bound: seal at the next append.
     pub(crate) seal_wanted: bool,
+    /// Keyspaces are about to be known, and with them keys that begin with their mark lie
+    /// otherwise: none comes in meanwhile.
+    pub(crate) marked_keys_wait: bool,
     /// No more appends.
     pub(crate) closed: bool,
 }
@@ -163,6 +245,7 @@ impl Commit {
             sync_due: None,
             marked_seq: next_seq - 1,
             seal_wanted: false,
+            marked_keys_wait: false,
             closed: false,
         }
     }

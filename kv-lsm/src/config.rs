@@ -3,11 +3,13 @@
 //! Invariant: a configuration that [`Config::check`] lets pass cannot make a later operation
 //! impossible (a frame always fits a segment, a batch always fits the log buffer's bound).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::compaction::CompactionFilter;
 use crate::compression::{IS_BUILT_IN, RAW_BLOCK_BYTES_MAX};
 use crate::error::Error;
+use crate::keyspace::KeyspaceOptions;
 use crate::sstable::{BlockedBloom, Bloom, FilterPolicy};
 
 /// Who does the work that an append leaves behind.
@@ -110,6 +112,10 @@ pub struct Config {
     pub accept_log_damage: bool,
     /// What the owner knows to be dead or replaced, asked while tables are rewritten.
     pub compaction_filter: Option<Arc<dyn CompactionFilter>>,
+    /// What keyspaces have of their own, by their names; those that are not named here have what
+    /// is said above. To name one is not to make it: see
+    /// [`Engine::create_keyspace`](crate::Engine::create_keyspace).
+    pub keyspaces: BTreeMap<String, KeyspaceOptions>,
     /// A planted bug, for tests that must catch it.
     #[cfg(any(test, feature = "__planted"))]
     pub planted: Planted,
@@ -175,6 +181,7 @@ impl Default for Config {
             manifest_bytes_max: 4 << 20,
             accept_log_damage: false,
             compaction_filter: None,
+            keyspaces: BTreeMap::new(),
             #[cfg(any(test, feature = "__planted"))]
             planted: Planted::None,
         }
@@ -210,11 +217,6 @@ impl Config {
         }
     }
 
-    /// How the blocks of a level's tables are compressed.
-    pub(crate) fn compression_of(&self, is_last: bool) -> Compression {
-        self.compression_last.filter(|_| is_last).unwrap_or(self.compression)
-    }
-
     /// Room that a frame needs beside its batches, in bytes: header and padding to a sector.
     const FRAME_OVERHEAD_BYTES_MAX: u64 = 4 << 10;
 
@@ -244,16 +246,8 @@ impl Config {
         )?;
         rule(self.memtable_bytes_max > 0, "memtable_bytes_max is at least 1")?;
         rule(self.memtables_sealed_max > 0, "memtables_sealed_max is at least 1")?;
-        rule(self.block_bytes > 0, "block_bytes is at least 1")?;
-        rule(
-            self.block_bytes
-                .saturating_add(self.key_bytes_max)
-                .saturating_add(self.value_bytes_max)
-                <= RAW_BLOCK_BYTES_MAX / 2,
-            "block_bytes, a longest key and a largest value fit in 32 MiB together",
-        )?;
-        self.compression.check()?;
-        self.compression_of(true).check()?;
+        self.check_tables(&KeyspaceOptions::of(self))?;
+        self.keyspaces.values().try_for_each(|options| self.check_tables(options))?;
         rule(self.table_bytes_max > 0, "table_bytes_max is at least 1")?;
         rule(self.table_bytes_max <= 1 << 30, "table_bytes_max is at most 1 GiB")?;
         rule(self.level0_tables_compact > 0, "level0_tables_compact is at least 1")?;
@@ -262,6 +256,21 @@ impl Config {
             "level0_tables_max must be above level0_tables_compact",
         )?;
         rule(self.level_fanout >= 2, "level_fanout is at least 2")
+    }
+
+    /// The rules of what each keyspace may have of its own.
+    fn check_tables(&self, options: &KeyspaceOptions) -> Result<(), Error> {
+        rule(options.block_bytes > 0, "block_bytes is at least 1")?;
+        rule(
+            options
+                .block_bytes
+                .saturating_add(self.key_bytes_max)
+                .saturating_add(self.value_bytes_max)
+                <= RAW_BLOCK_BYTES_MAX / 2,
+            "block_bytes, a longest key and a largest value fit in 32 MiB together",
+        )?;
+        options.compression.check()?;
+        options.compression_of(true).check()
     }
 }
 

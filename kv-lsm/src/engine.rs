@@ -6,7 +6,7 @@
 //! and publishes the durable ticket. Life of a read: memtable, sealed memtables, tables, newest
 //! first, all of one immutable view.
 //!
-//! Lock order, everywhere: step, log, manifest, commit, view.
+//! Lock order, everywhere: changes of keyspaces, step, log, manifest, commit, view.
 
 use std::ops::RangeBounds;
 use std::path::Path;
@@ -20,6 +20,7 @@ use crate::config::{Config, Threads};
 use crate::error::Error;
 use crate::explain::{self, Explanation};
 use crate::fs::Fs;
+use crate::keyspace;
 use crate::metrics::Stats;
 use crate::recovery;
 use crate::shared::Shared;
@@ -27,7 +28,7 @@ use crate::snapshot::{Iter, Snapshot};
 use crate::sstable::Damage;
 use crate::step::{self, StepOutcome};
 use crate::ticket::{OnDurable, Ticket};
-use crate::view::{Found, Resident};
+use crate::view::{Found, Resident, View};
 
 /// An open directory. Clones share it; the last one to be dropped closes it.
 #[derive(Clone, Debug)]
@@ -123,7 +124,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Corrupt`] when a cached block turns out to be malformed.
     pub fn get_resident(&self, key: &[u8]) -> Result<Resident, Error> {
-        self.shared().view().get_resident(key)
+        self.read_default(key, View::get_resident)
     }
 
     /// The value of a key.
@@ -131,7 +132,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Io`] or [`Error::Corrupt`] when a table cannot be read: never "not found".
     pub fn get(&self, key: &[u8]) -> Result<Option<Found>, Error> {
-        self.shared().view().get_newest(key)
+        self.read_default(key, View::get_newest)
     }
 
     /// A walk over the keys of a range, from either end, as of now.
@@ -168,7 +169,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::get_resident`].
     pub fn explain(&self, key: &[u8]) -> Result<Explanation, Error> {
-        explain::explain(&self.shared().view(), key)
+        let view = self.shared().view();
+        explain::explain(&view, &view.spaces.default_key(key))
     }
 
     /// Reads every table from the disk and compares it with its checksum. Returns the bytes read.
@@ -182,13 +184,20 @@ impl Engine {
     }
 
     /// What of the tables is damaged, as far as reads and compactions have met it. Reads of these
-    /// keys fail, and compaction stops before them, until they are given up.
+    /// keys fail, and compaction stops before them, until they are given up. A part of level 0 that
+    /// may have held keys of several keyspaces is here once for each of them; one that held only
+    /// keys of dropped keyspaces is here as if of the default one, with bounds that begin with
+    /// 0xFF.
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {
-        self.shared().view().version.damage()
+        let shared = self.shared();
+        let view = shared.view();
+        let found = view.version.damage().into_iter();
+        found.flat_map(|damage| view.spaces.told(damage, shared.config.key_bytes_max)).collect()
     }
 
-    /// Takes the rows that `damage` may have held for lost: it reads as empty from now on, so an
+    /// Takes the rows that `damage` may have held, of whatever keyspace, for lost: see what else
+    /// [`Engine::damage`] names of the same table and offset. It reads as empty from now on, so an
     /// older version of a key may come to light, and compaction drops it. Whoever calls this must
     /// have made sure, durably, that nobody takes what is missing for deleted: after a restart
     /// before that compaction the damage is met again.
@@ -223,6 +232,36 @@ impl Engine {
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.owner.shared
+    }
+
+    /// Reads the newest of a key of the default keyspace.
+    #[inline]
+    fn read_default<T>(
+        &self,
+        key: &[u8],
+        read: impl Fn(&View, &[u8]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if keyspace::is_marked(key) {
+            return self.read_marked(key, read);
+        }
+        read(&self.shared().view(), key)
+    }
+
+    /// The same for a key that lies otherwise where keyspaces are known.
+    #[cold]
+    fn read_marked<T>(
+        &self,
+        key: &[u8],
+        read: impl Fn(&View, &[u8]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let view = self.shared().view();
+        let found = read(&view, &view.spaces.default_key(key));
+        if view.spaces.is_on() {
+            return found;
+        }
+        // If there have come to be keyspaces meanwhile, that may have been a key of theirs.
+        let view = self.shared().view();
+        if view.spaces.is_on() { read(&view, &view.spaces.default_key(key)) } else { found }
     }
 }
 

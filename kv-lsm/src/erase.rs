@@ -35,7 +35,7 @@ impl Engine {
         range: impl RangeBounds<K>,
         durability: Durability,
     ) -> Result<Erased, Error> {
-        self.erase(self.scan(range), durability)
+        self.erase(self.scan(range), durability, enter_deletion)
     }
 
     /// As [`Engine::delete_range`], for the keys that begin with `prefix`.
@@ -43,10 +43,16 @@ impl Engine {
     /// # Errors
     /// As [`Engine::delete_range`].
     pub fn delete_prefix(&self, prefix: &[u8], durability: Durability) -> Result<Erased, Error> {
-        self.erase(self.scan_prefix(prefix), durability)
+        self.erase(self.scan_prefix(prefix), durability, enter_deletion)
     }
 
-    fn erase(&self, pairs: Iter, durability: Durability) -> Result<Erased, Error> {
+    /// Deletes the keys of a walk, each as `delete` enters it into a batch.
+    pub(crate) fn erase(
+        &self,
+        pairs: Iter,
+        durability: Durability,
+        delete: impl Fn(&mut Batch, &[u8]),
+    ) -> Result<Erased, Error> {
         let mut erased = Erased { keys: 0, ticket: pairs.ticket() };
         let mut batch = Batch::new();
         batch.set_durability(durability);
@@ -57,7 +63,7 @@ impl Engine {
                 erased.ticket = self.append(&batch)?;
                 batch.clear();
             }
-            batch.delete(&key);
+            delete(&mut batch, &key);
             erased.keys += 1;
         }
         if !batch.is_empty() {
@@ -65,4 +71,8 @@ impl Engine {
         }
         Ok(erased)
     }
+}
+
+fn enter_deletion(batch: &mut Batch, key: &[u8]) {
+    batch.delete(key);
 }

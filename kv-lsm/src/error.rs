@@ -53,6 +53,13 @@ pub enum Error {
         /// The first failure.
         cause: Arc<str>,
     },
+    /// Something is not as it should be with a keyspace of this name. Nothing was written.
+    Keyspace {
+        /// Its name.
+        name: Arc<str>,
+        /// What is the matter with it.
+        what: &'static str,
+    },
     /// Something is above its limit. Nothing was written.
     TooLarge {
         /// What is too large: `key`, `value`, `batch`.
@@ -66,7 +73,9 @@ pub enum Error {
     /// written. Try again later, and more slowly. When `level 0` stays full, see
     /// [`Stats::compaction_stopped`](crate::Stats::compaction_stopped).
     Busy {
-        /// What was full: `log buffer`, `sealed memtables`, `level 0`.
+        /// What was full: `log buffer`, `sealed memtables`, `level 0`; or `keyspaces`, which are
+        /// being changed: the first one is made and a key begins with 0xFF, or a look at a
+        /// directory that is open elsewhere met changes only.
         what: &'static str,
     },
     /// The disk has no room. Nothing was written, reads go on, nothing durable is lost. Writes are
@@ -122,6 +131,7 @@ impl fmt::Display for Error {
                 write!(f, "{} needs a build with the feature `{feature}`", path.display())
             }
             Self::Poisoned { cause } => write!(f, "writes have stopped after a failure: {cause}"),
+            Self::Keyspace { name, what } => write!(f, "keyspace {name:?}: {what}"),
             Self::TooLarge { what, bytes, bytes_max } => {
                 write!(f, "a {what} of {bytes} bytes is above the limit of {bytes_max}")
             }

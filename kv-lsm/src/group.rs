@@ -61,6 +61,20 @@ impl Shared {
         marked.map_err(|e| self.fail(&e.to_string()))
     }
 
+    /// Makes what was appended before durable, whatever its batches asked for.
+    pub(crate) fn sync_appended(&self) -> Result<(), Error> {
+        self.poison.check()?;
+        let mut log = self.log.lock();
+        // Perhaps a group that got stuck, and the one behind it.
+        for _ in 0..2 {
+            self.write_gathered(&mut log, &mut Vec::new())?;
+        }
+        if log.stuck.is_some() {
+            return Err(Error::DiskFull);
+        }
+        self.sync_log(&mut log)
+    }
+
     /// The log writer's life: takes what nobody else writes until the engine is closed and nothing
     /// is left.
     pub(crate) fn run_log(&self) {

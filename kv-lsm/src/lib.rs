@@ -34,6 +34,8 @@
 //!   [`explain`](Engine::explain), [`verify`](Engine::verify); [`commit`](Engine::commit) appends
 //!   and waits in one, [`checkpoint`](Engine::checkpoint) copies a directory while it is in use,
 //!   [`open_read_only`](Engine::open_read_only) looks into one without changing it.
+//! - [`Keyspace`]: keys of their own with options of their own, in the same batches and snapshots:
+//!   [`create_keyspace`](Engine::create_keyspace), [`Batch::put_in`].
 //! - [`Config`]: bounds with units in their names. [`Threads::Inline`] takes the engine's threads
 //!   away: the owner calls [`step`](Engine::step), so that a simulation decides what happens when.
 //! - [`fs`]: the file system as a seam. [`fs::MemFs`] models what a power cut leaves behind,
@@ -59,6 +61,7 @@ mod group;
 mod head;
 mod iter;
 mod key;
+mod keyspace;
 mod memtable;
 mod metrics;
 mod pace;
@@ -85,6 +88,7 @@ pub use engine::Engine;
 pub use erase::Erased;
 pub use error::Error;
 pub use explain::{Explanation, MemtableHit, Probe, TableProbe};
+pub use keyspace::{Keyspace, KeyspaceOptions};
 pub use metrics::Stats;
 pub use snapshot::{Iter, Snapshot};
 pub use sstable::{BlockedBloom, Bloom, Damage, Filter, FilterPolicy};

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::fs::Fs;
 use crate::head::{Head, head};
+use crate::keyspace::Registry;
 use crate::memtable::{Memtable, OP_OVERHEAD_BYTES};
 use crate::sstable::{TableMeta, table_id};
 use crate::version::{Edit, Manifest, Opener, Version};
@@ -74,8 +75,13 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
         fs: Arc::clone(fs),
         dir: dir.to_path_buf(),
         cache: Arc::new(BlockCache::new(config.cache_bytes_max, config.block_bytes)),
-        filters: [Arc::clone(&config.filter), Arc::clone(&config.filter_upper)],
+        filters: [&config.filter, &config.filter_upper]
+            .into_iter()
+            .chain(Registry::policies(config))
+            .map(Arc::clone)
+            .collect(),
     };
+    let spaces = Registry::new(found.next_keyspace, &found.keyspaces, config);
     let ids = Arc::new(AtomicU64::new(found.next_file_id.max(orphan_end).max(1)));
     let segments = Segments::open(
         Arc::clone(fs),
@@ -90,6 +96,7 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
         version: found.version.open(&opener)?,
         opener: &opener,
         manifest,
+        spaces: &spaces,
         ids: &ids,
         ops: Vec::new(),
         bytes: 0,
@@ -117,6 +124,7 @@ pub(crate) fn recover(fs: &Arc<dyn Fs>, dir: &Path, config: &Config) -> Result<R
             version: Arc::new(version),
             cache: Arc::clone(&opener.cache),
             epoch: 0,
+            spaces: Arc::new(spaces),
         },
         segments: Arc::new(segments),
         manifest,
@@ -149,6 +157,7 @@ struct Replay<'a> {
     opener: &'a Opener,
     manifest: Manifest,
     version: Version,
+    spaces: &'a Registry,
     ids: &'a AtomicU64,
     /// What is replayed and not yet flushed: sorted once, as nobody reads it before.
     ops: Vec<(Head, u64, Op)>,
@@ -238,6 +247,7 @@ impl Replay<'_> {
             fs: &*self.opener.fs,
             dir: &self.opener.dir,
             config: self.config,
+            spaces: self.spaces,
             snapshots: &[],
             filter: None,
             next_file_id: &mut || self.ids.fetch_add(1, Ordering::Relaxed),

@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) replayed_ops: u64,
     /// Serializes inline steps.
     pub(crate) step: Mutex<()>,
+    /// Serializes changes of the keyspaces.
+    pub(crate) keyspace_changes: Mutex<()>,
     _lock: DirLock,
 }
 
@@ -112,6 +114,7 @@ impl Shared {
             poison: Poison::default(),
             counters: Counters::default(),
             step: Mutex::new(()),
+            keyspace_changes: Mutex::new(()),
             fs,
             config,
             _lock: DirLock(lock),
@@ -136,10 +139,16 @@ impl Shared {
     /// at once, so the log writer need not be woken for it.
     pub(crate) fn append(&self, batch: &Batch, will_settle: bool) -> Result<Ticket, Error> {
         batch.check(&self.config)?;
-        let payload = Bytes::copy_from_slice(batch.payload());
-        let mut commit = self.make_room(payload.len())?;
+        let mut payload = Bytes::copy_from_slice(batch.payload());
+        let mut commit = self.make_room(batch.stored_bytes_max())?;
         if batch.is_empty() {
             return Ok(Ticket::from_seq(commit.last_seq()));
+        }
+        if batch.looks_at_keyspaces() {
+            let (registry, wait) = (Arc::clone(&self.view.read().spaces), commit.marked_keys_wait);
+            if let Some(stored) = batch.admit(&registry, wait, self.config.batch_bytes_max)? {
+                payload = stored;
+            }
         }
         let ticket = commit.append(payload, batch, self.snapshots.newest());
         commit.group.waiting += u32::from(will_settle);

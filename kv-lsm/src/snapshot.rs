@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::iter::{Visible, visible};
+use crate::keyspace;
 use crate::ticket::Ticket;
 use crate::view::{Found, View};
 
@@ -84,6 +85,10 @@ impl Snapshot {
         Self { held: Arc::new(held), view }
     }
 
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
     /// The ticket of the last batch that the snapshot sees: once it is durable, so is everything
     /// that the snapshot shows.
     #[must_use]
@@ -96,7 +101,7 @@ impl Snapshot {
     /// # Errors
     /// As [`Engine::get`](crate::Engine::get).
     pub fn get(&self, key: &[u8]) -> Result<Option<Found>, Error> {
-        self.view.get(key, self.held.seq())
+        self.view.get(&self.view.spaces.default_key(key), self.held.seq())
     }
 
     /// A walk over the keys that begin with `prefix`, from either end.
@@ -106,15 +111,28 @@ impl Snapshot {
 
     /// A walk over the keys of a range, from either end.
     pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
-        let bound = |bound: Bound<&K>| bound.map(|key| Bytes::copy_from_slice(key.as_ref()));
-        let (lower, upper) = (bound(range.start_bound()), bound(range.end_bound()));
+        self.walk(keyspace::DEFAULT, &range)
+    }
+
+    /// A walk in a keyspace that is there.
+    pub(crate) fn walk<K: AsRef<[u8]>>(
+        &self,
+        id: keyspace::Id,
+        range: &impl RangeBounds<K>,
+    ) -> Iter {
+        let (lower, upper) = self.view.stored_bounds(id, range);
         let entries = visible(self.view.range(&lower, &upper), self.held.seq());
-        Iter { held: Arc::clone(&self.held), entries }
+        let strips = match id {
+            keyspace::DEFAULT if !self.view.spaces.is_on() => Strips::Nothing,
+            keyspace::DEFAULT => Strips::Marked,
+            _ => Strips::All,
+        };
+        Iter { held: Arc::clone(&self.held), entries, strips }
     }
 }
 
 /// The least key above all that begin with `prefix`, if there is one.
-fn end_of_prefix(prefix: &[u8]) -> Bound<Vec<u8>> {
+pub(crate) fn end_of_prefix(prefix: &[u8]) -> Bound<Vec<u8>> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
         if last < u8::MAX {
@@ -130,6 +148,23 @@ fn end_of_prefix(prefix: &[u8]) -> Bound<Vec<u8>> {
 pub struct Iter {
     held: Arc<Held>,
     entries: Visible,
+    strips: Strips,
+}
+
+/// Whose stored keys have something before them that their owner doesn't know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Strips {
+    Nothing,
+    /// Those that begin with the mark.
+    Marked,
+    All,
+}
+
+impl Strips {
+    fn strip(self, (key, value): (Bytes, Bytes)) -> (Bytes, Bytes) {
+        let strip = self == Self::All || self == Self::Marked && keyspace::is_marked(&key);
+        (if strip { key.slice(keyspace::PREFIX_BYTES.min(key.len())..) } else { key }, value)
+    }
 }
 
 impl Iter {
@@ -150,13 +185,21 @@ impl Iterator for Iter {
     type Item = Result<(Bytes, Bytes), Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.entries.next()
+        let item = self.entries.next();
+        if self.strips == Strips::Nothing {
+            return item;
+        }
+        item.map(|item| item.map(|pair| self.strips.strip(pair)))
     }
 }
 
 impl DoubleEndedIterator for Iter {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.entries.next_back()
+        let item = self.entries.next_back();
+        if self.strips == Strips::Nothing {
+            return item;
+        }
+        item.map(|item| item.map(|pair| self.strips.strip(pair)))
     }
 }
 

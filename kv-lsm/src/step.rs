@@ -12,6 +12,7 @@ use std::time::Instant;
 use crate::compaction;
 use crate::error::Error;
 use crate::group::RETRY_AFTER;
+use crate::keyspace::{FilterBySpace, Registry};
 use crate::memtable::Memtable;
 use crate::poison::PanicGuard;
 use crate::shared::Shared;
@@ -112,13 +113,14 @@ impl Shared {
     /// Flushes the oldest sealed memtable, if there is one, and retires its part of the log.
     fn flush_one(&self) -> Result<bool, Error> {
         self.poison.check()?;
-        let Some(table) = self.view().sealed.last().cloned() else { return Ok(false) };
+        let view = self.view();
+        let Some(table) = view.sealed.last().cloned() else { return Ok(false) };
         let flushed_seq = table.last_seq();
         let mut changed = Vec::new();
         let mut bytes = 0;
         let began = Instant::now();
         let done = self
-            .with_context(&mut changed, |context| compaction::flush(&table, context))
+            .with_context(&view.spaces, &mut changed, |context| compaction::flush(&table, context))
             .and_then(|edit| {
                 bytes = edit.bytes_written();
                 self.install(edit, Some(&table), &table.key_hashes())
@@ -146,15 +148,22 @@ impl Shared {
     /// Does the compaction that is due, if one is.
     fn compact_one(&self) -> Result<bool, Error> {
         self.poison.check()?;
-        if matches!(self.work.compaction_stopped(), Some(Error::Corrupt { .. })) {
+        let (version, spaces) = {
+            let view = self.view();
+            (Arc::clone(&view.version), Arc::clone(&view.spaces))
+        };
+        let Some(job) = compaction::choose(&*version, &self.config, &spaces) else {
+            return Ok(false);
+        };
+        let stopped = matches!(self.work.compaction_stopped(), Some(Error::Corrupt { .. }));
+        if stopped && job.kind != compaction::Kind::Drop {
             return Ok(false);
         }
-        let version = Arc::clone(&self.view().version);
-        let Some(job) = compaction::choose(&*version, &self.config) else { return Ok(false) };
         let mut changed = Vec::new();
         let began = Instant::now();
-        let done =
-            self.with_context(&mut changed, |context| compaction::run(&job, &version, context));
+        let done = self.with_context(&spaces, &mut changed, |context| {
+            compaction::run(&job, &version, context)
+        });
         let edit = match done {
             Ok(edit) => edit,
             Err(Error::Closed) => return Ok(false),
@@ -180,7 +189,7 @@ impl Shared {
             }
             Err(e) => return Err(self.fail(&e.to_string())),
         }
-        if job.level == 0 {
+        if job.level == 0 && job.kind != compaction::Kind::Drop {
             let room = job.inputs.len() * self.config.memtable_bytes_max;
             self.pace.note_compaction(room as u64, began.elapsed());
         }
@@ -194,17 +203,21 @@ impl Shared {
     /// `changed` gets the hashes of the keys whose newest value the job has dropped or replaced.
     fn with_context<T>(
         &self,
+        spaces: &Registry,
         changed: &mut Vec<u64>,
         job: impl FnOnce(&mut compaction::Context<'_>) -> T,
     ) -> T {
+        let by_space =
+            FilterBySpace { registry: spaces, default: self.config.compaction_filter.as_deref() };
         // Who reads at a snapshot holds the view that it was taken from, memtables and tables:
         // what is written here is read by later readers only.
         let mut context = compaction::Context {
             fs: &*self.fs,
             dir: &self.dir,
             config: &self.config,
+            spaces,
             snapshots: &[],
-            filter: self.config.compaction_filter.as_deref(),
+            filter: if spaces.is_on() { Some(&by_space) } else { by_space.default },
             next_file_id: &mut || self.ids.fetch_add(1, Ordering::Relaxed),
             stop: &|| self.work.is_closing(),
             changed: Vec::new(),

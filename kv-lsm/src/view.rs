@@ -3,7 +3,7 @@
 //! Invariant: of two versions of a key, the newer is found first: in the active memtable, the
 //! sealed ones from the newest, then the tables.
 
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,8 +12,9 @@ use crate::cache::BlockCache;
 use crate::error::Error;
 use crate::iter::merge;
 use crate::key::{EntryIter, Seen};
+use crate::keyspace::{self, Registry};
 use crate::memtable::{Memtable, is_empty_range};
-use crate::sstable::{ResidentEntry, as_slice, key_hash};
+use crate::sstable::{ResidentEntry, Table, as_slice, key_hash};
 use crate::ticket::Ticket;
 use crate::version::Version;
 
@@ -47,6 +48,8 @@ pub(crate) struct View {
     pub(crate) cache: Arc<BlockCache>,
     /// That of the cache's rows for which this view is the newest.
     pub(crate) epoch: u64,
+    /// The keyspaces; keys here are as they are stored.
+    pub(crate) spaces: Arc<Registry>,
 }
 
 impl View {
@@ -109,6 +112,27 @@ impl View {
             return Ok(seen.found());
         }
         Ok(self.version.get(key, key_hash(key), seq)?.and_then(Seen::found))
+    }
+
+    /// The bounds of a range of a keyspace, as its keys are stored.
+    pub(crate) fn stored_bounds<K: AsRef<[u8]>>(
+        &self,
+        id: keyspace::Id,
+        range: &impl RangeBounds<K>,
+    ) -> (Bound<Bytes>, Bound<Bytes>) {
+        let (lower, upper) = (range.start_bound(), range.end_bound());
+        self.spaces.bounds(id, lower.map(AsRef::as_ref), upper.map(AsRef::as_ref))
+    }
+
+    /// About how many bytes of tables the keys of a range of a keyspace take on the disk.
+    pub(crate) fn approximate_bytes<K: AsRef<[u8]>>(
+        &self,
+        id: keyspace::Id,
+        range: &impl RangeBounds<K>,
+    ) -> Result<u64, Error> {
+        let (lower, upper) = self.stored_bounds(id, range);
+        let within = |table| Table::bytes_within(table, as_slice(&lower), as_slice(&upper));
+        self.version.tables().map(|(_, table)| within(table)).sum()
     }
 
     /// All entries between the bounds, merged.

@@ -16,19 +16,31 @@
 //! What overlaps nothing below is moved, not rewritten, unless it holds tombstones that may go, or
 //! comes to the last level and that one is compressed in another way than those above.
 //!
-//! Before all that, a table of which something was given up is written anew in its own level.
+//! Before all that the tables of dropped keyspaces go, unread, and a table of which something was
+//! given up is written anew in its own level.
 //!
 //! Invariant: a level never gets anything while a level between it and the source holds data, so
 //! the newer version of a key stays above the older.
 
 use super::{Job, Kind};
 use crate::config::Config;
+use crate::keyspace::Registry;
+use crate::sstable::TableMeta;
 use crate::version::{HasMeta, LEVELS, Version};
 
 const LAST: usize = LEVELS - 1;
 
 /// What to compact next, if anything. Pure; linear in the number of tables.
-pub(crate) fn choose<T: HasMeta>(version: &Version<T>, config: &Config) -> Option<Job<T>> {
+pub(crate) fn choose<T: HasMeta>(
+    version: &Version<T>,
+    config: &Config,
+    spaces: &Registry,
+) -> Option<Job<T>> {
+    if spaces.is_on()
+        && let Some(job) = of_dropped(version, spaces)
+    {
+        return Some(job);
+    }
     if let Some((level, table)) = version.tables().find(|(_, table)| table.is_spoilt()) {
         let inputs = vec![table.clone()];
         return Some(Job {
@@ -50,9 +62,21 @@ pub(crate) fn choose<T: HasMeta>(version: &Version<T>, config: &Config) -> Optio
     }
     match best {
         (score, _) if score < 1.0 => None,
-        (_, 0) => Some(from_level0(version, targets.base, config)),
-        (_, level) => from_level(version, level, config),
+        (_, 0) => Some(from_level0(version, targets.base, config, spaces)),
+        (_, level) => from_level(version, level, config, spaces),
     }
+}
+
+/// The tables of a level that hold nothing but keys of dropped keyspaces.
+fn of_dropped<T: HasMeta>(version: &Version<T>, spaces: &Registry) -> Option<Job<T>> {
+    let is_dead = |table: &T| spaces.of_table(table.meta()).is_some_and(|id| spaces.is_dead(id));
+    (0..LEVELS).find_map(|level| {
+        let dead = version.level(level).iter().filter(|table| is_dead(table));
+        let inputs: Vec<T> = dead.cloned().collect();
+        let (kind, level) = (Kind::Drop, level as u8);
+        let below = Vec::new();
+        (!inputs.is_empty()).then_some(Job { kind, level, output_level: level, inputs, below })
+    })
 }
 
 /// What each level may hold.
@@ -91,7 +115,12 @@ impl Targets {
 }
 
 /// All of level 0 into the base.
-fn from_level0<T: HasMeta>(version: &Version<T>, base: usize, config: &Config) -> Job<T> {
+fn from_level0<T: HasMeta>(
+    version: &Version<T>,
+    base: usize,
+    config: &Config,
+    spaces: &Registry,
+) -> Job<T> {
     let inputs = version.level(0).to_vec();
     let mut by_key: Vec<&T> = inputs.iter().collect();
     by_key.sort_by(|a, b| a.meta().smallest.cmp(&b.meta().smallest));
@@ -99,21 +128,40 @@ fn from_level0<T: HasMeta>(version: &Version<T>, base: usize, config: &Config) -
         [a, b] => a.meta().largest < b.meta().smallest,
         _ => true,
     });
-    job(version, 0, base, inputs, disjoint && moves_to(base, config))
+    let moves = inputs.iter().all(|table| moves(table.meta(), (0, base), config, spaces));
+    job(version, 0, base, inputs, disjoint && moves)
 }
 
 /// One table of a level into the next.
-fn from_level<T: HasMeta>(version: &Version<T>, level: usize, config: &Config) -> Option<Job<T>> {
+fn from_level<T: HasMeta>(
+    version: &Version<T>,
+    level: usize,
+    config: &Config,
+    spaces: &Registry,
+) -> Option<Job<T>> {
     let tables = version.level(level);
     let cursor = version.cursor(level);
     let at = tables.partition_point(|table| table.meta().smallest.as_ref() <= cursor);
     let table = tables.get(at).or_else(|| tables.first())?;
-    Some(job(version, level, level + 1, vec![table.clone()], moves_to(level + 1, config)))
+    let moves = moves(table.meta(), (level, level + 1), config, spaces);
+    Some(job(version, level, level + 1, vec![table.clone()], moves))
 }
 
-/// Whether tables may come to a level as they are.
-fn moves_to(level: usize, config: &Config) -> bool {
-    level < LAST || config.compression_of(true) == config.compression
+/// Whether a table may go from a level to another as it is: it is of one keyspace, and would be
+/// made in the same way there.
+fn moves(
+    table: &TableMeta,
+    (from, to): (usize, usize),
+    config: &Config,
+    spaces: &Registry,
+) -> bool {
+    let Some(id) = spaces.of_table(table) else { return false };
+    let own = spaces.options(id);
+    let (above, last) = match own {
+        Some(options) => (options.compression, options.compression_of(true)),
+        None => (config.compression, config.compression_last.unwrap_or(config.compression)),
+    };
+    (from > 0 || own.is_none()) && (to < LAST || above == last)
 }
 
 fn job<T: HasMeta>(
@@ -153,7 +201,6 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
-    use crate::sstable::TableMeta;
 
     /// `name=low-high bytes [tN tombstones]` as in the text tables.
     fn table(text: &str, number: u64) -> TableMeta {
@@ -201,7 +248,9 @@ mod tests {
             }
         }
         let version = Version::from_tables(tables, &cursors).unwrap();
-        let Some(job) = choose(&version, &config) else { return "nothing".to_owned() };
+        let Some(job) = choose(&version, &config, &Registry::default()) else {
+            return "nothing".to_owned();
+        };
         let mut out = format!("{:?} {}->{}:", job.kind, job.level, job.output_level).to_lowercase();
         for input in &job.inputs {
             let _ = write!(out, " {}", name(input));

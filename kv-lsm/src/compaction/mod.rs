@@ -44,6 +44,8 @@ pub(crate) enum Kind {
     Move,
     /// Entries are merged into new tables.
     Merge,
+    /// Tables go, unread: nobody can ask for their keys any more.
+    Drop,
 }
 
 /// Decides about entries while they are rewritten, so that what the owner knows to be dead can

@@ -5,8 +5,8 @@
 //! removes the files that the edit removed. A crash anywhere between leaves files that no manifest
 //! names, never a manifest that names a file that is not there.
 //!
-//! Invariant: an output never ends between two versions of one key, so a level's tables stay
-//! disjoint by key.
+//! Invariants: an output never ends between two versions of one key, so a level's tables stay
+//! disjoint by key; below level 0 an output has keys of one keyspace.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::fs::Fs;
 use crate::iter::merge;
 use crate::key::EntryIter;
+use crate::keyspace::{KeyspaceOptions, Registry};
 use crate::memtable::Memtable;
 use crate::sstable::{Builder, Table, TableMeta, table_path};
 use crate::version::{Edit, HasMeta, LEVELS, Version, scan_in_sequence};
@@ -28,8 +29,10 @@ pub(crate) struct Context<'a> {
     pub(crate) fs: &'a dyn Fs,
     /// Their directory.
     pub(crate) dir: &'a Path,
-    /// Sizes, compression, filter.
+    /// Sizes, and how the default keyspace's tables are made.
     pub(crate) config: &'a Config,
+    /// The keyspaces. Those that were dropped since are cleaned by the job that comes next.
+    pub(crate) spaces: &'a Registry,
     /// Sequences that snapshots read at, ascending, taken after the inputs were complete.
     pub(crate) snapshots: &'a [u64],
     /// What the owner wants dropped or replaced.
@@ -91,10 +94,13 @@ pub(crate) fn run(job: &Job, version: &Version, context: &mut Context<'_>) -> Re
         tables.iter().map(|table| (level, table.meta().file_id)).collect()
     };
     let mut edit = Edit { removed: gone(job.level, &job.inputs), ..Edit::default() };
-    if let Some(largest) = job.inputs.iter().map(|table| &table.meta().largest).max() {
+    if let Some(largest) = job.inputs.iter().map(|table| &table.meta().largest).max()
+        && job.kind != Kind::Drop
+    {
         edit.cursors.push((job.level, largest.clone()));
     }
     let metas = match job.kind {
+        Kind::Drop => Vec::new(),
         Kind::Move => job.inputs.iter().map(|table| table.meta().clone()).collect(),
         Kind::Merge => {
             edit.removed.extend(gone(job.output_level, &job.below));
@@ -163,8 +169,13 @@ impl Outputs {
         if (context.stop)() {
             return Err(Error::Closed);
         }
+        if context.spaces.is_dead_key(key) {
+            return Ok(());
+        }
         let ends = |open: &mut Builder| {
-            open.is_full(self.bytes_max) && open.last_key().is_some_and(|last| last != key)
+            let Some(last) = open.last_key() else { return false };
+            let is_another = || context.spaces.split(last).0 != context.spaces.split(key).0;
+            open.is_full(self.bytes_max) && last != key || self.level > 0 && is_another()
         };
         if let Some(full) = self.open.take_if(ends) {
             self.done.push(full.finish()?);
@@ -173,16 +184,23 @@ impl Outputs {
             let file_id = (context.next_file_id)();
             self.begun.push(file_id);
             let path = table_path(context.dir, file_id);
-            let config = context.config;
+            let options = self.options(key, context);
             let is_last = self.level == LEVELS - 1;
-            let policy = if is_last { &config.filter } else { &config.filter_upper };
-            let open = Builder::new(context.fs, &path, file_id, config, policy)?;
-            self.open = Some(open.compressed(config.compression_of(is_last)));
+            let policy = if is_last { &options.filter } else { &options.filter_upper };
+            let open = Builder::new(context.fs, &path, file_id, context.config, policy)?;
+            let open = open.with_blocks(options.block_bytes, options.compression_of(is_last));
+            self.open = Some(open);
         }
         match &mut self.open {
             Some(open) => open.add(key, seq, value),
             None => Ok(()),
         }
+    }
+
+    /// How the table that begins with `key` is made. What is in level 0 is of all keyspaces.
+    fn options(&self, key: &[u8], context: &Context<'_>) -> KeyspaceOptions {
+        let own = context.spaces.options(context.spaces.split(key).0).filter(|_| self.level > 0);
+        own.cloned().unwrap_or_else(|| KeyspaceOptions::of(context.config))
     }
 
     /// Ends the last table and syncs the directory; or, if something went wrong, removes what was

@@ -13,6 +13,7 @@ use crate::compaction::{Decision, choose};
 use crate::fs::{FailFs, FailKind, MemFs};
 use crate::iter::visible;
 use crate::key::Entry;
+use crate::keyspace::Registry;
 use crate::sstable::{ResidentEntry, key_hash, table_id};
 use crate::version::{LEVELS, Manifest, Opener};
 
@@ -47,7 +48,7 @@ impl Store {
             fs: Arc::clone(&fs),
             dir,
             cache: Arc::new(BlockCache::new(8 << 20, config.block_bytes)),
-            filters: [Arc::clone(&config.filter), Arc::clone(&config.filter_upper)],
+            filters: vec![Arc::clone(&config.filter), Arc::clone(&config.filter_upper)],
         };
         let version = recovered.version.open(&opener)?;
         // Ids of files that a crash left may be taken; a real engine removes them.
@@ -79,6 +80,7 @@ impl Store {
             fs: self.fs.as_ref(),
             dir: Path::new(DIR),
             config: &self.config,
+            spaces: &Registry::default(),
             snapshots,
             filter,
             next_file_id: &mut next_file_id,
@@ -115,7 +117,7 @@ impl Store {
         filter: Option<&dyn CompactionFilter>,
     ) -> Result<usize, Error> {
         let mut jobs = 0;
-        while let Some(job) = choose(&self.version, &self.config) {
+        while let Some(job) = choose(&self.version, &self.config, &Registry::default()) {
             let edit =
                 self.with(snapshots, filter, |version, context| run(&job, version, context))?;
             self.install(&edit)?;
@@ -339,7 +341,7 @@ fn a_stopped_job_leaves_no_files() {
     for round in 0..2 {
         store.flush(&memtable(&batch, 1 + round * 40), &[]).unwrap();
     }
-    let job = choose(&store.version, &store.config).unwrap();
+    let job = choose(&store.version, &store.config, &Registry::default()).unwrap();
     let asked = std::cell::Cell::new(0);
     let result = store.with(&[], None, |version, context| {
         let stop = || {
@@ -350,6 +352,7 @@ fn a_stopped_job_leaves_no_files() {
             fs: context.fs,
             dir: context.dir,
             config: context.config,
+            spaces: context.spaces,
             snapshots: &[],
             filter: None,
             next_file_id: context.next_file_id,

@@ -34,7 +34,7 @@ fn mix(script: usize) -> Mix {
 }
 
 /// Whether everything is to be covered, which takes minutes.
-fn is_long() -> bool {
+pub(super) fn is_long() -> bool {
     std::env::var_os("KV_TEST_LONG").is_some()
 }
 
@@ -47,13 +47,13 @@ fn points(script: usize, calls: u64, every: u64) -> impl Iterator<Item = u64> {
 
 /// What a test went through.
 #[derive(Clone, Copy, Debug, Default)]
-struct Covered {
+pub(super) struct Covered {
     scripts: u64,
     /// Calls of the file system at which something was made to happen.
-    points: u64,
-    crashes: u64,
+    pub(super) points: u64,
+    pub(super) crashes: u64,
     /// Durable batches that could have been lost, over all crashes.
-    at_stake: u64,
+    pub(super) at_stake: u64,
 }
 
 impl Covered {
@@ -65,7 +65,7 @@ impl Covered {
     }
 
     /// For the record; a test that comes so far has lost nothing.
-    fn tell(self, what: &str) {
+    pub(super) fn tell(self, what: &str) {
         let Self { scripts, points, crashes, at_stake } = self;
         println!(
             "figure: {what}: {points} calls of {scripts} scripts, {crashes} recoveries, {at_stake} \
@@ -75,7 +75,7 @@ impl Covered {
 }
 
 /// Runs `work` for each of the first `scripts` scripts, on all cores.
-fn over_scripts(scripts: usize, work: impl Fn(usize) -> Covered + Sync) -> Covered {
+pub(super) fn over_scripts(scripts: usize, work: impl Fn(usize) -> Covered + Sync) -> Covered {
     let (next, total) = (AtomicUsize::new(0), Mutex::new(Covered::default()));
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {

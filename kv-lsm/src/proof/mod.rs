@@ -8,5 +8,6 @@ mod crash;
 mod damage;
 mod flips;
 mod full;
+mod keyspaces;
 mod quarantine;
 mod script;

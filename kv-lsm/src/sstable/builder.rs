@@ -87,11 +87,12 @@ impl Builder {
                 checksum: 0,
             },
         }
-        .compressed(config.compression))
+        .with_blocks(config.block_bytes, config.compression))
     }
 
-    /// Compresses blocks in this way. Before the first entry.
-    pub(crate) fn compressed(mut self, how: Compression) -> Self {
+    /// Makes blocks of this size, compressed in this way. Before the first entry.
+    pub(crate) fn with_blocks(mut self, block_bytes: usize, how: Compression) -> Self {
+        self.block_bytes = block_bytes;
         self.compressor = Compressor::new(how);
         self.training = match how {
             Compression::Zstd { dictionary_bytes_max: bytes @ 1.., .. } => {

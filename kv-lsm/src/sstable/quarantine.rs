@@ -35,6 +35,8 @@ pub struct Damage {
     pub largest: Bytes,
     /// Whether the table as a whole can't be read, not only a block of it.
     pub whole: bool,
+    /// The keyspace whose keys these are; `None`: the default one's.
+    pub keyspace: Option<String>,
 }
 
 /// How a part of a table stands.

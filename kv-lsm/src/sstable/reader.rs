@@ -145,6 +145,7 @@ impl Table {
                 .filter(|key| *key < self.meta.largest)
                 .unwrap_or_else(|| self.meta.largest.clone()),
             whole,
+            keyspace: None,
         }
     }
 

@@ -110,9 +110,9 @@ mod with_zstd {
         fs.create_dir(Path::new(DIR)).unwrap();
         let path = table_path(Path::new(DIR), FILE_ID);
         let _ = fs.remove(&path);
-        let config = Config { block_bytes: 512, ..Config::tiny() };
+        let config = Config::tiny();
         let builder = Builder::new(fs, &path, FILE_ID, &config, &config.filter).unwrap();
-        let mut builder = builder.compressed(how);
+        let mut builder = builder.with_blocks(512, how);
         for n in 0..rows {
             builder.add(&key(n), n + 1, value(n).as_deref()).unwrap();
         }

@@ -7,6 +7,9 @@
 //!       | 3 u8 | level u8 | key                        where compaction of the level goes on
 //!       | 4 u8 | id varint                             the next file id
 //!       | 5 u8 | sequence varint                       the log is not needed up to here
+//!       | 6 u8 | number varint | name                  a keyspace comes
+//!       | 7 u8 | number varint                         a keyspace goes
+//!       | 8 u8 | number varint                         the next keyspace's number
 //! table = file id | bytes | entries | tombstones | max sequence   varints
 //!         checksum u32 | smallest key | largest key               keys with their length before
 //! ```
@@ -32,6 +35,12 @@ pub(crate) struct Edit {
     pub(crate) next_file_id: Option<u64>,
     /// All up to this sequence is in tables: the log is not needed for it.
     pub(crate) flushed_seq: Option<u64>,
+    /// Keyspaces that come, with their names.
+    pub(crate) keyspaces_added: Vec<(u32, String)>,
+    /// Keyspaces that go.
+    pub(crate) keyspaces_removed: Vec<u32>,
+    /// No keyspace from this number on has ever been there.
+    pub(crate) next_keyspace: Option<u32>,
 }
 
 const ADDED: u8 = 1;
@@ -39,6 +48,9 @@ const REMOVED: u8 = 2;
 const CURSOR: u8 = 3;
 const NEXT_FILE_ID: u8 = 4;
 const FLUSHED_SEQ: u8 = 5;
+const KEYSPACE_ADDED: u8 = 6;
+const KEYSPACE_REMOVED: u8 = 7;
+const NEXT_KEYSPACE: u8 = 8;
 
 impl Edit {
     /// Bytes of the tables that come and don't just move.
@@ -73,6 +85,16 @@ impl Edit {
                 put_varint(out, number);
             }
         }
+        for (id, name) in &self.keyspaces_added {
+            out.push(KEYSPACE_ADDED);
+            put_varint(out, u64::from(*id));
+            put_bytes(out, name.as_bytes());
+        }
+        let removed = self.keyspaces_removed.iter().map(|id| (KEYSPACE_REMOVED, *id));
+        for (tag, id) in removed.chain(self.next_keyspace.map(|id| (NEXT_KEYSPACE, id))) {
+            out.push(tag);
+            put_varint(out, u64::from(id));
+        }
     }
 
     /// Reads an edit; `None` when the bytes are none.
@@ -86,6 +108,9 @@ impl Edit {
                 CURSOR => edit.cursors.push((take_u8(from)?, take_key(from)?)),
                 NEXT_FILE_ID => edit.next_file_id = Some(take_varint(from)?),
                 FLUSHED_SEQ => edit.flushed_seq = Some(take_varint(from)?),
+                KEYSPACE_ADDED => edit.keyspaces_added.push((take_id(from)?, take_name(from)?)),
+                KEYSPACE_REMOVED => edit.keyspaces_removed.push(take_id(from)?),
+                NEXT_KEYSPACE => edit.next_keyspace = Some(take_id(from)?),
                 _ => return None,
             }
         }
@@ -104,6 +129,14 @@ fn take_table(from: &mut &[u8]) -> Option<TableMeta> {
         smallest: take_key(from)?,
         largest: take_key(from)?,
     })
+}
+
+fn take_id(from: &mut &[u8]) -> Option<u32> {
+    u32::try_from(take_varint(from)?).ok()
+}
+
+fn take_name(from: &mut &[u8]) -> Option<String> {
+    String::from_utf8(take_bytes(from)?.to_vec()).ok()
 }
 
 fn take_key(from: &mut &[u8]) -> Option<Bytes> {
@@ -136,9 +169,15 @@ mod tests {
             cursors in proptest::collection::vec((any::<u8>(), any::<Vec<u8>>()), 0..4),
             next_file_id: Option<u64>,
             flushed_seq: Option<u64>,
+            keyspaces_added: Vec<(u32, String)>,
+            keyspaces_removed: Vec<u32>,
+            next_keyspace: Option<u32>,
         ) {
             let cursors = cursors.into_iter().map(|(level, key)| (level, key.into())).collect();
-            let edit = Edit { added, removed, cursors, next_file_id, flushed_seq };
+            let edit = Edit {
+                added, removed, cursors, next_file_id, flushed_seq, keyspaces_added,
+                keyspaces_removed, next_keyspace,
+            };
             let mut bytes = Vec::new();
             edit.encode(&mut bytes);
             prop_assert_eq!(Edit::decode(&bytes), Some(edit));

@@ -17,6 +17,8 @@
 //! follows each sync and reaches the disk with whatever the system writes next. (Pebble's and
 //! surrealkv's logs know their synced offset likewise.)
 //!
+//! Version 1 knows no keyspaces; the first one that is made makes a manifest one of version 2.
+//!
 //! When the file passes its bound, and at every open, one edit with all tables goes to a new file,
 //! which is synced and then renamed over the old one; there is never a moment without a complete
 //! manifest.
@@ -29,8 +31,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+use super::state::State;
 use super::{Edit, Version};
 use crate::codec::{take, take_u32, take_u64};
 use crate::error::Error;
@@ -43,7 +44,6 @@ const NAME: &str = "MANIFEST";
 const NEXT_NAME: &str = "MANIFEST.next";
 
 const MAGIC: [u8; 8] = *b"kvlsmman";
-const FORMAT_VERSION: u32 = 1;
 const HEADER_BYTES: usize = 32;
 const FRAME_BYTES: usize = 16;
 
@@ -56,6 +56,10 @@ pub(crate) struct Recovered {
     pub(crate) next_file_id: u64,
     /// All up to this sequence is in tables; 0 when nothing is.
     pub(crate) flushed_seq: u64,
+    /// The names of the keyspaces, by their numbers.
+    pub(crate) keyspaces: BTreeMap<u32, String>,
+    /// No keyspace from this number on has ever been there; 0 where there were none.
+    pub(crate) next_keyspace: u32,
 }
 
 /// The open manifest. One owner writes.
@@ -116,8 +120,10 @@ impl Manifest {
         };
         let version =
             manifest.state.version().map_err(|rule| Error::corrupt(&path, manifest.len, rule))?;
-        let State { next_file_id, flushed_seq, .. } = manifest.state;
-        Ok((manifest, Recovered { version, next_file_id, flushed_seq }))
+        let State { next_file_id, flushed_seq, next_keyspace, .. } = manifest.state;
+        let keyspaces = manifest.state.keyspaces.clone();
+        let found = Recovered { version, next_file_id, flushed_seq, keyspaces, next_keyspace };
+        Ok((manifest, found))
     }
 
     /// # Errors
@@ -158,7 +164,8 @@ impl Manifest {
         let mut next = self.state.clone();
         let applied = next.apply(edit);
         assert!(applied.is_ok(), "an edit that can't be read back: {applied:?}");
-        if self.len >= self.bytes_max && self.len >= self.rolled.saturating_mul(2) {
+        let is_full = self.len >= self.bytes_max && self.len >= self.rolled.saturating_mul(2);
+        if is_full || next.format_version() != self.state.format_version() {
             let (file, len) = write_file(self.fs.as_ref(), &self.dir, self.generation + 1, &next)?;
             self.file = file;
             self.generation += 1;
@@ -247,52 +254,8 @@ impl Manifest {
     }
 }
 
-/// All edits so far, folded.
-#[derive(Clone, Debug, Default)]
-struct State {
-    tables: BTreeMap<u64, (u8, TableMeta)>,
-    cursors: BTreeMap<u8, Bytes>,
-    next_file_id: u64,
-    flushed_seq: u64,
-}
-
-impl State {
-    fn apply(&mut self, edit: &Edit) -> Result<(), &'static str> {
-        for (level, file_id) in &edit.removed {
-            match self.tables.remove(file_id) {
-                Some((at, _)) if at == *level => {}
-                _ => return Err("an edit removes a table that is not there"),
-            }
-        }
-        for (level, meta) in &edit.added {
-            self.next_file_id = self.next_file_id.max(meta.file_id.saturating_add(1));
-            if self.tables.insert(meta.file_id, (*level, meta.clone())).is_some() {
-                return Err("an edit adds a table that is there");
-            }
-        }
-        self.cursors.extend(edit.cursors.iter().cloned());
-        self.next_file_id = self.next_file_id.max(edit.next_file_id.unwrap_or(0));
-        self.flushed_seq = self.flushed_seq.max(edit.flushed_seq.unwrap_or(0));
-        Ok(())
-    }
-
-    /// One edit that leads from nothing to here.
-    fn snapshot(&self) -> Edit {
-        Edit {
-            added: self.tables.values().cloned().collect(),
-            removed: Vec::new(),
-            cursors: self.cursors.iter().map(|(level, key)| (*level, key.clone())).collect(),
-            next_file_id: Some(self.next_file_id),
-            flushed_seq: Some(self.flushed_seq),
-        }
-    }
-
-    fn version(&self) -> Result<Version<TableMeta>, &'static str> {
-        Version::from_tables(self.tables.values().cloned(), &self.snapshot().cursors)
-    }
-}
-
 struct Header {
+    format_version: u32,
     generation: u64,
     synced: u64,
 }
@@ -300,7 +263,7 @@ struct Header {
 impl Header {
     fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&self.format_version.to_le_bytes());
         out.extend_from_slice(&self.generation.to_le_bytes());
         out.extend_from_slice(&self.synced.to_le_bytes());
         let sum = crc32fast::hash(&out);
@@ -313,15 +276,19 @@ impl Header {
             let (checked, mut sum) =
                 bytes.get(..HEADER_BYTES)?.split_at_checked(HEADER_BYTES - 4)?;
             let mut left = checked.strip_prefix(&MAGIC)?;
-            let version = take_u32(&mut left)?;
-            let header = Self { generation: take_u64(&mut left)?, synced: take_u64(&mut left)? };
-            (take_u32(&mut sum)? == crc32fast::hash(checked)).then_some((version, header))
+            let header = Self {
+                format_version: take_u32(&mut left)?,
+                generation: take_u64(&mut left)?,
+                synced: take_u64(&mut left)?,
+            };
+            (take_u32(&mut sum)? == crc32fast::hash(checked)).then_some(header)
         };
-        match parse() {
-            Some((FORMAT_VERSION, header)) => Ok(header),
-            Some((version, _)) => Err(Error::UnknownFormat { path: path.to_path_buf(), version }),
-            None => Err(Error::corrupt(path, 0, "a bad header")),
+        let header = parse().ok_or_else(|| Error::corrupt(path, 0, "a bad header"))?;
+        if !State::reads(header.format_version) {
+            let (path, version) = (path.to_path_buf(), header.format_version);
+            return Err(Error::UnknownFormat { path, version });
         }
+        Ok(header)
     }
 }
 
@@ -383,7 +350,8 @@ fn write_file(
     let mut payload = Vec::new();
     state.snapshot().encode(&mut payload);
     let len = HEADER_BYTES + FRAME_BYTES + payload.len();
-    let mut bytes = Header { generation, synced: len as u64 }.encode();
+    let format_version = state.format_version();
+    let mut bytes = Header { format_version, generation, synced: len as u64 }.encode();
     bytes.extend_from_slice(&frame(generation, HEADER_BYTES as u64, 0, &payload));
     let file =
         fs.open(&next, OpenMode::CreateNew).map_err(|source| Error::io("create", &next, source))?;

@@ -171,6 +171,52 @@ fn the_format_is_that_of_the_committed_file() {
     assert!(written == fixture, "the manifest format changed: raise its version, keep reading v1");
 }
 
+/// Keyspaces come and go among the tables, before and after the file is written anew.
+fn with_keyspaces(fs: &MemFs) -> Manifest {
+    let (mut manifest, _) = open(fs).unwrap();
+    manifest.append(&edit(0)).unwrap();
+    for (id, name) in [(1, "users"), (2, "sessions"), (3, "\u{e4}")] {
+        let keyspaces_added = vec![(id, name.to_owned())];
+        manifest.append(&Edit { keyspaces_added, ..Edit::default() }).unwrap();
+        manifest.append(&edit(u64::from(id))).unwrap();
+    }
+    manifest.append(&Edit { keyspaces_removed: vec![3], ..Edit::default() }).unwrap();
+    manifest
+}
+
+#[test]
+fn keyspaces_are_found_again_and_their_numbers_stay_used() {
+    let fs = disk();
+    drop(with_keyspaces(&fs));
+    let names = BTreeMap::from([(1, "users".to_owned()), (2, "sessions".to_owned())]);
+    for _ in 0..3 {
+        let (manifest, recovered) = open(&fs).unwrap();
+        assert_is(&recovered, &manifest, 4);
+        assert_eq!((recovered.keyspaces, recovered.next_keyspace), (names.clone(), 4));
+    }
+    let mut state = State::default();
+    for bad in [
+        Edit { keyspaces_removed: vec![1], ..Edit::default() },
+        Edit { keyspaces_added: vec![(0, "the default".to_owned())], ..Edit::default() },
+        Edit { keyspaces_added: vec![(u32::MAX, "too many".to_owned())], ..Edit::default() },
+    ] {
+        assert!(state.apply(&bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn the_format_with_keyspaces_is_that_of_the_committed_file() {
+    let fixture = include_bytes!("../../testdata/manifest_v2.bin");
+    let manifest = with_keyspaces(&disk());
+    let written = read_all(manifest.file.as_ref(), &Path::new(DIR).join(NAME)).unwrap();
+    if std::env::var_os("KV_LSM_WRITE_FIXTURES").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/manifest_v2.bin");
+        std::fs::write(path, &written).unwrap();
+        return;
+    }
+    assert!(written == fixture, "the manifest format changed: raise its version, keep reading v2");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

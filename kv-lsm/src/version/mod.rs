@@ -15,6 +15,7 @@
 
 mod edit;
 mod manifest;
+mod state;
 
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -287,8 +288,8 @@ pub(crate) struct Opener {
     pub(crate) dir: PathBuf,
     /// The cache that all tables share.
     pub(crate) cache: Arc<BlockCache>,
-    /// How filters are read: of the last level, of those above.
-    pub(crate) filters: [Arc<dyn FilterPolicy>; 2],
+    /// How filters may have been made.
+    pub(crate) filters: Vec<Arc<dyn FilterPolicy>>,
 }
 
 impl Opener {
@@ -296,7 +297,7 @@ impl Opener {
     pub(crate) fn open(&self, meta: &TableMeta) -> Result<Arc<Table>, Error> {
         let path = table_path(&self.dir, meta.file_id);
         let (fs, cache) = (self.fs.as_ref(), Arc::clone(&self.cache));
-        let policies = self.filters.each_ref().map(Arc::as_ref);
+        let policies: Vec<&dyn FilterPolicy> = self.filters.iter().map(Arc::as_ref).collect();
         Table::open(fs, &path, meta.clone(), cache, &policies).map(Arc::new)
     }
 
@@ -304,7 +305,7 @@ impl Opener {
     fn open_or_quarantine(&self, meta: &TableMeta) -> Result<Arc<Table>, Error> {
         let path = table_path(&self.dir, meta.file_id);
         let (fs, cache) = (self.fs.as_ref(), Arc::clone(&self.cache));
-        let policies = self.filters.each_ref().map(Arc::as_ref);
+        let policies: Vec<&dyn FilterPolicy> = self.filters.iter().map(Arc::as_ref).collect();
         Table::open_or_quarantine(fs, &path, meta.clone(), cache, &policies).map(Arc::new)
     }
 }

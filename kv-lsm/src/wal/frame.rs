@@ -196,11 +196,24 @@ pub(crate) fn foreign_version(segment: &[u8]) -> Option<u32> {
 ///
 /// Lengths above `u32::MAX` must have been refused.
 pub(crate) fn push_op(payload: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
+    push_op_behind(payload, &[], key, value);
+}
+
+/// As [`push_op`], of the key that is `prefix` and `key`.
+#[inline]
+pub(crate) fn push_op_behind(
+    payload: &mut Vec<u8>,
+    prefix: &[u8],
+    key: &[u8],
+    value: Option<&[u8]>,
+) {
     let bytes = value.unwrap_or_default();
-    payload.reserve(OP_HEADER_BYTES + key.len() + bytes.len());
+    let key_bytes = prefix.len() + key.len();
+    payload.reserve(OP_HEADER_BYTES + key_bytes + bytes.len());
     payload.push(if value.is_some() { KIND_PUT } else { KIND_DELETE });
-    payload.extend_from_slice(&(key.len() as u32).to_le_bytes());
+    payload.extend_from_slice(&(key_bytes as u32).to_le_bytes());
     payload.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    payload.extend_from_slice(prefix);
     payload.extend_from_slice(key);
     payload.extend_from_slice(bytes);
 }
