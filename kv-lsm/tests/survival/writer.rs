@@ -97,7 +97,7 @@ fn write(engine: &Engine, t: u64, durability: Durability) {
             engine.append(&batch).and_then(|ticket| engine.wait_durable(ticket))
         };
         if let Err(error) = committed {
-            eprintln!("thread {t}, batch {n}: {error}");
+            writeln!(std::io::stderr(), "thread {t}, batch {n}: {error}").unwrap();
             return;
         }
         let line = format!("\nacked {t} {n} .\n");
