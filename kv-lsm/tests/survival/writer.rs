@@ -97,7 +97,8 @@ fn write(engine: &Engine, t: u64, durability: Durability) {
             engine.append(&batch).and_then(|ticket| engine.wait_durable(ticket))
         };
         if let Err(error) = committed {
-            writeln!(std::io::stderr(), "thread {t}, batch {n}: {error}").unwrap();
+            let words = format!("thread {t}, batch {n}: {error}");
+            std::io::stderr().write_all(words.as_bytes()).unwrap();
             return;
         }
         let line = format!("\nacked {t} {n} .\n");
