@@ -11,6 +11,7 @@ use kv_client::NodeId;
 use kv_quorum::{Actor, Dot, HybridTime, Mark};
 use kv_ring::Zone;
 
+use super::antientropy::fill_rest;
 use super::{Inner, Serving};
 use crate::coordinator::{Coordinator, Levels};
 use crate::error::RequestError;
@@ -222,7 +223,14 @@ impl Inner {
                 let why = "operations under an older layout are under way";
                 return PeerOut::Failed(OpFailure::Refused(why.into()));
             }
-            serving.replica.page(page).await
+            let began_us = self.clock.steady_us();
+            let rows = serving.replica.page(page).await;
+            let took_us = self.clock.steady_us().saturating_sub(began_us);
+            let rest = fill_rest(took_us, serving.coordinator.background.per_mille());
+            if !rest.is_zero() {
+                self.clock.sleep(rest).await;
+            }
+            rows
         };
         match page {
             Ok((rows, end)) => {

@@ -168,8 +168,9 @@ impl FillLoop {
 }
 
 /// Small partitions cost round trips and syncs, which no rate of bytes slows down: while requests
-/// suffer, each is followed by a rest that leaves it its part of the time.
-fn fill_rest(took_us: u64, per_mille: u64) -> Duration {
+/// suffer, each is followed by a rest that leaves it its part of the time. So is each page at its
+/// source: who comes new has no requests that could suffer.
+pub(super) fn fill_rest(took_us: u64, per_mille: u64) -> Duration {
     let per_mille = per_mille.clamp(1, 1_000);
     let rest_us = took_us.saturating_mul(1_000 - per_mille) / per_mille;
     Duration::from_micros(rest_us).min(Duration::from_millis(FILL_REST_MS_MAX))
