@@ -5,8 +5,8 @@
 //! `-OOM`); nothing is evicted, since an evicted row would be a lost acknowledged write.
 //!
 //! A table holds hashes and addresses, and the rows of all tables behind one lock lie in one arena
-//! ([`arena`]), most of them without what can be told from the rest ([`row`]): a pair of 16 and 100
-//! bytes costs 160 bytes there and 15 in its table ([`table`]). A look-up misses the cache for the
+//! (`arena`), most of them without what can be told from the rest (`row`): a pair of 16 and 100
+//! bytes costs 160 bytes there and 15 in its table (`table`). A look-up misses the cache for the
 //! table's entry and for the row, and for nothing else. A batch takes a lock once and finds its
 //! rows before it looks into them, so that their cache misses overlap; where each key took its own
 //! lock, they could not (a third of a SET's time was waiting for them). A scan collects and sorts
