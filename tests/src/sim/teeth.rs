@@ -84,7 +84,7 @@ pub fn teeth() -> Vec<Tooth> {
         tooth("DEL asks nobody", swarm, node(NodeBug::DeleteOwnOnly)),
         tooth("not found on a read error", Scenario::BadDisks, node(NodeBug::ReadErrorIsAbsent)),
         tooth("show before the sync", Scenario::PowerCuts, node(NodeBug::ShowBeforeSync)),
-        tooth("fill from one source", reshape, node(NodeBug::FillFromOne)),
+        tooth("fill from one source", Scenario::ForgetMemory, node(NodeBug::FillFromOne)),
         tooth("a newcomer counts at once", reshape, node(NodeBug::NewcomerCounts)),
         tooth("do not ask who is displaced", taken, node(NodeBug::PassDisplacedOver)),
         tooth("skip fsync", Scenario::PowerCuts, Plant::Lsm(Planted::DurableBeforeSync)),
