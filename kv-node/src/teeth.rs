@@ -35,8 +35,9 @@ pub enum Bug {
     FillFromOne,
     /// Who comes to hold a partition does not ask whom it displaces.
     PassDisplacedOver,
-    /// Who comes to hold a partition counts for reads at once.
-    NewcomerCounts,
+    /// Who comes to hold a partition is never filled, and counts at once. (That it counts too soon
+    /// is no loss by itself: reads reach their quorum in the older layout, too.)
+    NeverFilled,
 }
 
 #[cfg(feature = "__planted")]

@@ -85,7 +85,7 @@ pub fn teeth() -> Vec<Tooth> {
         tooth("not found on a read error", Scenario::BadDisks, node(NodeBug::ReadErrorIsAbsent)),
         tooth("show before the sync", Scenario::PowerCuts, node(NodeBug::ShowBeforeSync)),
         tooth("fill from one source", Scenario::ForgetMemory, node(NodeBug::FillFromOne)),
-        tooth("a newcomer counts at once", reshape, node(NodeBug::NewcomerCounts)),
+        tooth("a newcomer is never filled", reshape, node(NodeBug::NeverFilled)),
         tooth("do not ask who is displaced", taken, node(NodeBug::PassDisplacedOver)),
         tooth("skip fsync", Scenario::PowerCuts, Plant::Lsm(Planted::DurableBeforeSync)),
         tooth("trust a failed fsync", swarm, Plant::Lsm(Planted::FailedSyncIsDone)),
