@@ -270,10 +270,7 @@ impl Coordinator {
                 item.above_ms = item.above_ms.max(heard + SILENT_MS_MAX);
                 if self.is_far_ahead(item.above_ms) {
                     // What it left could not be topped, and would be shown over what comes later.
-                    let silent = item.unsure.clone();
-                    let wanted = asked.copies;
-                    let unknown = RequestError::Indeterminate { reached: 0, wanted, silent };
-                    item.end(Err(unknown), wanted);
+                    item.end(Err(RequestError::ClockSkew), asked.copies);
                 }
                 continue;
             }
