@@ -93,6 +93,22 @@ pub enum RequestError {
     Unknown(String),
 }
 
+impl RequestError {
+    /// Whether what was asked for may have happened.
+    pub fn is_unsure(&self) -> bool {
+        matches!(self, Self::Indeterminate { .. } | Self::Unknown(_))
+    }
+
+    /// Of the errors of several writes the one to tell: the first, or the first of those whose
+    /// write may be stored, so that nobody takes it for one that is not.
+    pub(crate) fn worse_of(first: Option<Self>, next: Self) -> Self {
+        match first {
+            Some(first) if first.is_unsure() || !next.is_unsure() => first,
+            _ => next,
+        }
+    }
+}
+
 impl std::fmt::Display for RequestError {
     /// The text that a RESP client sees, without the leading `-`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -166,3 +182,21 @@ impl std::fmt::Display for RequestError {
 }
 
 impl std::error::Error for RequestError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_errors_the_one_is_told_whose_write_may_be_stored() {
+        let none = || RequestError::NoReplicas { wanted: 2, down: Vec::new() };
+        let maybe = || RequestError::Unknown("the log".into());
+        let told = |errors: Vec<RequestError>| {
+            errors.into_iter().fold(None, |told, next| Some(RequestError::worse_of(told, next)))
+        };
+        assert_eq!(told(vec![none(), maybe(), RequestError::DiskFull]), Some(maybe()));
+        assert_eq!(told(vec![RequestError::DiskFull, none()]), Some(RequestError::DiskFull));
+        let silent = RequestError::Indeterminate { reached: 1, wanted: 2, silent: Vec::new() };
+        assert_eq!(told(vec![maybe(), silent]), Some(maybe()));
+    }
+}

@@ -258,6 +258,11 @@ impl DotSource {
         HybridTime::new(wall_ms, 0).to_bits() < self.lease.load(Ordering::Acquire)
     }
 
+    /// Above everything that this directory may have minted: what a restart begins at.
+    pub fn lease(&self) -> HybridTime {
+        HybridTime::from_bits(self.lease.load(Ordering::Acquire))
+    }
+
     /// The same as `time`, but never at or above the lease: what peers may remember of this node,
     /// so that a directory whose lease is below what they remember is known to be an old copy.
     pub fn told_time(&self, wall_ms: u64) -> u64 {

@@ -210,7 +210,7 @@ impl Coordinator {
             Decided::Stamped(record, stamp) => (record, None, stamp),
             Decided::Unchanged => return Ok(Done::default()),
         };
-        let job = WriteJob::new(vec![item], &self.parts);
+        let job = WriteJob::new(vec![item], act.scope, &self.parts);
         let job = act.job.get_or_init(|| job);
         let ends = self.replicate(act.scope, job, ticket).await;
         ends.into_iter().next().unwrap_or(Err(RequestError::Stopping))?;

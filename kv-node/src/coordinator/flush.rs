@@ -1,9 +1,10 @@
 //! FLUSHALL and FLUSHDB: a mark above everything that was minted before.
 //!
-//! First every member says its time; the mark is put above all of them; then every member stores it
-//! durably and mints only above it from then on. OK when all members have it. If one does not
-//! answer, what was flushed is not known and the answer says so; the mark still spreads, because
-//! every node tells it with its gossip.
+//! First every member says its time, or that of the latest write that it holds: who minted that may
+//! have left since, with a clock that was ahead. The mark is put above all of them; then every
+//! member stores it durably and mints only above it from then on. OK when all members have it. If
+//! one does not answer, what was flushed is not known and the answer says so; the mark still
+//! spreads, because every node tells it with its gossip.
 
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ impl Coordinator {
     ///
     /// # Errors
     /// `NoReplicas`: a member did not say its time, nothing was flushed. `ClockSkew`: a member's
-    /// time lies too far ahead of this node's, nothing was flushed. `Indeterminate`: a member
-    /// did not confirm the mark.
+    /// time, or that of something that it holds, lies too far ahead of this node's, nothing was
+    /// flushed. `Indeterminate`: a member did not confirm the mark.
     pub async fn flush(&self) -> Result<(), RequestError> {
         let scope = self.scope()?;
         let me = scope.view.me;
@@ -35,7 +36,7 @@ impl Coordinator {
         others.sort_unstable();
         others.dedup();
         let asks = others.iter().map(|node| (*node, PeerOp::Time)).collect();
-        let mut highest = self.parts.dots.time(self.now_ms());
+        let mut highest = self.parts.dots.time(self.now_ms()).max(self.parts.replica.latest());
         let mut silent = Vec::new();
         let answers = self.gather(scope.deadline_ms, asks).await;
         for (node, answer) in others.iter().zip(answers) {

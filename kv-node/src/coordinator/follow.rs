@@ -14,7 +14,6 @@ use kv_quorum::{Actor, Dot, HybridTime};
 use super::Scope;
 use super::forward::Away;
 use super::write::{WriteJob, dot_of};
-use crate::error::RequestError;
 use crate::mutation::MutationOut;
 
 /// A write whose holders can still grow in number.
@@ -84,7 +83,7 @@ impl Away {
                     others: usize::from(scope.keyspace.n).saturating_sub(1),
                 }))
             }
-            (Err(RequestError::Indeterminate { .. }), _) => Some(Followed::Unknown),
+            (Err(error), _) if error.is_unsure() => Some(Followed::Unknown),
             _ => None,
         }
     }

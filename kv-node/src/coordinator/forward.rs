@@ -49,6 +49,14 @@ struct Forwarded {
 }
 
 impl Forwarded {
+    /// Turns from a node that is gone and may have written it, whose time was heard last as
+    /// `heard`.
+    fn leave(&mut self, node: NodeId, heard: HybridTime) {
+        self.unsure.push(node);
+        // It was raised above the attempts before, and may have minted beyond that since.
+        self.above_ms = self.above_ms.max(heard.ms()) + SILENT_MS_MAX;
+    }
+
     /// Takes what an attempt came to. That nothing was written is not known after one whose
     /// process is gone: it may be that which left nothing to do.
     fn end(&mut self, outcome: Result<MutationOut, RequestError>, wanted: u8) {
@@ -265,9 +273,7 @@ impl Coordinator {
         for ((place, node), result) in open.into_iter().zip(results) {
             let Some(item) = forwarded.get_mut(place) else { continue };
             if may_be_twice(&item.mutation) && is_broken(result.as_ref()) && gone.contains(&node) {
-                item.unsure.push(node);
-                let heard = HybridTime::from_bits(self.parts.heard.of(node).time).ms();
-                item.above_ms = item.above_ms.max(heard + SILENT_MS_MAX);
+                item.leave(node, HybridTime::from_bits(self.parts.heard.of(node).time));
                 if self.is_far_ahead(item.above_ms) {
                     // What it left could not be topped, and would be shown over what comes later.
                     item.end(Err(RequestError::ClockSkew), asked.copies);
@@ -406,5 +412,34 @@ fn outcome_of(
         Some(Err(PeerFailure::Op(OpFailure::Refused(_)))) => None,
         Some(Err(failure)) if failure.without_effect() => None,
         _ => Some(Err(RequestError::Indeterminate { reached: 0, wanted, silent: vec![node] })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_attempt_is_above_all_that_those_before_may_have_minted() {
+        let mut write = Forwarded {
+            operation: 1,
+            key: Bytes::new(),
+            mutation: Mutation::Delete,
+            primaries: Vec::new(),
+            stand_ins: Vec::new(),
+            minter: None,
+            unsure: Vec::new(),
+            above_ms: 0,
+            outcome: None,
+        };
+        let heard = |ms| HybridTime::new(ms, 0);
+        write.leave(NodeId(1), heard(100_000));
+        let second = write.above_ms;
+        assert!(second >= 100_000 + SILENT_MS_MAX);
+        // The second was heard before it was raised, and minted for others meanwhile.
+        write.leave(NodeId(2), heard(99_000));
+        assert!(write.above_ms >= second + SILENT_MS_MAX, "{} after {second}", write.above_ms);
+        write.leave(NodeId(3), heard(200_000));
+        assert!(write.above_ms >= 200_000 + SILENT_MS_MAX);
     }
 }

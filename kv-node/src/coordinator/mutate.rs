@@ -109,7 +109,12 @@ impl Coordinator {
         levels: Levels,
         operation: Option<u64>,
     ) -> (Result<MutationOut, RequestError>, Option<Arc<WriteJob>>) {
-        let _decides = self.decision_lock(scope, key).await;
+        let _decides = match self.decision_lock(scope, key).await {
+            Ok(lock) => lock,
+            Err(error) => return (Err(error), None),
+        };
+        // What is read to decide by ends with the request, too.
+        let levels = Levels { until_ms: Some(scope.deadline_ms), ..levels };
         let act = Act { scope, key, levels, operation, job: OnceLock::new() };
         let done = self.perform(&act, mutation).await;
         (done, act.job.into_inner())
@@ -150,18 +155,25 @@ impl Coordinator {
     }
 
     /// In a keyspace where one node decides, writes of one key are decided one after the other.
-    pub(super) async fn decision_lock(
+    ///
+    /// # Errors
+    /// `Busy`: others were deciding until the deadline. Nothing was written.
+    async fn decision_lock(
         &self,
         scope: &Scope,
         key: KeyRef<'_>,
-    ) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+    ) -> Result<Option<tokio::sync::MutexGuard<'_, ()>>, RequestError> {
         if scope.keyspace.rmw != Rmw::BestEffort {
-            return None;
+            return Ok(None);
         }
         let at = key.token.value() as usize % self.deciding.len().max(1);
-        match self.deciding.get(at) {
-            Some(lock) => Some(lock.lock().await),
-            None => None,
+        let Some(lock) = self.deciding.get(at) else { return Ok(None) };
+        tokio::select! {
+            biased;
+            lock = lock.lock() => Ok(Some(lock)),
+            () = self.sleep_until(scope.deadline_ms) => {
+                Err(RequestError::Busy("other writes of this key were being decided".into()))
+            }
         }
     }
 

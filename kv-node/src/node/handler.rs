@@ -148,9 +148,10 @@ impl Inner {
                 self.blocking(move || PeerOut::Ballot(node.acceptor.answer(op))).await
             }
             PeerOp::Time => {
-                let time =
+                let minted =
                     self.dots().map_or(HybridTime::ZERO, |dots| dots.time(self.clock.wall_ms()));
-                PeerOut::Time(time.to_bits())
+                let held = self.serving().map_or(HybridTime::ZERO, |here| here.replica.latest());
+                PeerOut::Time(minted.max(held).to_bits())
             }
             _ => PeerOut::Failed(OpFailure::Malformed),
         }

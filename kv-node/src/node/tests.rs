@@ -9,6 +9,7 @@ mod discover;
 mod displaced;
 mod drain;
 mod events;
+mod promises;
 mod reach;
 mod replace;
 mod reshape;

@@ -298,7 +298,12 @@ impl Worker for LeaseLoop {
         self.0.clock_is_sound();
         if let Some(dots) = self.0.dots() {
             let (dots, wall_ms) = (Arc::clone(dots), self.0.clock.wall_ms());
-            if let Err(error) = self.0.blocking(move || dots.renew(wall_ms)).await {
+            let replica = self.0.serving().map(|serving| Arc::clone(&serving.replica));
+            let renew = move || {
+                dots.renew(wall_ms)?;
+                replica.map_or(Ok(()), |replica| replica.store_latest(dots.lease()))
+            };
+            if let Err(error) = self.0.blocking(renew).await {
                 tracing::error!(%error, "the clock's lease can't be moved: writes will stop");
             }
         }
@@ -336,8 +341,8 @@ impl Worker for FlushLoop {
     }
 }
 
-/// Counts the live keys that a durable engine came up with. What can't be counted, as of a range
-/// that is damaged, is tried again with growing rests.
+/// Counts the live keys that a durable engine came up with, and those that a flush left. What can't
+/// be counted, as of a range that is damaged, is tried again with growing rests.
 struct CountLoop {
     inner: Arc<Inner>,
     done: AtomicBool,
@@ -363,6 +368,11 @@ impl Worker for CountLoop {
         let Some(serving) = self.inner.serving() else {
             return Some(Duration::from_millis(HELLO_MS));
         };
+        let again = self.done.load(Ordering::Relaxed);
+        if again && !serving.replica.must_recount() {
+            return Some(Duration::from_millis(COUNT_REST_MS_MIN));
+        }
+        self.done.store(false, Ordering::Relaxed);
         if let Err(error) = serving.replica.recount().await {
             let rest_ms = self.rest_ms.load(Ordering::Relaxed);
             tracing::warn!(%error, rest_ms, "some stored keys are not counted yet");
@@ -370,6 +380,7 @@ impl Worker for CountLoop {
             return Some(Duration::from_millis(rest_ms));
         }
         self.done.store(true, Ordering::Relaxed);
-        None
+        self.rest_ms.store(COUNT_REST_MS_MIN, Ordering::Relaxed);
+        Some(Duration::from_millis(COUNT_REST_MS_MIN))
     }
 }

@@ -4,7 +4,9 @@
 //! turns from nothing or a tombstone into a value or back; an expired value counts until it is
 //! collected or overwritten, as in Redis. After a restart with a durable engine a slot says zero
 //! until a scan of it has passed. What moves during the scan is noted by key and put right at its
-//! end, so that a slot in which something always moves is counted all the same.
+//! end, so that a slot in which something always moves is counted all the same. After a flush a
+//! slot says zero at once and is counted by a scan too: what was written above the mark before that
+//! came was counted with the rest.
 //!
 //! ```text
 //! begin(slots) -> wait out the updates under way -> scan, while moves are noted -> finish(seen)
@@ -14,6 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kv_ring::SLOTS;
 use parking_lot::Mutex;
@@ -42,6 +45,8 @@ pub struct LiveCounts {
     slots: Box<[Mutex<SlotCount>]>,
     /// The scan under way. Taken after a slot's own lock.
     counting: Mutex<Counting>,
+    /// Whether a slot may be rough.
+    rough: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +55,8 @@ struct SlotCount {
     counted: bool,
     /// A scan of it is or was under way: moves are noted.
     counting: bool,
+    /// It was cleared by a flush, and what was written above that meanwhile is not in it.
+    rough: bool,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +72,7 @@ impl LiveCounts {
     pub(super) fn new(empty: bool) -> Self {
         let slot = SlotCount { counted: empty, ..SlotCount::default() };
         let slots = (0..SLOTS).map(|_| Mutex::new(slot)).collect();
-        Self { slots, counting: Mutex::default() }
+        Self { slots, counting: Mutex::default(), rough: AtomicBool::new(false) }
     }
 
     /// A key comes to life or dies. To be called under the key's lock, before the append.
@@ -75,7 +82,8 @@ impl LiveCounts {
         let mut count = count.lock();
         if count.counted {
             count.live += if moved.lives { 1 } else { -1 };
-        } else if count.counting {
+        }
+        if count.counting {
             self.counting.lock().note(moved);
         }
     }
@@ -92,7 +100,7 @@ impl LiveCounts {
         let mut any = false;
         for count in slots.filter_map(|slot| self.slots.get(usize::from(slot))) {
             let mut count = count.lock();
-            count.counting = !count.counted;
+            count.counting = !count.counted || count.rough;
             any |= count.counting;
         }
         any
@@ -117,16 +125,29 @@ impl LiveCounts {
             }
             count.live = counting.settle(slot, seen);
             count.counted = true;
+            count.rough = false;
         }
         *self.counting.lock() = Counting::default();
         complete
     }
 
-    /// Everything was flushed: no key is live.
+    /// Everything was flushed: no key is live, but for those that were written above the mark
+    /// before it was in force here. A scan finds them; until then only what moves is counted.
     pub(super) fn clear(&self) {
         for count in &self.slots {
-            *count.lock() = SlotCount { counted: true, ..SlotCount::default() };
+            *count.lock() = SlotCount { counted: true, rough: true, ..SlotCount::default() };
         }
+        self.rough.store(true, Ordering::Release);
+    }
+
+    /// Whether a flush left something to be counted anew.
+    pub(super) fn is_rough(&self) -> bool {
+        self.rough.load(Ordering::Acquire)
+    }
+
+    /// The same; a scan of all slots begins.
+    pub(super) fn take_rough(&self) -> bool {
+        self.rough.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -204,5 +225,21 @@ mod tests {
         counts.moved(moved(1, true));
         assert!(counts.finish(&[(7, 5), (7, 6)]));
         assert_eq!(counts.of(7), 1, "what the scan saw is dead");
+    }
+
+    #[test]
+    fn what_was_written_above_a_flush_before_it_came_is_counted_by_a_scan() {
+        let counts = LiveCounts::new(true);
+        counts.moved(moved(1, true));
+        counts.moved(moved(2, true));
+        counts.clear();
+        counts.moved(moved(3, true));
+        assert_eq!(counts.of(7), 1, "counted at once");
+        assert!(counts.begin(0..64), "1 was above the mark, and nobody knows");
+        counts.moved(moved(4, true));
+        assert_eq!(counts.of(7), 2, "what moves during the scan too");
+        assert!(counts.finish(&[(7, 1), (7, 3)]));
+        assert_eq!(counts.of(7), 3);
+        assert!(!counts.begin(0..64));
     }
 }

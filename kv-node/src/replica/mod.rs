@@ -17,6 +17,7 @@ mod exchanged;
 #[cfg(test)]
 mod flush_tests;
 mod hints;
+mod latest;
 mod marks;
 mod rows;
 mod serve;
@@ -44,6 +45,7 @@ pub use counts::LiveCounts;
 pub use exchanged::ExchangeLog;
 pub(crate) use hints::{FULL, UNCOUNTED};
 pub use hints::{Hint, HintConfig, HintLog, LateHint, Queued};
+use latest::Latest;
 pub use marks::Marks;
 pub use rows::{DecideRows, RowChange};
 pub use serve::Join;
@@ -93,6 +95,8 @@ pub struct Replica {
     /// Rows that this flush mark made dead are removed.
     removed_below: AtomicU64,
     flushing: Mutex<()>,
+    /// The latest time in a dot that was given to this replica.
+    latest: Latest,
     /// Keys whose stored record is not one, not yet taken for lost.
     damaged_records: Mutex<BTreeSet<Bytes>>,
 }
@@ -135,6 +139,7 @@ impl Replica {
             engine,
             batch_room_bytes,
             standings: Standings::open(partitions, Arc::clone(&meta))?,
+            latest: Latest::open(&meta)?,
             meta,
             stripes: update::Stripes::new(),
             counts: LiveCounts::new(volatile),
@@ -183,6 +188,9 @@ impl Replica {
     /// The loss counts, but a restart may have forgotten it; call again.
     pub fn lose(&self, partitions: &[Partition], dots: &DotSource) -> io::Result<()> {
         for partition in partitions {
+            // Before anybody can see that something is gone: what is minted over that is not to
+            // cover what this node minted before.
+            dots.end_tenure(*partition);
             self.standings.lost(*partition);
             self.exchanged.forget(*partition);
         }
@@ -216,6 +224,20 @@ impl Replica {
     /// What was exchanged with whom, and when.
     pub fn exchanged(&self) -> &ExchangeLog {
         &self.exchanged
+    }
+
+    /// The latest time in a dot that was given to this replica, whoever minted it.
+    pub fn latest(&self) -> HybridTime {
+        self.latest.time()
+    }
+
+    /// Has a restart remember it, where that is more than the lease of this node's clock will tell.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// A restart knows what was stored before.
+    pub fn store_latest(&self, lease: HybridTime) -> io::Result<()> {
+        self.latest.store(&self.meta, lease.to_bits())
     }
 
     /// The hash trees over what is stored.

@@ -352,6 +352,9 @@ impl<'k> PassWriter<'_, 'k> {
         self.touched.push(stripe);
         if let Some((target, _)) = hint {
             let record = self.batch.value(self.batch.len() - 1);
+            if let Some(latest) = record.and_then(|record| kv_quorum::latest_of(record).ok()) {
+                self.replica.latest.note(latest);
+            }
             let bytes = |record: usize| key.len() + record;
             let now = record.map(|record| (bytes(record.len()), span_of(record)));
             self.hinted.push(HintMove { target, was: stored_bytes.map(bytes), now });
@@ -373,6 +376,7 @@ impl<'k> PassWriter<'_, 'k> {
         };
         // Before the append: a walk that finds the record finds its slot noted.
         if let Some(after) = after {
+            self.replica.latest.note(after.latest());
             self.replica.garbage.note(key, after);
         }
         let now = after.is_some_and(has_value);

@@ -31,12 +31,18 @@ fn next_span(slots: u16, rows: usize) -> u16 {
 }
 
 impl Replica {
+    /// Whether a flush left slots that are to be counted anew.
+    pub(crate) fn must_recount(&self) -> bool {
+        self.counts.is_rough()
+    }
+
     /// Counts the live keys of every slot that is not counted yet. A slot that can't be read does
     /// not keep the others from being counted.
     ///
     /// # Errors
     /// The first of what went wrong: some slots are not counted, call again later.
     pub async fn recount(&self) -> Result<(), StorageError> {
+        self.counts.take_rough();
         let mut wrong = None;
         let (mut first, mut span) = (0, SPAN_SLOTS);
         while first < SLOTS {

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Ended;
-use crate::coordinator::Parts;
+use crate::coordinator::{Parts, Scope};
 use crate::error::RequestError;
 use crate::metrics::Figures;
 use crate::plug::clock::Clock;
@@ -48,6 +48,9 @@ pub(crate) struct WriteJob {
     pub(super) wake: Notify,
     /// Bytes of the records, about: what keeping the job costs.
     bytes: usize,
+    /// Whether hints beyond W are kept for primaries that are down: in a sloppy keyspace, also
+    /// where the level that was asked for counts none.
+    pub(super) keeps_hints: bool,
     pub(super) replica: Arc<Replica>,
     pub(super) figures: Arc<Figures>,
     clock: Arc<dyn Clock>,
@@ -229,7 +232,11 @@ fn reply(round: u8, complete: bool, uncovered: &[(u64, u64, u64)], coverage: &[u
 
 impl WriteJob {
     /// A job of minted writes whose trackers have begun.
-    pub(in crate::coordinator) fn new(minted: Vec<Minted>, parts: &Parts) -> Arc<Self> {
+    pub(in crate::coordinator) fn new(
+        minted: Vec<Minted>,
+        scope: &Scope,
+        parts: &Parts,
+    ) -> Arc<Self> {
         let open = minted.len();
         let bytes = minted.iter().map(|minted| minted.key.len() + minted.record.len()).sum();
         let mut contacts = Vec::with_capacity(open);
@@ -251,6 +258,7 @@ impl WriteJob {
             }),
             wake: Notify::new(),
             bytes,
+            keeps_hints: scope.keyspace.sloppy,
             replica: Arc::clone(&parts.replica),
             figures: Arc::clone(&parts.figures),
             clock: Arc::clone(&parts.clock),

@@ -158,7 +158,7 @@ impl Coordinator {
         if minting.is_empty() {
             return None;
         }
-        let (places, job, ticket) = self.mint_blind(minting, wanted, answers).await?;
+        let (places, job, ticket) = self.mint_blind(scope, minting, wanted, answers).await?;
         let ends = self.replicate(scope, &job, ticket).await;
         for (place, end) in places.iter().zip(ends) {
             set_answer(answers, *place, end);
@@ -177,6 +177,10 @@ impl Coordinator {
         wanted: Copies<Zone>,
         begin: Begin,
     ) -> Result<(WriteTracker<NodeId>, Vec<NodeId>), RequestError> {
+        if self.parts.clock.steady_ms() > scope.deadline_ms {
+            // Minted now, it could not be acknowledged any more.
+            return Err(RequestError::Busy("the time for this write was over".into()));
+        }
         let plan = self.plans.table(scope, Purpose::Write, wanted).of(partition)?;
         let mut tracker =
             if begin.blind { WriteTracker::blind(plan) } else { WriteTracker::new(plan) };
@@ -213,6 +217,7 @@ impl Coordinator {
     /// replicated, even if the disk failed under other items of the batch.
     async fn mint_blind(
         &self,
+        scope: &Scope,
         minting: Vec<Minting<'_>>,
         wanted: Copies<Zone>,
         answers: &mut [Option<Ended>],
@@ -244,7 +249,7 @@ impl Coordinator {
             return None;
         }
         self.parts.figures.replica_applies.add(minted.len() as u64);
-        Some((places, WriteJob::new(minted, &self.parts), done.ticket))
+        Some((places, WriteJob::new(minted, scope, &self.parts), done.ticket))
     }
 }
 

@@ -46,7 +46,9 @@ impl Coordinator {
         self.parts.figures.sloppy_writes.add(job.sloppy());
         self.keep_unserved(job).await;
         let mut ends = job.ends();
-        if !is_there {
+        // Who lost its data and fills again waits until nothing counts its earlier answers any
+        // more: what was counted after the deadline may have counted one too many.
+        if !is_there || self.parts.clock.steady_ms() > scope.deadline_ms {
             ends.iter_mut().filter(|end| end.is_ok()).for_each(|end| *end = lost());
         }
         let lost = ends.iter().filter(|end| matches!(end, Err(RequestError::Indeterminate { .. })));
@@ -80,10 +82,10 @@ impl Coordinator {
         let deadline = self.sleep_until(scope.deadline_ms);
         tokio::pin!(deadline);
         loop {
+            let mut synced = false;
             {
                 let sync = self.parts.replica.durable(round.0);
                 tokio::pin!(sync);
-                let mut synced = false;
                 loop {
                     match job.next() {
                         Next::Settled => break,
@@ -110,7 +112,8 @@ impl Coordinator {
             if again.is_empty() {
                 break;
             }
-            round = self.remint(scope, job, again).await;
+            let minted = self.remint(scope, job, again).await;
+            round = if synced { minted } else { both(round, minted) };
         }
         // Who stands in for a primary that was found out after W was reached.
         job.take_sends(me, scope.deadline_ms).submit(&*self.parts.peers);
@@ -193,4 +196,16 @@ impl Coordinator {
         self.parts.figures.hints_written.add(hints.len() as u64 - dropped);
         self.parts.figures.hints_dropped.add(dropped);
     }
+}
+
+/// Two waits for this node's own log as one: until the later, for the items of either.
+fn both(
+    (ticket, items): (Ticket, Option<Vec<usize>>),
+    (later, more): (Ticket, Option<Vec<usize>>),
+) -> (Ticket, Option<Vec<usize>>) {
+    let items = items.zip(more).map(|(mut items, more)| {
+        items.extend(more);
+        items
+    });
+    (ticket.max(later), items)
 }

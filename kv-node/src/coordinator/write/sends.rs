@@ -40,18 +40,19 @@ impl WriteJob {
 
     /// Hints beyond W that are left to keep: for primaries that are down and unserved.
     pub(super) fn unserved(&self) -> Vec<Hint> {
+        if !self.keeps_hints {
+            return Vec::new();
+        }
         let inner = self.inner.lock();
         let mut hints = Vec::new();
         for Item { minted, .. } in &inner.items {
-            if minted.tracker.plan().is_sloppy() {
-                hints.extend(minted.tracker.unserved().into_iter().map(|target| Hint {
-                    target,
-                    key: minted.key.clone(),
-                    record: minted.record.clone(),
-                    counted: false,
-                    minted: true,
-                }));
-            }
+            hints.extend(minted.tracker.unserved().into_iter().map(|target| Hint {
+                target,
+                key: minted.key.clone(),
+                record: minted.record.clone(),
+                counted: false,
+                minted: true,
+            }));
         }
         hints
     }
@@ -78,7 +79,7 @@ impl WriteJob {
         let Some(target) = target.filter(|target| !item.holders.contains(target)) else { return };
         let (key, record) = (item.minted.key.clone(), item.minted.record.clone());
         let late = LateHint { target, key, record };
-        if plan.is_sloppy() && !self.replica.hints().note_late(late) {
+        if self.keeps_hints && !self.replica.hints().note_late(late) {
             self.figures.hints_dropped.one();
         }
     }

@@ -282,3 +282,43 @@ async fn members_change_zones_and_copies_end_in_different_ones() {
     assert_eq!(told, Err(ChangeError::NotAMember(stranger)));
     assert_eq!(world.node(0).view().now().epoch(), epoch, "nothing was changed");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_zone_took_alone_is_kept_as_hints_for_the_others() {
+    let still = AntiEntropyConfig { runs: false, ..AntiEntropyConfig::default() };
+    let world = World::zoned(NODES, ZONES, Rmw::Refuse, (true, still), 180_000).await;
+    world.apart();
+    let lost = 1;
+    world.lose(lost);
+    let down = |world: &World| {
+        let view = world.node(0).view().now();
+        (lost..NODES).step_by(ZONES).all(|place| !view.is_up(world.node(place).id()))
+    };
+    world.until("the zone is known to be lost", down).await;
+    for n in 0..30 {
+        let level = LevelSetting::LocalQuorum;
+        world.set_at(0, &format!("key{n}"), "kept", level).await.expect("its zone is whole");
+    }
+    let queued: usize = [0, 3]
+        .map(|place| {
+            let coordinator = world.node(place).coordinator().expect("a layout");
+            coordinator.parts().replica.hint_targets().len()
+        })
+        .iter()
+        .sum();
+    assert!(queued > 0, "nobody keeps anything for the lost zone");
+    world.network.heal();
+    world.apart();
+    let drained = |world: &World| {
+        [0, 3].iter().all(|place| {
+            let coordinator = world.node(*place).coordinator().expect("a layout");
+            coordinator.parts().replica.hint_targets().is_empty()
+        })
+    };
+    world.until("the hints are delivered", drained).await;
+    for n in 0..30 {
+        let (place, key) = (lost, format!("key{n}"));
+        let read = world.get_at(place, &key, LevelSetting::LocalQuorum).await;
+        assert_eq!(read, Ok(Some("kept".into())), "{key} in the zone that was lost");
+    }
+}

@@ -167,7 +167,7 @@ impl Exec<'_> {
                 match out.map(answer_of) {
                     Ok(Answer::Integer(number)) => deleted += number,
                     Ok(_) => {}
-                    Err(error) => failed = failed.or(Some(error)),
+                    Err(error) => failed = Some(RequestError::worse_of(failed, error)),
                 }
             }
         }

@@ -188,7 +188,9 @@ impl Exec<'_> {
             let (ends, trail) = node.set_batch(&items, self.session.levels).await;
             self.session.ledger.note(trail);
             stored += ends.iter().filter(|end| end.is_ok()).count();
-            first = first.or_else(|| ends.into_iter().find_map(Result::err));
+            for error in ends.into_iter().filter_map(Result::err) {
+                first = Some(RequestError::worse_of(first, error));
+            }
         }
         if let Some(error) = first {
             let others = format!("{stored} of {named} keys are stored");
