@@ -237,7 +237,7 @@ async fn in_a_batch_a_nodes_own_copies_count_also_when_another_item_is_minted_tw
     let far = LinkFaults { delay_us_min: 9_000_000, delay_us_max: 9_000_000, ..Default::default() };
     world.network.set_link("n0", "n2", far);
     let (_, engine) = world.housekeepers.lock().remove(&0).expect("it runs");
-    world.keep_house(0, engine, Duration::from_millis(80));
+    world.keep_house(0, engine, Duration::from_millis(400));
     let keys: Vec<String> = (0..4).map(key).collect();
     let items: Vec<SetItem<'_>> = keys
         .iter()

@@ -322,3 +322,23 @@ async fn what_a_zone_took_alone_is_kept_as_hints_for_the_others() {
         assert_eq!(read, Ok(Some("kept".into())), "{key} in the zone that was lost");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_to_decide_waits_no_longer_than_any_request() {
+    let antientropy = AntiEntropyConfig::default();
+    let world = World::zoned(ZONES, ZONES, Rmw::BestEffort, (true, antientropy), 180_000).await;
+    world.apart();
+    // Each takes two ways there and back: all of them in turn take twice as long as a request may.
+    let began = tokio::time::Instant::now();
+    let adds = (0..40).map(|n| world.mutate(n % ZONES, "n", Mutation::Promise(Promise::Add(1))));
+    let told = futures::future::join_all(adds).await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(5_500), "each waited for all before it: {took:?}");
+    let done = told.iter().filter(|told| told.is_ok()).count();
+    let busy = told.iter().filter(|told| matches!(told, Err(RequestError::Busy(_)))).count();
+    assert!(done >= 8 && busy > 0, "{told:?}");
+    let sum = answer(world.mutate(0, "n", Mutation::Promise(Promise::Add(0))).await);
+    let Answer::Integer(sum) = sum else { panic!("a sum, not {sum:?}") };
+    // Those that are not known may have been added.
+    assert!((done..=told.len() - busy).contains(&(sum as usize)), "{sum}: {told:?}");
+}
