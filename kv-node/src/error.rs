@@ -99,6 +99,11 @@ impl RequestError {
         matches!(self, Self::Indeterminate { .. } | Self::Unknown(_))
     }
 
+    /// Whether its first word promises that nothing was written, and that it may be tried again.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::NoReplicas { .. } | Self::Busy(_) | Self::Full(_) | Self::DiskFull)
+    }
+
     /// Of the errors of several writes the one to tell: the first, or the first of those whose
     /// write may be stored, so that nobody takes it for one that is not.
     pub(crate) fn worse_of(first: Option<Self>, next: Self) -> Self {

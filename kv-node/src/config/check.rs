@@ -116,6 +116,12 @@ impl Config {
             "cluster.secret",
             "anybody who reaches the rpc port could join without a secret: set cluster.secret_file",
         )?;
+        for (bound, key, announced) in [
+            (resp, "announce.resp", &self.announce.resp),
+            (Some(rpc), "announce.rpc", &self.announce.rpc),
+        ] {
+            check_announced(bound, key, announced.as_deref())?;
+        }
         rule(
             self.collection.floor_lag_ms >= 2 * CLOCK_SKEW_MS_MAX
                 && self.collection.floor_lag_ms >= 4 * self.request.deadline_ms,
@@ -323,6 +329,25 @@ impl Config {
 
 fn rule(holds: bool, key: &'static str, why: impl std::fmt::Display) -> Result<(), ConfigError> {
     if holds { Ok(()) } else { Err(ConfigError::Rule { key, why: why.to_string() }) }
+}
+
+/// What others are told to dial must be dialable: a host and a port, and no wildcard.
+fn check_announced(
+    bound: Option<SocketAddr>,
+    key: &'static str,
+    announced: Option<&str>,
+) -> Result<(), ConfigError> {
+    if let Some(announced) = announced {
+        let parts = announced.rsplit_once(':');
+        let is_sound = |(host, port): (&str, &str)| {
+            !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+        };
+        let why = format_args!("`{announced}` is not host:port, such as kv1.example:7001");
+        return rule(parts.is_some_and(is_sound), key, why);
+    }
+    let any = bound.filter(|bound| bound.ip().is_unspecified());
+    let why = "it listens on every address, and others have to be told one: set host:port";
+    rule(any.is_none(), key, why)
 }
 
 fn address(key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {

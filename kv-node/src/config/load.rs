@@ -54,6 +54,19 @@ pub struct Flags {
     pub print_config: bool,
 }
 
+/// Of these variables those that begin as settings do and are none: of another program, or
+/// misspelt beyond recognition.
+pub fn ignored_variables(names: impl IntoIterator<Item = String>) -> Vec<String> {
+    let is_known = |name: &str| {
+        let Some(rest) = name.strip_prefix(PREFIX) else { return true };
+        let wanted = rest.to_ascii_lowercase();
+        wanted == "config"
+            || OF_OPERATORS.contains(&&*wanted)
+            || all_keys().any(|(section, key)| wanted == flat(section, key))
+    };
+    names.into_iter().filter(|name| !is_known(name)).collect()
+}
+
 /// The settings of a node: defaults, then the file, then `KV_*` variables, then flags.
 ///
 /// # Errors

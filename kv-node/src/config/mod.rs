@@ -20,7 +20,7 @@ mod secret;
 mod settings;
 
 pub use check::Checked;
-pub use load::{Flags, load};
+pub use load::{Flags, ignored_variables, load};
 pub use secret::SecretText;
 pub use settings::{
     AaeConfig, Admit, AnnounceAs, AnnounceConfig, AutoscaleConfig, ClusterConfig, CollectionConfig,

@@ -89,6 +89,9 @@ fn an_unknown_key_names_where_it_is_and_the_nearest() {
         assert!(error.contains(wanted), "{error}");
     }
     assert!(from(&[], &[("KV_SOMEBODY_ELSES_VARIABLE", "x")]).is_ok());
+    let names = ["KV_PASSWORD", "KV_LISTEN_RESP", "KV_CONFIG", "KV_CONNECT", "PATH", "KV_PORT"];
+    let ignored = ignored_variables(names.map(String::from));
+    assert_eq!(ignored, ["KV_PASSWORD", "KV_PORT"], "a node says so when it starts");
 }
 
 #[test]
@@ -144,7 +147,16 @@ fn rules_name_the_setting_to_change() {
     assert!(error.contains("--insecure") && error.contains("TLS"), "{error}");
     let error = open.check(true).unwrap_err().to_string();
     assert!(error.contains("secret"), "not even so without a secret: {error}");
-    from(&["listen.rpc=0.0.0.0:7101", "cluster.secret=s"], &[]).unwrap().check(true).unwrap();
+    let everywhere = ["listen.rpc=0.0.0.0:7101", "cluster.secret=s"];
+    let told = from(&everywhere, &[]).unwrap().check(true).unwrap_err().to_string();
+    assert!(told.contains("announce.rpc"), "nobody can dial 0.0.0.0: {told}");
+    for (announced, is_sound) in
+        [("kv1:7101", true), ("kv1", false), (":7101", false), ("kv1:0", false), ("kv1:x", false)]
+    {
+        let announced = format!("announce.rpc={announced}");
+        let set = [everywhere[0], everywhere[1], &announced];
+        assert_eq!(from(&set, &[]).unwrap().check(true).is_ok(), is_sound, "{announced}");
+    }
     let checked = Config::default().check(false).unwrap();
     assert_eq!(checked.bootstrap_expect, 1, "a node alone begins a cluster");
     let joins = from(&["cluster.join=true", "cluster.seeds=a:1"], &[]).unwrap();

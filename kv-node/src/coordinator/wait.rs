@@ -8,9 +8,13 @@
 //! What is on every replica leaves the list. The list is bounded, and what is pushed out of it is
 //! remembered as the fewest holders that it had then: after very many writes without a WAIT the
 //! number is a lower bound. Hints don't count.
+//!
+//! The first write after a WAIT begins a new list; a second WAIT before it asks about the same
+//! writes, so that a client may ask again until there are enough.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use kv_client::NodeId;
@@ -25,6 +29,9 @@ use crate::wire::{PeerOp, PeerOut};
 const LEDGER_WRITES_MAX: usize = 256;
 /// Bytes of keys and records that it keeps for them, at most.
 const LEDGER_BYTES_MAX: usize = 256 * 1_024;
+/// Bytes that all connections together keep for them, at most: beyond it the oldest of whoever
+/// writes next are followed no longer.
+const LEDGERS_BYTES_MAX: usize = 64 << 20;
 /// The first pause between two rounds of questions.
 const ASK_MS_MIN: u64 = 5;
 /// The longest.
@@ -37,6 +44,10 @@ pub struct WriteLedger {
     bytes: usize,
     /// The fewest holders of writes that are no longer followed.
     floor: Option<usize>,
+    /// A WAIT has told of all of them.
+    waited: bool,
+    /// The bytes of all ledgers of a door.
+    sum: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for WriteLedger {
@@ -45,29 +56,63 @@ impl std::fmt::Debug for WriteLedger {
     }
 }
 
+impl Drop for WriteLedger {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
 impl WriteLedger {
+    /// One whose bytes count in the sum of all ledgers of a door.
+    pub(crate) fn counted(sum: Arc<AtomicUsize>) -> Self {
+        Self { writes: VecDeque::new(), bytes: 0, floor: None, waited: false, sum }
+    }
+
+    /// Follows nothing any more, as if nothing had been written.
+    pub(crate) fn forget(&mut self) {
+        self.sum.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+        self.writes.clear();
+        (self.floor, self.waited) = (None, false);
+    }
+
     /// Notes what writes left behind.
     pub(crate) fn note(&mut self, trail: impl Into<Trail>) {
-        while self.writes.front().is_some_and(|write| write.holders().1) {
-            self.settle_front();
+        let mut writes = trail.into().into_followed().peekable();
+        if self.waited && writes.peek().is_some() {
+            self.forget();
         }
-        for write in trail.into().into_followed() {
-            self.bytes += write.bytes();
+        self.settle();
+        for write in writes {
+            let bytes = write.bytes();
+            self.bytes += bytes;
+            let mut all = self.sum.fetch_add(bytes, Ordering::Relaxed) + bytes;
             self.writes.push_back(write);
             while self.writes.len() > LEDGER_WRITES_MAX
                 || (self.bytes > LEDGER_BYTES_MAX && self.writes.len() > 1)
+                || (all > LEDGERS_BYTES_MAX && !self.writes.is_empty())
             {
-                self.settle_front();
+                all = self.settle_front();
             }
         }
     }
 
-    fn settle_front(&mut self) {
+    /// Follows what is everywhere no longer.
+    fn settle(&mut self) {
+        while self.writes.front().is_some_and(|write| write.holders().1) {
+            self.settle_front();
+        }
+    }
+
+    /// Follows the oldest no longer; answers the bytes of all ledgers.
+    fn settle_front(&mut self) -> usize {
         if let Some(write) = self.writes.pop_front() {
-            self.bytes = self.bytes.saturating_sub(write.bytes());
+            let bytes = write.bytes().min(self.bytes);
+            self.bytes -= bytes;
+            self.sum.fetch_sub(bytes, Ordering::Relaxed);
             let (holders, _) = write.holders();
             self.floor = Some(self.floor.map_or(holders, |floor| floor.min(holders)));
         }
+        self.sum.load(Ordering::Relaxed)
     }
 
     /// The fewest other replicas that hold these writes; `None` if there were none.
@@ -99,28 +144,33 @@ impl WriteLedger {
         })
     }
 
-    /// Forgets the writes; with none, `others` are said to hold them.
+    /// A WAIT tells of them; with none, `others` are said to hold them.
     fn end(&mut self, others: usize) -> usize {
-        let fewest = self.fewest().unwrap_or(others);
-        *self = Self::default();
-        fewest
+        self.settle();
+        self.waited = true;
+        self.fewest().unwrap_or(others)
     }
 }
 
 impl Coordinator {
-    /// How many other replicas there are: WAIT's answer when there was nothing to wait for.
+    /// How many other replicas are up, at most as many as a key has: WAIT's answer when there was
+    /// nothing to wait for.
     fn other_replicas(&self) -> usize {
-        self.scope().map_or(0, |scope| usize::from(scope.keyspace.n).saturating_sub(1))
+        self.scope().map_or(0, |scope| {
+            let members = scope.layouts.newest().members().iter();
+            let is_there = |node: &&NodeId| **node != scope.view.me && !scope.down.contains(node);
+            members.filter(is_there).count().min(usize::from(scope.keyspace.n).saturating_sub(1))
+        })
     }
 
-    /// WAIT whose time is over: what is known now. Empties the ledger.
+    /// WAIT whose time is over: what is known now. The next write begins a new list.
     pub(crate) fn waited(&self, ledger: &mut WriteLedger) -> usize {
         ledger.end(self.other_replicas())
     }
 
     /// WAIT: sleeps until `wanted` other replicas hold the ledger's writes, or all that there are,
-    /// or `timeout_ms` is over (0: never), and empties the ledger. Answers how many do; with no
-    /// writes, how many replicas there are. The ledger stays as it is if the caller gives up.
+    /// or `timeout_ms` is over (0: never). Answers how many do; with no writes, how many replicas
+    /// are up. The next write begins a new list, unless the caller gives up.
     pub(crate) async fn wait(
         &self,
         ledger: &mut WriteLedger,

@@ -18,10 +18,10 @@ use crate::cluster::birth::BirthPlan;
 use crate::cluster::record::KeyspaceSettings;
 use crate::coordinator::{Levels, SetItem, Timing};
 use crate::keys::KeyRef;
-use crate::mutation::{ExpiryRule, Mutation};
+use crate::mutation::ExpiryRule;
 use crate::plug::clock::{Clock, TokioClock};
 use crate::plug::exec::{Exec, InlineExec};
-use crate::plug::inproc::{InProcNetwork, LinkFaults};
+use crate::plug::inproc::InProcNetwork;
 use crate::plug::lsm::{LsmDurability, LsmEngine};
 use crate::plug::rng::SeededRng;
 use crate::rpc::peer::PeersConfig;
@@ -37,7 +37,7 @@ struct World {
     durability: LsmDurability,
     sloppy: bool,
     /// What steps the engines, by place.
-    housekeepers: Mutex<BTreeMap<usize, (JoinHandle<()>, LsmEngine)>>,
+    housekeepers: Mutex<BTreeMap<usize, JoinHandle<()>>>,
 }
 
 fn lsm() -> kv_lsm::Config {
@@ -88,7 +88,13 @@ impl World {
         let opened =
             LsmEngine::open(Arc::clone(&fs), path, lsm(), self.durability, Arc::clone(&exec));
         let engine = opened.expect("a log that is sound").in_boot(Some(boot.into()));
-        self.keep_house(place, engine.clone(), Duration::from_millis(5));
+        let housekeeper = engine.clone();
+        let task = tokio::spawn(async move {
+            while housekeeper.step_until_idle().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        self.housekeepers.lock().insert(place, task);
         let address = |place: usize| format!("n{place}");
         let config = NodeConfig {
             data_dir: PathBuf::from("/data"),
@@ -123,19 +129,6 @@ impl World {
         Node::start(config, parts).await.expect("a node starts")
     }
 
-    /// Steps an engine so often from now on.
-    fn keep_house(&self, place: usize, engine: LsmEngine, rest: Duration) {
-        let housekeeper = engine.clone();
-        let task = tokio::spawn(async move {
-            while housekeeper.step_until_idle().await.is_ok() {
-                tokio::time::sleep(rest).await;
-            }
-        });
-        if let Some((before, _)) = self.housekeepers.lock().insert(place, (task, engine)) {
-            before.abort();
-        }
-    }
-
     async fn until(&self, what: &str, done: impl Fn() -> bool) {
         for _ in 0..1_200 {
             if done() {
@@ -164,7 +157,7 @@ impl World {
 
     /// Lets everything end that still holds the engine, and with it the directory.
     async fn leave(&self, place: usize) {
-        if let Some((task, _)) = self.housekeepers.lock().remove(&place) {
+        if let Some(task) = self.housekeepers.lock().remove(&place) {
             task.abort();
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -220,38 +213,6 @@ fn tables(disk: &MemFs) -> Vec<PathBuf> {
     let dir = Path::new("/data/lsm");
     let names = disk.list(dir).expect("it is there").into_iter().map(|name| dir.join(name));
     names.filter(|path| path.extension().is_some_and(|e| e == "table")).collect()
-}
-
-#[tokio::test(start_paused = true)]
-async fn in_a_batch_a_nodes_own_copies_count_also_when_another_item_is_minted_twice() {
-    let world = World::begin(LsmDurability::Sync).await;
-    for other in ["n1", "n2"] {
-        world.network.set_cut("n0", other, true);
-    }
-    let (text, sibling) = (key(0), Bytes::from_static(b"of others"));
-    let others = world.node(1).coordinator().expect("it serves");
-    let put = Mutation::Put { value: sibling, context: None, expiry: ExpiryRule::Never };
-    others.mutate(KeyRef::place(0, text.as_bytes()), put, Levels::default()).await.expect("two");
-    world.network.heal();
-    // Of three replicas one is slow, and this node's disk is slower than the other's.
-    let far = LinkFaults { delay_us_min: 9_000_000, delay_us_max: 9_000_000, ..Default::default() };
-    world.network.set_link("n0", "n2", far);
-    let (_, engine) = world.housekeepers.lock().remove(&0).expect("it runs");
-    world.keep_house(0, engine, Duration::from_millis(400));
-    let keys: Vec<String> = (0..4).map(key).collect();
-    let items: Vec<SetItem<'_>> = keys
-        .iter()
-        .map(|key| SetItem {
-            key: KeyRef::place(0, key.as_bytes()),
-            value: b"new",
-            expiry: ExpiryRule::Never,
-        })
-        .collect();
-    let coordinator = world.node(0).coordinator().expect("it serves");
-    let (ends, _) = coordinator.set_batch(&items, Levels::default()).await;
-    let minted_twice = world.node(0).figures().second_mints.value();
-    assert_eq!(minted_twice, 1, "one was covered by nobody");
-    assert!(ends.iter().all(Result::is_ok), "two of three hold each durably: {ends:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -76,6 +77,9 @@ async fn listen_again(
     }
 }
 
+/// A client that was silent for so long is asked by the system whether it is there, as in Redis.
+pub(super) const KEEPALIVE_S: u64 = 300;
+
 fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
     if shared.stopping.load(Acquire) {
         return;
@@ -88,6 +92,9 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, connections:
     }
     // Without it an answer may wait 40 ms for the client's acknowledgement of the one before.
     let _best_effort = stream.set_nodelay(true);
+    // One that is gone without a word (its machine fell, a router forgot it) is found out in time.
+    let probes = TcpKeepalive::new().with_time(Duration::from_secs(KEEPALIVE_S));
+    let _best_effort = SockRef::from(&stream).set_tcp_keepalive(&probes);
     let local = stream.local_addr().ok();
     let counted = Counted::new(Arc::clone(shared));
     connections.spawn(async move {

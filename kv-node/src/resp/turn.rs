@@ -36,8 +36,12 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    pub(super) fn begin(session: &Session, first: usize) -> Self {
-        Self { first, replies: session.replies, began: Instant::now() }
+    pub(super) fn begin(session: &mut Session, first: usize) -> Self {
+        let replies = session.replies;
+        if replies == Replies::SkipNext {
+            session.replies = Replies::Skipping;
+        }
+        Self { first, replies, began: Instant::now() }
     }
 
     /// What is executed: if only the next command is not answered, that one alone.
@@ -58,8 +62,9 @@ impl Turn {
     pub(super) fn settle(&self, session: &mut Session, output: &mut Vec<u8>, quiet: &mut Vec<u8>) {
         match (self.replies, session.replies) {
             (Replies::All, _) => return,
-            (Replies::Nothing, Replies::All) => output.append(quiet),
-            (Replies::SkipNext, Replies::SkipNext) => session.replies = Replies::All,
+            // CLIENT REPLY ON is answered whatever was asked for before.
+            (_, Replies::All) => output.append(quiet),
+            (_, Replies::Skipping) => session.replies = Replies::All,
             _ => {}
         }
         quiet.clear();

@@ -14,6 +14,7 @@
 //! second signal.
 
 mod cpu;
+mod files;
 mod start;
 
 use std::ffi::OsString;
@@ -28,7 +29,7 @@ use kv_lsm::fs::{Fs, OsFs};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::start::Running;
-use crate::config::{Checked, Config, Flags, load};
+use crate::config::{Checked, Config, Flags, ignored_variables, load};
 use crate::log;
 use crate::plug::clock::{Clock, SystemClock};
 use crate::plug::rng::{OsRng, Rng};
@@ -85,7 +86,7 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: MainParts
         checked.lsm.accept_log_damage = flags.accept_log_damage;
         Ok((config, checked))
     });
-    let (config, checked) = match checked {
+    let (mut config, checked) = match checked {
         Ok(sound) => sound,
         Err(error) => {
             complain(&error);
@@ -101,6 +102,20 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>, parts: MainParts
     if let Err(error) = log::begin(&config.log) {
         complain(&error);
         return EXIT_SETTINGS.into();
+    }
+    for name in
+        ignored_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))
+    {
+        tracing::warn!(%name, "this variable is no setting of a node, and does nothing");
+    }
+    let clients_max = files::clients_max(config.resp.clients_max);
+    if clients_max < config.resp.clients_max {
+        tracing::warn!(
+            configured = config.resp.clients_max,
+            clients_max,
+            "fewer clients than resp.clients_max: half of the files that this process may open"
+        );
+        config.resp.clients_max = clients_max;
     }
     let runtime = match runtime(config.threads) {
         Ok(runtime) => runtime,

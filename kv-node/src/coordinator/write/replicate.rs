@@ -209,3 +209,20 @@ fn both(
     });
     (ticket.max(later), items)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sync_that_was_not_waited_for_counts_with_the_next() {
+        let all = (Ticket(3), None);
+        assert_eq!(both(all.clone(), (Ticket(5), Some(vec![0]))), (Ticket(5), None));
+        let some = (Ticket(7), Some(vec![1, 2]));
+        assert_eq!(
+            both(some.clone(), (Ticket(5), Some(vec![0]))),
+            (Ticket(7), Some(vec![1, 2, 0]))
+        );
+        assert_eq!(both(some, all), (Ticket(7), None));
+    }
+}

@@ -69,7 +69,11 @@ async fn a_forwarded_set_is_counted_and_goes_on_counting() {
     world.network.set_cut(&format!("n{}", owners[0]), &format!("n{}", owners[2]), true);
     world.set_noted(0, &key, &mut ledger).await;
     assert_eq!(world.wait(0, &mut ledger, 2, 500).await, 1, "the third never gets it");
-    assert_eq!(world.wait(0, &mut ledger, 2, 500).await, 2, "no writes: how many there are");
+    assert_eq!(world.wait(0, &mut ledger, 2, 500).await, 1, "nor by asking again");
+    world.network.heal();
+    assert_eq!(world.wait(0, &mut ledger, 2, 60_000).await, 2, "it has it once it is reached");
+    let mut none = WriteLedger::default();
+    assert_eq!(world.wait(0, &mut none, 2, 500).await, 2, "no writes: how many are up");
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,4 +206,27 @@ async fn a_node_that_is_shown_its_own_forgotten_dots_begins_a_new_tenure() {
         }
         assert!(![0, tenure, next].contains(&serving.dots.actor(partition).tenure), "{what}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_connections_keep_for_wait_is_counted_together_and_given_back() {
+    let world = World::of(3, Rmw::Refuse).await;
+    let sum = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let held = || sum.load(std::sync::atomic::Ordering::Relaxed);
+    let mut one = WriteLedger::counted(Arc::clone(&sum));
+    let mut other = WriteLedger::counted(Arc::clone(&sum));
+    world.slow(0, 2, SLOW);
+    world.set_noted(0, "a", &mut one).await;
+    let of_one = held();
+    world.set_noted(0, "b", &mut other).await;
+    assert!(of_one > 0 && held() > of_one);
+    drop(other);
+    assert_eq!(held(), of_one);
+    // As if others held all that may be held: only who held it is remembered.
+    sum.fetch_add(64 << 20, std::sync::atomic::Ordering::Relaxed);
+    world.set_noted(0, "c", &mut one).await;
+    assert_eq!(held(), 64 << 20);
+    assert_eq!(world.wait(0, &mut one, 2, 5_000).await, 1, "a lower bound");
+    one.forget();
+    assert_eq!(held(), 64 << 20);
 }

@@ -22,6 +22,8 @@ pub(in crate::resp) enum Replies {
     Nothing,
     /// All but the next.
     SkipNext,
+    /// This one is not, all that come are.
+    Skipping,
 }
 
 impl Exec<'_> {

@@ -9,6 +9,7 @@ use super::{Exec, Executed, Failure, arg};
 use crate::cluster::record::Durability;
 use crate::config::{AnnounceAs, ConfigSet};
 use crate::keys::DEFAULT_KEYSPACE;
+use crate::resp::accept::KEEPALIVE_S;
 use crate::resp::args;
 use crate::resp::request::Request;
 use crate::resp::slow::{SLOWER_THAN_US, SLOWLOG_LEN_MAX, SPIKE_MS};
@@ -40,7 +41,7 @@ impl Exec<'_> {
             ("save", String::new()),
             ("slowlog-log-slower-than", SLOWER_THAN_US.to_string()),
             ("slowlog-max-len", SLOWLOG_LEN_MAX.to_string()),
-            ("tcp-keepalive", "0".into()),
+            ("tcp-keepalive", KEEPALIVE_S.to_string()),
             ("timeout", (resp.idle_ms_max / 1000).to_string()),
         ]
     }

@@ -86,7 +86,6 @@ impl Exec<'_> {
         heading(text, "Clients");
         line(text, "connected_clients", self.shared.clients.load(Ordering::Relaxed));
         line(text, "maxclients", self.shared.resp.clients_max);
-        line(text, "blocked_clients", 0);
     }
 
     fn memory(&self, text: &mut String) {
@@ -94,7 +93,8 @@ impl Exec<'_> {
         heading(text, "Memory");
         line(text, "used_memory", status.memory_bytes);
         line(text, "used_memory_human", format_args!("{}K", status.memory_bytes / 1024));
-        line(text, "maxmemory", 0);
+        let memory_max = status.figures.iter().find(|(name, _)| *name == "memory_bytes_max");
+        line(text, "maxmemory", memory_max.map_or(0, |(_, bytes)| *bytes));
         line(text, "maxmemory_policy", "noeviction");
     }
 
@@ -111,7 +111,6 @@ impl Exec<'_> {
         heading(text, "Stats");
         line(text, "total_connections_received", figures.connections.value());
         line(text, "total_commands_processed", figures.commands.value());
-        line(text, "expired_keys", 0);
         line(text, "evicted_keys", 0);
     }
 

@@ -12,6 +12,7 @@ use crate::error::RequestError;
 use crate::keys::PREFIX_BYTES;
 use crate::mutation::{Answer, ExpiryRule, Mutation};
 use crate::resp::args;
+use crate::resp::glob::Glob;
 use crate::resp::reply::Reply;
 use crate::resp::request::Request;
 use crate::resp::table::{Command, CommandId};
@@ -32,6 +33,26 @@ pub(super) struct Facts {
     pub(super) expires_at_ms: Option<u64>,
     record_bytes: usize,
     encoding: &'static str,
+}
+
+/// Steps of matching patterns after which others get their turn: about a millisecond.
+const MATCH_STEPS_AT_ONCE: usize = 1 << 20;
+
+/// The keys that match, in order. A pattern full of stars over long keys is the product of both:
+/// whoever shares this thread is not kept waiting for all of them.
+async fn matching<'k>(pattern: &Glob<'_>, keys: &'k [Bytes]) -> Vec<&'k Bytes> {
+    let (mut found, mut steps) = (Vec::new(), 0);
+    for key in keys {
+        if pattern.matches(key) {
+            found.push(key);
+        }
+        steps += if pattern.is_all() { 1 } else { key.len() * pattern.pattern().len() };
+        if steps >= MATCH_STEPS_AT_ONCE {
+            tokio::task::yield_now().await;
+            steps = 0;
+        }
+    }
+    found
 }
 
 impl Exec<'_> {
@@ -172,7 +193,8 @@ impl Exec<'_> {
             }
         }
         if let Some(error) = failed {
-            return Err(Failure::Partly(error, format!("{deleted} of {named} keys are deleted")));
+            let others = format!("{deleted} of {named} keys are deleted");
+            return Err(Failure::partly(error, deleted, others));
         }
         self.reply().integer(deleted);
         Ok(())
@@ -210,10 +232,13 @@ impl Exec<'_> {
     async fn scan(&mut self, node: &Coordinator, request: &Request<'_>, local: bool) -> Executed {
         let wanted = args::scan(request)?;
         let page = node.scan(ScanCursor(wanted.cursor), wanted.count, local).await?;
-        let fits = |key: &&Bytes| {
-            wanted.wants_strings && wanted.pattern.is_none_or(|pattern| pattern.matches(key))
-        };
-        let keys: Vec<&Bytes> = page.keys.iter().filter(fits).collect();
+        let mut keys: Vec<&Bytes> = Vec::new();
+        if wanted.wants_strings {
+            match &wanted.pattern {
+                Some(pattern) => keys = matching(pattern, &page.keys).await,
+                None => keys.extend(&page.keys),
+            }
+        }
         let mut reply = self.reply();
         reply.array(2);
         reply.bulk(itoa::Buffer::new().format(page.next.0).as_bytes());
@@ -236,8 +261,9 @@ impl Exec<'_> {
         let mut cursor = ScanCursor::default();
         loop {
             let page = node.scan(cursor, PAGE_KEYS, local).await?;
+            let keys = matching(&pattern, &page.keys).await;
             let mut reply = self.reply();
-            for key in page.keys.iter().filter(|key| pattern.matches(key)) {
+            for key in keys {
                 reply.bulk(key);
                 count += 1;
             }
@@ -311,7 +337,7 @@ impl Exec<'_> {
             if done {
                 self.mutate(node, from, Mutation::Delete).await.map_err(|error| {
                     let others = "that is of deleting the old key, the new one is stored";
-                    Failure::Partly(error, others.into())
+                    Failure::Some(error, others.into())
                 })?;
             }
             done

@@ -65,6 +65,9 @@ enum Failure {
     Request(RequestError),
     /// One write of several failed; the text says what became of the others.
     Partly(RequestError, String),
+    /// The same, and some of the others are stored: a word that promises that nothing was written
+    /// must not be the first.
+    Some(RequestError, String),
     Text(&'static str),
     Owned(String),
 }
@@ -74,10 +77,22 @@ impl fmt::Display for Failure {
         match self {
             Self::Argument(error) => error.fmt(f),
             Self::Request(error) => error.fmt(f),
-            Self::Partly(error, others) => write!(f, "{error}; {others}"),
+            Self::Some(error, others) if error.is_refusal() => {
+                write!(f, "INDETERMINATE {others}; of another: {error}")
+            }
+            Self::Partly(error, others) | Self::Some(error, others) => {
+                write!(f, "{error}; {others}")
+            }
             Self::Text(text) => f.write_str(text),
             Self::Owned(text) => f.write_str(text),
         }
+    }
+}
+
+impl Failure {
+    /// Of several writes one failed, and so many others are stored, as the text says.
+    fn partly(error: RequestError, stored: i64, others: String) -> Self {
+        if stored > 0 { Self::Some(error, others) } else { Self::Partly(error, others) }
     }
 }
 
@@ -306,4 +321,21 @@ fn levels(
     write: Option<super::args::Level>,
 ) -> Levels {
     Levels { read: read.map(setting).or(of.read), write: write.map(setting).or(of.write), ..of }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_promises_that_nothing_was_written_does_not_come_first_where_something_was() {
+        let none = || RequestError::NoReplicas { wanted: 2, down: Vec::new() };
+        let told = |error, stored| Failure::partly(error, stored, "1 of 2".into()).to_string();
+        assert!(told(none(), 0).starts_with("NOREPLICAS"), "{}", told(none(), 0));
+        assert!(told(none(), 1).starts_with("INDETERMINATE 1 of 2"), "{}", told(none(), 1));
+        let busy = || RequestError::Busy("a queue is full".into());
+        assert!(told(busy(), 1).starts_with("INDETERMINATE"), "{}", told(busy(), 1));
+        assert!(told(RequestError::ClockSkew, 1).starts_with("ERR"));
+        assert!(told(RequestError::Unknown("x".into()), 1).starts_with("INDETERMINATE"));
+    }
 }

@@ -40,6 +40,8 @@ pub(in crate::resp) struct Shared {
     pub(in crate::resp) outputs_bytes: AtomicUsize,
     /// Bytes of requests that have not wholly arrived, are being executed, or wait for EXEC.
     pub(in crate::resp) queries_bytes: Arc<AtomicUsize>,
+    /// Bytes of what connections keep for WAIT.
+    ledgers_bytes: Arc<AtomicUsize>,
     /// Room for the values that reads bring together.
     pub(super) read_room: ReadRoom,
     /// Connections that execute a batch right now.
@@ -69,6 +71,7 @@ impl Shared {
             slowness: Slowness::default(),
             outputs_bytes: AtomicUsize::new(0),
             queries_bytes: Arc::default(),
+            ledgers_bytes: Arc::default(),
             read_room: ReadRoom::new(reads_bytes_max, PAIR_BYTES_MAX as usize),
             busy: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
@@ -142,7 +145,7 @@ impl Session {
             protocol: Protocol::default(),
             authenticated: shared.resp.requirepass.is_empty(),
             levels: Levels::default(),
-            ledger: WriteLedger::default(),
+            ledger: WriteLedger::counted(Arc::clone(&shared.ledgers_bytes)),
             queue: None,
             coordinator: None,
             keys_at_once: 0,
@@ -172,7 +175,7 @@ impl Session {
         self.protocol = Protocol::default();
         self.authenticated = shared.resp.requirepass.is_empty();
         self.levels = Levels::default();
-        self.ledger = WriteLedger::default();
+        self.ledger.forget();
         self.queue = None;
         self.say();
     }

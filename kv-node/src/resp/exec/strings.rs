@@ -194,7 +194,7 @@ impl Exec<'_> {
         }
         if let Some(error) = first {
             let others = format!("{stored} of {named} keys are stored");
-            return Err(Failure::Partly(error, others));
+            return Err(Failure::partly(error, stored as i64, others));
         }
         self.reply().ok();
         Ok(())
@@ -230,7 +230,7 @@ impl Exec<'_> {
                 }
                 Err(error) => {
                     let others = format!("{set} of {count} keys are set, in their order");
-                    return Err(Failure::Partly(error, others));
+                    return Err(Failure::partly(error, set, others));
                 }
             }
         }

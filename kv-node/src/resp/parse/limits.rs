@@ -5,7 +5,7 @@
 
 /// Redis's own limit of one argument (`proto-max-bulk-len`): above it the connection is closed.
 pub(super) const PROTO_BULK_BYTES_MAX: u32 = 512 * 1024 * 1024;
-/// Redis's limit of arguments.
+/// Arguments of one request at most: Redis's limit before 7.0.
 pub(super) const PROTO_ARGS_MAX: u32 = 1024 * 1024;
 
 /// What a connection may send.
