@@ -13,7 +13,7 @@ use kv_client::{Admin, NodeId};
 use serde_json::{Map, Value, json};
 
 use super::Output;
-use super::transfers::until_stable;
+use super::transfers::{members_among, until_stable};
 use crate::{Error, text};
 
 /// What is to change.
@@ -160,13 +160,29 @@ impl Commit {
                 self.detached(decided, left, output)?;
                 return Ok(());
             }
-            until_stable(admin, output).await?;
+            until_stable(admin, decided, output).await?;
             if left == 0 {
+                self.have_left(admin, decided).await?;
                 return self.done(decided, step, output);
             }
             epoch = decided;
         }
         Ok(())
+    }
+
+    /// That who was to leave is no member: whoever is told so ends it, and its data with it.
+    async fn have_left(&self, admin: &Admin, epoch: u64) -> Result<(), Error> {
+        if self.change.leaves.is_empty() {
+            return Ok(());
+        }
+        let still = members_among(admin, epoch, &self.change.leaves).await?;
+        if still.is_empty() {
+            return Ok(());
+        }
+        let still: Vec<String> = still.iter().map(NodeId::to_string).collect();
+        let still = still.join(", ");
+        let why = format!("epoch {epoch} is stable, and these are members in it still: {still}");
+        Err(Error::Unsettled(format!("{why}; do not end them, look at a new plan")))
     }
 
     fn detached(&self, epoch: u64, left: usize, output: &mut Output<'_>) -> Result<(), Error> {
