@@ -95,11 +95,11 @@ pub struct PastChange {
     pub epoch: u64,
     /// When the asked node took it, by its clock, in milliseconds.
     pub unix_ms: u64,
-    /// What it was: `replace`, `members`, `abort`, `split`, ..
+    /// What it was: `replace`, `members`, `abort`, `split`, `give-up`, ..
     pub what: String,
     /// Nodes that became members; not all where there are many.
     pub joined: Vec<NodeId>,
-    /// Members that are none any more; not all where there are many.
+    /// Members that are none any more, or who was given up; not all where there are many.
     pub left: Vec<NodeId>,
     /// Copies of partitions that it asked for.
     pub copies: u32,

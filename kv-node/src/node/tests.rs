@@ -14,6 +14,7 @@ mod replace;
 mod reshape;
 mod scale;
 mod split;
+mod stuck;
 mod wait;
 mod zones;
 

@@ -89,6 +89,7 @@ pub(super) fn past(changed: Changed) -> PastChange {
         Change::Reshape => "members",
         Change::Abort => "abort",
         Change::Split => "split",
+        Change::GiveUp { .. } => "give-up",
     };
     PastChange { epoch, unix_ms: at_ms, what: what.to_owned(), joined, left, copies }
 }
