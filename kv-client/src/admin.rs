@@ -228,6 +228,18 @@ impl Admin {
             .await
     }
 
+    /// Declares a node dead that holds nothing in the newest layout: older ones wait for it no
+    /// more, and it is refused for good. Answers the epoch in which it is so, also when it was so
+    /// before.
+    ///
+    /// # Errors
+    /// The text says why not. After `TimedOut` it may have been done: ask again.
+    pub async fn give_up(&self, node: NodeId) -> Result<u64> {
+        self.pool
+            .call(Kind::Read, |stub, context, _| async move { stub.give_up(context, node).await })
+            .await
+    }
+
     /// What a change of the members would move. Nothing is changed.
     ///
     /// # Errors

@@ -138,6 +138,10 @@ pub trait AdminService {
 
     /// Has the asked node made ready to be stopped, or takes that back. Answers how it stands.
     async fn drain(order: DrainOrder) -> Result<DrainView, ServiceError>;
+
+    /// Declares a node dead that holds nothing in the newest layout, and for which older ones wait.
+    /// Answers the epoch in which it is so.
+    async fn give_up(node: NodeId) -> Result<u64, ServiceError>;
 }
 
 /// Bounds of one served connection.

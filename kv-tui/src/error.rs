@@ -69,6 +69,9 @@ pub enum Error {
     Stopped(String),
     /// A rule does not decide between siblings: nothing was written. The text says why.
     Undecided(String),
+    /// What was waited for did not come to be, and it is not known whether it will. The text says
+    /// what must not be done now.
+    Unsettled(String),
 }
 
 impl Error {
@@ -91,6 +94,7 @@ impl Error {
             }
             Self::Peer { .. } => return Exit::Unreachable,
             Self::Input(_) => return Exit::Usage,
+            Self::Unsettled(_) => return Exit::Degraded,
         };
         match error {
             kv_client::Error::Unreachable { .. }
@@ -115,7 +119,10 @@ impl fmt::Display for Error {
             Self::File { path, source } => write!(f, "{}: {source}", path.display()),
             Self::Peer { address, source } => write!(f, "{address}: {source}"),
             Self::Redis { address, told } => write!(f, "{address}: {told}"),
-            Self::Input(what) | Self::Undecided(what) | Self::Stopped(what) => f.write_str(what),
+            Self::Input(what)
+            | Self::Undecided(what)
+            | Self::Stopped(what)
+            | Self::Unsettled(what) => f.write_str(what),
         }
     }
 }
@@ -127,7 +134,11 @@ impl std::error::Error for Error {
             Self::Io(error)
             | Self::Peer { source: error, .. }
             | Self::File { source: error, .. } => Some(error),
-            Self::Input(_) | Self::Undecided(_) | Self::Redis { .. } | Self::Stopped(_) => None,
+            Self::Input(_)
+            | Self::Undecided(_)
+            | Self::Redis { .. }
+            | Self::Stopped(_)
+            | Self::Unsettled(_) => None,
         }
     }
 }

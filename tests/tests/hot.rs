@@ -31,6 +31,7 @@ fn work(
     let history = Mutex::new(History::default());
     let mut client = Client::new(id, addresses.to_vec(), &history);
     let mut times = Vec::new();
+    let mut others = [0; 2];
     for n in 0.. {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -43,7 +44,9 @@ fn work(
             // Everywhere, whatever the step.
             format!("k:{}", (n * CLIENTS + id) * 2_654_435_761 % KEYS)
         };
-        let command = match n % 2 {
+        // Drawn by itself: on hot keys and on others half of it is reads, half is writes.
+        let drawn = ((n * CLIENTS + id) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 63;
+        let command = match drawn {
             0 => redis::cmd("GET").arg(&key).to_owned(),
             _ => redis::cmd("SET").arg(&key).arg("a value of some length").to_owned(),
         };
@@ -51,9 +54,12 @@ fn work(
         let told = client.ask::<Option<String>>((n + id) % addresses.len(), &command);
         assert!(told.is_ok(), "{key}: {told:?}");
         if !is_hot {
+            others[drawn as usize] += 1;
             times.push((now, asked.elapsed()));
         }
     }
+    let both = others.iter().all(|count| count * 3 > times.len());
+    assert!(both, "reads and writes of other keys, about as many of each: {others:?}");
     times
 }
 

@@ -81,6 +81,10 @@ impl AdminService for Desk {
         Err(ServiceError::Refused(format!("{old} can't be replaced: it is the only node there is")))
     }
 
+    async fn give_up(self, _: Context, node: NodeId) -> Result<u64, ServiceError> {
+        Err(ServiceError::Refused(format!("{node} can't be given up: no layout waits for it")))
+    }
+
     async fn plan(self, _: Context, _change: MembersChange) -> Result<MembersPlan, ServiceError> {
         Err(ServiceError::Refused("it is the only node there is".into()))
     }

@@ -35,7 +35,7 @@ pub struct MembersPlan {
     pub steps: Vec<u32>,
     /// Partitions of which another node would be the first primary.
     pub firsts_changed: u32,
-    /// Bytes that would be copied, about: as the asked node's partitions are on average.
+    /// Bytes that would be copied, about: as copies are on average, over all members that tell.
     pub bytes_about: u64,
     /// Every node that is a member before or after.
     pub nodes: Vec<NodeShare>,
@@ -45,6 +45,10 @@ pub struct MembersPlan {
     pub apart: (u32, u32),
     /// Partitions.
     pub partitions: u32,
+    /// Bytes in a second, both ways, at which a node fills what it gains, at most.
+    pub fill_bytes_per_second: u64,
+    /// Milliseconds that the node with the most to fill takes at that rate: it is never sooner.
+    pub fill_ms_min: u64,
 }
 
 /// What the nodes of one zone hold together before a change and after it.
@@ -71,6 +75,8 @@ pub struct NodeShare {
     pub after: u32,
     /// Partitions among those that it would have to fill.
     pub gains: u32,
+    /// Bytes of those, about.
+    pub gains_bytes: u64,
 }
 
 /// What doubling the partitions would come to.
@@ -95,11 +101,11 @@ pub struct PastChange {
     pub epoch: u64,
     /// When the asked node took it, by its clock, in milliseconds.
     pub unix_ms: u64,
-    /// What it was: `replace`, `members`, `abort`, `split`, ..
+    /// What it was: `replace`, `members`, `abort`, `split`, `give-up`, ..
     pub what: String,
     /// Nodes that became members; not all where there are many.
     pub joined: Vec<NodeId>,
-    /// Members that are none any more; not all where there are many.
+    /// Members that are none any more, or who was given up; not all where there are many.
     pub left: Vec<NodeId>,
     /// Copies of partitions that it asked for.
     pub copies: u32,

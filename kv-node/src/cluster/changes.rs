@@ -34,7 +34,7 @@ pub struct Changed {
     pub change: Change,
     /// Nodes that became members.
     pub joined: Vec<NodeId>,
-    /// Members that are none any more.
+    /// Members that are none any more, or who was given up.
     pub left: Vec<NodeId>,
     /// Copies of partitions that it asked for.
     pub copies: u32,
@@ -46,13 +46,18 @@ impl Changed {
         let after = &decree.layout;
         let set = |layout: &Layout<NodeId>| layout.members().iter().copied().collect();
         let (old, new): (BTreeSet<NodeId>, BTreeSet<NodeId>) = (set(before), set(after));
+        let given_up = match decree.change {
+            Change::GiveUp { node } => Some(node),
+            _ => None,
+        };
+        let left = old.difference(&new).copied().chain(given_up);
         let copies = Plan::between(before, after).map_or(0, |plan| plan.moves().len());
         Self {
             epoch: after.epoch(),
             at_ms,
             change: decree.change,
             joined: new.difference(&old).copied().take(CHANGED_NODES_MAX).collect(),
-            left: old.difference(&new).copied().take(CHANGED_NODES_MAX).collect(),
+            left: left.take(CHANGED_NODES_MAX).collect(),
             copies: u32::try_from(copies).unwrap_or(u32::MAX),
         }
     }

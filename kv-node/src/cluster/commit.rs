@@ -5,6 +5,16 @@
 //! majority may have accepted is proposed again instead of its own. `campaign` says when to try
 //! again. Two decrees of one epoch can't both be decided.
 //!
+//! What calls a change off must not be decided after that change is over, when somebody finds in an
+//! acceptor what a proposer left there that died. So members *seal* a change before it is over: when
+//! all have finished it, each notes durably that it votes for no abort of it any more, and layouts
+//! retire when all members have said so. Who has accepted an abort does not seal, until the epoch
+//! is decided; and sees to it that it is (`held`). One that was found in an acceptor is voted for
+//! always: it may be decided.
+//!
+//! Invariant: where an older layout has retired, no acceptor holds, or will hold, a decree that
+//! gives back what the newest changed.
+//!
 //! A directory that may be old (a restored backup) may have forgotten a promise, so it has no vote
 //! until somebody has found out that it is not (`doubt`).
 //!
@@ -15,11 +25,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_ring::LIVE_LAYOUTS_MAX;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::decree::{Decided, Decree};
+use super::decree::{Change, Decided, Decree};
 use super::meta::MetaStore;
 use super::state::ClusterState;
 use super::view::{SharedView, View};
@@ -47,6 +56,8 @@ pub struct Acceptor {
     voting: Mutex<()>,
     /// Why this directory has no vote for now.
     doubt: Mutex<Option<String>>,
+    /// What it accepted last, and for which epoch.
+    accepted: Mutex<Option<(u64, Bytes)>>,
 }
 
 impl std::fmt::Debug for Acceptor {
@@ -59,7 +70,37 @@ impl Acceptor {
     /// The acceptor over the directory's facts.
     pub fn new(state: Arc<ClusterState>, view: Arc<SharedView>) -> Self {
         let meta = Arc::clone(state.meta());
-        Self { meta, state, view, voting: Mutex::new(()), doubt: Mutex::default() }
+        // One that can't be read is refused when it is asked for.
+        let fact = meta.load(PROMISE_FACT).ok().flatten();
+        let stored = fact.and_then(|fact| postcard::from_bytes::<Promise>(&fact).ok());
+        let accepted = stored.and_then(|stored| {
+            stored.accepted.map(|(_, decree)| (stored.epoch, Bytes::from(decree)))
+        });
+        let accepted = Mutex::new(accepted);
+        Self { meta, state, view, voting: Mutex::new(()), doubt: Mutex::default(), accepted }
+    }
+
+    /// The decree that this directory has accepted and that calls off the newest layout's change,
+    /// if there is one: it may be decided, or not.
+    pub fn held(&self) -> Option<Decree> {
+        let epoch = self.view.now().epoch().checked_add(1)?;
+        let accepted = self.accepted.lock().clone().filter(|(of, _)| *of == epoch)?;
+        let decree = Decree::decode(&accepted.1)?;
+        (decree.change == Change::Abort).then_some(decree)
+    }
+
+    /// Votes for nothing new that calls off what layout `epoch` changed, for good; not while it
+    /// holds such a decree. Says whether it is so. Blocks on the disk.
+    ///
+    /// # Errors
+    /// It can't be stored.
+    pub fn seal(&self, epoch: u64) -> io::Result<bool> {
+        let _one = self.voting.lock();
+        if self.view.now().epoch() != epoch || self.held().is_some() {
+            return Ok(false);
+        }
+        self.state.seal(epoch)?;
+        Ok(true)
     }
 
     /// Takes this directory's vote away while it may be old, and says why; `None` gives it back.
@@ -98,16 +139,18 @@ impl Acceptor {
                 let accepted = promise.accepted.map(|(ballot, decree)| (ballot, decree.into()));
                 Ok(BallotOut::Promised { accepted })
             }
-            BallotOp::Accept { ballot, decree, .. } => {
+            BallotOp::Accept { ballot, decree, found, .. } => {
                 if ballot < promise.promised {
                     return Ok(BallotOut::Rejected { promised: promise.promised });
                 }
-                if let Err(why) = check(&view, &decree) {
+                let sealed = self.state.sealed() >= view.epoch();
+                if let Err(why) = check(&view, &decree, sealed && !found) {
                     return Ok(BallotOut::MayNotVote(why));
                 }
                 promise.promised = ballot;
                 promise.accepted = Some((ballot, decree.to_vec()));
                 self.store(&promise)?;
+                *self.accepted.lock() = Some((epoch, decree));
                 Ok(BallotOut::Accepted)
             }
             BallotOp::Learn { .. } => Ok(BallotOut::MayNotVote("an outcome is no ballot".into())),
@@ -146,16 +189,21 @@ impl Acceptor {
     }
 }
 
-/// Why a decree may not follow what this node knows.
-fn check(view: &View, decree: &[u8]) -> Result<(), String> {
+/// Why a decree may not follow what this node knows. But for what is sealed, who had no objection
+/// has none later: else a decided one could be stuck.
+fn check(view: &View, decree: &[u8], sealed: bool) -> Result<(), String> {
     let Some(layouts) = view.layouts.as_ref() else { return Err("no layout yet".into()) };
     let Some(decree) = Decree::decode(decree) else { return Err("not a decree".into()) };
     decree.check(layouts.newest(), &view.removed).map_err(|error| error.to_string())?;
     if layouts.in_transition() && !decree.change.may_overtake() {
         return Err("another change is under way".into());
     }
-    if layouts.live().len() >= LIVE_LAYOUTS_MAX {
-        return Err(format!("{LIVE_LAYOUTS_MAX} layouts are live: let one retire first"));
+    if sealed && decree.change == Change::Abort {
+        return Err("the change is over: all have finished it".into());
+    }
+    let live = layouts.live().len();
+    if live > decree.change.live_before_max() {
+        return Err(format!("{live} layouts are live: let one retire first"));
     }
     Ok(())
 }
@@ -225,6 +273,7 @@ impl Proposer {
                     epoch: self.epoch,
                     ballot: self.ballot,
                     decree: self.value.clone(),
+                    found: self.highest.is_some(),
                 })
             }
             BallotOut::Accepted => {

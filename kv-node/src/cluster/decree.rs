@@ -14,7 +14,7 @@
 
 use bytes::Bytes;
 use kv_client::NodeId;
-use kv_ring::Layout;
+use kv_ring::{LIVE_LAYOUTS_MAX, Layout};
 use serde::{Deserialize, Serialize};
 
 use super::wire::Ballot;
@@ -46,6 +46,12 @@ pub enum Change {
     Abort,
     /// Each partition is cut in two, and both halves are held by whoever held the whole.
     Split,
+    /// A node that holds nothing in the layout before, and that only older ones name, is dead from
+    /// then on: nobody waits for it. Nothing else changes.
+    GiveUp {
+        /// The node that is given up.
+        node: NodeId,
+    },
 }
 
 impl Change {
@@ -53,8 +59,17 @@ impl Change {
     pub fn may_overtake(self) -> bool {
         match self {
             Self::Birth => false,
-            Self::Replace { .. } | Self::Abort => true,
+            Self::Replace { .. } | Self::Abort | Self::GiveUp { .. } => true,
             Self::Reshape | Self::Split => false,
+        }
+    }
+
+    /// Layouts that may be live before it. The last place is for what lets the others retire: else
+    /// a node that is dead, and that only an older layout names, could block all of them for good.
+    pub fn live_before_max(self) -> usize {
+        match self {
+            Self::GiveUp { .. } => LIVE_LAYOUTS_MAX - 1,
+            _ => LIVE_LAYOUTS_MAX - 2,
         }
     }
 }
@@ -172,6 +187,27 @@ impl Decree {
         Ok(Self { change: Change::Abort, follows: Some(name(undone)), layout, removed })
     }
 
+    /// As in `before`, without waiting for `node`, which is no member of it.
+    ///
+    /// # Errors
+    /// It is a member, and holds what nobody would then; or there are no more epochs.
+    pub fn give_up(
+        before: &Layout<NodeId>,
+        removed: &[NodeId],
+        node: NodeId,
+    ) -> Result<Self, kv_ring::Error> {
+        if before.contains(node) {
+            return Err(kv_ring::Error::AlreadyAMember);
+        }
+        let epoch = before.epoch().checked_add(1).ok_or(kv_ring::Error::EpochExhausted)?;
+        let layout = before.reissued(epoch)?;
+        let mut removed = removed.to_vec();
+        removed.push(node);
+        removed.sort_unstable();
+        let change = Change::GiveUp { node };
+        Ok(Self { change, follows: Some(name(before)), layout, removed })
+    }
+
     /// Whether a planned placement may follow `before`. Which of those that may it is was its
     /// proposer's choice: another version of it might choose otherwise.
     fn may_reshape(&self, before: &Layout<NodeId>, removed: &[NodeId]) -> bool {
@@ -208,6 +244,10 @@ impl Decree {
             Change::Abort => self.may_abort(before, removed),
             Change::Split => {
                 Self::split(before, removed).is_ok_and(|made| made.as_ref() == Some(self))
+            }
+            Change::GiveUp { node } if removed.binary_search(&node).is_ok() => false,
+            Change::GiveUp { node } => {
+                Self::give_up(before, removed, node).is_ok_and(|made| made == *self)
             }
             Change::Replace { new, .. } if removed.binary_search(&new).is_ok() => false,
             Change::Replace { old, new } => {
@@ -399,6 +439,28 @@ pub(crate) mod tests {
         assert_eq!(bytes[..4], [1, 4, 1, 1]);
         let layout = Layout::<NodeId>::decode(&bytes[bytes.len() - 279..bytes.len() - 1]);
         assert!(layout.is_ok_and(|layout| layout.partitions().count() == 32));
+    }
+
+    #[test]
+    fn giving_up_changes_nothing_but_who_is_waited_for() {
+        let before = first(3);
+        let removed = [NodeId(9)];
+        let next = Decree::give_up(&before, &removed, NodeId(4)).expect("node 4 is no member");
+        assert_eq!(Decree::decode(&next.encode()).as_ref(), Some(&next));
+        assert_eq!(next.removed, [NodeId(4), NodeId(9)]);
+        assert_eq!((next.layout.epoch(), next.layout.topology()), (2, before.topology()));
+        assert!(next.change.may_overtake());
+        let believed = |decree: &Decree| decided(decree, [1, 2]).proven(&before, &removed);
+        assert_eq!(believed(&next), Ok(next.clone()));
+        let member = Decree::give_up(&before, &removed, NodeId(3));
+        assert_eq!(member, Err(kv_ring::Error::AlreadyAMember), "what it holds is to go on");
+        let change = Change::GiveUp { node: NodeId(3) };
+        let member = Decree { change, ..next.clone() };
+        assert_eq!(believed(&member), Err(BadDecree::NotTheChange));
+        let more = Decree { removed: vec![NodeId(4), NodeId(5), NodeId(9)], ..next.clone() };
+        assert_eq!(believed(&more), Err(BadDecree::NotTheChange));
+        let twice = decided(&next, [1, 2]).proven(&before, &next.removed);
+        assert_eq!(twice, Err(BadDecree::NotTheChange), "it was given up before");
     }
 
     #[test]

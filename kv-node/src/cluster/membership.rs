@@ -37,7 +37,8 @@ enum Fact {
     Client = 1,
     /// The flush mark that I know.
     Flush = 2,
-    /// The newest layout that I know, and the newest for which I am finished.
+    /// The newest layout that I know, the newest for which I am finished, the newest that I have
+    /// sealed, the oldest that is live for me.
     Layouts = 3,
     /// My floor, and my witness.
     Floor = 4,
@@ -60,6 +61,25 @@ pub struct LayoutsSeen {
     pub seen: u64,
     /// The newest epoch for which it is finished.
     pub finished: u64,
+    /// The newest epoch whose change it votes no more to call off.
+    pub sealed: u64,
+    /// The oldest layout that is live for it: those before have retired, for everybody.
+    pub oldest: u64,
+}
+
+impl LayoutsSeen {
+    fn to_bytes(self) -> Vec<u8> {
+        let Self { seen, finished, sealed, oldest } = self;
+        [seen, finished, sealed, oldest].map(u64::to_le_bytes).concat()
+    }
+
+    /// Reads a fact; `None` for anything that isn't one. A later version may append to it.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut numbers = bytes.chunks_exact(8).filter_map(|chunk| chunk.try_into().ok());
+        let mut next = || numbers.next().map(u64::from_le_bytes);
+        let (seen, finished) = (next()?, next()?);
+        Some(Self { seen, finished, sealed: next()?, oldest: next()? })
+    }
 }
 
 /// A packet to deliver.
@@ -225,7 +245,7 @@ impl Membership {
 
     /// Tells everybody how far this node has got with layouts.
     pub fn publish_layouts(&self, own: LayoutsSeen) {
-        let fact = [own.seen.to_le_bytes(), own.finished.to_le_bytes()].concat();
+        let fact = own.to_bytes();
         let mut swim = self.swim.lock();
         if swim.fact(swim.me(), Fact::Layouts as u16).is_some_and(|told| told.bytes == fact) {
             return;
@@ -308,11 +328,7 @@ impl Membership {
 
     /// How far every member has got with layouts, as far as they have said.
     pub fn layouts_seen(&self) -> BTreeMap<NodeId, LayoutsSeen> {
-        self.said(Fact::Layouts, |bytes| {
-            let (seen, rest) = bytes.split_first_chunk::<8>()?;
-            let finished = rest.try_into().ok().map(u64::from_le_bytes)?;
-            Some(LayoutsSeen { seen: u64::from_le_bytes(*seen), finished })
-        })
+        self.said(Fact::Layouts, LayoutsSeen::from_bytes)
     }
 
     /// Never hears from or of a node again.

@@ -29,6 +29,7 @@ const RECORD_FACT: &str = "record";
 /// The layouts and nothing else: what directories had before there were decrees.
 const LAYOUTS_FACT: &str = "layouts";
 const DECIDED_FACT: &str = "decided";
+const SEALED_FACT: &str = "sealed";
 
 /// The directory's id, made and stored at its first start.
 ///
@@ -50,6 +51,8 @@ pub struct ClusterState {
     meta: Arc<MetaStore>,
     view: Arc<SharedView>,
     known: Mutex<Known>,
+    /// No abort of the layouts up to this epoch is voted for here (`commit`).
+    sealed: Mutex<u64>,
 }
 
 /// The live layouts as they were decided, oldest first, and how far this node has got.
@@ -103,7 +106,14 @@ impl ClusterState {
                 view.removed = removed.into();
             }
         });
-        Ok(Self { meta, view, known: Mutex::new(known) })
+        let sealed = match meta.load(SEALED_FACT)? {
+            None => 0,
+            Some(fact) => {
+                let bytes = fact.as_slice().try_into().map_err(|_| invalid("what is sealed"))?;
+                u64::from_le_bytes(bytes)
+            }
+        };
+        Ok(Self { meta, view, known: Mutex::new(known), sealed: Mutex::new(sealed) })
     }
 
     /// The directory's facts.
@@ -209,6 +219,24 @@ impl ClusterState {
         let next = Known { finished: epoch, ..known.clone() };
         self.store(&next)?;
         *known = next;
+        Ok(())
+    }
+
+    /// The newest epoch whose change this node votes no more to call off.
+    pub fn sealed(&self) -> u64 {
+        *self.sealed.lock()
+    }
+
+    /// This node votes for no abort of the layouts up to `epoch` any more, for good. Blocks.
+    ///
+    /// # Errors
+    /// The disk failed: it must not be said yet.
+    pub fn seal(&self, epoch: u64) -> io::Result<()> {
+        let mut sealed = self.sealed.lock();
+        if epoch > *sealed {
+            self.meta.store(SEALED_FACT, &epoch.to_le_bytes())?;
+            *sealed = epoch;
+        }
         Ok(())
     }
 

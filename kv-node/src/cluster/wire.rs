@@ -102,6 +102,9 @@ pub enum BallotOp {
         ballot: Ballot,
         /// The encoded decree.
         decree: Bytes,
+        /// Whether somebody had accepted it in an earlier ballot: it may be decided, so nobody
+        /// refuses it for what he has done since.
+        found: bool,
     },
     /// The outcome.
     Learn {

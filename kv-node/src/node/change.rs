@@ -10,14 +10,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use kv_client::NodeId;
-use kv_ring::LIVE_LAYOUTS_MAX;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{Inner, Node};
 use crate::cluster::campaign::Campaign;
 use crate::cluster::commit::{Proposer, ProposerStep};
-use crate::cluster::decree::{Decided, Decree, REMOVED_IDS_MAX};
+use crate::cluster::decree::{Change, Decided, Decree, REMOVED_IDS_MAX};
 use crate::cluster::view::View;
 use crate::cluster::wire::{Ballot, BallotOp, BallotOut, BirthOp, BirthOut, Newborn};
 use crate::rpc::{Completion, PeerFailure, PeerResult, PeerSender, Pending};
@@ -36,6 +35,11 @@ pub enum ChangeError {
     NotServing,
     /// The node to be replaced is not a member: it may have been replaced already.
     NotAMember(NodeId),
+    /// The node to be replaced holds nothing in the newest layout, and older live ones name it:
+    /// there is nothing to give to another. Give it up.
+    HoldsNothing(NodeId),
+    /// The node to be given up is a member: what it holds must go to another. Replace it.
+    IsAMember(NodeId),
     /// The new node is a member already.
     AlreadyAMember(NodeId),
     /// The new node was removed once: give it an empty directory, and so a new identity.
@@ -65,7 +69,9 @@ pub enum ChangeError {
     Down(NodeId),
     /// Nothing is under way that could be called off.
     NothingUnderWay,
-    /// What is under way can't be called off: a replacement came on top, and who was replaced is
+    /// It is called off already, and over when all have finished.
+    CalledOff,
+    /// What is under way can't be called off: a node was declared dead on top of it, and is
     /// refused for good.
     NotToBeUndone,
     /// There is no such placement, and why.
@@ -93,6 +99,16 @@ impl std::fmt::Display for ChangeError {
         match self {
             Self::NotServing => f.write_str("this node does not serve a cluster"),
             Self::NotAMember(node) => write!(f, "{node} is not a member"),
+            Self::HoldsNothing(node) => write!(
+                f,
+                "{node} holds nothing in the newest layout, so no node can take its places: give \
+                 it up without one (kv cluster replace {node})"
+            ),
+            Self::IsAMember(node) => write!(
+                f,
+                "{node} is a member: name an empty node that takes its places (kv cluster replace \
+                 {node} NEW)"
+            ),
             Self::AlreadyAMember(node) => write!(f, "{node} is a member already"),
             Self::WasRemoved(node) => {
                 write!(f, "{node} was removed for good: start it on an empty directory")
@@ -117,9 +133,13 @@ impl std::fmt::Display for ChangeError {
                 write!(f, "{node} is down and can't hand over: start it, or have it replaced")
             }
             Self::NothingUnderWay => f.write_str("no change is under way: nothing to call off"),
+            Self::CalledOff => f.write_str(
+                "it is called off already, and over when all have finished: kv cluster status \
+                 tells whom it waits for",
+            ),
             Self::NotToBeUndone => f.write_str(
-                "it can't be called off: a replacement came on top of it, and who was replaced is \
-                 refused for good",
+                "it can't be called off: a node was declared dead on top of it, which is refused \
+                 for good; kv cluster status tells whom it waits for",
             ),
             Self::Placement(why) => write!(f, "no such placement: {why}"),
             Self::AtMost => f.write_str("there is a partition for each slot already"),
@@ -338,14 +358,16 @@ fn replacement(view: &View, old: NodeId, new: NodeId) -> Result<Decree, ChangeEr
     if view.is_removed(new) {
         return Err(ChangeError::WasRemoved(new));
     }
-    if layouts.live().len() >= LIVE_LAYOUTS_MAX {
+    if layouts.live().len() > (Change::Replace { old, new }).live_before_max() {
         return Err(ChangeError::TooMany("live layouts"));
     }
     if view.removed.len() >= REMOVED_IDS_MAX {
         return Err(ChangeError::TooMany("removed ids"));
     }
+    let named = layouts.live().any(|layout| layout.contains(old)) && !view.is_removed(old);
     Decree::replace(layouts.newest(), &view.removed, old, new).map_err(|error| match error {
         kv_ring::Error::AlreadyAMember => ChangeError::AlreadyAMember(new),
+        _ if named => ChangeError::HoldsNothing(old),
         _ => ChangeError::NotAMember(old),
     })
 }

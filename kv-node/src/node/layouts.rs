@@ -4,12 +4,13 @@
 //! with its proof. Partitions that begin with it get a new tenure, and this node is a newcomer
 //! there, of which nothing is stored (`leftovers.rs`), before anybody here can act by it. A node
 //! says "finished" when it is a newcomer nowhere and nothing that began under an older layout is
-//! under way in it; the older layouts retire when every node of any live layout has said so, save
-//! those that were removed.
+//! under way in it; when every node of any live layout has said so, save those that were removed,
+//! the members seal it: it can't be called off any more (`cluster/commit`). Then the older layouts
+//! retire, everywhere: where one member has retired them, the others may.
 //!
 //! ```text
-//! epoch 7 ──────────── live ───────────────────────────────┐ retires when all have said 8
-//! epoch 8       decided ── learned ── filled, settled ── finished ─────────────────────────
+//! epoch 7 ──────────── live ──────────────────────────────────────────┐ retires: all have sealed 8
+//! epoch 8       decided ── learned ── filled, settled ── finished ── sealed ────────────────
 //! ```
 //!
 //! (Garage's layout history and Cassandra's CEP-21 are the models.)
@@ -28,6 +29,7 @@ use kv_client::NodeId;
 use kv_quorum::HybridTime;
 use kv_ring::{Partition, PartitionCount};
 
+use super::change::CHANGE_MS_MAX;
 use super::{Inner, Serving};
 use crate::cluster::changes::Changed;
 use crate::cluster::decree::{Decided, Decree};
@@ -46,6 +48,10 @@ const SETTLE_MS_MAX: u64 = 2_000;
 const SETTLE_REST_MS: u64 = 5;
 /// Rest between two looks at what can be finished or retired.
 const LAYOUTS_REST_MS: u64 = 100;
+/// A proposer has so long to have decided what this node accepted; then this node sees to it.
+const HELD_MS_MAX: u64 = CHANGE_MS_MAX + 5_000;
+/// It tries for so long at a time.
+const HELD_BALLOTS_MS_MAX: u64 = 2_000;
 
 /// The newest epoch that an envelope names; 0 for none.
 pub(super) fn newest_in(envelope: &Envelope) -> u64 {
@@ -255,8 +261,61 @@ impl Inner {
         }
     }
 
+    /// Seals the newest layout when everybody has finished it (`cluster/commit`).
+    async fn seal_if_finished(self: &Arc<Self>, said: &BTreeMap<NodeId, LayoutsSeen>) {
+        let view = self.view.now();
+        let epoch = view.epoch();
+        let moves = view.layouts.as_ref().is_some_and(|layouts| layouts.in_transition());
+        let all_finished = all(concerned(&view), said, |said| said.finished >= epoch);
+        if !moves || !all_finished || self.state.sealed() >= epoch {
+            return;
+        }
+        drop(view);
+        let node = Arc::clone(self);
+        if let Err(error) = self.blocking(move || node.acceptor.seal(epoch)).await {
+            tracing::error!(%error, epoch, "that a change is over can't be noted");
+        }
+    }
+
+    /// Has an epoch decided for which this node holds what calls the newest change off, and whose
+    /// proposer has had its time: nobody seals meanwhile.
+    async fn decide_what_is_held(self: &Arc<Self>) {
+        let Some(held) = self.acceptor.held() else {
+            self.held_since_ms.store(0, Ordering::Relaxed);
+            return;
+        };
+        let now_ms = self.clock.steady_ms().max(1);
+        let since_ms = self.held_since_ms.load(Ordering::Relaxed);
+        if since_ms == 0 {
+            self.held_since_ms.store(now_ms, Ordering::Relaxed);
+            return;
+        }
+        if now_ms < since_ms.saturating_add(HELD_MS_MAX) {
+            return;
+        }
+        // Who proposes here now completes it.
+        let Ok(_one) = self.changing.try_lock() else { return };
+        self.held_since_ms.store(now_ms, Ordering::Relaxed);
+        let view = self.view.now();
+        if held.layout.epoch() != view.epoch() + 1 {
+            return;
+        }
+        let ended = match self.decide(&view, &held, now_ms + HELD_BALLOTS_MS_MAX).await {
+            Ok(decided) => {
+                drop(view);
+                self.enact(decided).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            tracing::warn!(%error, "what a proposer left is not decided yet");
+        }
+    }
+
     async fn retire_what_is_over(self: &Arc<Self>, said: &BTreeMap<NodeId, LayoutsSeen>) {
-        let Some(epoch) = over_before(&self.view.now(), said) else { return };
+        let view = self.view.now();
+        let Some(epoch) = over_before(&view, said).max(retired_before(&view, said)) else { return };
+        drop(view);
         self.let_go_of_what_goes_with(epoch);
         let node = Arc::clone(self);
         match self.blocking(move || node.state.retire_before(epoch)).await {
@@ -285,7 +344,14 @@ impl Inner {
 
     /// How far this node has got with layouts.
     pub(super) fn layouts_seen(&self) -> LayoutsSeen {
-        LayoutsSeen { seen: self.view.now().epoch(), finished: self.state.finished() }
+        let view = self.view.now();
+        let live = view.layouts.iter().flat_map(|layouts| layouts.live());
+        LayoutsSeen {
+            seen: view.epoch(),
+            finished: self.state.finished(),
+            sealed: self.state.sealed(),
+            oldest: live.map(|layout| layout.epoch()).min().unwrap_or(0),
+        }
     }
 }
 
@@ -298,13 +364,40 @@ pub(super) fn concerned(view: &View) -> BTreeSet<NodeId> {
         .collect()
 }
 
-/// The newest live layout that everybody concerned has finished, if there are older ones.
+/// The newest live layout that everybody concerned has finished, if there are older ones. The
+/// newest of all only when its members have sealed it: it could still be called off.
 fn over_before(view: &View, said: &BTreeMap<NodeId, LayoutsSeen>) -> Option<u64> {
     let layouts = view.layouts.as_ref().filter(|layouts| layouts.in_transition())?;
-    let finished = |node: &NodeId| said.get(node).map_or(0, |said| said.finished);
-    let least = concerned(view).iter().map(finished).min()?;
-    let newest = layouts.live().map(|layout| layout.epoch()).find(|epoch| *epoch <= least)?;
-    layouts.live().any(|layout| layout.epoch() < newest).then_some(newest)
+    let (newest, concerned) = (layouts.newest(), concerned(view));
+    let members = || newest.members().iter().copied();
+    let is_over = |epoch: &u64| {
+        let finished = all(concerned.iter().copied(), said, |said| said.finished >= *epoch);
+        let is_newest = *epoch == newest.epoch();
+        finished && (!is_newest || all(members(), said, |said| said.sealed >= *epoch))
+    };
+    let over = layouts.live().map(|layout| layout.epoch()).find(is_over)?;
+    layouts.live().any(|layout| layout.epoch() < over).then_some(over)
+}
+
+/// The oldest layout that is live for some member, if older ones are live here. Who has retired
+/// them knew that everybody had finished, which stays so: a node that was concerned may be gone
+/// since, and forgotten. Said by members that know the same newest layout, and no other.
+fn retired_before(view: &View, said: &BTreeMap<NodeId, LayoutsSeen>) -> Option<u64> {
+    let layouts = view.layouts.as_ref().filter(|layouts| layouts.in_transition())?;
+    let newest = layouts.newest();
+    let members = newest.members().iter().filter_map(|node| said.get(node));
+    let oldest =
+        members.filter(|said| said.seen == newest.epoch()).map(|said| said.oldest).max()?;
+    let is_live = layouts.layout(oldest).is_some();
+    (is_live && layouts.live().any(|layout| layout.epoch() < oldest)).then_some(oldest)
+}
+
+fn all(
+    nodes: impl IntoIterator<Item = NodeId>,
+    said: &BTreeMap<NodeId, LayoutsSeen>,
+    is_so: impl Fn(LayoutsSeen) -> bool,
+) -> bool {
+    nodes.into_iter().all(|node| is_so(said.get(&node).copied().unwrap_or_default()))
 }
 
 /// Follows layouts that others know, finishes, retires.
@@ -338,10 +431,66 @@ impl Worker for LayoutLoop {
                 node.catch_up(*from, said.seen).await;
             }
             node.finish_if_done().await;
+            node.decide_what_is_held().await;
+            node.seal_if_finished(&node.membership.layouts_seen()).await;
             node.membership.publish_layouts(node.layouts_seen());
             node.tell_transfers(&node.view.now());
             node.retire_what_is_over(&node.membership.layouts_seen()).await;
         }
         Some(Duration::from_millis(LAYOUTS_REST_MS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_ring::{AutoClaim, History, Layout};
+
+    use super::*;
+    use crate::cluster::decree::tests::first;
+
+    /// Node 4 leaves.
+    fn leaving(me: u64) -> View {
+        let before = first(4);
+        let mut members = before.topology();
+        members.remove(NodeId(4));
+        let next = Layout::next(&before, &members, 3, &AutoClaim).expect("three nodes");
+        let mut layouts = History::new(before);
+        layouts.push(next).expect("a later one");
+        let mut view = View::empty(NodeId(me));
+        view.layouts = Some(Arc::new(layouts));
+        view
+    }
+
+    fn said(of: &[(u64, [u64; 4])]) -> BTreeMap<NodeId, LayoutsSeen> {
+        let said = |[seen, finished, sealed, oldest]: [u64; 4]| LayoutsSeen {
+            seen,
+            finished,
+            sealed,
+            oldest,
+        };
+        of.iter().map(|(node, numbers)| (NodeId(*node), said(*numbers))).collect()
+    }
+
+    #[test]
+    fn a_layout_retires_when_all_have_finished_and_the_members_have_sealed_the_next() {
+        let (view, done) = (leaving(1), [2, 2, 2, 1]);
+        let over = |of: &[(u64, [u64; 4])]| over_before(&view, &said(of));
+        assert_eq!(over(&[(1, done), (2, done), (3, done), (4, [2, 2, 0, 1])]), Some(2));
+        assert_eq!(over(&[(1, done), (2, done), (3, [2, 2, 1, 1]), (4, done)]), None, "unsealed");
+        assert_eq!(over(&[(1, done), (2, done), (3, done), (4, [2, 1, 0, 1])]), None);
+        assert_eq!(over(&[(1, done), (2, done), (3, done)]), None, "node 4 has said nothing");
+    }
+
+    #[test]
+    fn who_came_back_after_a_leaver_was_forgotten_believes_a_member_that_has_retired() {
+        let view = leaving(3);
+        let retired = |of: &[(u64, [u64; 4])]| retired_before(&view, &said(of));
+        // Node 4 was ended, and nobody keeps what it said.
+        let (me, other) = ((3, [2, 2, 2, 1]), [2, 2, 2, 2]);
+        assert_eq!(over_before(&view, &said(&[(1, other), (2, other), me])), None);
+        assert_eq!(retired(&[(1, other), (2, [2, 2, 2, 1]), me]), Some(2));
+        assert_eq!(retired(&[(1, [3, 2, 2, 2]), me]), None, "it knows another newest layout");
+        assert_eq!(retired(&[(4, other), me]), None, "it is no member");
+        assert_eq!(retired(&[(1, [2, 2, 2, 0]), me]), None, "it does not serve yet");
     }
 }

@@ -21,6 +21,7 @@ mod damage;
 mod discover;
 mod drain;
 mod events;
+mod give_up;
 mod handler;
 mod handoff;
 #[cfg(test)]
@@ -140,6 +141,8 @@ pub(crate) struct Inner {
     refill_from_ms: AtomicU64,
     /// A fetch that an answer caused is under way.
     catching_up: AtomicBool,
+    /// Since when it holds a decree that calls the newest change off, undecided; 0 if it does not.
+    held_since_ms: AtomicU64,
     /// What is known of this node's life and of the others'.
     life: Life,
     /// When it started, by the wall clock.

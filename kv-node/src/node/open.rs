@@ -101,6 +101,7 @@ impl Inner {
             fetching: tokio::sync::Mutex::default(),
             refill_from_ms: AtomicU64::new(0),
             catching_up: AtomicBool::new(false),
+            held_since_ms: AtomicU64::new(0),
             life,
             started_ms: parts.clock.wall_ms(),
             events: EventLog::new(me, Arc::clone(&parts.clock)),

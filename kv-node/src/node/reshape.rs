@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kv_client::NodeId;
-use kv_ring::{Exchange, LIVE_LAYOUTS_MAX, Layout, NodeSpec, Topology, Zone};
+use kv_ring::{Exchange, Layout, NodeSpec, Topology, Zone};
 
 use super::change::{CHANGE_MS_MAX, ChangeError};
 use super::{Inner, Node};
@@ -202,7 +202,7 @@ impl Inner {
         if !layouts.in_transition() {
             return Err(ChangeError::NothingUnderWay);
         }
-        if layouts.live().len() >= LIVE_LAYOUTS_MAX {
+        if layouts.live().len() > Change::Abort.live_before_max() {
             return Err(ChangeError::TooMany("live layouts"));
         }
         let undone = layouts.newest();
@@ -213,7 +213,7 @@ impl Inner {
             Some(Decree { change: Change::Reshape, follows: Some(before), .. }) => {
                 layouts.layout(before.epoch).filter(|layout| layout.digest() == before.digest)
             }
-            Some(Decree { change: Change::Abort, .. }) => return Err(ChangeError::NothingUnderWay),
+            Some(Decree { change: Change::Abort, .. }) => return Err(ChangeError::CalledOff),
             Some(Decree { change: Change::Split, .. }) => return Err(ChangeError::Doubled),
             _ => None,
         };

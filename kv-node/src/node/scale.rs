@@ -136,7 +136,36 @@ impl Ground for NodeGround {
                 tracing::error!(%error, "what operators set of scaling can't be stored");
             }
         }
+        let view = inner.view.now();
+        if let Some(layouts) = view.layouts.as_ref().filter(|layouts| !layouts.in_transition()) {
+            let (newest, store) = (Arc::clone(layouts.newest()), Arc::clone(&self.board));
+            drop(view);
+            let settled = move || store.settled(newest.epoch(), |node| newest.contains(node));
+            if let Err(error) = inner.blocking(settled).await {
+                tracing::error!(%error, "who did not leave can't be noted");
+            }
+        }
         inner.membership.publish_scale(&self.board.now());
+    }
+
+    async fn note_left(&self, node: NodeId, after: u64) -> Result<(), String> {
+        let Some(inner) = self.node.upgrade().map(|node| Arc::clone(&node.inner)) else {
+            return Err("the node stops".into());
+        };
+        let store = Arc::clone(&self.board);
+        let noted = inner.blocking(move || store.note_left(node, after)).await;
+        noted.map_err(|error| error.to_string())?;
+        // Told at once: whoever decides next is to know it if this node ends meanwhile.
+        inner.membership.publish_scale(&self.board.now());
+        Ok(())
+    }
+
+    async fn forget_left(&self, node: NodeId) {
+        let Some(inner) = self.node.upgrade().map(|node| Arc::clone(&node.inner)) else { return };
+        let store = Arc::clone(&self.board);
+        if let Err(error) = inner.blocking(move || store.forget_left(node)).await {
+            tracing::error!(%error, %node, "that it was ended can't be noted");
+        }
     }
 
     fn look(&self) -> Option<Look> {
@@ -200,7 +229,11 @@ impl Inner {
             epoch: newest.epoch(),
             evaluator: members.iter().copied().filter(|node| view.is_alive(*node)).min(),
             standing: standing(&view, layouts, &told),
-            waiting: self.waiting(&view, layouts),
+            waiting: self
+                .waiting(&view, layouts)
+                .into_iter()
+                .filter_map(|node| at(&view, node))
+                .collect(),
             left: outside(&view, layouts).filter_map(|node| told.gone(&view, node)).collect(),
             board: self.latest_board(board),
             cluster: record.name.clone(),
@@ -224,13 +257,7 @@ impl Signs {
         if !self.left.contains(&node) || keeps {
             return None;
         }
-        let member = view.members.get(&node)?;
-        Some(Gone {
-            node,
-            rpc: member.address.clone(),
-            resp: member.client_address.clone(),
-            zone: member.zone.clone(),
-        })
+        at(view, node)
     }
 
     /// What a node coordinates of its busiest partitions.
@@ -251,6 +278,17 @@ impl Signs {
             in_zone,
         })
     }
+}
+
+/// A node with where it is.
+fn at(view: &View, node: NodeId) -> Option<Gone> {
+    let member = view.members.get(&node)?;
+    Some(Gone {
+        node,
+        rpc: member.address.clone(),
+        resp: member.client_address.clone(),
+        zone: member.zone.clone(),
+    })
 }
 
 /// Nodes that are up and in no live layout, in order.

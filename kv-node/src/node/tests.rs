@@ -15,6 +15,7 @@ mod replace;
 mod reshape;
 mod scale;
 mod split;
+mod stuck;
 mod wait;
 mod zones;
 
@@ -251,6 +252,21 @@ async fn any_node_serves_any_key() {
     found.sort();
     found.dedup();
     assert_eq!(found.len(), 50, "a scan shows every key once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_read_counts_as_one_by_whatever_door_it_comes() {
+    let world = World::of(3, Rmw::Refuse).await;
+    world.set(0, "k", "v").await.expect("a quorum");
+    let coordinator = world.node(0).coordinator().expect("a layout");
+    let counted = || world.node(0).figures().coordinator_gets.value();
+    let before = counted();
+    world.get(0, "k").await.expect("a quorum");
+    coordinator.siblings(b"k").await.expect("a quorum");
+    coordinator.siblings(b"absent").await.expect("a quorum");
+    let key = KeyRef::place(0, b"k");
+    coordinator.look_batch(&[key], Levels::default(), &mut |_, _| {}).await;
+    assert_eq!(counted() - before, 4, "what a node carries is measured by it");
 }
 
 #[tokio::test(start_paused = true)]

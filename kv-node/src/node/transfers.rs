@@ -1,5 +1,7 @@
 //! How far the nodes have got with what the newest layout gives them, and what changed before.
 
+use std::sync::Arc;
+
 use kv_client::NodeId;
 use kv_client::wire::LayoutProgress;
 
@@ -74,9 +76,12 @@ impl Node {
         let inner = &self.inner;
         let (view, said) = (inner.view.now(), inner.membership.layouts_seen());
         let (newest, told) = (view.epoch(), inner.membership.transfers());
+        let newest_of = |view: &View| view.layouts.as_ref().map(|all| Arc::clone(all.newest()));
+        let layout = newest_of(&view);
+        let holds = |node: NodeId| layout.as_ref().is_some_and(|layout| layout.contains(node));
         let progress = |node: NodeId| {
             let own = node == view.me;
-            let LayoutsSeen { seen, finished } = if own {
+            let LayoutsSeen { seen, finished, sealed, .. } = if own {
                 inner.layouts_seen()
             } else {
                 said.get(&node).copied().unwrap_or_default()
@@ -86,8 +91,15 @@ impl Node {
             let transfers = transfers.filter(|told| told.epoch == newest).unwrap_or_default();
             let left = if finished >= newest { 0 } else { transfers.left };
             let waits_for = match left {
+                _ if finished >= newest && (sealed >= newest || !holds(node)) => String::new(),
+                _ if !view.is_up(node) && holds(node) => {
+                    "it is down: start it, or replace it too".into()
+                }
+                _ if !view.is_up(node) => {
+                    format!("it is down: start it, or: kv cluster replace {node}")
+                }
+                // It seals when all have finished.
                 _ if finished >= newest => String::new(),
-                _ if !view.is_up(node) => "it is down: start it, or replace it too".into(),
                 _ if seen < newest => format!("it has not said that it knows epoch {newest}"),
                 0 if own => "operations under an older layout are under way".into(),
                 0 => "partitions to fill, or operations under an older layout".into(),

@@ -89,6 +89,11 @@ impl AdminService for AdminServer {
         node.replace(old, new).await.map_err(|error| refused(&error))
     }
 
+    async fn give_up(self, _: Context, node: NodeId) -> Result<u64, ServiceError> {
+        let (own, _) = self.0.node()?;
+        own.give_up(node).await.map_err(|error| refused(&error))
+    }
+
     async fn plan(self, _: Context, change: MembersChange) -> Result<MembersPlan, ServiceError> {
         let (node, _) = self.0.node()?;
         let reshape = admin_members::reshape(change);

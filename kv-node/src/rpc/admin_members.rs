@@ -35,19 +35,27 @@ impl ZoneNames {
     }
 }
 
-/// With the bytes to copy as they are if all partitions are like this node's own.
+/// With the bytes to copy as they are if all copies are like those of the members on average.
 pub(super) fn shown(node: &Node, plan: ReshapePlan, names: &ZoneNames) -> MembersPlan {
-    let (engine, _) = node.engine().status(None);
-    let own_bytes = engine.disk_bytes.max(engine.memory_bytes);
-    let own = plan.nodes.iter().find(|share| share.node == node.id());
-    let held = own.map_or(0, |share| share.before);
+    let vitals = node.vitals();
+    let held = plan.nodes.iter().filter_map(|share| {
+        let vitals = vitals.get(&share.node)?;
+        Some((vitals.disk_bytes.max(vitals.memory_bytes), share.before))
+    });
+    let copy_bytes = copy_bytes(held);
+    let bytes = |copies: usize| copy_bytes.saturating_mul(copies as u64);
+    let parts = node.coordinator();
+    let rate = parts.map_or(0, |parts| parts.parts().antientropy.fill_bytes_per_second);
+    let most = plan.nodes.iter().map(|share| bytes(share.gains)).max().unwrap_or(0);
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     MembersPlan {
+        fill_bytes_per_second: rate,
+        fill_ms_min: most.saturating_mul(1_000) / rate.max(1),
         epoch: plan.epoch,
         moves: count(plan.moves),
         steps: plan.steps.iter().map(|copies| count(*copies)).collect(),
         firsts_changed: count(plan.firsts_changed),
-        bytes_about: (own_bytes / held.max(1) as u64).saturating_mul(plan.moves as u64),
+        bytes_about: bytes(plan.moves),
         nodes: plan
             .nodes
             .into_iter()
@@ -57,6 +65,7 @@ pub(super) fn shown(node: &Node, plan: ReshapePlan, names: &ZoneNames) -> Member
                 before: count(share.before),
                 after: count(share.after),
                 gains: count(share.gains),
+                gains_bytes: bytes(share.gains),
             })
             .collect(),
         zones: plan
@@ -71,6 +80,16 @@ pub(super) fn shown(node: &Node, plan: ReshapePlan, names: &ZoneNames) -> Member
         apart: (count(plan.apart.0), count(plan.apart.1)),
         partitions: count(plan.partitions),
     }
+}
+
+/// Bytes of a copy of a partition on average, of nodes that tell the bytes and the copies that each
+/// holds. Who holds none says nothing of it, whatever else is on its disk.
+fn copy_bytes(held: impl Iterator<Item = (u64, usize)>) -> u64 {
+    let holding = held.filter(|(_, copies)| *copies > 0);
+    let (bytes, copies) = holding.fold((0_u64, 0_u64), |(bytes, copies), (more, of)| {
+        (bytes.saturating_add(more), copies + of as u64)
+    });
+    bytes / copies.max(1)
 }
 
 /// A split that is planned.
@@ -89,6 +108,19 @@ pub(super) fn past(changed: Changed) -> PastChange {
         Change::Reshape => "members",
         Change::Abort => "abort",
         Change::Split => "split",
+        Change::GiveUp { .. } => "give-up",
     };
     PastChange { epoch, unix_ms: at_ms, what: what.to_owned(), joined, left, copies }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_as_large_as_on_average_whoever_is_asked() {
+        assert_eq!(copy_bytes([(6_000, 60), (3_000, 30)].into_iter()), 100);
+        assert_eq!(copy_bytes([(6_000, 60), (900_000, 0)].into_iter()), 100, "it holds nothing");
+        assert_eq!(copy_bytes([(900_000, 0)].into_iter()), 0, "nobody tells");
+    }
 }

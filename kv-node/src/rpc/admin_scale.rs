@@ -42,7 +42,7 @@ pub(super) fn view(node: &Node) -> Result<AutoscaleView, ServiceError> {
         reason: decision.map_or_else(String::new, |decision| decision.reason.clone()),
         doing: acts.doing,
         failure: acts.failure,
-        waiting: look.waiting.clone(),
+        waiting: look.waiting.iter().map(|waiting| waiting.node).collect(),
         loads,
         past: past(&seen.history, look.now_ms),
     })

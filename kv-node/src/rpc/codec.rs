@@ -297,7 +297,12 @@ mod tests {
             PeerOp::Birth(BirthOp::Accept { record: bytes(500), layout: bytes(5_000) }),
             PeerOp::Birth(BirthOp::Fetch),
             PeerOp::Ballot(BallotOp::Prepare { epoch: u64::MAX, ballot }),
-            PeerOp::Ballot(BallotOp::Accept { epoch: u64::MAX, ballot, decree: bytes(5_000) }),
+            PeerOp::Ballot(BallotOp::Accept {
+                epoch: u64::MAX,
+                ballot,
+                decree: bytes(5_000),
+                found: true,
+            }),
             PeerOp::Ballot(BallotOp::Learn { epoch: u64::MAX, decided: bytes(5_000) }),
             PeerOp::Hint {
                 target: NodeId(u64::MAX),

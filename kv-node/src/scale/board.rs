@@ -5,8 +5,9 @@
 //! one that it knows and tells it with its gossip; each member keeps the latest durably and tells
 //! it too, so that it outlives any of them. What the decider does is told by it alone.
 //!
-//! Invariant: a node is on the list of those that left only after the layout without it was
-//! decided. An id that left never comes back, so who is on a list may always be ended.
+//! Invariant: who is made to leave is noted, durably, before the change is proposed, so that no
+//! restart forgets to end him; he is ended only when no live layout names him. Who is a member by a
+//! later layout that is stable (it was not decided, or it was called off) is on no list any more.
 
 use std::io;
 use std::sync::Arc;
@@ -22,8 +23,9 @@ use crate::cluster::meta::MetaStore;
 const LEFT_MAX: usize = 8;
 /// Bytes of a sentence at most.
 const WORDS_BYTES_MAX: usize = 110;
-/// The name of the durable fact.
+/// The names of the durable facts.
 const FACT: &str = "autoscale";
+const LEFT_FACT: &str = "autoscale-left";
 
 /// Whether decisions are made, and acted upon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,15 +95,6 @@ impl Told {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         postcard::take_from_bytes(bytes).ok().map(|(told, _)| told)
     }
-
-    /// Puts a node on the list of those that left.
-    pub fn add_left(&mut self, node: NodeId) {
-        self.left.retain(|known| *known != node);
-        if self.left.len() >= LEFT_MAX {
-            self.left.remove(0);
-        }
-        self.left.push(node);
-    }
 }
 
 /// A sentence, short enough to be told.
@@ -111,10 +104,19 @@ pub(crate) fn words(text: &str) -> String {
     text.get(..end).unwrap_or_default().to_owned()
 }
 
-/// What this node tells, with the settings durable.
+/// A member that is made to leave, and is to be ended then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Left {
+    node: NodeId,
+    /// The newest epoch when that was decided.
+    after: u64,
+}
+
+/// What this node tells, with the settings and those that left durable.
 pub(crate) struct BoardStore {
     meta: Arc<MetaStore>,
     told: Mutex<Told>,
+    left: Mutex<Vec<Left>>,
 }
 
 impl BoardStore {
@@ -126,7 +128,55 @@ impl BoardStore {
         let kept = meta.load(FACT)?;
         // Settings of a later version are not understood, and will be heard of anew.
         let board = kept.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
-        Ok(Self { meta, told: Mutex::new(Told { board, ..Told::default() }) })
+        let kept = meta.load(LEFT_FACT)?;
+        let left: Vec<Left> =
+            kept.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
+        let names = left.iter().map(|left| left.node).collect();
+        let told = Told { board, left: names, ..Told::default() };
+        Ok(Self { meta, told: Mutex::new(told), left: Mutex::new(left) })
+    }
+
+    /// Notes a member that is about to be made to leave, after epoch `after`. Blocks.
+    ///
+    /// # Errors
+    /// It can't be stored: nothing is noted.
+    pub(crate) fn note_left(&self, node: NodeId, after: u64) -> io::Result<()> {
+        self.keep_left(|left| {
+            left.retain(|known| known.node != node);
+            if left.len() >= LEFT_MAX {
+                left.remove(0);
+            }
+            left.push(Left { node, after });
+        })
+    }
+
+    /// Forgets a node that was ended. Blocks.
+    ///
+    /// # Errors
+    /// It can't be stored: it is remembered, and may be ended once more.
+    pub(crate) fn forget_left(&self, node: NodeId) -> io::Result<()> {
+        self.keep_left(|left| left.retain(|known| known.node != node))
+    }
+
+    /// Nothing moves, in this epoch: who is a member did not leave. Blocks.
+    ///
+    /// # Errors
+    /// It can't be stored: all are remembered.
+    pub(crate) fn settled(&self, epoch: u64, is_member: impl Fn(NodeId) -> bool) -> io::Result<()> {
+        self.keep_left(|left| left.retain(|left| epoch <= left.after || !is_member(left.node)))
+    }
+
+    fn keep_left(&self, change: impl FnOnce(&mut Vec<Left>)) -> io::Result<()> {
+        let mut left = self.left.lock();
+        let mut next = left.clone();
+        change(&mut next);
+        if next == *left {
+            return Ok(());
+        }
+        self.meta.store(LEFT_FACT, &postcard::to_allocvec(&next).map_err(io::Error::other)?)?;
+        self.told.lock().left = next.iter().map(|left| left.node).collect();
+        *left = next;
+        Ok(())
     }
 
     pub(crate) fn now(&self) -> Told {
@@ -186,6 +236,29 @@ mod tests {
     }
 
     #[test]
+    fn who_was_made_to_leave_is_known_after_a_restart_until_he_is_ended_or_stays() {
+        let fs = Arc::new(MemFs::new());
+        let open = || {
+            let meta = MetaStore::open(fs.clone(), Path::new("/meta")).expect("memory");
+            BoardStore::open(Arc::new(meta)).expect("memory")
+        };
+        let (one, other) = (NodeId(1), NodeId(2));
+        open().note_left(one, 7).expect("memory");
+        let store = open();
+        assert_eq!(store.now().left, [one]);
+        store.note_left(other, 8).expect("memory");
+        store.settled(7, |_| true).expect("memory");
+        assert_eq!(store.now().left, [one, other], "it is not decided yet");
+        store.settled(9, |node| node == one).expect("memory");
+        assert_eq!(open().now().left, [other], "it was called off");
+        open().forget_left(other).expect("memory");
+        assert!(open().now().left.is_empty());
+        let store = open();
+        (0..20).for_each(|n| store.note_left(NodeId(n), 9).expect("memory"));
+        assert_eq!(open().now().left.len(), LEFT_MAX);
+    }
+
+    #[test]
     fn what_is_told_fits_a_fact() {
         let policy = Policy {
             nodes_min: u16::MAX,
@@ -206,10 +279,8 @@ mod tests {
             paused_until_ms: u64::MAX,
         };
         let long = words(&"ä".repeat(500));
-        let mut told = Told { board, doing: long.clone(), failure: long, ..Told::default() };
-        (0..20).for_each(|n| told.add_left(NodeId(u64::MAX - n)));
-        told.add_left(NodeId(u64::MAX - 19));
-        assert_eq!(told.left.len(), LEFT_MAX);
+        let left = vec![NodeId(u64::MAX); LEFT_MAX];
+        let told = Told { board, left, doing: long.clone(), failure: long };
         let bytes = told.to_bytes();
         assert!(bytes.len() <= kv_gossip::Config::lan().fact_bytes_max, "{}", bytes.len());
         assert_eq!(Told::from_bytes(&bytes), Some(told));

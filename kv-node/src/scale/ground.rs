@@ -21,7 +21,7 @@ pub(crate) struct Look {
     /// All but `settled_ms`, which the loop knows.
     pub(crate) standing: Standing,
     /// Empty nodes that are up and wait to be joined, in order.
-    pub(crate) waiting: Vec<NodeId>,
+    pub(crate) waiting: Vec<Gone>,
     /// Nodes that left, are up, and hold nothing any more.
     pub(crate) left: Vec<Gone>,
     /// The latest settings.
@@ -49,6 +49,10 @@ pub(crate) trait Ground: Send + Sync + 'static {
     fn look(&self) -> Option<Look>;
     /// Changes the layout, if the newest epoch is still `after`.
     async fn change(&self, change: Change, after: u64) -> Result<u64, String>;
+    /// Notes durably that a member is about to be made to leave, after epoch `after`.
+    async fn note_left(&self, node: NodeId, after: u64) -> Result<(), String>;
+    /// Forgets one that was ended.
+    async fn forget_left(&self, node: NodeId);
     /// Changes what this node tells the others.
     fn say(&self, change: Box<dyn FnOnce(&mut Told) + Send>);
     /// Notes an event.

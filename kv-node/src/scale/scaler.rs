@@ -19,6 +19,8 @@ use crate::worker::Worker;
 
 /// Nodes whose removal is remembered until membership has forgotten them.
 const REMOVED_MAX: usize = 64;
+/// Nodes that were asked for and did not come are waited for in such a number at most.
+const DUE_MAX: u32 = 64;
 /// After a failure nothing is tried for so many steps.
 const STEPS_AFTER_FAILURE: u32 = 6;
 
@@ -41,6 +43,10 @@ struct State {
     /// What was noted last, so that it is noted once.
     noted: Option<Verdict>,
     asked: Option<Asked>,
+    /// Nodes that were asked for and have not come.
+    due: u32,
+    /// One that came when it was needed no more, and since when it waits so.
+    late: Option<(NodeId, u64)>,
     removed: BTreeSet<NodeId>,
     /// Partitions that changed places, by their indexes, and when.
     moved: BTreeMap<u16, u64>,
@@ -172,12 +178,16 @@ impl Scaler {
             }
         }
         self.end_who_left(look).await;
+        if decision.verdict == Verdict::Out {
+            self.state.lock().late = None;
+        } else {
+            self.end_who_came_late(look).await;
+        }
         match decision.verdict {
             Verdict::Out => self.grow(look, decision).await,
             Verdict::In(node) => self.shrink(look, decision, node).await,
             Verdict::Move(exchange) => self.even_out(look, decision, exchange).await,
             _ => {
-                self.state.lock().asked = None;
                 let moving = look.standing.moving.clone();
                 self.doing(moving.as_deref().unwrap_or("looks on"));
             }
@@ -186,10 +196,13 @@ impl Scaler {
 
     /// One node more: one that waits, or one that is asked for.
     async fn grow(&self, look: &Look, decision: &Decision) {
-        if let Some(node) = look.waiting.first().copied() {
+        if let Some(node) = look.waiting.first().map(|waiting| waiting.node) {
             match self.ground.change(Change::Join(node), look.epoch).await {
                 Ok(epoch) => {
-                    self.state.lock().asked = None;
+                    let mut state = self.state.lock();
+                    state.asked = None;
+                    state.due = state.due.saturating_sub(1);
+                    drop(state);
                     let text = format!("{node} joins, epoch {epoch}: {}", decision.reason);
                     self.succeeded("scale.joins", Some(node), text);
                 }
@@ -219,7 +232,11 @@ impl Scaler {
         match done {
             Ok(()) => {
                 let asked = Asked { epoch: look.epoch, at_ms: look.now_ms, times };
-                self.state.lock().asked = Some(asked);
+                let mut state = self.state.lock();
+                // Asked again under one name it is one request.
+                state.due = state.due.saturating_add(1).min(DUE_MAX);
+                state.asked = Some(asked);
+                drop(state);
                 let text = format!("a node was asked for: {}", decision.reason);
                 self.succeeded("scale.asks", None, text);
             }
@@ -233,9 +250,13 @@ impl Scaler {
             self.doing(&format!("recommends that {node} leaves"));
             return;
         }
+        // Before it is proposed: whoever restarts meanwhile ends it all the same.
+        if let Err(why) = self.ground.note_left(node, look.epoch).await {
+            self.failed(Some(node), format!("that {node} leaves can't be noted: {why}"));
+            return;
+        }
         match self.ground.change(Change::Leave(node), look.epoch).await {
             Ok(epoch) => {
-                self.ground.say(Box::new(move |told| told.add_left(node)));
                 let text = format!("{node} leaves, epoch {epoch}: {}", decision.reason);
                 self.succeeded("scale.leaves", Some(node), text);
             }
@@ -275,14 +296,52 @@ impl Scaler {
         let ask = ask(format!("remove-{node}"), look, &decision);
         match self.provisioner.remove(&ask, gone).await {
             Ok(()) => {
-                let mut state = self.state.lock();
-                while state.removed.len() >= REMOVED_MAX {
-                    state.removed.pop_first();
+                {
+                    let mut state = self.state.lock();
+                    while state.removed.len() >= REMOVED_MAX {
+                        state.removed.pop_first();
+                    }
+                    state.removed.insert(node);
                 }
-                state.removed.insert(node);
-                drop(state);
-                self.ground.say(Box::new(move |told| told.left.retain(|left| *left != node)));
+                self.ground.forget_left(node).await;
                 let text = format!("{node} was ended: it had left, and held nothing any more");
+                self.succeeded("scale.ended", Some(node), text);
+            }
+            Err(error) => self.failed(Some(node), format!("{node} could not be ended: {error}")),
+        }
+    }
+
+    /// Ends a node that was asked for and came when it was needed no more, when that has been so for
+    /// as long as too many nodes have to be too many. It is empty, and no member.
+    async fn end_who_came_late(&self, look: &Look) {
+        if !self.provisioner.acts() {
+            return;
+        }
+        let (policy, late) = {
+            let mut state = self.state.lock();
+            let waits = |node: NodeId| look.waiting.iter().any(|waiting| waiting.node == node);
+            state.late = state.late.filter(|(node, _)| waits(*node));
+            if state.late.is_none() && state.due > 0 {
+                state.late = look.waiting.first().map(|waiting| (waiting.node, look.now_ms));
+            }
+            (state.seen.policy, state.late)
+        };
+        let Some((node, since_ms)) = late else { return };
+        let Some(gone) = look.waiting.iter().find(|waiting| waiting.node == node) else { return };
+        if look.now_ms < since_ms.saturating_add(policy.in_after_ms) {
+            return;
+        }
+        let decision = Decision {
+            verdict: Verdict::Keep,
+            desired: look.standing.members,
+            reason: "it was asked for, and came when it was needed no more".into(),
+        };
+        match self.provisioner.remove(&ask(format!("remove-{node}"), look, &decision), gone).await {
+            Ok(()) => {
+                let mut state = self.state.lock();
+                (state.late, state.due) = (None, state.due.saturating_sub(1));
+                drop(state);
+                let text = format!("{node} was ended: {}", decision.reason);
                 self.succeeded("scale.ended", Some(node), text);
             }
             Err(error) => self.failed(Some(node), format!("{node} could not be ended: {error}")),

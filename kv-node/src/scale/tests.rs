@@ -41,11 +41,25 @@ impl Ground for Field {
     async fn change(&self, change: Change, after: u64) -> Result<u64, String> {
         let mut cluster = self.0.lock();
         assert_eq!(after, cluster.look.epoch, "it names the epoch that it decided after");
+        if let Change::Leave(node) = change {
+            assert!(cluster.told.left.contains(&node), "it is noted before it is proposed");
+        }
         if let Some(why) = &cluster.refusal {
             return Err(why.clone());
         }
         cluster.changes.push(change);
         Ok(after + 1)
+    }
+
+    async fn note_left(&self, node: NodeId, _after: u64) -> Result<(), String> {
+        let left = &mut self.0.lock().told.left;
+        left.retain(|known| *known != node);
+        left.push(node);
+        Ok(())
+    }
+
+    async fn forget_left(&self, node: NodeId) {
+        self.0.lock().told.left.retain(|left| *left != node);
     }
 
     fn say(&self, change: Box<dyn FnOnce(&mut Told) + Send>) {
@@ -55,6 +69,11 @@ impl Ground for Field {
     fn note(&self, happened: Happened) {
         self.0.lock().noted.push(happened);
     }
+}
+
+/// An empty node that waits to be joined.
+fn waits(node: u64) -> Gone {
+    Gone { node: NodeId(node), ..Gone::default() }
 }
 
 fn settings() -> ScaleSettings {
@@ -157,7 +176,7 @@ async fn a_node_is_asked_for_once_and_joined_when_it_is_seen() {
     assert_eq!((&added[0].request[..], added[0].desired), ("add-after-epoch-1", 4));
     assert!(added[0].reason.contains("over the target of 100 op/s"), "{added:?}");
     assert!(run.told().doing.starts_with("waits for the node"), "{:?}", run.told());
-    run.look(|look| look.waiting = vec![NodeId(9)]);
+    run.look(|look| look.waiting = vec![waits(9)]);
     run.steps(1).await;
     assert_eq!(run.changes(), [Change::Join(NodeId(9))]);
     run.look(|look| look.waiting.clear());
@@ -166,6 +185,35 @@ async fn a_node_is_asked_for_once_and_joined_when_it_is_seen() {
     assert_eq!(run.changes().len(), 1, "four are enough");
     let codes = ["scale.keep", "scale.out", "scale.asks", "scale.joins", "scale.keep"];
     assert_eq!(run.codes(), codes);
+}
+
+#[tokio::test]
+async fn a_node_that_comes_when_it_is_needed_no_more_is_ended_after_a_while() {
+    let run = Run::new(settings());
+    run.look(|look| look.waiting = vec![waits(8)]);
+    run.steps(20).await;
+    assert!(run.memory.removed().is_empty(), "nobody asked for it: it is its operator's");
+    run.look(|look| look.waiting.clear());
+    run.carry(3, 130);
+    run.steps(10).await;
+    assert_eq!(run.memory.added().len(), 1);
+    run.carry(3, 50);
+    run.steps(3).await;
+    run.look(|look| look.waiting = vec![waits(9)]);
+    run.steps(3).await;
+    assert!(run.memory.removed().is_empty(), "it may be needed yet");
+    run.steps(10).await;
+    assert_eq!(run.memory.removed(), [waits(9)]);
+    assert!(run.changes().is_empty() && run.codes().contains(&"scale.ended"));
+    run.look(|look| look.waiting = vec![waits(10)]);
+    run.steps(20).await;
+    assert_eq!(run.memory.removed().len(), 1, "one was asked for");
+    // And if it is needed again it is another request.
+    run.look(|look| look.waiting.clear());
+    run.carry(3, 130);
+    run.steps(40).await;
+    let names: Vec<String> = run.memory.added().into_iter().map(|ask| ask.request).collect();
+    assert!(names.len() > 1 && names[1] == "add-after-epoch-1-2", "{names:?}");
 }
 
 #[tokio::test]
@@ -240,7 +288,7 @@ async fn without_a_provisioner_nodes_that_wait_are_joined_and_nobody_is_told_to_
     run.steps(10).await;
     assert!(run.changes().is_empty());
     assert_eq!(run.scaler.seen().decision.map(|decision| decision.desired), Some(5));
-    run.look(|look| look.waiting = vec![NodeId(9)]);
+    run.look(|look| look.waiting = vec![waits(9)]);
     run.steps(1).await;
     assert_eq!(run.changes(), [Change::Join(NodeId(9))]);
     run.look(|look| look.waiting.clear());
@@ -270,7 +318,7 @@ async fn failures_are_kept_and_shown_and_tried_again_after_a_rest() {
     // It does not come: after a while it is another request.
     run.steps(25).await;
     assert_eq!(request(&run).as_deref(), Some("add-after-epoch-1-2"));
-    run.look(|look| look.waiting = vec![NodeId(9)]);
+    run.look(|look| look.waiting = vec![waits(9)]);
     run.field.0.lock().refusal = Some("it does not answer".into());
     run.steps(1).await;
     assert!(run.told().failure.ends_with("can't be joined: it does not answer"));

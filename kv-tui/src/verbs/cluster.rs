@@ -1,4 +1,4 @@
-//! `kv cluster status`, `plan`, `zone NODE ZONE`, `commit`, `abort`, `split`, `replace OLD NEW`,
+//! `kv cluster status`, `plan`, `zone NODE ZONE`, `commit`, `abort`, `split`, `replace OLD [NEW]`,
 //! `transfers`, `history`: the live layouts, and changes of them.
 
 use clap::{Args, Subcommand};
@@ -40,6 +40,7 @@ pub(crate) enum Cluster {
     History,
     /// Gives all that OLD holds to NEW, an empty node that was started with seeds in the cluster.
     /// OLD is refused for good from then on, whether it runs or not: what only OLD held is lost.
+    /// Without NEW it gives up a node that holds nothing any more and that older layouts wait for.
     Replace(Replace),
 }
 
@@ -49,9 +50,9 @@ pub(crate) struct Replace {
     /// The node that is given up, as `kv nodes` names it.
     #[arg(value_name = "OLD")]
     old: NodeId,
-    /// The node that takes its places.
+    /// The node that takes its places; none where the newest layout gives OLD nothing.
     #[arg(value_name = "NEW")]
-    new: NodeId,
+    new: Option<NodeId>,
 }
 
 /// Arguments of `zone`.
@@ -103,7 +104,19 @@ impl Cluster {
             Self::Split(split) => split.run(&admin, output).await?,
             Self::Transfers(transfers) => transfers.run(&admin, output).await?,
             Self::History => history(&admin.past_changes().await?, output)?,
-            Self::Replace(Replace { old, new }) => {
+            Self::Replace(Replace { old, new: None }) => {
+                let epoch = admin.give_up(*old).await?;
+                if output.json {
+                    let (epoch, old) = (epoch.into(), old.to_string().into());
+                    let pairs = [("epoch".to_owned(), epoch), ("old".to_owned(), old)];
+                    output.object(Map::from_iter(pairs))?;
+                } else {
+                    output
+                        .line(format!("epoch {epoch}: {old} is given up, nobody waits for it"))?;
+                    output.line("wait until it is stable: kv cluster status")?;
+                }
+            }
+            Self::Replace(Replace { old, new: Some(new) }) => {
                 let epoch = admin.replace(*old, *new).await?;
                 if output.json {
                     let (old, new) = (old.to_string(), new.to_string());

@@ -13,7 +13,7 @@ use kv_client::{Admin, NodeId};
 use serde_json::{Map, Value, json};
 
 use super::Output;
-use super::transfers::until_stable;
+use super::transfers::{members_among, until_stable};
 use crate::{Error, text};
 
 /// What is to change.
@@ -110,7 +110,8 @@ impl Change {
         }
         let rows: Vec<Vec<String>> = plan.nodes.iter().map(row).collect();
         output.to.write_all(
-            text::table(&["NODE", "WEIGHT", "HOLDS", "WOULD HOLD", "TO FILL"], &rows).as_bytes(),
+            text::table(&["NODE", "WEIGHT", "HOLDS", "WOULD HOLD", "TO FILL", "BYTES"], &rows)
+                .as_bytes(),
         )?;
         if plan.zones.len() > 1 {
             let rows: Vec<Vec<String>> = plan.zones.iter().map(zone_row).collect();
@@ -126,6 +127,13 @@ impl Change {
             "{} copies of partitions to make, about {bytes}; {} first places change",
             plan.moves, plan.firsts_changed
         ))?;
+        if plan.bytes_about > 0 && plan.fill_bytes_per_second > 0 {
+            let rate = text::size(plan.fill_bytes_per_second);
+            let seconds = plan.fill_ms_min.div_ceil(1_000);
+            output.line(format!(
+                "at {rate} in a second, the most that a node fills with: {seconds} s at least"
+            ))?;
+        }
         match plan.steps.as_slice() {
             [] => output.line("it is so already: there is nothing to do")?,
             [_] => output.line("in one step; every quorum is kept meanwhile")?,
@@ -160,13 +168,29 @@ impl Commit {
                 self.detached(decided, left, output)?;
                 return Ok(());
             }
-            until_stable(admin, output).await?;
+            until_stable(admin, decided, output).await?;
             if left == 0 {
+                self.have_left(admin, decided).await?;
                 return self.done(decided, step, output);
             }
             epoch = decided;
         }
         Ok(())
+    }
+
+    /// That who was to leave is no member: whoever is told so ends it, and its data with it.
+    async fn have_left(&self, admin: &Admin, epoch: u64) -> Result<(), Error> {
+        if self.change.leaves.is_empty() {
+            return Ok(());
+        }
+        let still = members_among(admin, epoch, &self.change.leaves).await?;
+        if still.is_empty() {
+            return Ok(());
+        }
+        let still: Vec<String> = still.iter().map(NodeId::to_string).collect();
+        let still = still.join(", ");
+        let why = format!("epoch {epoch} is stable, and these are members in it still: {still}");
+        Err(Error::Unsettled(format!("{why}; do not end them, look at a new plan")))
     }
 
     fn detached(&self, epoch: u64, left: usize, output: &mut Output<'_>) -> Result<(), Error> {
@@ -214,6 +238,7 @@ fn row(share: &NodeShare) -> Vec<String> {
         share.before.to_string(),
         share.after.to_string(),
         share.gains.to_string(),
+        if share.gains == 0 { "-".to_owned() } else { text::size(share.gains_bytes) },
     ]
 }
 
@@ -240,6 +265,7 @@ fn object(plan: &MembersPlan) -> Map<String, Value> {
                 "before": share.before,
                 "after": share.after,
                 "gains": share.gains,
+                "gains_bytes": share.gains_bytes,
             })
         })
         .collect();
@@ -264,6 +290,8 @@ fn object(plan: &MembersPlan) -> Map<String, Value> {
         ("zones".to_owned(), zones.into()),
         ("apart".to_owned(), json!([plan.apart.0, plan.apart.1])),
         ("partitions".to_owned(), plan.partitions.into()),
+        ("fill_bytes_per_second".to_owned(), plan.fill_bytes_per_second.into()),
+        ("fill_ms_min".to_owned(), plan.fill_ms_min.into()),
     ])
 }
 
@@ -285,11 +313,21 @@ mod tests {
         let of = |name: &str, copies| ZoneShare { zone: name.into(), nodes: (1, 1), copies };
         let zones = vec![of("a", (64, 32)), of("b", (0, 32))];
         let plan = MembersPlan { steps: vec![40, 24], zones, apart: (0, 64), ..plan };
+        let gains = NodeShare { node: NodeId(4), gains: 64, gains_bytes: 3 << 20, ..share };
+        let plan = MembersPlan {
+            nodes: vec![share, gains],
+            bytes_about: 3 << 20,
+            fill_bytes_per_second: 1 << 20,
+            fill_ms_min: 3_000,
+            ..plan
+        };
         let mut text = Vec::new();
         let mut output = Output { json: false, terminal: false, to: &mut text };
         change.print(&plan, &mut output).expect("memory takes it");
         let text = String::from_utf8(text).expect("text");
         assert!(text.contains("copies of 0 of 0 partitions stand in different zones, of 64 then"));
+        assert!(text.contains("3.0 MiB") && text.contains("at 1.0 MiB in a second"), "{text}");
+        assert!(text.contains("3 s at least"), "{text}");
         assert!(text.contains("leaves") && text.contains("2 steps of 40, 24 copies"), "{text}");
         let line = "kv cluster commit --join 0000000000000004 --leave 0000000000000002 --weight \
                     0000000000000001=3 --zone 0000000000000003=b --epoch 7\n";

@@ -33,7 +33,7 @@ impl Split {
             output.line(format!("epoch {epoch}: it is decided"))?;
         }
         if !self.detach {
-            until_stable(admin, output).await?;
+            until_stable(admin, epoch, output).await?;
         }
         let partitions = admin.ring().await?.partitions();
         if output.json {

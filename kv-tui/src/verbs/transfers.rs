@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use kv_client::Admin;
 use kv_client::wire::{LayoutProgress, LayoutsView};
+use kv_client::{Admin, NodeId};
 use serde_json::{Map, Value, json};
 
 use super::Output;
@@ -34,19 +34,102 @@ impl Transfers {
             print(&layouts, output)?;
         }
         if self.watch {
-            until_stable(admin, output).await?;
+            look_until(admin, output, |layouts| Ok(layouts.live.len() == 1)).await?;
         }
         Ok(())
     }
 }
 
-/// Waits until one layout is live, and says how far it is meanwhile.
-pub(super) async fn until_stable(admin: &Admin, output: &mut Output<'_>) -> Result<(), Error> {
+/// How an epoch that was decided stands, as the asked node tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// It alone is live: what it changed is over.
+    Stable,
+    /// Older layouts are live beside it.
+    Moving,
+    /// The asked node has not heard of it yet.
+    Behind,
+    /// A later epoch came on top: what it asked for may have been called off.
+    Overtaken(u64),
+}
+
+impl Stand {
+    fn of(layouts: &LayoutsView, decided: u64) -> Self {
+        match layouts.live.iter().map(|name| name.epoch).max() {
+            Some(newest) if newest > decided => Self::Overtaken(newest),
+            Some(newest) if newest == decided && layouts.live.len() == 1 => Self::Stable,
+            Some(newest) if newest == decided => Self::Moving,
+            _ => Self::Behind,
+        }
+    }
+}
+
+/// Waits until the layout of this epoch alone is live, and says how far it is meanwhile. That one
+/// layout is live says nothing of which: the change may have been called off by then, or the asked
+/// node may not know of it.
+///
+/// # Errors
+/// A later epoch came on top, or nobody answers.
+pub(super) async fn until_stable(
+    admin: &Admin,
+    decided: u64,
+    output: &mut Output<'_>,
+) -> Result<(), Error> {
+    look_until(admin, output, |layouts| match Stand::of(layouts, decided) {
+        Stand::Stable => Ok(true),
+        Stand::Moving | Stand::Behind => Ok(false),
+        Stand::Overtaken(newest) => Err(overtaken(decided, newest)),
+    })
+    .await
+}
+
+/// Those of the nodes that are members still in the layout of this epoch.
+///
+/// # Errors
+/// A later epoch came on top, or nobody who knows of this one answers.
+pub(super) async fn members_among(
+    admin: &Admin,
+    decided: u64,
+    nodes: &[NodeId],
+) -> Result<Vec<NodeId>, Error> {
+    let mut looks = 0;
+    loop {
+        let ring = admin.ring().await?;
+        if ring.epoch > decided {
+            return Err(overtaken(decided, ring.epoch));
+        }
+        if ring.epoch == decided {
+            return Ok(nodes.iter().copied().filter(|node| ring.nodes.contains(node)).collect());
+        }
+        if looks >= FAILED_LOOKS_MAX {
+            let why = format!("the asked node knows epoch {}, not yet {decided}", ring.epoch);
+            return Err(Error::Unsettled(format!("{why}: end no node before it does")));
+        }
+        looks += 1;
+        tokio::time::sleep(Duration::from_millis(LOOK_AGAIN_MS)).await;
+    }
+}
+
+fn overtaken(decided: u64, newest: u64) -> Error {
+    Error::Unsettled(format!(
+        "epoch {newest} came on top of epoch {decided}, which may have been called off: end no node \
+         that was to leave; kv cluster history tells what changed, a new plan what is left"
+    ))
+}
+
+/// Looks until it is over, and says how far it is meanwhile.
+async fn look_until(
+    admin: &Admin,
+    output: &mut Output<'_>,
+    is_over: impl Fn(&LayoutsView) -> Result<bool, Error>,
+) -> Result<(), Error> {
     let (mut looks, mut failed) = (0, 0);
     loop {
         match admin.layouts().await {
-            Ok(layouts) if layouts.live.len() == 1 => return Ok(()),
             Ok(layouts) => {
+                if is_over(&layouts)? {
+                    return Ok(());
+                }
                 failed = 0;
                 if !output.json && looks % SAY_AGAIN_LOOKS == 0 {
                     output.line(line(&layouts))?;
@@ -135,10 +218,27 @@ fn object(layouts: &LayoutsView) -> Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
-    use kv_client::NodeId;
     use kv_client::wire::LayoutName;
 
     use super::*;
+
+    #[test]
+    fn only_the_epoch_that_was_decided_is_waited_for() {
+        let stand = |live: &[u64]| {
+            let name = |epoch: &u64| LayoutName { epoch: *epoch, digest: *epoch };
+            let live = live.iter().map(name).collect();
+            Stand::of(&LayoutsView { live, ..LayoutsView::default() }, 8)
+        };
+        assert_eq!(stand(&[8]), Stand::Stable);
+        assert_eq!(stand(&[7, 8]), Stand::Moving);
+        assert_eq!(stand(&[7]), Stand::Behind, "a node that has not heard of it");
+        assert_eq!(stand(&[]), Stand::Behind);
+        assert_eq!(stand(&[7, 8, 9]), Stand::Overtaken(9));
+        assert_eq!(stand(&[9]), Stand::Overtaken(9), "it was called off, and that is over too");
+        let told = overtaken(8, 9);
+        assert_eq!(told.exit(), crate::error::Exit::Degraded);
+        assert!(told.to_string().contains("end no node"), "{told}");
+    }
 
     #[test]
     fn it_says_what_is_left_and_for_how_long() {

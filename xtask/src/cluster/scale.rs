@@ -100,6 +100,12 @@ fn shrink(asked: &Asked<'_>, mut state: State, nodes: u16) -> Result<()> {
         (nodes + 1..=state.shape.nodes).map(|node| Some(of(node)?.1.clone())).collect();
     let ids = ids.ok_or_else(|| Error::Degraded("not all nodes are known to node 1".into()))?;
     asked.change("--leave", &ids, false)?;
+    // Their directories go: that the change went well is not enough to have been told.
+    let still = members_among(&cmd::read(asked.kv().args(["--json", "cluster", "status"]))?, &ids)?;
+    if !still.is_empty() {
+        let still = still.join(", ");
+        return Err(Error::Degraded(format!("not ended, since it is a member still: {still}")));
+    }
     for node in nodes + 1..=state.shape.nodes {
         let process = state.process(node)?.filter(|process| process.life() != Life::Gone);
         if !process.is_none_or(|process| process.stop(STOP_LIMIT)) {
@@ -153,6 +159,18 @@ impl Asked<'_> {
     }
 }
 
+/// Those of the ids that a live layout names, as `kv cluster status` tells.
+fn members_among(told: &str, ids: &[String]) -> Result<Vec<String>> {
+    let told: Option<Value> = serde_json::from_str(told).ok();
+    let members = told.as_ref().and_then(|told| told.get("members")?.as_array());
+    let members = members.filter(|members| !members.is_empty());
+    let members = members.ok_or_else(|| Error::Failed("the members are not told".into()))?;
+    let named = |id: &&String| {
+        members.iter().any(|member| member.get("node").and_then(Value::as_str) == Some(id.as_str()))
+    };
+    Ok(ids.iter().filter(named).cloned().collect())
+}
+
 fn up_nodes(told: &str) -> Vec<(u16, String)> {
     let told: Value = serde_json::from_str(told).unwrap_or_default();
     let nodes = told.get("nodes").and_then(Value::as_array);
@@ -167,6 +185,17 @@ fn up_nodes(told: &str) -> Vec<(u16, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_named_by_a_live_layout_is_not_ended() {
+        let told = r#"{"members": [{"node": "000a"}, {"node": "000b"}], "stable": true}"#;
+        let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        let among = |told: &str, of: &[&str]| members_among(told, &ids(of)).ok();
+        assert_eq!(among(told, &["000b", "000c"]), Some(ids(&["000b"])));
+        assert_eq!(among(told, &["000c"]), Some(ids(&[])));
+        assert_eq!(among("{}", &["000c"]), None, "who can't tell does not say that none are");
+        assert_eq!(among(r#"{"members": []}"#, &["000c"]), None);
+    }
 
     #[test]
     fn nodes_are_known_by_their_ports_when_they_are_up() {

@@ -294,6 +294,7 @@ impl Coordinator {
         key: KeyRef<'_>,
         levels: Levels,
     ) -> Result<(Option<Bytes>, Vec<SiblingValue>), RequestError> {
+        self.parts.figures.coordinator_gets.one();
         let scope = self.scope()?;
         let record = self.read_one(key, levels).await?;
         let now_ms = self.now_ms();

@@ -107,7 +107,8 @@ alerts! {
         when "kv_layouts_live > 1"
         also "`kv cluster status`"
         means "a change of the layout has not ended: it may wait for a member that is down"
-        do "see whom it waits for; bring it back, or replace it too";
+        do "see whom it waits for; bring it back, or replace it too (`kv cluster replace OLD NEW`; \
+            without NEW where it is no member of the newest layout)";
     Warning KvHintLogFull "5m" "the hint log is full"
         when "kv_hint_bytes / kv_hint_bytes_max > 0.8 or increase(kv_hints_refused_total[10m]) > 0"
         also ""
