@@ -169,6 +169,8 @@ pub(super) fn select(app: &mut App, at: usize) {
         Tab::Conflicts => {
             app.selected.conflict = at;
             app.selected.sibling = 0;
+            let key = app.conflict_row().map(|row| row.key.clone());
+            writing::turn_to(app, key.as_ref());
         }
         Tab::Repair => app.selected.repair = at,
         Tab::Events => app.selected.event = at,
@@ -223,6 +225,7 @@ fn next_kind(kind: Option<EventKind>) -> Option<EventKind> {
 /// Looks up the key that was typed: text, or bytes after `hex:`.
 pub(super) fn find(app: &mut App, typed: &str) -> Vec<Effect> {
     let Some(key) = key_of(app, typed) else { return Vec::new() };
+    writing::turn_to(app, Some(&key));
     app.looking = Some(key.clone());
     vec![Effect::Look(key)]
 }

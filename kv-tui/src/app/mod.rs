@@ -193,6 +193,8 @@ pub struct App {
     pub writing: Option<Sent>,
     /// Numbers writes, so that an answer finds its own.
     pub next_write: u64,
+    /// What was seen when the value that is being typed was begun with.
+    pub editing: Option<Box<Look>>,
     /// What the person should be told, and when it was said.
     pub notice: Option<(String, u64)>,
 }

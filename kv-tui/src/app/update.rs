@@ -142,7 +142,7 @@ fn typed(app: &mut App, prompt: &Prompt) -> Vec<Effect> {
         }
         PromptKind::Command => command(app, &text),
         PromptKind::Value => {
-            writing::draft(app, Rule::Edit(text.into()));
+            writing::edited(app, text.into());
             Vec::new()
         }
     }

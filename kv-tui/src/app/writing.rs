@@ -1,5 +1,8 @@
 //! Writes: made as a draft that is shown, sent when the person says so, taken back if they regret
 //! it.
+//!
+//! Invariant: `apply` sends what is on the screen and nothing else. A draft is of one key; the tabs
+//! draw it while that key is the one they show, and only then is it sent.
 
 use bytes::Bytes;
 
@@ -8,6 +11,7 @@ use super::message::{Effect, Op};
 use super::prompt::{CHARS_MAX, Prompt, PromptKind};
 use super::{App, Overlay, Tab};
 use crate::model::{Look, Rule, resolve, suggested};
+use crate::text;
 
 /// The look that a write would be about.
 fn subject(app: &App) -> Option<Look> {
@@ -16,10 +20,21 @@ fn subject(app: &App) -> Option<Look> {
 
 /// Makes a draft, shown and not sent.
 pub(super) fn draft(app: &mut App, rule: Rule) {
-    let Some(look) = subject(app) else {
-        return app.say("look a key up first: /");
-    };
-    match Draft::new(&look, rule) {
+    match subject(app) {
+        Some(look) => draft_over(app, &look, rule),
+        None => app.say("look a key up first: /"),
+    }
+}
+
+/// Makes a draft of an edited value.
+pub(super) fn edited(app: &mut App, value: Bytes) {
+    if let Some(look) = app.editing.take() {
+        draft_over(app, &look, Rule::Edit(value));
+    }
+}
+
+fn draft_over(app: &mut App, look: &Look, rule: Rule) {
+    match Draft::new(look, rule) {
         Ok(draft) => {
             if let Err(why) = &draft.verdict {
                 app.say(format!("{}: {why}", draft.rule));
@@ -54,7 +69,8 @@ pub(super) fn next_rule(app: &mut App) {
     draft(app, rule);
 }
 
-/// Opens the value that would be written, or the newest, to be edited.
+/// Opens the value that would be written, or the newest, to be edited. What was seen then is what
+/// the edited value replaces, whatever is heard or selected until it is done.
 pub(super) fn edit(app: &mut App) {
     let Some(look) = subject(app) else {
         return app.say("look a key up first: /");
@@ -65,20 +81,32 @@ pub(super) fn edit(app: &mut App) {
     let value = drafted.or_else(newest).unwrap_or_default();
     match str::from_utf8(&value) {
         Ok(text) if text.len() <= CHARS_MAX => {
-            let text = text.to_owned();
-            app.overlay = Overlay::Prompt(Prompt::new(PromptKind::Value, &text));
+            let prompt = Prompt::new(PromptKind::Value, text);
+            app.overlay = Overlay::Prompt(prompt);
+            app.editing = Some(Box::new(look));
         }
         Ok(_) => app.say("the value is too long to be edited here: kv put KEY - --context"),
         Err(_) => app.say("the value is no text: kv put --hex writes bytes"),
     }
 }
 
-/// Sends the draft.
+/// Drops a draft of another key than the one that the person turns to.
+pub(super) fn turn_to(app: &mut App, key: Option<&Bytes>) {
+    app.draft.take_if(|draft| Some(&draft.key) != key);
+}
+
+/// Sends the draft, if it is the one on the screen.
 pub(super) fn apply(app: &mut App) -> Vec<Effect> {
     let Some(draft) = app.draft.clone() else {
         app.say("there is nothing to send: m, e or D make a write, and show it");
         return Vec::new();
     };
+    // What is selected may have changed by itself, too: an answer came, or the list did.
+    if subject(app).is_none_or(|look| look.key != draft.key) {
+        let key = text::shown(&draft.key, 40);
+        app.say(format!("the write that waits is for {key}: go back to it, or esc drops it"));
+        return Vec::new();
+    }
     let Some(ops) = draft.ops() else {
         app.say("the rule does not decide here: choose another");
         return Vec::new();
