@@ -5,7 +5,7 @@ use crossterm::event::{KeyCode, KeyModifiers};
 use kv_client::wire::NodeState;
 use proptest::prelude::*;
 
-use crate::app::{Message, Pressed, Wheel, Written};
+use crate::app::{LocalVerb, Message, Pressed, Wheel, Written};
 use crate::fixture;
 use crate::model::{Look, Seen, Snapshot};
 
@@ -139,6 +139,10 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
             Message::Written { id, out: Written::Failed { why: "no".into(), perhaps } }
         }),
         1 => Just(Message::Repaired(Err("no".into()))),
+        1 => (any::<Option<u16>>(), any::<bool>()).prop_map(|(node, well)| {
+            let out = if well { Ok(()) } else { Err("no".into()) };
+            Message::Acted { verb: LocalVerb::Cut, node, out }
+        }),
         1 => Just(Message::Continued),
     ]
 }

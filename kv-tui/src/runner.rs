@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 
 use crate::app::{Effect, Message, Op, Written};
 use crate::args::Connect;
+use crate::local::LocalProgram;
 use crate::model::{Look, Seen, Snapshot};
 use crate::source::{Feed, PATIENT_MS};
 use crate::text;
@@ -42,6 +43,7 @@ pub(crate) struct Runner(Arc<Shared>);
 
 struct Shared {
     connect: Connect,
+    local: LocalProgram,
     tell: mpsc::Sender<Message>,
     links: Mutex<Known>,
     ask: Notify,
@@ -64,10 +66,11 @@ struct Links {
 
 impl Runner {
     /// One that asks at the addresses of the command line, and where its messages come.
-    pub(crate) fn new(connect: Connect) -> (Self, mpsc::Receiver<Message>) {
+    pub(crate) fn new(connect: Connect, local: LocalProgram) -> (Self, mpsc::Receiver<Message>) {
         let (tell, told) = mpsc::channel(MESSAGES_MAX);
         let shared = Shared {
             connect,
+            local,
             tell,
             links: Mutex::new(Known { learned: Vec::new(), links: None }),
             ask: Notify::new(),
@@ -135,6 +138,9 @@ impl Runner {
             }
             Effect::Repair { partition, key } => {
                 Some(Message::Repaired(self.repair(partition, key).await))
+            }
+            Effect::Local { verb, node } => {
+                Some(Message::Acted { verb, node, out: self.0.local.act(verb, node).await })
             }
             // The screen's own.
             Effect::Quit | Effect::Suspend | Effect::Redraw | Effect::Ask => None,
@@ -265,6 +271,7 @@ fn refused(effect: Effect) -> Option<Message> {
             Message::Written { id, out }
         }
         Effect::Repair { .. } => Message::Repaired(Err(why.to_owned())),
+        Effect::Local { verb, node } => Message::Acted { verb, node, out: Err(why.to_owned()) },
         _ => return None,
     })
 }

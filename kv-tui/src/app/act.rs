@@ -5,8 +5,7 @@ use bytes::Bytes;
 use super::keymap::Action;
 use super::message::Effect;
 use super::prompt::{Prompt, PromptKind};
-use super::writing;
-use super::{App, LOOKS_MAX, Overlay, RingColour, Sort, Tab, ValueForm};
+use super::{App, LOOKS_MAX, Overlay, RingColour, Sort, Tab, ValueForm, local, writing};
 use crate::model::{EventKind, Look, Rule};
 use crate::text;
 
@@ -90,6 +89,7 @@ fn carry_out(app: &mut App, action: Action) -> Vec<Effect> {
         Action::Apply => return writing::apply(app),
         Action::Undo => return writing::undo(app),
         Action::Kind => app.selected.event_kind = next_kind(app.selected.event_kind),
+        Action::Local(verb) => return local::press(app, verb),
         Action::Enter => enter(app),
     }
     Vec::new()

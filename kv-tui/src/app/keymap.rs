@@ -3,7 +3,7 @@
 
 use crossterm::event::{KeyCode, KeyModifiers};
 
-use super::{Pressed, Tab};
+use super::{LocalVerb, Pressed, Tab};
 
 /// Where a key works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,8 @@ pub enum Action {
     Undo,
     /// The next kind of events.
     Kind,
+    /// Do something to the selected node of a local cluster.
+    Local(LocalVerb),
     /// Show more of what is selected.
     Enter,
 }
@@ -138,6 +140,48 @@ pub const BINDINGS: &[Binding] = &[
         Action::Enter,
         "its events",
         "show the node's events"
+    ),
+    bind!(
+        On(Tab::Nodes),
+        [char('x')],
+        Action::Local(LocalVerb::Kill),
+        "kill*",
+        "kill it (-9), once it is named; *of a local cluster: cargo xtask tui"
+    ),
+    bind!(
+        On(Tab::Nodes),
+        [char('P')],
+        Action::Local(LocalVerb::Pause),
+        "pause*",
+        "stop its time, once it is named*"
+    ),
+    bind!(
+        On(Tab::Nodes),
+        [char('p')],
+        Action::Local(LocalVerb::Resume),
+        "go on*",
+        "let its time go on*"
+    ),
+    bind!(
+        On(Tab::Nodes),
+        [char('r')],
+        Action::Local(LocalVerb::Start),
+        "start*",
+        "start it again on what it left; :restart drains and ends one that runs*"
+    ),
+    bind!(
+        On(Tab::Nodes),
+        [char('c')],
+        Action::Local(LocalVerb::Cut),
+        "cut*",
+        "cut its links to the others, once it is named*"
+    ),
+    bind!(
+        On(Tab::Nodes),
+        [char('h')],
+        Action::Local(LocalVerb::Heal),
+        "heal*",
+        "make its links whole again; :heal all of them*"
     ),
     bind!(On(Tab::Keys), [char('/')], Action::Find, "open", "type a key to look up"),
     bind!(On(Tab::Keys), [char('r')], Action::Again, "again", "look the key up again"),

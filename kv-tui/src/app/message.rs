@@ -4,6 +4,7 @@ use bytes::Bytes;
 use crossterm::event::{KeyCode, KeyModifiers};
 use kv_client::wire::Coverage;
 
+use super::LocalVerb;
 use crate::model::{Look, Snapshot};
 
 /// A key that was pressed.
@@ -76,6 +77,15 @@ pub enum Message {
     },
     /// A repair ended, as its words say.
     Repaired(Result<String, String>),
+    /// The program that runs a local cluster ended.
+    Acted {
+        /// What it was asked for.
+        verb: LocalVerb,
+        /// Of which node; `None` for all.
+        node: Option<u16>,
+        /// What it said if it failed.
+        out: Result<(), String>,
+    },
     /// The terminal was stopped and goes on.
     Continued,
 }
@@ -134,6 +144,13 @@ pub enum Effect {
         partition: u16,
         /// Only this key.
         key: Option<Bytes>,
+    },
+    /// Have the program that runs a local cluster do this to a node of it, or to all.
+    Local {
+        /// What.
+        verb: LocalVerb,
+        /// The node's number.
+        node: Option<u16>,
     },
     /// Ask again now.
     Ask,

@@ -14,6 +14,7 @@
 mod act;
 mod draft;
 mod keymap;
+mod local;
 mod message;
 mod palette;
 mod prompt;
@@ -33,6 +34,8 @@ use crate::model::{Event, EventKind, Look, Names, Snapshot, Weight, state_word};
 
 pub use draft::{Draft, Sent};
 pub use keymap::{Action, BINDINGS, Binding, Scope, bindings_for, keys_text};
+pub(crate) use local::number as local_number;
+pub use local::{Asked, LocalVerb};
 pub use message::{Effect, Message, Op, Pressed, Wheel, Written};
 pub use palette::{COMMANDS, Command, matching};
 pub use prompt::{Prompt, PromptKind};
@@ -78,6 +81,9 @@ pub struct Options {
     pub readonly: Option<bool>,
     /// Whether all given addresses are this machine's.
     pub local: bool,
+    /// The port before the one at which node 1 of a local cluster serves Redis clients, if there is
+    /// a program that does something to its nodes.
+    pub local_base_port: Option<u16>,
     /// Only ASCII is drawn.
     pub ascii: bool,
     /// No colour is drawn.
@@ -187,14 +193,14 @@ pub struct App {
     pub looking: Option<Bytes>,
     /// A write that is shown and not sent yet.
     pub draft: Option<Draft>,
+    /// What was seen when the value that is being typed was begun with.
+    pub editing: Option<Box<Look>>,
     /// Writes that were sent and can be undone, the newest last.
     pub sent: VecDeque<Sent>,
     /// A write that no answer came for yet.
     pub writing: Option<Sent>,
     /// Numbers writes, so that an answer finds its own.
     pub next_write: u64,
-    /// What was seen when the value that is being typed was begun with.
-    pub editing: Option<Box<Look>>,
     /// What the person should be told, and when it was said.
     pub notice: Option<(String, u64)>,
 }

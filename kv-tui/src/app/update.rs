@@ -7,7 +7,7 @@ use super::keymap::action;
 use super::message::{Effect, Message, Pressed, Wheel, Written};
 use super::palette::{self, Does};
 use super::prompt::{Prompt, PromptKind, Typed};
-use super::{App, Overlay, Series, Tab, UNDO_MAX, act, writing};
+use super::{App, Overlay, Series, Tab, UNDO_MAX, act, local, writing};
 use crate::model::{EventKind, Rule, Snapshot, Weight, moved, noted};
 use crate::text;
 use crate::view::{self, Hit};
@@ -54,6 +54,10 @@ pub fn update(app: &mut App, message: Message) -> Vec<Effect> {
             };
             app.say(text.clone());
             app.log(weight, EventKind::Aae, text);
+        }
+        Message::Acted { verb, node, out } => {
+            local::acted(app, verb, node, out);
+            return vec![Effect::Ask];
         }
         Message::Continued => return vec![Effect::Redraw, Effect::Ask],
     }
@@ -141,6 +145,7 @@ fn typed(app: &mut App, prompt: &Prompt) -> Vec<Effect> {
             Vec::new()
         }
         PromptKind::Command => command(app, &text),
+        PromptKind::Node(asked) => local::confirmed(app, asked, &text),
         PromptKind::Value => {
             writing::edited(app, text.into());
             Vec::new()
@@ -182,6 +187,7 @@ fn command(app: &mut App, typed: &str) -> Vec<Effect> {
                 None => app.say("latest, union, max, merge, delete, or a sibling's number"),
             }
         }
+        Does::Local(verb) => return local::command(app, verb, rest),
         Does::Undo => return writing::undo(app),
         Does::Help => app.overlay = Overlay::Help(0),
         Does::Quit => return vec![Effect::Quit],

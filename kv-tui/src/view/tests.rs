@@ -66,6 +66,15 @@ fn overlays_are_drawn_over_the_tab() {
 }
 
 #[test]
+fn nodes_of_a_local_cluster_are_killed_after_a_question() {
+    let mut app = app(Standing::Degraded);
+    app.options.local_base_port = Some(7_000);
+    let app = pressed(app, "2jj");
+    check("nodes-local", app.clone());
+    check("nodes-kill", pressed(app, "xC"));
+}
+
+#[test]
 fn the_ring_is_also_a_list_and_shows_states() {
     check("ring-list", pressed(app(Standing::Degraded), "oz"));
     check("ring-partition", pressed(app(Standing::Degraded), "oll"));
