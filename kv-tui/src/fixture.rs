@@ -246,7 +246,18 @@ pub(crate) fn ill() -> Snapshot {
     ];
     if let Some(layouts) = &mut ill.layouts {
         layouts.live.push(LayoutName { epoch: 18, digest: 8 });
+        let fills = |left: u32, waits_for: String| LayoutProgress {
+            begun: 60,
+            left,
+            bytes: 3 << 30,
+            ms: 90_000,
+            waits_for,
+            ..LayoutProgress::default()
+        };
+        let at = |of: u64, progress| LayoutProgress { node: id(of), seen: 18, ..progress };
         layouts.members[2].waits_for = "12 partitions to be compared".into();
+        layouts.members[3] = at(4, fills(15, "15 partitions to fill".into()));
+        layouts.members[4] = at(5, LayoutProgress { finished: 18, ..fills(0, String::new()) });
     }
     ill.autoscale.iter_mut().for_each(hold);
     if let Some(aae) = &mut ill.aae {

@@ -4,18 +4,23 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
 
-use kv_client::wire::{AaePeer, AaeView, HintQueue, HintState, HintsView};
+use kv_client::wire::{AaePeer, AaeView, HintQueue, HintState, HintsView, LayoutProgress};
 
 use super::layout::Room;
-use super::paint::{bad, bar, chosen, cut, dim, framed, lines, warn, wrapped};
+use super::paint::{bad, bar, chosen, cut, dim, framed, lines, warn};
 use crate::app::App;
-use crate::model::Snapshot;
+use crate::model::{Snapshot, is_up};
 use crate::text;
+use crate::verbs::transfers;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot, room: Room) {
+    let moving = snapshot.layouts.as_ref().map_or(0, |of| {
+        let busy = of.members.iter().filter(|member| is_busy(member)).count();
+        if of.live.len() > 1 { u16::try_from(busy).unwrap_or(u16::MAX) } else { 0 }
+    });
     let (transfers, compaction) = match room {
-        Room::Full => (7, 5),
-        Room::Compact => (4, 3),
+        Room::Full => (moving.saturating_add(3).clamp(5, 9), 5),
+        Room::Compact => (moving.saturating_add(3).clamp(4, 6), 3),
         _ => (0, 0),
     };
     let [aae, hints, layouts, engine] = Layout::vertical([
@@ -137,29 +142,60 @@ fn limit(hints: &HintsView) -> String {
 fn draw_layouts(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot) {
     let inner = framed(frame, area, "ownership handoff");
     let width = usize::from(inner.width);
+    let Some(layouts) = &snapshot.layouts else {
+        let line = Line::styled("the asked node did not tell of layouts", warn());
+        return lines(frame, inner, vec![line]);
+    };
+    let live: Vec<String> = layouts.live.iter().map(|layout| layout.epoch.to_string()).collect();
     let mut all = Vec::new();
-    match &snapshot.layouts {
-        None => all.push(Line::styled("the asked node did not tell of layouts", warn())),
-        Some(layouts) => {
-            let live: Vec<String> =
-                layouts.live.iter().map(|layout| layout.epoch.to_string()).collect();
-            let what = match live.len() {
-                0 => "no layout is live".to_owned(),
-                1 => format!("layout {} is live, every member has finished", live.join("")),
-                _ => format!("layouts {} are live", live.join(", ")),
-            };
+    match live.len() {
+        0 => all.push(Line::from("no layout is live")),
+        1 => {
+            let what = format!("layout {} is live, every member has finished", live.join(""));
             all.push(Line::from(what));
-            let waiting = layouts.members.iter().filter(|member| !member.waits_for.is_empty());
-            for member in waiting.take(usize::from(inner.height).saturating_sub(2)) {
-                let why = text::shown(member.waits_for.as_bytes(), 200);
-                let line = format!("{} waits for {why}", app.names.label(member.node));
-                all.push(Line::styled(cut(&line, width), warn()));
+            all.push(Line::styled(cut("nothing moves; kv cluster plan: what would", width), dim()));
+        }
+        _ => {
+            let what =
+                format!("layouts {} are live: {}", live.join(", "), transfers::line(layouts));
+            all.push(Line::from(cut(&what, width)));
+            let room = usize::from(inner.height).saturating_sub(1);
+            let busy: Vec<_> = layouts.members.iter().filter(|of| is_busy(of)).collect();
+            let shown = if busy.len() > room { room.saturating_sub(1) } else { busy.len() };
+            for member in busy.iter().take(shown) {
+                let line = cut(&progress(app, member, width), width);
+                let up = snapshot.node(member.node).is_some_and(|node| is_up(node.state));
+                all.push(if up { Line::from(line) } else { Line::styled(line, warn()) });
+            }
+            if busy.len() > shown {
+                let more = format!("{} more: kv cluster transfers", busy.len() - shown);
+                all.push(Line::styled(more, dim()));
             }
         }
     }
-    let missing = "Nodes tell neither plans nor transfers yet: what moves can't be shown here.";
-    all.extend(wrapped(missing, width).into_iter().map(|line| Line::styled(line, dim())));
     lines(frame, inner, all);
+}
+
+/// Whether it is not finished for the newest layout.
+fn is_busy(member: &LayoutProgress) -> bool {
+    member.left > 0 || !member.waits_for.is_empty()
+}
+
+/// What a member fills, how far it is, and whom it waits for.
+fn progress(app: &App, member: &LayoutProgress, width: usize) -> String {
+    let label = app.names.label(member.node);
+    let why = text::shown(member.waits_for.as_bytes(), 200);
+    let waits = if why.is_empty() { String::new() } else { format!("   waits for {why}") };
+    if member.begun == 0 {
+        return format!("{label}{waits}");
+    }
+    let (begun, left) = (u64::from(member.begun), u64::from(member.left));
+    let filled = begun.saturating_sub(left);
+    let bar = bar(filled * 1_000 / begun.max(1), if width >= 100 { 20 } else { 8 });
+    let moved = text::size(member.bytes);
+    let rest = transfers::left_ms(member)
+        .map_or_else(String::new, |ms| format!(", about {} left", text::duration(ms)));
+    format!("{label}  {bar}  {filled} of {begun} filled  {moved}{rest}{waits}")
 }
 
 fn draw_engine(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot, room: Room) {
