@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kv_client::wire::{BatchOp, BatchOut, Expiry, Level, NodeState, WriteOptions};
+use kv_client::wire::{BatchOp, BatchOut, ConflictsView, Expiry, Level, NodeState, WriteOptions};
 use kv_client::{Admin, Client, Error};
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 
@@ -17,7 +17,7 @@ use crate::app::{Effect, Message, Op, Written};
 use crate::args::Connect;
 use crate::local::LocalProgram;
 use crate::model::{Look, Seen, Snapshot};
-use crate::source::{Feed, PATIENT_MS};
+use crate::source::{CONFLICTS, Feed, PATIENT_MS};
 use crate::text;
 
 /// Time between an answer and the next question at least, however much happens.
@@ -132,6 +132,7 @@ impl Runner {
     async fn carry_out(&self, effect: Effect) -> Option<Message> {
         match effect {
             Effect::Look(key) => Some(Message::Looked(Box::new(self.look(key).await))),
+            Effect::List { from } => Some(Message::Listed { from, out: self.list(from).await }),
             Effect::Write { id, key, ops } => {
                 let out = self.write(key, ops).await;
                 Some(Message::Written { id, out })
@@ -163,6 +164,11 @@ impl Runner {
             explained: explained.map_err(|error| error.to_string()),
             seen: seen.map_err(|error| error.to_string()),
         }
+    }
+
+    async fn list(&self, from: u64) -> Result<ConflictsView, String> {
+        let links = self.links().await.map_err(|error| error.to_string())?;
+        links.admin.conflicts(from, CONFLICTS).await.map_err(|error| error.to_string())
     }
 
     async fn write(&self, key: Bytes, ops: Vec<Op>) -> Written {
@@ -266,6 +272,7 @@ fn refused(effect: Effect) -> Option<Message> {
     let why = "too much is under way, nothing was sent";
     Some(match effect {
         Effect::Look(key) => Message::Looked(Box::new(failed_look(key, why))),
+        Effect::List { from } => Message::Listed { from, out: Err(why.to_owned()) },
         Effect::Write { id, .. } => {
             let out = Written::Failed { why: why.to_owned(), perhaps: false };
             Message::Written { id, out }

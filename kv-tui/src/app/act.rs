@@ -5,20 +5,25 @@ use bytes::Bytes;
 use super::keymap::Action;
 use super::message::Effect;
 use super::prompt::{Prompt, PromptKind};
-use super::{App, LOOKS_MAX, Overlay, RingColour, Sort, Tab, ValueForm, local, writing};
+use super::{App, LOOKS_MAX, Overlay, RingColour, Sort, Tab, ValueForm, local, pages, writing};
 use crate::model::{EventKind, Look, Rule};
 use crate::text;
 
 pub(super) fn act(app: &mut App, action: Action) -> Vec<Effect> {
     let mut effects = carry_out(app, action);
     if effects.is_empty() {
-        effects.extend(look_at_selected(app));
+        effects.extend(selected_wants(app));
     }
     effects
 }
 
+/// What is to be asked for, for the selected line to be shown, and those that follow it.
+pub(super) fn selected_wants(app: &mut App) -> Vec<Effect> {
+    look_at_selected(app).into_iter().chain(pages::wanted(app)).collect()
+}
+
 /// A selected key with siblings that was not looked up yet is, and one that changed since.
-pub(super) fn look_at_selected(app: &mut App) -> Option<Effect> {
+fn look_at_selected(app: &mut App) -> Option<Effect> {
     let row = app.conflict_row().filter(|row| app.tab == Tab::Conflicts && row.look.is_none())?;
     let key = row.key.clone();
     let fresh = |look: &Look| look.key == key && look.newest_ms() >= row.newest_ms;
@@ -260,6 +265,7 @@ pub(super) fn looked(app: &mut App, look: Look) {
     if app.looks.len() >= LOOKS_MAX {
         app.looks.pop_front();
     }
+    app.pages.looked(&look);
     app.looks.push_back(look);
     let at = app.conflicts().iter().position(|row| Some(row.key) == follow.as_ref());
     app.selected.conflict = at.unwrap_or(0);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use crossterm::event::{KeyCode, KeyModifiers};
-use kv_client::wire::Coverage;
+use kv_client::wire::{ConflictsView, Coverage};
 
 use super::LocalVerb;
 use crate::model::{Look, Snapshot};
@@ -65,6 +65,13 @@ pub enum Message {
         why: String,
         /// Milliseconds until the next question.
         retry_ms: u64,
+    },
+    /// A further page of the keys with siblings came, or did not.
+    Listed {
+        /// Where it begins.
+        from: u64,
+        /// The page, or why there is none.
+        out: Result<ConflictsView, String>,
     },
     /// A key was looked up.
     Looked(Box<Look>),
@@ -129,6 +136,11 @@ pub enum Effect {
     Redraw,
     /// Look a key up.
     Look(Bytes),
+    /// List keys with siblings from this place on, which an answer named.
+    List {
+        /// The place.
+        from: u64,
+    },
     /// Write: all operations in one call, in order, never twice.
     Write {
         /// Its number.

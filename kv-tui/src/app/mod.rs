@@ -16,6 +16,7 @@ mod draft;
 mod keymap;
 mod local;
 mod message;
+mod pages;
 mod palette;
 mod prompt;
 mod selected;
@@ -37,6 +38,7 @@ pub use keymap::{Action, BINDINGS, Binding, Scope, bindings_for, keys_text};
 pub(crate) use local::number as local_number;
 pub use local::{Asked, LocalVerb};
 pub use message::{Effect, Message, Op, Pressed, Wheel, Written};
+pub use pages::{PAGED_KEYS_MAX, Pages};
 pub use palette::{COMMANDS, Command, matching};
 pub use prompt::{Prompt, PromptKind};
 pub use selected::{RingColour, Selected, Sort, ValueForm};
@@ -189,6 +191,8 @@ pub struct App {
     pub selected: Selected,
     /// Keys that were looked up, the newest last.
     pub looks: VecDeque<Look>,
+    /// Keys with siblings behind the first page.
+    pub pages: Pages,
     /// The key that is being looked up.
     pub looking: Option<Bytes>,
     /// A write that is shown and not sent yet.
@@ -254,7 +258,7 @@ impl App {
         let mut all: Vec<Conflicted<'_>> = looks.map(Conflicted::looked).collect();
         let known: BTreeSet<&[u8]> = all.iter().map(|of| &of.key[..]).collect();
         let rows = self.shown().and_then(|of| of.conflicts.as_ref()).map_or(&[][..], |of| &of.rows);
-        let more = rows.iter().filter(|row| !known.contains(&row.key[..]));
+        let more = rows.iter().chain(&self.pages.rows).filter(|row| !known.contains(&row.key[..]));
         let more: Vec<Conflicted<'_>> = more.map(Conflicted::listed).collect();
         all.extend(more);
         all

@@ -12,7 +12,9 @@ use crate::model::Rule;
 
 fn press(app: &mut App, keys: &str) -> Vec<Effect> {
     let press = |key| update(app, Message::Key(Pressed::char(key)));
-    keys.chars().flat_map(press).collect()
+    let effects = keys.chars().flat_map(press);
+    // Pages of the list of conflicts have tests of their own.
+    effects.filter(|effect| !matches!(effect, Effect::List { .. })).collect()
 }
 
 fn enter(app: &mut App) -> Vec<Effect> {

@@ -7,7 +7,7 @@ use super::keymap::action;
 use super::message::{Effect, Message, Pressed, Wheel, Written};
 use super::palette::{self, Does};
 use super::prompt::{Prompt, PromptKind, Typed};
-use super::{App, Overlay, Series, Tab, UNDO_MAX, act, local, writing};
+use super::{App, Overlay, Series, Tab, UNDO_MAX, act, local, pages, writing};
 use crate::model::{EventKind, Rule, Snapshot, Weight, moved, noted};
 use crate::text;
 use crate::view::{self, Hit};
@@ -36,7 +36,7 @@ pub fn update(app: &mut App, message: Message) -> Vec<Effect> {
         Message::Resize(columns, rows) => app.size = (columns, rows),
         Message::Heard(snapshot) => {
             heard(app, snapshot);
-            return act::look_at_selected(app).into_iter().collect();
+            return act::selected_wants(app);
         }
         Message::Silent { why, retry_ms } => {
             if app.problem.is_none() {
@@ -45,6 +45,7 @@ pub fn update(app: &mut App, message: Message) -> Vec<Effect> {
             }
             app.problem = Some((why, app.now_ms.saturating_add(retry_ms)));
         }
+        Message::Listed { from, out } => pages::listed(app, from, out),
         Message::Looked(look) => act::looked(app, *look),
         Message::Written { id, out } => return written(app, id, out),
         Message::Repaired(out) => {
@@ -126,7 +127,7 @@ fn mouse(app: &mut App, wheel: Wheel) -> Vec<Effect> {
             None => {}
         },
     }
-    act::look_at_selected(app).into_iter().collect()
+    act::selected_wants(app)
 }
 
 /// What a finished line comes to.
@@ -225,6 +226,9 @@ fn heard(app: &mut App, mut snapshot: Box<Snapshot>) {
         if let Some((_, series)) = app.calls.get_mut(at) {
             series.add(us.unwrap_or(0));
         }
+    }
+    if let Some(first) = &snapshot.conflicts {
+        app.pages.follow(first);
     }
     app.heard_ms = app.now_ms;
     app.snapshot = Some(snapshot);
