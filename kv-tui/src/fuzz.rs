@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use crossterm::event::{KeyCode, KeyModifiers};
-use kv_client::wire::{Conflict, ConflictsView, NodeState};
+use kv_client::wire::{Conflict, ConflictsView, MembersPlan, NodeState};
 use proptest::prelude::*;
 
 use crate::app::{LocalVerb, Message, Pressed, Wheel, Written};
 use crate::fixture;
-use crate::model::{Look, Seen, Snapshot};
+use crate::model::{EventKind, Look, Seen, Snapshot};
 
 fn key() -> impl Strategy<Value = Message> {
     let code = prop_oneof![
@@ -149,6 +149,12 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
             Message::Written { id, out: Written::Failed { why: "no".into(), perhaps } }
         }),
         1 => Just(Message::Repaired(Err("no".into()))),
+        1 => prop::collection::vec(any::<u32>(), 0..4).prop_map(|steps| Message::Planned {
+            joins: vec![fixture::id(6)],
+            leaves: Vec::new(),
+            out: Ok(Box::new(MembersPlan { steps, ..fixture::plan() })),
+        }),
+        1 => Just(Message::Changed { kind: EventKind::Layout, out: Err("no".into()) }),
         1 => (any::<Option<u16>>(), any::<bool>()).prop_map(|(node, well)| {
             let out = if well { Ok(()) } else { Err("no".into()) };
             Message::Acted { verb: LocalVerb::Cut, node, out }

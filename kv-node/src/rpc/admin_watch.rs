@@ -75,6 +75,15 @@ impl News {
     }
 }
 
+/// How many requests of Redis clients took less than each bound, and no less than the one before,
+/// since the start: who asks twice knows how long those between took.
+fn requests(node: &Node) -> impl Iterator<Item = (String, u64)> + '_ {
+    node.figures().steps.reads_and_writes().map(|(bound, count)| match bound {
+        Some(us) => (format!("requests_under_{us}_us"), count),
+        None => ("requests_slower".to_owned(), count),
+    })
+}
+
 fn uptime_ms(served: &Served) -> u64 {
     u64::try_from(served.began.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
@@ -104,18 +113,20 @@ fn news(node: &Arc<Node>, served: &Served, cursor: WatchCursor, topics: Topics) 
     }
     let now_ms = uptime_ms(served);
     let tick = !known || now_ms >= cursor.figures_ms + WATCH_TICK_MS;
+    if topics.layouts {
+        layouts(node, cursor, tick.then_some(now_ms), &mut answer);
+    }
     // With an event come the figures that it is about: a member is down in both.
     let figures = topics.figures && (tick || !answer.events.is_empty());
     if figures {
         answer.cursor.figures_ms = now_ms;
-        answer.status = Some(admin::status(node, served));
+        let mut status = admin::status(node, served);
+        status.figures.extend(requests(node));
+        answer.status = Some(status);
         answer.nodes = Some(admin::nodes(node, served));
         answer.aae = node.coordinator().map(|coordinator| admin_aae::view(node, &coordinator));
     }
     News { answer, figures }
-    if topics.layouts {
-        layouts(node, cursor, tick.then_some(now_ms), &mut answer);
-    }
 }
 
 fn layouts(node: &Arc<Node>, cursor: WatchCursor, tick: Option<u64>, answer: &mut Watched) {

@@ -1,11 +1,14 @@
 //! What each action of the keymap does.
 
 use bytes::Bytes;
+use kv_client::NodeId;
 
 use super::keymap::Action;
 use super::message::Effect;
 use super::prompt::{Prompt, PromptKind};
-use super::{App, LOOKS_MAX, Overlay, RingColour, Sort, Tab, ValueForm, local, pages, writing};
+use super::{
+    App, LOOKS_MAX, Overlay, RingColour, Sort, Tab, ValueForm, change, local, pages, writing,
+};
 use crate::model::{EventKind, Look, Rule};
 use crate::text;
 
@@ -95,6 +98,11 @@ fn carry_out(app: &mut App, action: Action) -> Vec<Effect> {
         Action::Undo => return writing::undo(app),
         Action::Kind => app.selected.event_kind = next_kind(app.selected.event_kind),
         Action::Local(verb) => return local::press(app, verb),
+        Action::Node => app.selected.event_node = next_node(app),
+        Action::Plan => return change::plan_waiting(app),
+        Action::Commit => return change::commit(app),
+        Action::Abort => change::abort(app),
+        Action::Mode => change::ask_mode(app),
         Action::Enter => enter(app),
     }
     Vec::new()
@@ -115,6 +123,10 @@ fn back(app: &mut App) -> Vec<Effect> {
         filter.clear();
     } else if app.tab == Tab::Events && app.selected.event_kind.is_some() {
         app.selected.event_kind = None;
+    } else if app.tab == Tab::Events && app.selected.event_node.is_some() {
+        app.selected.event_node = None;
+    } else if app.tab == Tab::Repair && app.plan.is_some() {
+        app.plan = None;
     } else if app.draft.is_some() && matches!(app.tab, Tab::Keys | Tab::Conflicts) {
         app.draft = None;
     } else if app.frozen.is_some() {
@@ -225,6 +237,16 @@ fn next_kind(kind: Option<EventKind>) -> Option<EventKind> {
         Some(EventKind::Link) => Some(EventKind::Write),
         Some(EventKind::Write) => None,
     }
+}
+
+/// The node after the one whose events are shown; none after the last.
+fn next_node(app: &App) -> Option<NodeId> {
+    let nodes = app.shown().map_or(&[][..], |snapshot| &snapshot.nodes);
+    let mut ids: Vec<NodeId> = nodes.iter().map(|node| node.node).collect();
+    ids.sort_by_key(|id| (app.names.letter(*id), *id));
+    let current = app.selected.event_node;
+    let at = current.and_then(|current| ids.iter().position(|id| *id == current));
+    ids.get(at.map_or(0, |at| at + 1)).copied()
 }
 
 /// Looks up the key that was typed: text, or bytes after `hex:`.

@@ -76,6 +76,16 @@ pub enum Action {
     Undo,
     /// The next kind of events.
     Kind,
+    /// The next node's events.
+    Node,
+    /// Plan that empty nodes join.
+    Plan,
+    /// Commit the plan that is shown.
+    Commit,
+    /// Drop the plan, or call off the change that is under way.
+    Abort,
+    /// Type the autoscaler's mode.
+    Mode,
     /// Do something to the selected node of a local cluster.
     Local(LocalVerb),
     /// Show more of what is selected.
@@ -227,8 +237,14 @@ pub const BINDINGS: &[Binding] = &[
         "repair",
         "compare the ring's selected partition now"
     ),
+    bind!(On(Tab::Repair), [char('p')], Action::Plan, "plan", "plan that empty nodes join"),
+    bind!(On(Tab::Repair), [char('C')], Action::Commit, "commit", "commit the plan that is shown"),
+    bind!(On(Tab::Repair), [char('X')], Action::Abort, "discard", "drop it, or call a change off"),
+    bind!(On(Tab::Scale), [char('m')], Action::Mode, "mode", "off, advise or auto, once typed"),
+    bind!(On(Tab::Scale), [char('a')], Action::Plan, "approve", "plan that empty nodes join"),
     bind!(On(Tab::Events), [char('/')], Action::Filter, "filter", "show only lines with a text"),
     bind!(On(Tab::Events), [char('k')], Action::Kind, "kind", "show one kind only"),
+    bind!(On(Tab::Events), [char('n')], Action::Node, "node", "show one node's only"),
     bind!(Everywhere, [(KeyCode::Up, NONE), char('k')], Action::Move(-1), "", "up"),
     bind!(Everywhere, [(KeyCode::Down, NONE), char('j')], Action::Move(1), "", "down"),
     bind!(

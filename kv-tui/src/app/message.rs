@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use crossterm::event::{KeyCode, KeyModifiers};
-use kv_client::wire::{ConflictsView, Coverage};
+use kv_client::NodeId;
+use kv_client::wire::{ConflictsView, Coverage, MembersPlan, ScaleMode};
 
 use super::LocalVerb;
-use crate::model::{Look, Snapshot};
+use crate::model::{EventKind, Look, Snapshot};
 
 /// A key that was pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,22 @@ pub enum Message {
     },
     /// A repair ended, as its words say.
     Repaired(Result<String, String>),
+    /// A change of the members was planned, or can't be made.
+    Planned {
+        /// Who would join.
+        joins: Vec<NodeId>,
+        /// Who would leave.
+        leaves: Vec<NodeId>,
+        /// What would move, or why not.
+        out: Result<Box<MembersPlan>, String>,
+    },
+    /// A change of the cluster was made or not, as its words say.
+    Changed {
+        /// What it is about.
+        kind: EventKind,
+        /// The words.
+        out: Result<String, String>,
+    },
     /// The program that runs a local cluster ended.
     Acted {
         /// What it was asked for.
@@ -157,6 +174,26 @@ pub enum Effect {
         /// Only this key.
         key: Option<Bytes>,
     },
+    /// Ask what a change of the members would move.
+    Plan {
+        /// Who would join.
+        joins: Vec<NodeId>,
+        /// Who would leave.
+        leaves: Vec<NodeId>,
+    },
+    /// Change the members, if the newest epoch is still this.
+    Change {
+        /// Who joins.
+        joins: Vec<NodeId>,
+        /// Who leaves.
+        leaves: Vec<NodeId>,
+        /// The epoch.
+        after: u64,
+    },
+    /// Call off the change of the members that is under way.
+    Abort,
+    /// Give the autoscaler this mode.
+    Mode(ScaleMode),
     /// Have the program that runs a local cluster do this to a node of it, or to all.
     Local {
         /// What.

@@ -12,6 +12,7 @@
 //! value, what came of it comes back as one, and time comes in with a tick.
 
 mod act;
+mod change;
 mod draft;
 mod keymap;
 mod local;
@@ -33,6 +34,7 @@ use kv_client::wire::{Conflict, NodeInfo, NodeState};
 
 use crate::model::{Event, EventKind, Look, Names, Snapshot, Weight, state_word};
 
+pub use change::Planned;
 pub use draft::{Draft, Sent};
 pub use keymap::{Action, BINDINGS, Binding, Scope, bindings_for, keys_text};
 pub(crate) use local::number as local_number;
@@ -175,10 +177,17 @@ pub struct App {
     pub names: Names,
     /// Operations in a second that the asked node coordinated.
     pub operations: Series,
+    /// Below which bound 99 of 100 of the last requests there stayed, in microseconds.
+    pub p99_us: Option<u64>,
+    /// Requests without a quorum, or with an uncertain end, at the asked nodes while they were
+    /// asked.
+    pub errors: u64,
     /// Hints waiting anywhere.
     pub hints: Series,
     /// Calls to each node, in microseconds; 0 where it was silent.
     pub calls: Vec<(NodeId, Series)>,
+    /// A change of the members that is shown and not committed.
+    pub plan: Option<Planned>,
     /// What happened, the newest last.
     pub events: VecDeque<Event>,
     /// Events that were dropped to make room.
@@ -313,9 +322,10 @@ impl App {
     /// Events that pass the filter, the newest first.
     pub fn events_shown(&self) -> Vec<&Event> {
         let wanted = self.selected.event_filter.to_lowercase();
-        let kind = self.selected.event_kind;
+        let (kind, node) = (self.selected.event_kind, self.selected.event_node);
         let passes = |event: &&Event| {
             kind.is_none_or(|kind| event.kind == kind)
+                && (node.is_none() || event.node == node)
                 && (wanted.is_empty()
                     || event.text.to_lowercase().contains(&wanted)
                     || event.kind.word().contains(&wanted)

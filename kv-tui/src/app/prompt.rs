@@ -18,6 +18,10 @@ pub enum PromptKind {
     Command,
     /// A value to be written: several lines, ended by ctrl-s.
     Value,
+    /// The autoscaler's mode.
+    Mode,
+    /// The epoch whose change is to be called off.
+    Abort(u64),
     /// The node that something is to be done to.
     Node(Asked),
 }

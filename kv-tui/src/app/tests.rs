@@ -10,14 +10,14 @@ use crate::fixture::{self, Standing, app};
 use crate::fuzz;
 use crate::model::Rule;
 
-fn press(app: &mut App, keys: &str) -> Vec<Effect> {
+pub(super) fn press(app: &mut App, keys: &str) -> Vec<Effect> {
     let press = |key| update(app, Message::Key(Pressed::char(key)));
     let effects = keys.chars().flat_map(press);
     // Pages of the list of conflicts have tests of their own.
     effects.filter(|effect| !matches!(effect, Effect::List { .. })).collect()
 }
 
-fn enter(app: &mut App) -> Vec<Effect> {
+pub(super) fn enter(app: &mut App) -> Vec<Effect> {
     update(app, Message::Key(Pressed::plain(KeyCode::Enter)))
 }
 
@@ -25,12 +25,12 @@ fn escape(app: &mut App) -> Vec<Effect> {
     update(app, Message::Key(Pressed::plain(KeyCode::Esc)))
 }
 
-fn control(app: &mut App, key: char) -> Vec<Effect> {
+pub(super) fn control(app: &mut App, key: char) -> Vec<Effect> {
     let modifiers = KeyModifiers::CONTROL;
     update(app, Message::Key(Pressed { code: KeyCode::Char(key), modifiers }))
 }
 
-fn notice(app: &App) -> &str {
+pub(super) fn notice(app: &App) -> &str {
     app.notice.as_ref().map_or("", |(text, _)| text)
 }
 
@@ -159,64 +159,6 @@ fn rules_are_chosen_picked_and_edited() {
 }
 
 #[test]
-fn only_the_write_that_is_on_the_screen_is_sent() {
-    let delete = |app: &mut App| {
-        press(app, "3D");
-        let draft = app.draft.as_ref().expect("it is shown");
-        assert_eq!(draft.key, "cart:9001");
-    };
-    let user = || Message::Looked(Box::new(fixture::user()));
-    // The person looks another key up: the draft of the first is gone.
-    let mut one = app(Standing::Degraded);
-    delete(&mut one);
-    press(&mut one, "/user:42");
-    assert_eq!(enter(&mut one), [Effect::Look("user:42".into())]);
-    assert!(one.draft.is_none());
-    assert_eq!(press(&mut one, "a"), [], "not while it is looked up");
-    update(&mut one, user());
-    assert_eq!(press(&mut one, "a"), []);
-    assert!(notice(&one).contains("nothing to send"), "{}", notice(&one));
-    // Another answer takes its place on the tab: the draft waits, unseen, and is not sent.
-    let mut two = app(Standing::Degraded);
-    delete(&mut two);
-    update(&mut two, user());
-    assert_eq!(press(&mut two, "a"), []);
-    assert!(notice(&two).contains("the write that waits is for cart:9001"), "{}", notice(&two));
-    update(&mut two, Message::Looked(Box::new(fixture::cart())));
-    assert!(matches!(&press(&mut two, "a")[..], [Effect::Write { .. }]), "it is shown again");
-    // The selection goes on, by a key, by the wheel or by another tab's.
-    let mut three = app(Standing::Degraded);
-    press(&mut three, "4mj");
-    assert!(three.draft.is_none());
-    press(&mut three, "km");
-    update(&mut three, Message::Mouse(Wheel::Down));
-    assert!(three.draft.is_none());
-    update(&mut three, user());
-    press(&mut three, "3D4");
-    assert_eq!(three.draft.as_ref().map(|draft| draft.key.clone()), Some("user:42".into()));
-    assert!(press(&mut three, "a").is_empty());
-    assert!(notice(&three).contains("the write that waits is for user:42"), "{}", notice(&three));
-    // The same key again keeps what was made of it.
-    let mut four = app(Standing::Degraded);
-    delete(&mut four);
-    press(&mut four, "/cart:9001");
-    enter(&mut four);
-    assert!(four.draft.is_some());
-}
-
-#[test]
-fn an_edited_value_replaces_what_was_seen_when_its_editing_began() {
-    let mut app = app(Standing::Degraded);
-    press(&mut app, "3e");
-    update(&mut app, Message::Looked(Box::new(fixture::user())));
-    control(&mut app, 's');
-    let draft = app.draft.as_ref().expect("it is made");
-    assert_eq!(draft.key, "cart:9001", "not the key that came meanwhile");
-    assert_eq!(draft.replaced, fixture::cart().seen.expect("it was read"));
-    assert_eq!(press(&mut app, "a"), [], "it is not on the screen");
-}
-
-#[test]
 fn a_cluster_elsewhere_is_read_only_unless_it_was_said() {
     let mut app = app(Standing::Degraded);
     if let Some(snapshot) = &mut app.snapshot {
@@ -274,6 +216,14 @@ fn the_header_says_how_the_terminal_stands() {
 fn figures_are_between_two_answers_of_one_life_of_one_node() {
     let mut app = app(Standing::Degraded);
     assert_eq!(app.operations.now(), Some(18_400));
+    assert_eq!((app.p99_us, app.errors), (Some(2_048), 0));
+    let mut worse = fixture::ill();
+    worse.status.uptime_ms += 1_000;
+    for (name, count) in &mut worse.status.figures {
+        *count += u64::from(matches!(name.as_str(), "unavailable" | "no_replicas"));
+    }
+    update(&mut app, Message::Heard(Box::new(worse)));
+    assert_eq!((app.p99_us, app.errors), (None, 2), "nobody asked for anything");
     let mut restarted = fixture::ill();
     restarted.status.uptime_ms = 10;
     update(&mut app, Message::Heard(Box::new(restarted)));
@@ -281,7 +231,8 @@ fn figures_are_between_two_answers_of_one_life_of_one_node() {
     other.status.node = fixture::id(2);
     other.status.uptime_ms = u64::MAX;
     update(&mut app, Message::Heard(Box::new(other)));
-    assert_eq!(app.operations.last(9).count(), 1, "neither gives a figure");
+    assert_eq!(app.operations.last(9).count(), 2, "neither gives a figure");
+    assert_eq!(app.errors, 2);
 }
 
 #[test]
@@ -311,6 +262,16 @@ fn filters_sort_and_escape_lead_back() {
     press(&mut app, "k");
     assert!(app.events_shown().iter().all(|event| event.kind == EventKind::Member));
     escape(&mut app);
+    press(&mut app, "nnn");
+    assert_eq!(app.selected.event_node, Some(fixture::id(3)));
+    let about = app.events_shown();
+    assert!(!about.is_empty());
+    assert!(about.iter().all(|event| event.node == Some(fixture::id(3))));
+    press(&mut app, "nnn");
+    assert_eq!(app.selected.event_node, None, "after the last come all");
+    press(&mut app, "n");
+    assert_eq!(escape(&mut app), []);
+    assert_eq!(app.selected.event_node, None);
     press(&mut app, "2");
     assert_eq!(escape(&mut app), [], "the filter of the nodes goes first");
     let first = |app: &App| app.names.letter(app.nodes_shown()[0].node);

@@ -7,13 +7,15 @@ use super::keymap::action;
 use super::message::{Effect, Message, Pressed, Wheel, Written};
 use super::palette::{self, Does};
 use super::prompt::{Prompt, PromptKind, Typed};
-use super::{App, Overlay, Series, Tab, UNDO_MAX, act, local, pages, writing};
+use super::{App, Overlay, Series, Tab, UNDO_MAX, act, change, local, pages, writing};
 use crate::model::{EventKind, Rule, Snapshot, Weight, moved, noted};
 use crate::text;
 use crate::view::{self, Hit};
 
 /// Milliseconds that a notice is shown.
 const NOTICE_MS: u64 = 8_000;
+/// Two answers that are so far apart and have no request between them tell that there was none.
+const QUIET_MS: u64 = 500;
 
 /// Takes a message. Any message may come at any time.
 pub fn update(app: &mut App, message: Message) -> Vec<Effect> {
@@ -55,6 +57,17 @@ pub fn update(app: &mut App, message: Message) -> Vec<Effect> {
             };
             app.say(text.clone());
             app.log(weight, EventKind::Aae, text);
+        }
+        Message::Planned { joins, leaves, out } => change::planned(app, joins, leaves, out),
+        Message::Changed { kind, out } => {
+            let (weight, text) = match out {
+                Ok(text) => (Weight::Info, text),
+                Err(text) => (Weight::Warn, text),
+            };
+            let text = text::shown(text.as_bytes(), 300);
+            app.say(text.clone());
+            app.log(weight, kind, text);
+            return vec![Effect::Ask];
         }
         Message::Acted { verb, node, out } => {
             local::acted(app, verb, node, out);
@@ -146,6 +159,8 @@ fn typed(app: &mut App, prompt: &Prompt) -> Vec<Effect> {
             Vec::new()
         }
         PromptKind::Command => command(app, &text),
+        PromptKind::Mode => change::mode(app, &text),
+        PromptKind::Abort(epoch) => change::aborted(app, epoch, &text),
         PromptKind::Node(asked) => local::confirmed(app, asked, &text),
         PromptKind::Value => {
             writing::edited(app, text.into());
@@ -188,6 +203,8 @@ fn command(app: &mut App, typed: &str) -> Vec<Effect> {
                 None => app.say("latest, union, max, merge, delete, or a sibling's number"),
             }
         }
+        Does::Join => return change::typed(app, rest, true),
+        Does::Leave => return change::typed(app, rest, false),
         Does::Local(verb) => return local::command(app, verb, rest),
         Does::Undo => return writing::undo(app),
         Does::Help => app.overlay = Overlay::Help(0),
@@ -242,6 +259,17 @@ fn measure(app: &mut App, before: &Snapshot, after: &Snapshot) {
         (same, elapsed_ms, before.operations(), after.operations())
     {
         app.operations.add(is.saturating_sub(was).saturating_mul(1_000) / elapsed_ms);
+        // An answer that an event brought soon after another may have no request in between.
+        let p99_us = after.p99_us_since(before);
+        if p99_us.is_some() || elapsed_ms >= QUIET_MS {
+            app.p99_us = p99_us;
+        }
+        let errors = after.errors().zip(before.errors());
+        let more = errors.map_or(0, |(is, was)| is.saturating_sub(was));
+        app.errors = app.errors.saturating_add(more);
+    } else if elapsed_ms > 0 || !same {
+        // Those of another node, or of another life.
+        app.p99_us = None;
     }
 }
 

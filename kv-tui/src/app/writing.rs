@@ -160,3 +160,73 @@ fn send(app: &mut App, sent: Sent, ops: Vec<Op>) -> Vec<Effect> {
     app.writing = Some(Sent { id, ..sent });
     vec![Effect::Write { id, key, ops }]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{control, enter, notice, press};
+    use super::*;
+    use crate::app::{Message, Wheel, update};
+    use crate::fixture::{self, Standing, app};
+
+    #[test]
+    fn only_the_write_that_is_on_the_screen_is_sent() {
+        let delete = |app: &mut App| {
+            press(app, "3D");
+            let draft = app.draft.as_ref().expect("it is shown");
+            assert_eq!(draft.key, "cart:9001");
+        };
+        let user = || Message::Looked(Box::new(fixture::user()));
+        // The person looks another key up: the draft of the first is gone.
+        let mut one = app(Standing::Degraded);
+        delete(&mut one);
+        press(&mut one, "/user:42");
+        assert_eq!(enter(&mut one), [Effect::Look("user:42".into())]);
+        assert!(one.draft.is_none());
+        assert_eq!(press(&mut one, "a"), [], "not while it is looked up");
+        update(&mut one, user());
+        assert_eq!(press(&mut one, "a"), []);
+        assert!(notice(&one).contains("nothing to send"), "{}", notice(&one));
+        // Another answer takes its place on the tab: the draft waits, unseen, and is not sent.
+        let mut two = app(Standing::Degraded);
+        delete(&mut two);
+        update(&mut two, user());
+        assert_eq!(press(&mut two, "a"), []);
+        assert!(notice(&two).contains("the write that waits is for cart:9001"), "{}", notice(&two));
+        update(&mut two, Message::Looked(Box::new(fixture::cart())));
+        assert!(matches!(&press(&mut two, "a")[..], [Effect::Write { .. }]), "it is shown again");
+        // The selection goes on, by a key, by the wheel or by another tab's.
+        let mut three = app(Standing::Degraded);
+        press(&mut three, "4mj");
+        assert!(three.draft.is_none());
+        press(&mut three, "km");
+        update(&mut three, Message::Mouse(Wheel::Down));
+        assert!(three.draft.is_none());
+        update(&mut three, user());
+        press(&mut three, "3D4");
+        assert_eq!(three.draft.as_ref().map(|draft| draft.key.clone()), Some("user:42".into()));
+        assert!(press(&mut three, "a").is_empty());
+        assert!(
+            notice(&three).contains("the write that waits is for user:42"),
+            "{}",
+            notice(&three)
+        );
+        // The same key again keeps what was made of it.
+        let mut four = app(Standing::Degraded);
+        delete(&mut four);
+        press(&mut four, "/cart:9001");
+        enter(&mut four);
+        assert!(four.draft.is_some());
+    }
+
+    #[test]
+    fn an_edited_value_replaces_what_was_seen_when_its_editing_began() {
+        let mut app = app(Standing::Degraded);
+        press(&mut app, "3e");
+        update(&mut app, Message::Looked(Box::new(fixture::user())));
+        control(&mut app, 's');
+        let draft = app.draft.as_ref().expect("it is made");
+        assert_eq!(draft.key, "cart:9001", "not the key that came meanwhile");
+        assert_eq!(draft.replaced, fixture::cart().seen.expect("it was read"));
+        assert_eq!(press(&mut app, "a"), [], "it is not on the screen");
+    }
+}

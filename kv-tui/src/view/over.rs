@@ -103,6 +103,15 @@ fn draw_prompt(frame: &mut Frame<'_>, parts: &Parts, app: &App, prompt: &Prompt)
         PromptKind::Filter => {
             ("/".to_owned(), "   lines that hold this; enter keeps it, esc leaves")
         }
+        PromptKind::Mode => ("mode: ".to_owned(), "   off, advise or auto; esc leaves"),
+        PromptKind::Abort(epoch) => (
+            format!("call off the change to epoch {epoch}? "),
+            if app.size.0 >= 100 {
+                "   type its number; who was to join is no member then; esc leaves"
+            } else {
+                "   type its number; esc leaves"
+            },
+        ),
         PromptKind::Node(asked) => {
             (format!("{} n{}? ", asked.verb.word(), asked.node), "   esc leaves")
         }

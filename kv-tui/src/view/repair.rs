@@ -2,13 +2,16 @@
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::text::Line;
+use ratatui::text::{Line, Span};
 
-use kv_client::wire::{AaePeer, AaeView, HintQueue, HintState, HintsView, LayoutProgress};
+use kv_client::NodeId;
+use kv_client::wire::{
+    AaePeer, AaeView, HintQueue, HintState, HintsView, LayoutProgress, NodeShare,
+};
 
 use super::layout::Room;
-use super::paint::{bad, bar, chosen, cut, dim, framed, lines, warn};
-use crate::app::App;
+use super::paint::{bad, bar, bold, chosen, cut, dim, framed, lines, warn};
+use crate::app::{App, Planned};
 use crate::model::{Snapshot, is_up};
 use crate::text;
 use crate::verbs::transfers;
@@ -18,9 +21,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snap
         let busy = of.members.iter().filter(|member| is_busy(member)).count();
         if of.live.len() > 1 { u16::try_from(busy).unwrap_or(u16::MAX) } else { 0 }
     });
-    let (transfers, compaction) = match room {
-        Room::Full => (moving.saturating_add(3).clamp(5, 9), 5),
-        Room::Compact => (moving.saturating_add(3).clamp(4, 6), 3),
+    let (transfers, compaction) = match (room, &app.plan) {
+        (Room::Full, Some(_)) => (12, 5),
+        (_, Some(_)) => (7, 0),
+        (Room::Full, None) => (moving.saturating_add(3).clamp(5, 9), 5),
+        (Room::Compact, None) => (moving.saturating_add(3).clamp(4, 6), 3),
         _ => (0, 0),
     };
     let [aae, hints, layouts, engine] = Layout::vertical([
@@ -32,8 +37,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snap
     .areas(area);
     draw_aae(frame, aae, app, snapshot);
     draw_hints(frame, hints, app, snapshot);
-    if transfers > 0 {
-        draw_layouts(frame, layouts, app, snapshot);
+    match &app.plan {
+        Some(planned) => draw_plan(frame, layouts, app, planned),
+        None if transfers > 0 => draw_layouts(frame, layouts, app, snapshot),
+        None => {}
+    }
+    if compaction > 0 {
         draw_engine(frame, engine, app, snapshot, room);
     }
 }
@@ -153,7 +162,13 @@ fn draw_layouts(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapsho
         1 => {
             let what = format!("layout {} is live, every member has finished", live.join(""));
             all.push(Line::from(what));
-            all.push(Line::styled(cut("nothing moves; kv cluster plan: what would", width), dim()));
+            all.push(Line::styled(
+                cut(
+                    "nothing moves; p plans that empty nodes join, :join and :leave name one",
+                    width,
+                ),
+                dim(),
+            ));
         }
         _ => {
             let what =
@@ -196,6 +211,47 @@ fn progress(app: &App, member: &LayoutProgress, width: usize) -> String {
     let rest = transfers::left_ms(member)
         .map_or_else(String::new, |ms| format!(", about {} left", text::duration(ms)));
     format!("{label}  {bar}  {filled} of {begun} filled  {moved}{rest}{waits}")
+}
+
+/// A change of the members before it is made.
+fn draw_plan(frame: &mut Frame<'_>, area: Rect, app: &App, planned: &Planned) {
+    let inner = framed(frame, area, "plan, not committed");
+    let width = usize::from(inner.width);
+    let plan = &planned.plan;
+    let named = |word: &str, nodes: &[NodeId]| {
+        let short: Vec<String> = nodes.iter().map(|node| app.names.short(*node)).collect();
+        if short.is_empty() { String::new() } else { format!("{word} {}   ", short.join(" ")) }
+    };
+    let (joins, leaves) = (named("join", &planned.joins), named("leave", &planned.leaves));
+    let (moves, bytes) = (plan.moves, text::size(plan.bytes_about));
+    let what = format!("{joins}{leaves}{moves} copies of partitions to make, about {bytes}");
+    let how = match plan.steps.as_slice() {
+        [] => "it is so already: there is nothing to do".to_owned(),
+        [_] => "in one step; every quorum is kept meanwhile".to_owned(),
+        steps => {
+            let copies: Vec<String> = steps.iter().map(u32::to_string).collect();
+            let (count, copies) = (steps.len(), copies.join(", "));
+            format!("in {count} steps of {copies} copies, to keep every quorum; C makes the first")
+        }
+    };
+    let readonly = app.readonly();
+    let commit = if readonly { "read-only: it can't be committed" } else { "C commit" };
+    let foot = Line::from(vec![
+        Span::styled(commit, if readonly { warn() } else { bold() }),
+        Span::raw(format!(", after epoch {}   X discard", plan.epoch)),
+    ]);
+    let mut all = vec![Line::from(cut(&what, width)), Line::from(cut(&how, width))];
+    let room = usize::from(inner.height).saturating_sub(all.len() + 1);
+    let share = |share: &NodeShare| {
+        let leaves = if share.weight.is_none() { ", leaves" } else { "" };
+        let (name, before, after) = (app.names.short(share.node), share.before, share.after);
+        let gains = share.gains;
+        Line::from(cut(&format!("  {name}  {before} → {after}, {gains} to fill{leaves}"), width))
+    };
+    let changes = plan.nodes.iter().filter(|share| share.before != share.after);
+    all.extend(changes.take(room).map(share));
+    all.push(foot);
+    lines(frame, inner, all);
 }
 
 fn draw_engine(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot, room: Room) {

@@ -76,6 +76,33 @@ fn nodes_of_a_local_cluster_are_killed_after_a_question() {
 
 #[test]
 fn the_ring_is_also_a_list_and_shows_states() {
+#[test]
+fn the_header_tells_how_long_requests_take_and_how_many_fail() {
+    let mut app = app(Standing::Degraded);
+    app.snapshot = Some(Box::new(crate::fixture::well()));
+    let header = |app: &App, width| print(app, width, 40).lines().next().map(str::to_owned);
+    let wide = header(&app, 120).unwrap_or_default();
+    assert!(wide.contains("18.4k op/s  p99 <2.0ms  errors 0  hints 0"), "{wide}");
+    app.p99_us = Some(u64::MAX);
+    app.errors = 7;
+    let wide = header(&app, 120).unwrap_or_default();
+    assert!(wide.contains("p99 >8s  errors 7"), "{wide}");
+    let narrow = header(&app, 80).unwrap_or_default();
+    assert!(narrow.contains("errors 7"), "{narrow}");
+    app.errors = 0;
+    assert!(!header(&app, 80).unwrap_or_default().contains("errors"), "room for what matters");
+}
+
+#[test]
+fn a_plan_is_shown_before_it_is_committed() {
+    let mut app = app(Standing::Ok);
+    let (joins, leaves) = (vec![crate::fixture::id(6)], Vec::new());
+    let out = Ok(Box::new(crate::fixture::plan()));
+    drop(update(&mut app, Message::Planned { joins, leaves, out }));
+    check("repair-plan", app);
+    check("repair-abort", pressed(crate::fixture::app(Standing::Degraded), "5X1"));
+}
+
     check("ring-list", pressed(app(Standing::Degraded), "oz"));
     check("ring-partition", pressed(app(Standing::Degraded), "oll"));
 }
