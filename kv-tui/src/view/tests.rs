@@ -1,5 +1,7 @@
 //! Frames of every tab at three sizes in four standings, and properties of all frames.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -75,8 +77,6 @@ fn nodes_of_a_local_cluster_are_killed_after_a_question() {
 }
 
 #[test]
-fn the_ring_is_also_a_list_and_shows_states() {
-#[test]
 fn the_header_tells_how_long_requests_take_and_how_many_fail() {
     let mut app = app(Standing::Degraded);
     app.snapshot = Some(Box::new(crate::fixture::well()));
@@ -103,6 +103,8 @@ fn a_plan_is_shown_before_it_is_committed() {
     check("repair-abort", pressed(crate::fixture::app(Standing::Degraded), "5X1"));
 }
 
+#[test]
+fn the_ring_is_also_a_list_and_shows_states() {
     check("ring-list", pressed(app(Standing::Degraded), "oz"));
     check("ring-partition", pressed(app(Standing::Degraded), "oll"));
 }
@@ -283,21 +285,22 @@ fn every_size_is_drawn_with_every_overlay() {
         Overlay::Prompt(crate::app::Prompt::new(PromptKind::Command, "re")),
         Overlay::Prompt(crate::app::Prompt::new(PromptKind::Value, "a\nb\nc")),
     ];
-    let mut at = 0;
-    for width in 1..=200 {
-        for height in 1..=60 {
-            // Every fifth size, tabs and overlays in turn: all of them at all sizes take too long.
-            at += 1;
-            if at % 5 != 0 {
-                continue;
-            }
-            let mut app = pressed(app(Standing::ALL[at % 4]), "");
-            app.tab = Tab::ALL[at % 7];
-            app.overlay = overlays[at % 4].clone();
-            app.size = (width, height);
-            assert_eq!(print(&app, width, height).lines().count(), usize::from(height));
-        }
+    // Every seventh size: all of them take too long. Seven and the number of heights have no
+    // divisor in common, so each height is among them; tab, standing and overlay change apart from
+    // each other.
+    let sizes = (1..=200).flat_map(|width| (1..=60).map(move |height| (width, height)));
+    let (mut heights, mut shown) = (BTreeSet::new(), BTreeSet::new());
+    for (at, (width, height)) in sizes.step_by(7).enumerate() {
+        let (tab, standing, overlay) = (at % 7, at / 7 % 4, at / 28 % 4);
+        let mut app = app(Standing::ALL[standing]);
+        app.tab = Tab::ALL[tab];
+        app.overlay = overlays[overlay].clone();
+        app.size = (width, height);
+        assert_eq!(print(&app, width, height).lines().count(), usize::from(height));
+        heights.insert(height);
+        shown.insert((tab, standing, overlay));
     }
+    assert_eq!((heights.len(), shown.len()), (60, 7 * 4 * 4));
 }
 
 #[test]
