@@ -4,8 +4,8 @@ use bytes::Bytes;
 use kv_client::wire::{
     AaePeer, AaeView, AutoscaleView, Conflict, ConflictsView, DotName, Endpoints, EventView,
     Explanation, HintQueue, HintState, HintsView, LayoutName, LayoutProgress, LayoutsView,
-    LoadPoint, Location, NodeInfo, NodeLoadView, NodeState, NodeStatus, NodeVitals, ReplicaAnswer,
-    RingView, ScaleMode, Sibling, VersionName,
+    LoadPoint, Location, MembersPlan, NodeInfo, NodeLoadView, NodeShare, NodeState, NodeStatus,
+    NodeVitals, ReplicaAnswer, RingView, ScaleMode, Sibling, VersionName,
 };
 use kv_client::{ClusterId, NodeId};
 
@@ -74,6 +74,9 @@ fn status() -> NodeStatus {
         ("indeterminate", 1),
         ("unavailable", 0),
         ("no_replicas", 3),
+        ("requests_under_1024_us", 900_000),
+        ("requests_under_2048_us", 100_000),
+        ("requests_slower", 0),
     ];
     NodeStatus {
         node: id(1),
@@ -189,7 +192,14 @@ fn autoscale() -> AutoscaleView {
 pub(crate) fn ill() -> Snapshot {
     let mut ill = well();
     ill.status.uptime_ms += 1_000;
-    ill.status.figures[0].1 += 18_400;
+    for (name, count) in &mut ill.status.figures {
+        *count += match name.as_str() {
+            "coordinator_gets" => 18_400,
+            "requests_under_1024_us" => 18_000,
+            "requests_under_2048_us" => 400,
+            _ => 0,
+        };
+    }
     ill.nodes[2] = node(3, NodeState::Down);
     ill.nodes[4] = NodeInfo { phi_hundredths: 580, ..node(5, NodeState::Suspect) };
     ill.status.alerts.push("epoch 18 can't be finished without 3a66: it is down".into());
@@ -246,7 +256,18 @@ pub(crate) fn ill() -> Snapshot {
     ];
     if let Some(layouts) = &mut ill.layouts {
         layouts.live.push(LayoutName { epoch: 18, digest: 8 });
+        let fills = |left: u32, waits_for: String| LayoutProgress {
+            begun: 60,
+            left,
+            bytes: 3 << 30,
+            ms: 90_000,
+            waits_for,
+            ..LayoutProgress::default()
+        };
+        let at = |of: u64, progress| LayoutProgress { node: id(of), seen: 18, ..progress };
         layouts.members[2].waits_for = "12 partitions to be compared".into();
+        layouts.members[3] = at(4, fills(15, "15 partitions to fill".into()));
+        layouts.members[4] = at(5, LayoutProgress { finished: 18, ..fills(0, String::new()) });
     }
     ill.autoscale.iter_mut().for_each(hold);
     if let Some(aae) = &mut ill.aae {
@@ -255,6 +276,30 @@ pub(crate) fn ill() -> Snapshot {
         aae.filling = 2;
     }
     ill
+}
+
+/// A sixth node is to join.
+pub(crate) fn plan() -> MembersPlan {
+    let share = |number: u64, before, after| NodeShare {
+        node: id(number),
+        weight: Some(1),
+        before,
+        after,
+        gains: if number == 6 { after } else { 0 },
+    };
+    let mut nodes: Vec<NodeShare> = (1..=5).map(|number| share(number, 153, 128)).collect();
+    nodes.push(share(6, 0, 128));
+    MembersPlan {
+        epoch: 17,
+        moves: 128,
+        steps: vec![100, 28],
+        firsts_changed: 43,
+        bytes_about: 2 << 30,
+        nodes,
+        zones: Vec::new(),
+        apart: (256, 256),
+        partitions: 256,
+    }
 }
 
 /// It would grow, if all were up.

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use crossterm::event::{KeyCode, KeyModifiers};
-use kv_client::wire::NodeState;
+use kv_client::wire::{Conflict, ConflictsView, MembersPlan, NodeState};
 use proptest::prelude::*;
 
-use crate::app::{Message, Pressed, Wheel, Written};
+use crate::app::{LocalVerb, Message, Pressed, Wheel, Written};
 use crate::fixture;
-use crate::model::{Look, Seen, Snapshot};
+use crate::model::{EventKind, Look, Seen, Snapshot};
 
 fn key() -> impl Strategy<Value = Message> {
     let code = prop_oneof![
@@ -131,6 +131,16 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         1 => (1_u16..=200, 1_u16..=60).prop_map(|(x, y)| Message::Resize(x, y)),
         2 => snapshot().prop_map(|snapshot| Message::Heard(Box::new(snapshot))),
         1 => any::<u64>().prop_map(|retry_ms| Message::Silent { why: "gone".into(), retry_ms }),
+        1 => (0_u64..3, 0_u64..3, 0_u32..300).prop_map(|(from, next, rows)| {
+            let row = |at: u32| Conflict {
+                key: format!("k{at}").into(),
+                siblings: 2,
+                newest_ms: 1,
+                replicas: 3,
+            };
+            let rows = (0..rows).map(row).collect();
+            Message::Listed { from, out: Ok(ConflictsView { rows, next, ..Default::default() }) }
+        }),
         3 => look().prop_map(|look| Message::Looked(Box::new(look))),
         1 => (0_u64..4).prop_map(|id| {
             Message::Written { id, out: Written::Done { context: Bytes::from_static(b"d") } }
@@ -139,6 +149,16 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
             Message::Written { id, out: Written::Failed { why: "no".into(), perhaps } }
         }),
         1 => Just(Message::Repaired(Err("no".into()))),
+        1 => prop::collection::vec(any::<u32>(), 0..4).prop_map(|steps| Message::Planned {
+            joins: vec![fixture::id(6)],
+            leaves: Vec::new(),
+            out: Ok(Box::new(MembersPlan { steps, ..fixture::plan() })),
+        }),
+        1 => Just(Message::Changed { kind: EventKind::Layout, out: Err("no".into()) }),
+        1 => (any::<Option<u16>>(), any::<bool>()).prop_map(|(node, well)| {
+            let out = if well { Ok(()) } else { Err("no".into()) };
+            Message::Acted { verb: LocalVerb::Cut, node, out }
+        }),
         1 => Just(Message::Continued),
     ]
 }

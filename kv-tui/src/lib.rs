@@ -43,6 +43,7 @@ mod fixture;
 #[cfg(test)]
 mod fuzz;
 mod json;
+mod local;
 pub mod model;
 mod resp;
 mod runner;

@@ -191,6 +191,35 @@ impl Snapshot {
         Some(reads.saturating_add(self.figure("coordinator_sets")?))
     }
 
+    /// Reads and writes that the asked node could not answer with a quorum, or not with certainty,
+    /// since it started.
+    pub fn errors(&self) -> Option<u64> {
+        let unsure = self.figure("indeterminate")?;
+        let refused = self.figure("unavailable")?.saturating_add(self.figure("no_replicas")?);
+        Some(refused.saturating_add(unsure))
+    }
+
+    /// Below which bound 99 of 100 requests of Redis clients stayed that the asked node answered
+    /// since an answer before, in microseconds; the maximum where it is above all bounds.
+    pub fn p99_us_since(&self, before: &Self) -> Option<u64> {
+        let bound = |name: &str| match name.strip_prefix("requests_")? {
+            "slower" => Some(u64::MAX),
+            under => under.strip_prefix("under_")?.strip_suffix("_us")?.parse().ok(),
+        };
+        let count = |(name, now): &(String, u64)| {
+            Some((bound(name)?, now.saturating_sub(before.figure(name)?)))
+        };
+        let mut counts: Vec<(u64, u64)> = self.status.figures.iter().filter_map(count).collect();
+        counts.sort_unstable();
+        let total = counts.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+        let mut left = total.checked_sub(1)?.saturating_sub(total / 100);
+        counts.iter().find_map(|(bound, count)| {
+            let found = (left < *count).then_some(*bound);
+            left = left.saturating_sub(*count);
+            found
+        })
+    }
+
     /// Hints that wait anywhere, as far as nodes said.
     pub fn hints_waiting(&self) -> Option<u64> {
         let hints = self.hints.as_ref()?;
@@ -289,6 +318,31 @@ pub(crate) mod tests {
         assert_eq!(unready.health(), Health::NoQuorum);
         let unborn = Snapshot { ring: None, ..three([Alive; 3]) };
         assert_eq!(unborn.health(), Health::NoQuorum);
+    }
+
+    #[test]
+    fn how_long_requests_took_is_known_from_two_answers() {
+        let after = |counts: [u64; 3]| {
+            let names = ["requests_slower", "requests_under_64_us", "requests_under_2048_us"];
+            let mut snapshot = three([NodeState::Alive; 3]);
+            let figures = names.map(str::to_owned).into_iter().zip(counts);
+            snapshot.status.figures = figures.chain([("requests_x".to_owned(), 9)]).collect();
+            snapshot
+        };
+        let before = after([7, 1_000, 5]);
+        for (counts, bound) in [
+            ([7, 1_000, 5], None),
+            ([7, 1_001, 5], Some(64)),
+            ([7, 1_099, 6], Some(64)),
+            ([7, 1_098, 7], Some(2_048)),
+            ([8, 1_000, 5], Some(u64::MAX)),
+            // Another life, or a node that tells less.
+            ([0, 0, 0], None),
+        ] {
+            assert_eq!(after(counts).p99_us_since(&before), bound, "{counts:?}");
+        }
+        assert_eq!(before.p99_us_since(&three([NodeState::Alive; 3])), None);
+        assert_eq!(before.errors(), None);
     }
 
     #[test]

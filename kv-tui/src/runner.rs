@@ -9,15 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kv_client::wire::{BatchOp, BatchOut, Expiry, Level, NodeState, WriteOptions};
-use kv_client::{Admin, Client, Error};
+use kv_client::wire::{
+    AutoscaleChange, BatchOp, BatchOut, Bounded, ConflictsView, Expiry, Level, MembersChange,
+    MembersPlan, NodeState, ScaleMode, WriteOptions,
+};
+use kv_client::{Admin, Client, Error, NodeId};
 use tokio::sync::{Mutex, Notify, Semaphore, mpsc};
 
 use crate::app::{Effect, Message, Op, Written};
 use crate::args::Connect;
-use crate::model::{Look, Seen, Snapshot};
-use crate::source::{Feed, PATIENT_MS};
+use crate::local::LocalProgram;
+use crate::model::{EventKind, Look, Seen, Snapshot};
+use crate::source::{CONFLICTS, Feed, PATIENT_MS};
 use crate::text;
+use crate::verbs::autoscale::mode_word;
 
 /// Time between an answer and the next question at least, however much happens.
 const REST: Duration = Duration::from_millis(100);
@@ -30,6 +35,8 @@ const QUESTION_MS_MAX: u32 = 1_500;
 const RUNNING_MAX: usize = 8;
 /// Members' addresses that are kept besides the given ones at most.
 const LEARNED_MAX: usize = 64;
+/// A change is decided by ballots, which may have to be held again.
+const CHANGE_MS: u32 = 12_000;
 /// A repair of a partition may take so long.
 const REPAIR_MS: u32 = 600_000;
 
@@ -42,6 +49,7 @@ pub(crate) struct Runner(Arc<Shared>);
 
 struct Shared {
     connect: Connect,
+    local: LocalProgram,
     tell: mpsc::Sender<Message>,
     links: Mutex<Known>,
     ask: Notify,
@@ -64,10 +72,11 @@ struct Links {
 
 impl Runner {
     /// One that asks at the addresses of the command line, and where its messages come.
-    pub(crate) fn new(connect: Connect) -> (Self, mpsc::Receiver<Message>) {
+    pub(crate) fn new(connect: Connect, local: LocalProgram) -> (Self, mpsc::Receiver<Message>) {
         let (tell, told) = mpsc::channel(MESSAGES_MAX);
         let shared = Shared {
             connect,
+            local,
             tell,
             links: Mutex::new(Known { learned: Vec::new(), links: None }),
             ask: Notify::new(),
@@ -129,12 +138,30 @@ impl Runner {
     async fn carry_out(&self, effect: Effect) -> Option<Message> {
         match effect {
             Effect::Look(key) => Some(Message::Looked(Box::new(self.look(key).await))),
+            Effect::List { from } => Some(Message::Listed { from, out: self.list(from).await }),
             Effect::Write { id, key, ops } => {
                 let out = self.write(key, ops).await;
                 Some(Message::Written { id, out })
             }
             Effect::Repair { partition, key } => {
                 Some(Message::Repaired(self.repair(partition, key).await))
+            }
+            Effect::Plan { joins, leaves } => {
+                let out = self.plan(&joins, &leaves).await;
+                Some(Message::Planned { joins, leaves, out })
+            }
+            Effect::Change { joins, leaves, after } => {
+                let out = self.change(&joins, &leaves, after).await;
+                Some(Message::Changed { kind: EventKind::Layout, out })
+            }
+            Effect::Abort => {
+                Some(Message::Changed { kind: EventKind::Layout, out: self.abort().await })
+            }
+            Effect::Mode(mode) => {
+                Some(Message::Changed { kind: EventKind::Scale, out: self.mode(mode).await })
+            }
+            Effect::Local { verb, node } => {
+                Some(Message::Acted { verb, node, out: self.0.local.act(verb, node).await })
             }
             // The screen's own.
             Effect::Quit | Effect::Suspend | Effect::Redraw | Effect::Ask => None,
@@ -157,6 +184,11 @@ impl Runner {
             explained: explained.map_err(|error| error.to_string()),
             seen: seen.map_err(|error| error.to_string()),
         }
+    }
+
+    async fn list(&self, from: u64) -> Result<ConflictsView, String> {
+        let links = self.links().await.map_err(|error| error.to_string())?;
+        links.admin.conflicts(from, CONFLICTS).await.map_err(|error| error.to_string())
     }
 
     async fn write(&self, key: Bytes, ops: Vec<Op>) -> Written {
@@ -195,6 +227,38 @@ impl Runner {
              {bytes} moved",
             out.replicas
         ))
+    }
+
+    async fn plan(&self, joins: &[NodeId], leaves: &[NodeId]) -> Result<Box<MembersPlan>, String> {
+        let change = members(joins, leaves, None)?;
+        let admin = self.0.connect.patient_admin(CHANGE_MS).await.map_err(|it| it.to_string())?;
+        admin.plan(change).await.map(Box::new).map_err(|error| error.to_string())
+    }
+
+    async fn change(
+        &self,
+        joins: &[NodeId],
+        leaves: &[NodeId],
+        after: u64,
+    ) -> Result<String, String> {
+        let change = members(joins, leaves, Some(after))?;
+        let admin = self.0.connect.patient_admin(CHANGE_MS).await.map_err(|it| it.to_string())?;
+        let epoch = admin.change_members(change).await.map_err(|it| unsure(&it))?;
+        Ok(format!("epoch {epoch} is decided: data moves; plan again when it is stable"))
+    }
+
+    async fn abort(&self) -> Result<String, String> {
+        let admin = self.0.connect.patient_admin(CHANGE_MS).await.map_err(|it| it.to_string())?;
+        let epoch = admin.abort_change().await.map_err(|it| unsure(&it))?;
+        Ok(format!("epoch {epoch}: the change is called off"))
+    }
+
+    async fn mode(&self, mode: ScaleMode) -> Result<String, String> {
+        let admin = self.0.connect.admin().await.map_err(|it| it.to_string())?;
+        let change = AutoscaleChange { mode: Some(mode), ..AutoscaleChange::default() };
+        admin.set_autoscale(change).await.map_err(|it| unsure(&it))?;
+        let word = mode_word(mode);
+        Ok(format!("mode {word}: the other members hear of it within seconds"))
     }
 
     async fn links(&self) -> Result<Links, crate::Error> {
@@ -247,6 +311,25 @@ fn batch_op(key: Bytes, op: Op, budget_ms: u32) -> BatchOp {
     }
 }
 
+fn members(
+    joins: &[NodeId],
+    leaves: &[NodeId],
+    after: Option<u64>,
+) -> Result<MembersChange, String> {
+    let some = |nodes: &[NodeId]| {
+        Bounded::new(nodes.to_vec()).map_err(|_| "too many nodes at once".to_owned())
+    };
+    let (joins, leaves) = (some(joins)?, some(leaves)?);
+    Ok(MembersChange { joins, leaves, after, ..MembersChange::default() })
+}
+
+/// A failure of what may have been done nevertheless.
+fn unsure(error: &Error) -> String {
+    let perhaps =
+        if error.may_have_happened() { "; it may be done nevertheless, look at it" } else { "" };
+    format!("{error}{perhaps}")
+}
+
 fn failed(error: &Error, some_done: bool) -> Written {
     Written::Failed { why: error.to_string(), perhaps: some_done || error.may_have_happened() }
 }
@@ -260,11 +343,20 @@ fn refused(effect: Effect) -> Option<Message> {
     let why = "too much is under way, nothing was sent";
     Some(match effect {
         Effect::Look(key) => Message::Looked(Box::new(failed_look(key, why))),
+        Effect::List { from } => Message::Listed { from, out: Err(why.to_owned()) },
         Effect::Write { id, .. } => {
             let out = Written::Failed { why: why.to_owned(), perhaps: false };
             Message::Written { id, out }
         }
         Effect::Repair { .. } => Message::Repaired(Err(why.to_owned())),
+        Effect::Plan { joins, leaves } => {
+            Message::Planned { joins, leaves, out: Err(why.to_owned()) }
+        }
+        Effect::Change { .. } | Effect::Abort => {
+            Message::Changed { kind: EventKind::Layout, out: Err(why.to_owned()) }
+        }
+        Effect::Mode(_) => Message::Changed { kind: EventKind::Scale, out: Err(why.to_owned()) },
+        Effect::Local { verb, node } => Message::Acted { verb, node, out: Err(why.to_owned()) },
         _ => return None,
     })
 }

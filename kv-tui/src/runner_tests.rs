@@ -6,7 +6,7 @@ use super::*;
 use crate::app::{App, Options, Tab, update};
 
 fn runner_of(node: &MemoryNode) -> (Runner, mpsc::Receiver<Message>) {
-    Runner::new(Connect::to(node.address()))
+    Runner::new(Connect::to(node.address()), LocalProgram::default())
 }
 
 async fn next(told: &mut mpsc::Receiver<Message>) -> Message {
@@ -86,6 +86,21 @@ async fn repairs_are_told_in_words_and_too_much_at_once_is_refused() {
         panic!("it is refused")
     };
     drop(held);
+}
+
+#[tokio::test]
+async fn what_a_local_program_fails_with_is_told() {
+    use crate::app::LocalVerb;
+    let node = MemoryNode::start(Secret::default()).await.expect("a port");
+    let words = ["sh", "-c", "echo 'n2 is not running' >&2; exit 1"].map(Into::into);
+    let (runner, mut told) = Runner::new(Connect::to(node.address()), LocalProgram(words.to_vec()));
+    runner.run(Effect::Local { verb: LocalVerb::Kill, node: Some(2) });
+    let Message::Acted { verb: LocalVerb::Kill, node: Some(2), out: Err(why) } =
+        next(&mut told).await
+    else {
+        panic!("it is told")
+    };
+    assert!(why.starts_with("n2 is not running"), "{why}");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use crate::app::{App, Effect, Message, Options, Tab, is_loopback, update};
 use crate::args::{Connect, complain, runtime};
 use crate::clock::unix_ms;
 use crate::error::{Error, Exit};
+use crate::local::LocalProgram;
 use crate::model::Health;
 use crate::runner::Runner;
 use crate::source;
@@ -49,6 +50,21 @@ pub(crate) struct KvTui {
     /// Draw with ASCII only; the default where the locale is not UTF-8.
     #[arg(long)]
     ascii: bool,
+    /// The program that runs a local cluster, and its arguments up to `;`. Keys of the Nodes tab
+    /// have it kill, pause, cut and start nodes: `{}` stands for the verb and the node's number, as
+    /// in `cargo xtask cluster kill 3 -9`.
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        num_args = 1..,
+        allow_hyphen_values = true,
+        value_terminator = ";",
+        requires = "local_base_port"
+    )]
+    local: Vec<OsString>,
+    /// Node 1 of that cluster serves Redis clients at the port after this one, node 2 at the next.
+    #[arg(long, value_name = "PORT", requires = "local")]
+    local_base_port: Option<u16>,
     /// The tab to begin with.
     #[arg(long, value_name = "TAB", default_value = "ring")]
     tab: Which,
@@ -141,10 +157,15 @@ impl KvTui {
             address: addresses.join(","),
             readonly: self.readonly,
             local: addresses.iter().all(|address| is_loopback(address)),
+            local_base_port: self.local_base_port,
             ascii: self.ascii || ascii,
             plain: std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty()),
         };
         App { tab, ..App::new(options, size) }
+    }
+
+    fn runner(&self) -> (Runner, mpsc::Receiver<Message>) {
+        Runner::new(self.connect.clone(), LocalProgram(self.local.clone()))
     }
 
     async fn once(&self, tab: Tab) -> Result<Exit, Error> {
@@ -156,7 +177,7 @@ impl KvTui {
         update(&mut app, Message::Tick { now_ms: 0, unix_ms });
         update(&mut app, Message::Heard(Box::new(snapshot)));
         if let Some(key) = &self.key {
-            let (runner, _told) = Runner::new(self.connect.clone());
+            let (runner, _told) = self.runner();
             let look = runner.look(key.clone().into()).await;
             update(&mut app, Message::Looked(Box::new(look)));
         }
@@ -176,7 +197,7 @@ impl KvTui {
         }
         // A mistyped address is an error before the screen is taken.
         drop(self.connect.admin().await?);
-        let (runner, told) = Runner::new(self.connect.clone());
+        let (runner, told) = self.runner();
         let mut signals = Signals::listen()?;
         let mut taken = Taken::new()?;
         let mut inputs = Inputs::read()?;
@@ -298,6 +319,19 @@ mod tests {
             assert!(size(wrong).is_err(), "{wrong}");
         }
         KvTui::command().debug_assert();
+    }
+
+    #[test]
+    fn a_local_program_has_arguments_of_its_own() {
+        let words = ["kv-tui", "--local-base-port", "7000", "--local", "/x/xtask", "cluster", "{}"];
+        let end = ["--name", "-n", ";", "--ascii", "--tab", "nodes"];
+        let asked = KvTui::try_parse_from(words.iter().chain(&end)).expect("it is understood");
+        assert_eq!(asked.local, ["/x/xtask", "cluster", "{}", "--name", "-n"]);
+        assert!(asked.ascii && asked.local_base_port == Some(7_000));
+        let last = KvTui::try_parse_from(words).expect("it needs no end");
+        assert_eq!(last.local, ["/x/xtask", "cluster", "{}"]);
+        assert!(KvTui::try_parse_from(["kv-tui", "--local", "xtask"]).is_err(), "no ports");
+        assert!(KvTui::try_parse_from(["kv-tui", "--local-base-port", "7000"]).is_err());
     }
 
     #[test]

@@ -18,8 +18,8 @@ use crate::model::Snapshot;
 /// What a question may take that the screen can do without: others are asked by the node to answer
 /// it, and one of them may be down.
 const EXTRA: Duration = Duration::from_millis(800);
-/// Keys with siblings that the screen lists.
-const CONFLICTS: u32 = 200;
+/// Keys with siblings of a page; the screen asks for the first with each answer.
+pub(crate) const CONFLICTS: u32 = 200;
 /// Events of the time before that are shown.
 const EVENTS: u32 = 200;
 /// Milliseconds that the waiting question may take: half of it is for the first address.

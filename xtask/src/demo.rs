@@ -21,7 +21,7 @@ use crate::cluster::{self, Reach, Shape, Verb};
 use crate::cmd;
 use crate::error::{Error, Result};
 use crate::resp::{Connection, Reply};
-use crate::term;
+use crate::{term, tui};
 
 const NAME: &str = "demo";
 /// The node that dies. Load goes to the others, so that no client loses its connection.
@@ -112,7 +112,9 @@ pub(crate) fn run() -> Result<()> {
             // Its steps fail into the void: the screen belongs to the terminal.
             let played = &stage;
             let script = scope.spawn(move || played.play(&stopped, |_, _| Ok(())));
-            let shown = cmd::run(&mut stage.attached(&terminal));
+            let mut screen = stage.attached(&terminal);
+            tui::hand_over(&mut screen, &stage.xtask, NAME, &stage.reach);
+            let shown = cmd::run(&mut screen);
             drop(stop);
             drop(script.join());
             shown

@@ -20,7 +20,8 @@ pub const WATCH_WAIT_MS_MAX: u32 = 10_000;
 pub struct Topics {
     /// Figures: the node about itself, the members, exchanges. News each `WATCH_TICK_MS`.
     pub figures: bool,
-    /// Layouts. News when one is committed or retires.
+    /// Layouts. News when one is committed or retires, and each `WATCH_TICK_MS` while several are
+    /// live: how far their members are.
     pub layouts: bool,
     /// What the node notes. News at once.
     pub events: bool,
@@ -65,7 +66,7 @@ pub struct Watched {
     pub aae: Option<AaeView>,
     /// The newest layout, if the cursor does not know it.
     pub ring: Option<RingView>,
-    /// The live layouts, if they changed.
+    /// The live layouts, if they changed, or if data moves.
     pub layouts: Option<LayoutsView>,
     /// What it noted since, the oldest first.
     pub events: Vec<EventView>,

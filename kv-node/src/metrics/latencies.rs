@@ -75,6 +75,16 @@ impl Latencies {
         steps.sum_us.fetch_add(us, Ordering::Relaxed);
     }
 
+    /// Reads and writes in each bucket, with its bound in microseconds; the last is above all.
+    pub(crate) fn reads_and_writes(&self) -> impl Iterator<Item = (Option<u64>, u64)> + '_ {
+        let [read, write, _] = &self.0;
+        let count = |steps: &Steps, at: usize| {
+            steps.buckets.get(at).map_or(0, |bucket| bucket.load(Ordering::Relaxed))
+        };
+        let bounds = bounds_us().map(Some).chain([None]);
+        bounds.enumerate().map(move |(at, bound)| (bound, count(read, at) + count(write, at)))
+    }
+
     /// Each class with what its histogram holds now.
     pub(super) fn each(&self) -> impl Iterator<Item = (Class, Histogram)> + '_ {
         Class::ALL.into_iter().zip(&self.0).map(|(class, steps)| {
@@ -123,5 +133,8 @@ mod tests {
         assert_eq!((read.buckets[1], read.buckets[BOUNDS], read.sum_us), (1, 1, 90_000_070));
         assert_eq!((all[1].0, all[1].1.buckets[0], all[1].1.sum_us), (Class::Write, 1, 63));
         assert_eq!(all[2].1.buckets.iter().sum::<u64>(), 0);
+        latencies.record(Class::Other, Duration::from_micros(70));
+        let both: Vec<_> = latencies.reads_and_writes().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(both, [(Some(64), 1), (Some(128), 1), (None, 1)]);
     }
 }

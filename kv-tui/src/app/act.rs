@@ -1,25 +1,32 @@
 //! What each action of the keymap does.
 
 use bytes::Bytes;
+use kv_client::NodeId;
 
 use super::keymap::Action;
 use super::message::Effect;
 use super::prompt::{Prompt, PromptKind};
-use super::writing;
-use super::{App, LOOKS_MAX, Overlay, RingColour, Sort, Tab, ValueForm};
+use super::{
+    App, LOOKS_MAX, Overlay, RingColour, Sort, Tab, ValueForm, change, local, pages, writing,
+};
 use crate::model::{EventKind, Look, Rule};
 use crate::text;
 
 pub(super) fn act(app: &mut App, action: Action) -> Vec<Effect> {
     let mut effects = carry_out(app, action);
     if effects.is_empty() {
-        effects.extend(look_at_selected(app));
+        effects.extend(selected_wants(app));
     }
     effects
 }
 
+/// What is to be asked for, for the selected line to be shown, and those that follow it.
+pub(super) fn selected_wants(app: &mut App) -> Vec<Effect> {
+    look_at_selected(app).into_iter().chain(pages::wanted(app)).collect()
+}
+
 /// A selected key with siblings that was not looked up yet is, and one that changed since.
-pub(super) fn look_at_selected(app: &mut App) -> Option<Effect> {
+fn look_at_selected(app: &mut App) -> Option<Effect> {
     let row = app.conflict_row().filter(|row| app.tab == Tab::Conflicts && row.look.is_none())?;
     let key = row.key.clone();
     let fresh = |look: &Look| look.key == key && look.newest_ms() >= row.newest_ms;
@@ -90,6 +97,12 @@ fn carry_out(app: &mut App, action: Action) -> Vec<Effect> {
         Action::Apply => return writing::apply(app),
         Action::Undo => return writing::undo(app),
         Action::Kind => app.selected.event_kind = next_kind(app.selected.event_kind),
+        Action::Local(verb) => return local::press(app, verb),
+        Action::Node => app.selected.event_node = next_node(app),
+        Action::Plan => return change::plan_waiting(app),
+        Action::Commit => return change::commit(app),
+        Action::Abort => change::abort(app),
+        Action::Mode => change::ask_mode(app),
         Action::Enter => enter(app),
     }
     Vec::new()
@@ -110,6 +123,10 @@ fn back(app: &mut App) -> Vec<Effect> {
         filter.clear();
     } else if app.tab == Tab::Events && app.selected.event_kind.is_some() {
         app.selected.event_kind = None;
+    } else if app.tab == Tab::Events && app.selected.event_node.is_some() {
+        app.selected.event_node = None;
+    } else if app.tab == Tab::Repair && app.plan.is_some() {
+        app.plan = None;
     } else if app.draft.is_some() && matches!(app.tab, Tab::Keys | Tab::Conflicts) {
         app.draft = None;
     } else if app.frozen.is_some() {
@@ -169,6 +186,8 @@ pub(super) fn select(app: &mut App, at: usize) {
         Tab::Conflicts => {
             app.selected.conflict = at;
             app.selected.sibling = 0;
+            let key = app.conflict_row().map(|row| row.key.clone());
+            writing::turn_to(app, key.as_ref());
         }
         Tab::Repair => app.selected.repair = at,
         Tab::Events => app.selected.event = at,
@@ -220,9 +239,20 @@ fn next_kind(kind: Option<EventKind>) -> Option<EventKind> {
     }
 }
 
+/// The node after the one whose events are shown; none after the last.
+fn next_node(app: &App) -> Option<NodeId> {
+    let nodes = app.shown().map_or(&[][..], |snapshot| &snapshot.nodes);
+    let mut ids: Vec<NodeId> = nodes.iter().map(|node| node.node).collect();
+    ids.sort_by_key(|id| (app.names.letter(*id), *id));
+    let current = app.selected.event_node;
+    let at = current.and_then(|current| ids.iter().position(|id| *id == current));
+    ids.get(at.map_or(0, |at| at + 1)).copied()
+}
+
 /// Looks up the key that was typed: text, or bytes after `hex:`.
 pub(super) fn find(app: &mut App, typed: &str) -> Vec<Effect> {
     let Some(key) = key_of(app, typed) else { return Vec::new() };
+    writing::turn_to(app, Some(&key));
     app.looking = Some(key.clone());
     vec![Effect::Look(key)]
 }
@@ -257,6 +287,7 @@ pub(super) fn looked(app: &mut App, look: Look) {
     if app.looks.len() >= LOOKS_MAX {
         app.looks.pop_front();
     }
+    app.pages.looked(&look);
     app.looks.push_back(look);
     let at = app.conflicts().iter().position(|row| Some(row.key) == follow.as_ref());
     app.selected.conflict = at.unwrap_or(0);

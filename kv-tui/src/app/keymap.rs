@@ -3,7 +3,7 @@
 
 use crossterm::event::{KeyCode, KeyModifiers};
 
-use super::{Pressed, Tab};
+use super::{LocalVerb, Pressed, Tab};
 
 /// Where a key works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,18 @@ pub enum Action {
     Undo,
     /// The next kind of events.
     Kind,
+    /// The next node's events.
+    Node,
+    /// Plan that empty nodes join.
+    Plan,
+    /// Commit the plan that is shown.
+    Commit,
+    /// Drop the plan, or call off the change that is under way.
+    Abort,
+    /// Type the autoscaler's mode.
+    Mode,
+    /// Do something to the selected node of a local cluster.
+    Local(LocalVerb),
     /// Show more of what is selected.
     Enter,
 }
@@ -139,6 +151,48 @@ pub const BINDINGS: &[Binding] = &[
         "its events",
         "show the node's events"
     ),
+    bind!(
+        On(Tab::Nodes),
+        [char('x')],
+        Action::Local(LocalVerb::Kill),
+        "kill*",
+        "kill it (-9), once it is named; *of a local cluster: cargo xtask tui"
+    ),
+    bind!(
+        On(Tab::Nodes),
+        [char('P')],
+        Action::Local(LocalVerb::Pause),
+        "pause*",
+        "stop its time, once it is named*"
+    ),
+    bind!(
+        On(Tab::Nodes),
+        [char('p')],
+        Action::Local(LocalVerb::Resume),
+        "go on*",
+        "let its time go on*"
+    ),
+    bind!(
+        On(Tab::Nodes),
+        [char('r')],
+        Action::Local(LocalVerb::Start),
+        "start*",
+        "start it again on what it left; :restart drains and ends one that runs*"
+    ),
+    bind!(
+        On(Tab::Nodes),
+        [char('c')],
+        Action::Local(LocalVerb::Cut),
+        "cut*",
+        "cut its links to the others, once it is named*"
+    ),
+    bind!(
+        On(Tab::Nodes),
+        [char('h')],
+        Action::Local(LocalVerb::Heal),
+        "heal*",
+        "make its links whole again; :heal all of them*"
+    ),
     bind!(On(Tab::Keys), [char('/')], Action::Find, "open", "type a key to look up"),
     bind!(On(Tab::Keys), [char('r')], Action::Again, "again", "look the key up again"),
     bind!(On(Tab::Keys), [char('m')], Action::Rule, "resolve", "resolve its siblings by a rule"),
@@ -183,8 +237,14 @@ pub const BINDINGS: &[Binding] = &[
         "repair",
         "compare the ring's selected partition now"
     ),
+    bind!(On(Tab::Repair), [char('p')], Action::Plan, "plan", "plan that empty nodes join"),
+    bind!(On(Tab::Repair), [char('C')], Action::Commit, "commit", "commit the plan that is shown"),
+    bind!(On(Tab::Repair), [char('X')], Action::Abort, "discard", "drop it, or call a change off"),
+    bind!(On(Tab::Scale), [char('m')], Action::Mode, "mode", "off, advise or auto, once typed"),
+    bind!(On(Tab::Scale), [char('a')], Action::Plan, "approve", "plan that empty nodes join"),
     bind!(On(Tab::Events), [char('/')], Action::Filter, "filter", "show only lines with a text"),
     bind!(On(Tab::Events), [char('k')], Action::Kind, "kind", "show one kind only"),
+    bind!(On(Tab::Events), [char('n')], Action::Node, "node", "show one node's only"),
     bind!(Everywhere, [(KeyCode::Up, NONE), char('k')], Action::Move(-1), "", "up"),
     bind!(Everywhere, [(KeyCode::Down, NONE), char('j')], Action::Move(1), "", "down"),
     bind!(

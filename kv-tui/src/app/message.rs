@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use crossterm::event::{KeyCode, KeyModifiers};
-use kv_client::wire::Coverage;
+use kv_client::NodeId;
+use kv_client::wire::{ConflictsView, Coverage, MembersPlan, ScaleMode};
 
-use crate::model::{Look, Snapshot};
+use super::LocalVerb;
+use crate::model::{EventKind, Look, Snapshot};
 
 /// A key that was pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,13 @@ pub enum Message {
         /// Milliseconds until the next question.
         retry_ms: u64,
     },
+    /// A further page of the keys with siblings came, or did not.
+    Listed {
+        /// Where it begins.
+        from: u64,
+        /// The page, or why there is none.
+        out: Result<ConflictsView, String>,
+    },
     /// A key was looked up.
     Looked(Box<Look>),
     /// A write was answered.
@@ -76,6 +85,31 @@ pub enum Message {
     },
     /// A repair ended, as its words say.
     Repaired(Result<String, String>),
+    /// A change of the members was planned, or can't be made.
+    Planned {
+        /// Who would join.
+        joins: Vec<NodeId>,
+        /// Who would leave.
+        leaves: Vec<NodeId>,
+        /// What would move, or why not.
+        out: Result<Box<MembersPlan>, String>,
+    },
+    /// A change of the cluster was made or not, as its words say.
+    Changed {
+        /// What it is about.
+        kind: EventKind,
+        /// The words.
+        out: Result<String, String>,
+    },
+    /// The program that runs a local cluster ended.
+    Acted {
+        /// What it was asked for.
+        verb: LocalVerb,
+        /// Of which node; `None` for all.
+        node: Option<u16>,
+        /// What it said if it failed.
+        out: Result<(), String>,
+    },
     /// The terminal was stopped and goes on.
     Continued,
 }
@@ -119,6 +153,11 @@ pub enum Effect {
     Redraw,
     /// Look a key up.
     Look(Bytes),
+    /// List keys with siblings from this place on, which an answer named.
+    List {
+        /// The place.
+        from: u64,
+    },
     /// Write: all operations in one call, in order, never twice.
     Write {
         /// Its number.
@@ -134,6 +173,33 @@ pub enum Effect {
         partition: u16,
         /// Only this key.
         key: Option<Bytes>,
+    },
+    /// Ask what a change of the members would move.
+    Plan {
+        /// Who would join.
+        joins: Vec<NodeId>,
+        /// Who would leave.
+        leaves: Vec<NodeId>,
+    },
+    /// Change the members, if the newest epoch is still this.
+    Change {
+        /// Who joins.
+        joins: Vec<NodeId>,
+        /// Who leaves.
+        leaves: Vec<NodeId>,
+        /// The epoch.
+        after: u64,
+    },
+    /// Call off the change of the members that is under way.
+    Abort,
+    /// Give the autoscaler this mode.
+    Mode(ScaleMode),
+    /// Have the program that runs a local cluster do this to a node of it, or to all.
+    Local {
+        /// What.
+        verb: LocalVerb,
+        /// The node's number.
+        node: Option<u16>,
     },
     /// Ask again now.
     Ask,

@@ -12,9 +12,12 @@
 //! value, what came of it comes back as one, and time comes in with a tick.
 
 mod act;
+mod change;
 mod draft;
 mod keymap;
+mod local;
 mod message;
+mod pages;
 mod palette;
 mod prompt;
 mod selected;
@@ -31,9 +34,13 @@ use kv_client::wire::{Conflict, NodeInfo, NodeState};
 
 use crate::model::{Event, EventKind, Look, Names, Snapshot, Weight, state_word};
 
+pub use change::Planned;
 pub use draft::{Draft, Sent};
 pub use keymap::{Action, BINDINGS, Binding, Scope, bindings_for, keys_text};
+pub(crate) use local::number as local_number;
+pub use local::{Asked, LocalVerb};
 pub use message::{Effect, Message, Op, Pressed, Wheel, Written};
+pub use pages::{PAGED_KEYS_MAX, Pages};
 pub use palette::{COMMANDS, Command, matching};
 pub use prompt::{Prompt, PromptKind};
 pub use selected::{RingColour, Selected, Sort, ValueForm};
@@ -78,6 +85,9 @@ pub struct Options {
     pub readonly: Option<bool>,
     /// Whether all given addresses are this machine's.
     pub local: bool,
+    /// The port before the one at which node 1 of a local cluster serves Redis clients, if there is
+    /// a program that does something to its nodes.
+    pub local_base_port: Option<u16>,
     /// Only ASCII is drawn.
     pub ascii: bool,
     /// No colour is drawn.
@@ -167,10 +177,17 @@ pub struct App {
     pub names: Names,
     /// Operations in a second that the asked node coordinated.
     pub operations: Series,
+    /// Below which bound 99 of 100 of the last requests there stayed, in microseconds.
+    pub p99_us: Option<u64>,
+    /// Requests without a quorum, or with an uncertain end, at the asked nodes while they were
+    /// asked.
+    pub errors: u64,
     /// Hints waiting anywhere.
     pub hints: Series,
     /// Calls to each node, in microseconds; 0 where it was silent.
     pub calls: Vec<(NodeId, Series)>,
+    /// A change of the members that is shown and not committed.
+    pub plan: Option<Planned>,
     /// What happened, the newest last.
     pub events: VecDeque<Event>,
     /// Events that were dropped to make room.
@@ -183,10 +200,14 @@ pub struct App {
     pub selected: Selected,
     /// Keys that were looked up, the newest last.
     pub looks: VecDeque<Look>,
+    /// Keys with siblings behind the first page.
+    pub pages: Pages,
     /// The key that is being looked up.
     pub looking: Option<Bytes>,
     /// A write that is shown and not sent yet.
     pub draft: Option<Draft>,
+    /// What was seen when the value that is being typed was begun with.
+    pub editing: Option<Box<Look>>,
     /// Writes that were sent and can be undone, the newest last.
     pub sent: VecDeque<Sent>,
     /// A write that no answer came for yet.
@@ -246,7 +267,7 @@ impl App {
         let mut all: Vec<Conflicted<'_>> = looks.map(Conflicted::looked).collect();
         let known: BTreeSet<&[u8]> = all.iter().map(|of| &of.key[..]).collect();
         let rows = self.shown().and_then(|of| of.conflicts.as_ref()).map_or(&[][..], |of| &of.rows);
-        let more = rows.iter().filter(|row| !known.contains(&row.key[..]));
+        let more = rows.iter().chain(&self.pages.rows).filter(|row| !known.contains(&row.key[..]));
         let more: Vec<Conflicted<'_>> = more.map(Conflicted::listed).collect();
         all.extend(more);
         all
@@ -301,9 +322,10 @@ impl App {
     /// Events that pass the filter, the newest first.
     pub fn events_shown(&self) -> Vec<&Event> {
         let wanted = self.selected.event_filter.to_lowercase();
-        let kind = self.selected.event_kind;
+        let (kind, node) = (self.selected.event_kind, self.selected.event_node);
         let passes = |event: &&Event| {
             kind.is_none_or(|kind| event.kind == kind)
+                && (node.is_none() || event.node == node)
                 && (wanted.is_empty()
                     || event.text.to_lowercase().contains(&wanted)
                     || event.kind.word().contains(&wanted)

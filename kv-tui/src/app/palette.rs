@@ -1,6 +1,6 @@
 //! The commands that are typed after `:`.
 
-use super::Tab;
+use super::{LocalVerb, Tab};
 
 /// A command.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,9 @@ pub(super) enum Does {
     RepairPartition,
     RepairKey,
     Partition,
+    Join,
+    Leave,
+    Local(LocalVerb),
     Undo,
     Help,
     Quit,
@@ -34,6 +37,10 @@ const fn command(
     does: Does,
 ) -> Command {
     Command { words, argument, what, does }
+}
+
+const fn local(verb: LocalVerb) -> Does {
+    Does::Local(verb)
 }
 
 /// Every command.
@@ -61,6 +68,15 @@ pub const COMMANDS: &[Command] = &[
         Does::RepairPartition,
     ),
     command(&["repair-key"], "KEY", "compare a key's replicas, mend them", Does::RepairKey),
+    command(&["join"], "NODE", "plan that an empty node joins; shown before C does it", Does::Join),
+    command(&["leave"], "NODE", "plan that a member leaves; shown before C does it", Does::Leave),
+    command(&["kill"], "NODE", "kill a node of a local cluster (-9)", local(LocalVerb::Kill)),
+    command(&["start"], "NODE", "start it on what it left", local(LocalVerb::Start)),
+    command(&["restart"], "NODE", "drain it, end it, start it", local(LocalVerb::Restart)),
+    command(&["pause"], "NODE", "stop its time", local(LocalVerb::Pause)),
+    command(&["resume"], "NODE", "let its time go on", local(LocalVerb::Resume)),
+    command(&["cut"], "NODE", "cut its links to the others", local(LocalVerb::Cut)),
+    command(&["heal"], "[NODE]", "make its links whole, or all", local(LocalVerb::Heal)),
     command(&["help", "?"], "", "show the keys", Does::Help),
     command(&["quit", "q"], "", "leave", Does::Quit),
 ];
@@ -96,6 +112,8 @@ mod tests {
         assert_eq!(parse("conf"), Some((Does::Open(Tab::Conflicts), "")));
         assert_eq!(parse("repair"), Some((Does::Open(Tab::Repair), "")));
         assert_eq!(parse("repair-k a"), Some((Does::RepairKey, "a")));
+        assert_eq!(parse("kill n2"), Some((Does::Local(LocalVerb::Kill), "n2")));
+        assert_eq!(parse("p 2"), Some((Does::Partition, "2")));
         assert_eq!(parse("  "), None);
         assert_eq!(parse("dance"), None);
         assert_eq!(matching("").len(), COMMANDS.len());

@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyModifiers};
 
-use super::Pressed;
+use super::{Asked, Pressed};
 
 /// Characters that are taken at most: a value that is longer is better written by a program.
 pub(super) const CHARS_MAX: usize = 64 * 1_024;
@@ -18,6 +18,12 @@ pub enum PromptKind {
     Command,
     /// A value to be written: several lines, ended by ctrl-s.
     Value,
+    /// The autoscaler's mode.
+    Mode,
+    /// The epoch whose change is to be called off.
+    Abort(u64),
+    /// The node that something is to be done to.
+    Node(Asked),
 }
 
 /// Text that is being typed.

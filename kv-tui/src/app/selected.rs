@@ -1,5 +1,7 @@
 //! What a person selected on the tabs, and how they want it shown.
 
+use kv_client::NodeId;
+
 use crate::model::EventKind;
 
 /// How the ring is coloured.
@@ -37,6 +39,8 @@ pub struct Selected {
     pub event_filter: String,
     /// The only kind of event shown.
     pub event_kind: Option<EventKind>,
+    /// The only node whose events are shown.
+    pub event_node: Option<NodeId>,
     /// How values are shown.
     pub value_form: ValueForm,
     /// Lines that the values are scrolled down.

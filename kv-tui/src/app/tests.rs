@@ -10,12 +10,14 @@ use crate::fixture::{self, Standing, app};
 use crate::fuzz;
 use crate::model::Rule;
 
-fn press(app: &mut App, keys: &str) -> Vec<Effect> {
+pub(super) fn press(app: &mut App, keys: &str) -> Vec<Effect> {
     let press = |key| update(app, Message::Key(Pressed::char(key)));
-    keys.chars().flat_map(press).collect()
+    let effects = keys.chars().flat_map(press);
+    // Pages of the list of conflicts have tests of their own.
+    effects.filter(|effect| !matches!(effect, Effect::List { .. })).collect()
 }
 
-fn enter(app: &mut App) -> Vec<Effect> {
+pub(super) fn enter(app: &mut App) -> Vec<Effect> {
     update(app, Message::Key(Pressed::plain(KeyCode::Enter)))
 }
 
@@ -23,12 +25,12 @@ fn escape(app: &mut App) -> Vec<Effect> {
     update(app, Message::Key(Pressed::plain(KeyCode::Esc)))
 }
 
-fn control(app: &mut App, key: char) -> Vec<Effect> {
+pub(super) fn control(app: &mut App, key: char) -> Vec<Effect> {
     let modifiers = KeyModifiers::CONTROL;
     update(app, Message::Key(Pressed { code: KeyCode::Char(key), modifiers }))
 }
 
-fn notice(app: &App) -> &str {
+pub(super) fn notice(app: &App) -> &str {
     app.notice.as_ref().map_or("", |(text, _)| text)
 }
 
@@ -214,6 +216,14 @@ fn the_header_says_how_the_terminal_stands() {
 fn figures_are_between_two_answers_of_one_life_of_one_node() {
     let mut app = app(Standing::Degraded);
     assert_eq!(app.operations.now(), Some(18_400));
+    assert_eq!((app.p99_us, app.errors), (Some(2_048), 0));
+    let mut worse = fixture::ill();
+    worse.status.uptime_ms += 1_000;
+    for (name, count) in &mut worse.status.figures {
+        *count += u64::from(matches!(name.as_str(), "unavailable" | "no_replicas"));
+    }
+    update(&mut app, Message::Heard(Box::new(worse)));
+    assert_eq!((app.p99_us, app.errors), (None, 2), "nobody asked for anything");
     let mut restarted = fixture::ill();
     restarted.status.uptime_ms = 10;
     update(&mut app, Message::Heard(Box::new(restarted)));
@@ -221,7 +231,8 @@ fn figures_are_between_two_answers_of_one_life_of_one_node() {
     other.status.node = fixture::id(2);
     other.status.uptime_ms = u64::MAX;
     update(&mut app, Message::Heard(Box::new(other)));
-    assert_eq!(app.operations.last(9).count(), 1, "neither gives a figure");
+    assert_eq!(app.operations.last(9).count(), 2, "neither gives a figure");
+    assert_eq!(app.errors, 2);
 }
 
 #[test]
@@ -251,6 +262,16 @@ fn filters_sort_and_escape_lead_back() {
     press(&mut app, "k");
     assert!(app.events_shown().iter().all(|event| event.kind == EventKind::Member));
     escape(&mut app);
+    press(&mut app, "nnn");
+    assert_eq!(app.selected.event_node, Some(fixture::id(3)));
+    let about = app.events_shown();
+    assert!(!about.is_empty());
+    assert!(about.iter().all(|event| event.node == Some(fixture::id(3))));
+    press(&mut app, "nnn");
+    assert_eq!(app.selected.event_node, None, "after the last come all");
+    press(&mut app, "n");
+    assert_eq!(escape(&mut app), []);
+    assert_eq!(app.selected.event_node, None);
     press(&mut app, "2");
     assert_eq!(escape(&mut app), [], "the filter of the nodes goes first");
     let first = |app: &App| app.names.letter(app.nodes_shown()[0].node);

@@ -7,13 +7,15 @@ use super::keymap::action;
 use super::message::{Effect, Message, Pressed, Wheel, Written};
 use super::palette::{self, Does};
 use super::prompt::{Prompt, PromptKind, Typed};
-use super::{App, Overlay, Series, Tab, UNDO_MAX, act, writing};
+use super::{App, Overlay, Series, Tab, UNDO_MAX, act, change, local, pages, writing};
 use crate::model::{EventKind, Rule, Snapshot, Weight, moved, noted};
 use crate::text;
 use crate::view::{self, Hit};
 
 /// Milliseconds that a notice is shown.
 const NOTICE_MS: u64 = 8_000;
+/// Two answers that are so far apart and have no request between them tell that there was none.
+const QUIET_MS: u64 = 500;
 
 /// Takes a message. Any message may come at any time.
 pub fn update(app: &mut App, message: Message) -> Vec<Effect> {
@@ -36,7 +38,7 @@ pub fn update(app: &mut App, message: Message) -> Vec<Effect> {
         Message::Resize(columns, rows) => app.size = (columns, rows),
         Message::Heard(snapshot) => {
             heard(app, snapshot);
-            return act::look_at_selected(app).into_iter().collect();
+            return act::selected_wants(app);
         }
         Message::Silent { why, retry_ms } => {
             if app.problem.is_none() {
@@ -45,6 +47,7 @@ pub fn update(app: &mut App, message: Message) -> Vec<Effect> {
             }
             app.problem = Some((why, app.now_ms.saturating_add(retry_ms)));
         }
+        Message::Listed { from, out } => pages::listed(app, from, out),
         Message::Looked(look) => act::looked(app, *look),
         Message::Written { id, out } => return written(app, id, out),
         Message::Repaired(out) => {
@@ -54,6 +57,21 @@ pub fn update(app: &mut App, message: Message) -> Vec<Effect> {
             };
             app.say(text.clone());
             app.log(weight, EventKind::Aae, text);
+        }
+        Message::Planned { joins, leaves, out } => change::planned(app, joins, leaves, out),
+        Message::Changed { kind, out } => {
+            let (weight, text) = match out {
+                Ok(text) => (Weight::Info, text),
+                Err(text) => (Weight::Warn, text),
+            };
+            let text = text::shown(text.as_bytes(), 300);
+            app.say(text.clone());
+            app.log(weight, kind, text);
+            return vec![Effect::Ask];
+        }
+        Message::Acted { verb, node, out } => {
+            local::acted(app, verb, node, out);
+            return vec![Effect::Ask];
         }
         Message::Continued => return vec![Effect::Redraw, Effect::Ask],
     }
@@ -122,7 +140,7 @@ fn mouse(app: &mut App, wheel: Wheel) -> Vec<Effect> {
             None => {}
         },
     }
-    act::look_at_selected(app).into_iter().collect()
+    act::selected_wants(app)
 }
 
 /// What a finished line comes to.
@@ -141,8 +159,11 @@ fn typed(app: &mut App, prompt: &Prompt) -> Vec<Effect> {
             Vec::new()
         }
         PromptKind::Command => command(app, &text),
+        PromptKind::Mode => change::mode(app, &text),
+        PromptKind::Abort(epoch) => change::aborted(app, epoch, &text),
+        PromptKind::Node(asked) => local::confirmed(app, asked, &text),
         PromptKind::Value => {
-            writing::draft(app, Rule::Edit(text.into()));
+            writing::edited(app, text.into());
             Vec::new()
         }
     }
@@ -182,6 +203,9 @@ fn command(app: &mut App, typed: &str) -> Vec<Effect> {
                 None => app.say("latest, union, max, merge, delete, or a sibling's number"),
             }
         }
+        Does::Join => return change::typed(app, rest, true),
+        Does::Leave => return change::typed(app, rest, false),
+        Does::Local(verb) => return local::command(app, verb, rest),
         Does::Undo => return writing::undo(app),
         Does::Help => app.overlay = Overlay::Help(0),
         Does::Quit => return vec![Effect::Quit],
@@ -220,6 +244,9 @@ fn heard(app: &mut App, mut snapshot: Box<Snapshot>) {
             series.add(us.unwrap_or(0));
         }
     }
+    if let Some(first) = &snapshot.conflicts {
+        app.pages.follow(first);
+    }
     app.heard_ms = app.now_ms;
     app.snapshot = Some(snapshot);
 }
@@ -232,6 +259,17 @@ fn measure(app: &mut App, before: &Snapshot, after: &Snapshot) {
         (same, elapsed_ms, before.operations(), after.operations())
     {
         app.operations.add(is.saturating_sub(was).saturating_mul(1_000) / elapsed_ms);
+        // An answer that an event brought soon after another may have no request in between.
+        let p99_us = after.p99_us_since(before);
+        if p99_us.is_some() || elapsed_ms >= QUIET_MS {
+            app.p99_us = p99_us;
+        }
+        let errors = after.errors().zip(before.errors());
+        let more = errors.map_or(0, |(is, was)| is.saturating_sub(was));
+        app.errors = app.errors.saturating_add(more);
+    } else if elapsed_ms > 0 || !same {
+        // Those of another node, or of another life.
+        app.p99_us = None;
     }
 }
 

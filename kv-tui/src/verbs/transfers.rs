@@ -144,7 +144,7 @@ async fn look_until(
 }
 
 /// All nodes together, in one line.
-fn line(layouts: &LayoutsView) -> String {
+pub(crate) fn line(layouts: &LayoutsView) -> String {
     let sum = |of: fn(&LayoutProgress) -> u64| -> u64 { layouts.members.iter().map(of).sum() };
     let begun = sum(|member| u64::from(member.begun));
     let left = sum(|member| u64::from(member.left));
@@ -160,7 +160,7 @@ fn line(layouts: &LayoutsView) -> String {
 }
 
 /// What a node's fills will take, as they went so far.
-fn left_ms(member: &LayoutProgress) -> Option<u64> {
+pub(crate) fn left_ms(member: &LayoutProgress) -> Option<u64> {
     let done = u64::from(member.begun.checked_sub(member.left)?);
     if done == 0 || member.left == 0 {
         return None;

@@ -8,7 +8,7 @@ use ratatui::text::Line;
 
 use kv_client::wire::Sibling;
 
-use super::layout::{Room, conflicts_parts, list_in};
+use super::layout::{Room, conflicts_list, conflicts_parts, conflicts_unlisted};
 use super::paint::{bad, bold, chosen, cut, dim, framed, good, lines, wrapped};
 use super::panel::{brief_dot, dot, draw_draft};
 use super::value::sibling_lines;
@@ -55,7 +55,7 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, app: &App) {
         (count, true) => format!("{} keys or more", text::count(count)),
     };
     framed(frame, area, &title);
-    let list = list_in(area, 0, conflicts.len(), app.selected.conflict);
+    let list = conflicts_list(app, area, conflicts.len());
     let width = usize::from(list.rows.width);
     let selected = app.selected.conflict.min(conflicts.len().saturating_sub(1));
     let row = |(at, of): (usize, &Conflicted<'_>)| {
@@ -69,6 +69,12 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, app: &App) {
     };
     let rows = conflicts.iter().enumerate().skip(list.first).take(usize::from(list.rows.height));
     lines(frame, list.rows, rows.map(row).collect());
+    let unlisted = conflicts_unlisted(app, conflicts.len());
+    if unlisted > 0 {
+        let foot = Rect { y: list.rows.bottom(), height: 1, ..list.rows }.intersection(area);
+        let more = cut(&format!(" {unlisted} more"), width);
+        lines(frame, foot, vec![Line::styled(more, dim())]);
+    }
 }
 
 fn draw_nothing(frame: &mut Frame<'_>, area: Rect, app: &App) {

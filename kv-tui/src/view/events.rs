@@ -28,7 +28,10 @@ fn draw_list(frame: &mut Frame<'_>, area: Rect, app: &App) {
         0 => String::new(),
         count => format!("   dropped {count}"),
     };
-    let title = format!("events {}   filter {filter}   kinds {kind}{dropped}", events.len());
+    let node = app.selected.event_node;
+    let node = node.map_or_else(|| "all".to_owned(), |node| app.names.label(node));
+    let count = events.len();
+    let title = format!("events {count}   filter {filter}   kinds {kind}   nodes {node}{dropped}");
     framed(frame, area, &title);
     let list = list_in(area, 0, events.len(), app.selected.event);
     if events.is_empty() {

@@ -92,23 +92,30 @@ fn summary_parts(app: &App, snapshot: &Snapshot, room: Room) -> Vec<(u8, String,
         add(1, health.word().to_owned());
     }
     if let Some(ring) = &snapshot.ring {
-        add(7, format!("N{}", ring.copies));
+        add(9, format!("N{}", ring.copies));
     }
     if let Some(operations) = app.operations.now() {
-        add(6, format!("{} op/s here", text::count(operations)));
+        add(7, format!("{} op/s", text::count(operations)));
+    }
+    match app.p99_us {
+        Some(u64::MAX) => add(8, "p99 >8s".to_owned()),
+        Some(us) => add(8, format!("p99 <{}", text::latency(us))),
+        None => {}
+    }
+    // That there is none is good to see where there is room for it.
+    if full || app.errors > 0 {
+        add(3, format!("errors {}", text::count(app.errors)));
     }
     let hints = snapshot.hints_waiting().map_or_else(|| "--".to_owned(), text::count);
-    add(3, format!("hints {hints}"));
+    add(4, format!("hints {hints}"));
     let told = snapshot.conflicts.as_ref().map(|conflicts| conflicts.total);
     let conflicts = told.unwrap_or(0).max(app.conflicts().len() as u64);
-    if full {
-        add(5, format!("conflicts {}", text::count(conflicts)));
-    } else if conflicts > 0 {
-        add(5, format!("conf {conflicts}"));
+    if full || conflicts > 0 {
+        add(6, format!("conf {}", text::count(conflicts)));
     }
     let alerts = snapshot.alerts().len();
     if alerts > 0 {
-        add(4, format!("alerts {alerts}"));
+        add(5, format!("alerts {alerts}"));
     }
     add(2, format!("via {}", app.names.label(snapshot.status.node)));
     parts

@@ -128,7 +128,7 @@ fn list(app: &App, body: Rect) -> Option<List> {
         }
         Tab::Conflicts => {
             let area = conflicts_parts(body).0;
-            list_in(area, 0, app.conflicts().len(), selected.conflict)
+            conflicts_list(app, area, app.conflicts().len())
         }
         Tab::Events => {
             let area = events_parts(body).0;
@@ -154,6 +154,19 @@ pub(super) fn conflicts_parts(body: Rect) -> (Rect, Rect) {
     let [list, rest] =
         Layout::horizontal([Constraint::Length(width), Constraint::Min(0)]).areas(body);
     (list, rest)
+}
+
+/// The list of keys with siblings, and below it a line for those that are not listed, if any.
+pub(super) fn conflicts_list(app: &App, area: Rect, count: usize) -> List {
+    let foot = u16::from(conflicts_unlisted(app, count) > 0);
+    let area = Rect { height: area.height.saturating_sub(foot), ..area };
+    list_in(area, 0, count, app.selected.conflict)
+}
+
+/// Keys with siblings that the nodes count and that are not listed, as far as is known.
+pub(super) fn conflicts_unlisted(app: &App, count: usize) -> u64 {
+    let told = app.shown().and_then(|snapshot| snapshot.conflicts.as_ref());
+    told.map_or(0, |told| told.total.saturating_sub(count as u64))
 }
 
 /// The events, and what the selected one means.

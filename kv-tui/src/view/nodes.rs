@@ -11,7 +11,7 @@ use super::layout::{Room, list_in, nodes_parts};
 use super::paint::{
     bad, chosen, cut, dim, framed, glyph, lines, pair, spark, state_style, warn, wrapped,
 };
-use crate::app::App;
+use crate::app::{App, local_number};
 use crate::model::{Snapshot, state_word};
 use crate::text;
 
@@ -181,7 +181,8 @@ fn draw_detail(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot
         return;
     };
     let label = app.names.label(node.node);
-    let inner = framed(frame, area, &format!("{label}  {}", state_word(node.state)));
+    let local = local_number(app, node).map_or_else(String::new, |number| format!("  n{number}"));
+    let inner = framed(frame, area, &format!("{label}{local}  {}", state_word(node.state)));
     let width = usize::from(inner.width);
     let mut all = vec![
         pair("id", format!("{}  {}", node.node, shown(&node.endpoints.rpc))),

@@ -6,9 +6,14 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Clear;
 
+use kv_client::wire::NodeInfo;
+
 use super::layout::Parts;
-use super::paint::{bold, chosen, cut, dim, framed, lines, warn};
-use crate::app::{App, Overlay, Prompt, PromptKind, Scope, bindings_for, keys_text, matching};
+use super::paint::{bad, bold, chosen, cut, dim, framed, lines, warn};
+use crate::app::{
+    Action, App, Asked, Overlay, Prompt, PromptKind, Scope, bindings_for, keys_text, local_number,
+    matching,
+};
 use crate::text;
 
 /// Commands that are offered at once at most.
@@ -39,8 +44,10 @@ fn draw_bar(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let mut used = 1;
     // What leads out of the screen must be seen, however narrow it is.
     let last = "? help  q quit";
+    let local = app.options.local_base_port.is_some();
     for binding in bindings_for(app.tab).filter(|binding| !binding.brief.is_empty()) {
-        if matches!(binding.brief, "help" | "quit") {
+        let no_use = !local && matches!(binding.action, Action::Local(_));
+        if no_use || matches!(binding.brief, "help" | "quit") {
             continue;
         }
         let first = binding.keys.first().map(|_| keys(app, &keys_text(binding)));
@@ -92,20 +99,64 @@ fn draw_help(frame: &mut Frame<'_>, body: Rect, app: &App, scroll: usize) {
 
 fn draw_prompt(frame: &mut Frame<'_>, parts: &Parts, app: &App, prompt: &Prompt) {
     let (head, tail) = match prompt.kind {
-        PromptKind::Command => (":", ""),
-        PromptKind::Filter => ("/", "   lines that hold this; enter keeps it, esc leaves"),
-        _ => ("/", "   a key; hex:00ff for bytes; enter looks it up, esc leaves"),
+        PromptKind::Command => (":".to_owned(), ""),
+        PromptKind::Filter => {
+            ("/".to_owned(), "   lines that hold this; enter keeps it, esc leaves")
+        }
+        PromptKind::Mode => ("mode: ".to_owned(), "   off, advise or auto; esc leaves"),
+        PromptKind::Abort(epoch) => (
+            format!("call off the change to epoch {epoch}? "),
+            if app.size.0 >= 100 {
+                "   type its number; who was to join is no member then; esc leaves"
+            } else {
+                "   type its number; esc leaves"
+            },
+        ),
+        PromptKind::Node(asked) => {
+            (format!("{} n{}? ", asked.verb.word(), asked.node), "   esc leaves")
+        }
+        _ => ("/".to_owned(), "   a key; hex:00ff for bytes; enter looks it up, esc leaves"),
     };
     frame.render_widget(Clear, parts.bar);
-    frame.render_widget(typed(head, prompt, tail, parts.bar.width), parts.bar);
-    if prompt.kind != PromptKind::Command {
-        return;
+    frame.render_widget(typed(&head, prompt, tail, parts.bar.width), parts.bar);
+    match prompt.kind {
+        PromptKind::Command => draw_commands(frame, parts, app, prompt),
+        PromptKind::Node(asked) => draw_asked(frame, parts, app, asked),
+        _ => {}
     }
+}
+
+/// What is about to be done to a node, before it is.
+fn draw_asked(frame: &mut Frame<'_>, parts: &Parts, app: &App, asked: Asked) {
+    let area = above_bar(parts, 5);
+    frame.render_widget(Clear, area);
+    let who = format!("{} n{}", asked.verb.word(), asked.node);
+    let inner = framed(frame, area, &who);
+    let width = usize::from(inner.width);
+    let is_it = |node: &&NodeInfo| local_number(app, node) == Some(asked.node);
+    let snapshot = app.snapshot.as_deref();
+    let node = snapshot.and_then(|snapshot| snapshot.nodes.iter().find(is_it));
+    let lost = snapshot.zip(node).map_or(0, |(snapshot, node)| snapshot.lost_without(node.node));
+    let label = node.map_or_else(String::new, |node| app.names.label(node.node));
+    let what = format!("{label}  {}", asked.verb.means());
+    let risk = match lost {
+        0 => Line::styled("every partition keeps a majority", dim()),
+        lost => Line::styled(format!("{lost} partitions will have no majority"), bad()),
+    };
+    let letter = asked.letter.map_or_else(String::new, |letter| format!(" or {letter}"));
+    let how = format!("type {}{letter} and press enter", asked.node);
+    lines(frame, inner, vec![Line::from(cut(&what, width)), risk, Line::styled(how, bold())]);
+}
+
+fn above_bar(parts: &Parts, height: u16) -> Rect {
+    Rect { y: parts.body.bottom().saturating_sub(height), height, ..parts.body }
+        .intersection(parts.body)
+}
+
+fn draw_commands(frame: &mut Frame<'_>, parts: &Parts, app: &App, prompt: &Prompt) {
     let commands = matching(prompt.text().trim_start());
     let count = commands.len().clamp(1, OFFERED_MAX) as u16;
-    let area =
-        Rect { y: parts.body.bottom().saturating_sub(count + 2), height: count + 2, ..parts.body }
-            .intersection(parts.body);
+    let area = above_bar(parts, count + 2);
     frame.render_widget(Clear, area);
     let inner = framed(frame, area, "commands");
     let line = |command: &&crate::app::Command| {

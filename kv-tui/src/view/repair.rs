@@ -2,20 +2,30 @@
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::text::Line;
+use ratatui::text::{Line, Span};
 
-use kv_client::wire::{AaePeer, AaeView, HintQueue, HintState, HintsView};
+use kv_client::NodeId;
+use kv_client::wire::{
+    AaePeer, AaeView, HintQueue, HintState, HintsView, LayoutProgress, NodeShare,
+};
 
 use super::layout::Room;
-use super::paint::{bad, bar, chosen, cut, dim, framed, lines, warn, wrapped};
-use crate::app::App;
-use crate::model::Snapshot;
+use super::paint::{bad, bar, bold, chosen, cut, dim, framed, lines, warn};
+use crate::app::{App, Planned};
+use crate::model::{Snapshot, is_up};
 use crate::text;
+use crate::verbs::transfers;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot, room: Room) {
-    let (transfers, compaction) = match room {
-        Room::Full => (7, 5),
-        Room::Compact => (4, 3),
+    let moving = snapshot.layouts.as_ref().map_or(0, |of| {
+        let busy = of.members.iter().filter(|member| is_busy(member)).count();
+        if of.live.len() > 1 { u16::try_from(busy).unwrap_or(u16::MAX) } else { 0 }
+    });
+    let (transfers, compaction) = match (room, &app.plan) {
+        (Room::Full, Some(_)) => (12, 5),
+        (_, Some(_)) => (7, 0),
+        (Room::Full, None) => (moving.saturating_add(3).clamp(5, 9), 5),
+        (Room::Compact, None) => (moving.saturating_add(3).clamp(4, 6), 3),
         _ => (0, 0),
     };
     let [aae, hints, layouts, engine] = Layout::vertical([
@@ -27,8 +37,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snap
     .areas(area);
     draw_aae(frame, aae, app, snapshot);
     draw_hints(frame, hints, app, snapshot);
-    if transfers > 0 {
-        draw_layouts(frame, layouts, app, snapshot);
+    match &app.plan {
+        Some(planned) => draw_plan(frame, layouts, app, planned),
+        None if transfers > 0 => draw_layouts(frame, layouts, app, snapshot),
+        None => {}
+    }
+    if compaction > 0 {
         draw_engine(frame, engine, app, snapshot, room);
     }
 }
@@ -137,28 +151,106 @@ fn limit(hints: &HintsView) -> String {
 fn draw_layouts(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot) {
     let inner = framed(frame, area, "ownership handoff");
     let width = usize::from(inner.width);
+    let Some(layouts) = &snapshot.layouts else {
+        let line = Line::styled("the asked node did not tell of layouts", warn());
+        return lines(frame, inner, vec![line]);
+    };
+    let live: Vec<String> = layouts.live.iter().map(|layout| layout.epoch.to_string()).collect();
     let mut all = Vec::new();
-    match &snapshot.layouts {
-        None => all.push(Line::styled("the asked node did not tell of layouts", warn())),
-        Some(layouts) => {
-            let live: Vec<String> =
-                layouts.live.iter().map(|layout| layout.epoch.to_string()).collect();
-            let what = match live.len() {
-                0 => "no layout is live".to_owned(),
-                1 => format!("layout {} is live, every member has finished", live.join("")),
-                _ => format!("layouts {} are live", live.join(", ")),
-            };
+    match live.len() {
+        0 => all.push(Line::from("no layout is live")),
+        1 => {
+            let what = format!("layout {} is live, every member has finished", live.join(""));
             all.push(Line::from(what));
-            let waiting = layouts.members.iter().filter(|member| !member.waits_for.is_empty());
-            for member in waiting.take(usize::from(inner.height).saturating_sub(2)) {
-                let why = text::shown(member.waits_for.as_bytes(), 200);
-                let line = format!("{} waits for {why}", app.names.label(member.node));
-                all.push(Line::styled(cut(&line, width), warn()));
+            all.push(Line::styled(
+                cut(
+                    "nothing moves; p plans that empty nodes join, :join and :leave name one",
+                    width,
+                ),
+                dim(),
+            ));
+        }
+        _ => {
+            let what =
+                format!("layouts {} are live: {}", live.join(", "), transfers::line(layouts));
+            all.push(Line::from(cut(&what, width)));
+            let room = usize::from(inner.height).saturating_sub(1);
+            let busy: Vec<_> = layouts.members.iter().filter(|of| is_busy(of)).collect();
+            let shown = if busy.len() > room { room.saturating_sub(1) } else { busy.len() };
+            for member in busy.iter().take(shown) {
+                let line = cut(&progress(app, member, width), width);
+                let up = snapshot.node(member.node).is_some_and(|node| is_up(node.state));
+                all.push(if up { Line::from(line) } else { Line::styled(line, warn()) });
+            }
+            if busy.len() > shown {
+                let more = format!("{} more: kv cluster transfers", busy.len() - shown);
+                all.push(Line::styled(more, dim()));
             }
         }
     }
-    let missing = "Nodes tell neither plans nor transfers yet: what moves can't be shown here.";
-    all.extend(wrapped(missing, width).into_iter().map(|line| Line::styled(line, dim())));
+    lines(frame, inner, all);
+}
+
+/// Whether it is not finished for the newest layout.
+fn is_busy(member: &LayoutProgress) -> bool {
+    member.left > 0 || !member.waits_for.is_empty()
+}
+
+/// What a member fills, how far it is, and whom it waits for.
+fn progress(app: &App, member: &LayoutProgress, width: usize) -> String {
+    let label = app.names.label(member.node);
+    let why = text::shown(member.waits_for.as_bytes(), 200);
+    let waits = if why.is_empty() { String::new() } else { format!("   waits for {why}") };
+    if member.begun == 0 {
+        return format!("{label}{waits}");
+    }
+    let (begun, left) = (u64::from(member.begun), u64::from(member.left));
+    let filled = begun.saturating_sub(left);
+    let bar = bar(filled * 1_000 / begun.max(1), if width >= 100 { 20 } else { 8 });
+    let moved = text::size(member.bytes);
+    let rest = transfers::left_ms(member)
+        .map_or_else(String::new, |ms| format!(", about {} left", text::duration(ms)));
+    format!("{label}  {bar}  {filled} of {begun} filled  {moved}{rest}{waits}")
+}
+
+/// A change of the members before it is made.
+fn draw_plan(frame: &mut Frame<'_>, area: Rect, app: &App, planned: &Planned) {
+    let inner = framed(frame, area, "plan, not committed");
+    let width = usize::from(inner.width);
+    let plan = &planned.plan;
+    let named = |word: &str, nodes: &[NodeId]| {
+        let short: Vec<String> = nodes.iter().map(|node| app.names.short(*node)).collect();
+        if short.is_empty() { String::new() } else { format!("{word} {}   ", short.join(" ")) }
+    };
+    let (joins, leaves) = (named("join", &planned.joins), named("leave", &planned.leaves));
+    let (moves, bytes) = (plan.moves, text::size(plan.bytes_about));
+    let what = format!("{joins}{leaves}{moves} copies of partitions to make, about {bytes}");
+    let how = match plan.steps.as_slice() {
+        [] => "it is so already: there is nothing to do".to_owned(),
+        [_] => "in one step; every quorum is kept meanwhile".to_owned(),
+        steps => {
+            let copies: Vec<String> = steps.iter().map(u32::to_string).collect();
+            let (count, copies) = (steps.len(), copies.join(", "));
+            format!("in {count} steps of {copies} copies, to keep every quorum; C makes the first")
+        }
+    };
+    let readonly = app.readonly();
+    let commit = if readonly { "read-only: it can't be committed" } else { "C commit" };
+    let foot = Line::from(vec![
+        Span::styled(commit, if readonly { warn() } else { bold() }),
+        Span::raw(format!(", after epoch {}   X discard", plan.epoch)),
+    ]);
+    let mut all = vec![Line::from(cut(&what, width)), Line::from(cut(&how, width))];
+    let room = usize::from(inner.height).saturating_sub(all.len() + 1);
+    let share = |share: &NodeShare| {
+        let leaves = if share.weight.is_none() { ", leaves" } else { "" };
+        let (name, before, after) = (app.names.short(share.node), share.before, share.after);
+        let gains = share.gains;
+        Line::from(cut(&format!("  {name}  {before} → {after}, {gains} to fill{leaves}"), width))
+    };
+    let changes = plan.nodes.iter().filter(|share| share.before != share.after);
+    all.extend(changes.take(room).map(share));
+    all.push(foot);
     lines(frame, inner, all);
 }
 

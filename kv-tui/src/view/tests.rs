@@ -1,5 +1,7 @@
 //! Frames of every tab at three sizes in four standings, and properties of all frames.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -63,6 +65,42 @@ fn overlays_are_drawn_over_the_tab() {
     check("palette", pressed(app(Standing::Degraded), ":re"));
     check("find", pressed(app(Standing::Ok), "/user"));
     check("edit", pressed(app(Standing::Ok), "3e"));
+}
+
+#[test]
+fn nodes_of_a_local_cluster_are_killed_after_a_question() {
+    let mut app = app(Standing::Degraded);
+    app.options.local_base_port = Some(7_000);
+    let app = pressed(app, "2jj");
+    check("nodes-local", app.clone());
+    check("nodes-kill", pressed(app, "xC"));
+}
+
+#[test]
+fn the_header_tells_how_long_requests_take_and_how_many_fail() {
+    let mut app = app(Standing::Degraded);
+    app.snapshot = Some(Box::new(crate::fixture::well()));
+    let header = |app: &App, width| print(app, width, 40).lines().next().map(str::to_owned);
+    let wide = header(&app, 120).unwrap_or_default();
+    assert!(wide.contains("18.4k op/s  p99 <2.0ms  errors 0  hints 0"), "{wide}");
+    app.p99_us = Some(u64::MAX);
+    app.errors = 7;
+    let wide = header(&app, 120).unwrap_or_default();
+    assert!(wide.contains("p99 >8s  errors 7"), "{wide}");
+    let narrow = header(&app, 80).unwrap_or_default();
+    assert!(narrow.contains("errors 7"), "{narrow}");
+    app.errors = 0;
+    assert!(!header(&app, 80).unwrap_or_default().contains("errors"), "room for what matters");
+}
+
+#[test]
+fn a_plan_is_shown_before_it_is_committed() {
+    let mut app = app(Standing::Ok);
+    let (joins, leaves) = (vec![crate::fixture::id(6)], Vec::new());
+    let out = Ok(Box::new(crate::fixture::plan()));
+    drop(update(&mut app, Message::Planned { joins, leaves, out }));
+    check("repair-plan", app);
+    check("repair-abort", pressed(crate::fixture::app(Standing::Degraded), "5X1"));
 }
 
 #[test]
@@ -247,21 +285,22 @@ fn every_size_is_drawn_with_every_overlay() {
         Overlay::Prompt(crate::app::Prompt::new(PromptKind::Command, "re")),
         Overlay::Prompt(crate::app::Prompt::new(PromptKind::Value, "a\nb\nc")),
     ];
-    let mut at = 0;
-    for width in 1..=200 {
-        for height in 1..=60 {
-            // Every fifth size, tabs and overlays in turn: all of them at all sizes take too long.
-            at += 1;
-            if at % 5 != 0 {
-                continue;
-            }
-            let mut app = pressed(app(Standing::ALL[at % 4]), "");
-            app.tab = Tab::ALL[at % 7];
-            app.overlay = overlays[at % 4].clone();
-            app.size = (width, height);
-            assert_eq!(print(&app, width, height).lines().count(), usize::from(height));
-        }
+    // Every seventh size: all of them take too long. Seven and the number of heights have no
+    // divisor in common, so each height is among them; tab, standing and overlay change apart from
+    // each other.
+    let sizes = (1..=200).flat_map(|width| (1..=60).map(move |height| (width, height)));
+    let (mut heights, mut shown) = (BTreeSet::new(), BTreeSet::new());
+    for (at, (width, height)) in sizes.step_by(7).enumerate() {
+        let (tab, standing, overlay) = (at % 7, at / 7 % 4, at / 28 % 4);
+        let mut app = app(Standing::ALL[standing]);
+        app.tab = Tab::ALL[tab];
+        app.overlay = overlays[overlay].clone();
+        app.size = (width, height);
+        assert_eq!(print(&app, width, height).lines().count(), usize::from(height));
+        heights.insert(height);
+        shown.insert((tab, standing, overlay));
     }
+    assert_eq!((heights.len(), shown.len()), (60, 7 * 4 * 4));
 }
 
 #[test]

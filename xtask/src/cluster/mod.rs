@@ -29,6 +29,8 @@ use place::{Place, Ports};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reach {
     pub(crate) connect: String,
+    /// The port before its first node's Redis port; those of the others follow.
+    pub(crate) base_port: u16,
     /// Its nodes' Redis ports on 127.0.0.1.
     pub(crate) resp: Vec<u16>,
     pub(crate) secret_file: std::path::PathBuf,
@@ -41,7 +43,8 @@ pub(crate) fn reach(name: &str) -> Result<Reach> {
     let addresses: Vec<String> =
         state.nodes().map(|(_, ports, _)| format!("127.0.0.1:{}", ports.rpc)).collect();
     let resp = state.nodes().map(|(_, ports, _)| ports.resp).collect();
-    Ok(Reach { connect: addresses.join(","), resp, secret_file: place.secret_file() })
+    let base_port = state.shape.base_port;
+    Ok(Reach { connect: addresses.join(","), base_port, resp, secret_file: place.secret_file() })
 }
 
 /// Whether any node of the cluster of this name is there.
