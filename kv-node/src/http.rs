@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::metrics::{self, members_up};
+use crate::metrics;
 use crate::node::Node;
 use crate::rpc::transport::TarpcTransport;
 
@@ -100,7 +100,7 @@ fn answer(source: &HttpSource, method: &Method, path: &str) -> Response<Full<Byt
     }
     match path {
         "/metrics" => {
-            let is_ready = unready(&source.node).is_none();
+            let is_ready = source.node.unready().is_none();
             let page = metrics::render(&source.node, source.transport.as_deref(), is_ready);
             let mut page = text(StatusCode::OK, page);
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -108,7 +108,7 @@ fn answer(source: &HttpSource, method: &Method, path: &str) -> Response<Full<Byt
             page
         }
         "/health/live" => text(StatusCode::OK, "alive\n".into()),
-        "/health/ready" => match unready(&source.node) {
+        "/health/ready" => match source.node.unready() {
             None => text(StatusCode::OK, "ready\n".into()),
             Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
         },
@@ -122,23 +122,4 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     answer.headers_mut().insert(CONTENT_TYPE, kind);
     answer
-}
-
-/// Why the node should get no clients now, if it should not.
-pub(crate) fn unready(node: &Node) -> Option<String> {
-    let view = node.view().now();
-    if view.is_removed(view.me) {
-        return Some("this node was replaced, and is removed from its cluster for good".into());
-    }
-    if !node.is_ready() {
-        return Some("no layout yet: the cluster is not born, or this node is not in it".into());
-    }
-    if view.is_draining(view.me) {
-        return Some("this node is drained, or is being drained: it takes no clients".into());
-    }
-    if let Some(poisoned) = node.engine().status(None).0.poisoned {
-        return Some(format!("the storage engine takes no more writes: {poisoned}"));
-    }
-    let (up, members) = members_up(&view);
-    (up * 2 <= members).then(|| format!("{up} of {members} members of the layout are up"))
 }

@@ -30,11 +30,12 @@ Exit codes:
 
 With --json a verb prints one object (errors stay text on stderr):
   get      {key, siblings: [{value, dot, expires_at_ms}], context}
-  put del  {key, dot, context}
+  put, del  {key, dot, context}
   locate   {key, slot, partition, token, replicas: [{node, state, resp, rpc}], fallbacks: [..]}
   conflicts     {total, conflicts: [{key, siblings, newest_ms, replicas}], next, partial, silent}
   events        {events: [{on, number, unix_ms, code, warns, about, text}], lost, silent}
-  conflicts resolve  {key, dot, context}; with --dry-run {key, rule, siblings, value, notes}
+  resolve, conflicts resolve   {key, dot, context}; with --dry-run {key, rule, siblings, value,
+            notes}
   doctor   {lints: [{name, finding, what, fix}]}; finding is ok, unknown, warn or bad
   explain  {key, slot, partition, token, replicas, fallbacks,
             answers: [{node, us, found_in, versions: [{dot, bytes}], error}], notes}
@@ -46,10 +47,9 @@ With --json a verb prints one object (errors stay text on stderr):
             epoch}]}
   cluster status   {layouts: [{epoch, digest}], stable, removed,
             members: [{node, seen, finished, waits_for}]}
-  cluster plan     {epoch, moves, steps: [copies, ..], firsts_changed, bytes_about,
+  cluster plan, cluster zone   {epoch, moves, steps: [copies, ..], firsts_changed, bytes_about,
             nodes: [{node, weight, before, after, gains}], zones: [{zone, nodes, copies}], apart,
             partitions}; weight is null for one that leaves; pairs are [now, then]
-  cluster zone     the same
   cluster commit   {epoch, stable, steps, steps_left}; with --detach without steps
   cluster abort    {epoch}
   cluster split    {epoch, before, after, copies, bytes}; with --epoch {epoch, stable,
@@ -65,9 +65,16 @@ With --json a verb prints one object (errors stay text on stderr):
             errors: {word: n}, latency_us: {kind: {count, mean, p50, p90, p95, p99, p999, max}},
             samples: [[per_second, p50, p99], ..], histogram_us: [[us, n], ..],
             changes: [{name, before, after, percent, verdict}]}
-  import export    {from, to, resumed, scanned, stored, gone, refused: {kind: keys}, refused_file,
+  import, export   {from, to, resumed, scanned, stored, gone, refused: {kind: keys}, refused_file,
             verified, mended, differing, ms}
   hints    {hints: [{on, for, keys, bytes, age_ms, state}], hint_bytes_max, silent}
+  hot      {keys: [{key, slot, partition, ops_per_s, error_per_s}], partitions: [{partition,
+            reads_per_s, writes_per_s, bytes_per_s}], reads_per_s, writes_per_s, silent}
+  autoscale status   {mode, paused_until_ms, provisioner, evaluator, policy: {setting: n}, members,
+            desired, verdict, reason, doing, failure, waiting, loads: [{node, ops_per_s,
+            cpu_per_mille, disk_bytes, wait_us}]}
+  autoscale history  as events
+  autoscale set, autoscale pause, autoscale resume   {done}
   node drain       {node, stage, ends, ended, clients, requests, hints, hints_kept}
 A dot is {ms, counter, node, tenure}; ids, tenures, digests and contexts are hexadecimal text.
 Keys and values are text; with --hex, or where they are not UTF-8, key_hex and value_hex stand
@@ -162,6 +169,17 @@ impl Connect {
         Ok(Client::connect(&self.addresses, Config { deadline_ms, ..config }).await?)
     }
 
+    /// The same as arguments of a command line.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> =
+            vec!["--connect".into(), self.addresses.join(",").into()];
+        if let Some(path) = &self.secret_file {
+            arguments.extend(["--secret-file".into(), path.into()]);
+        }
+        arguments.extend(["--deadline-ms".into(), self.deadline_ms.to_string().into()]);
+        arguments
+    }
+
     /// The same with one address only.
     pub(crate) fn only(&self, address: &str) -> Self {
         Self { addresses: vec![address.to_owned()], ..self.clone() }
@@ -244,6 +262,8 @@ enum Verb {
     Locate(verbs::locate::Locate),
     /// Lists the keys with siblings that concurrent writes left, or resolves one.
     Conflicts(verbs::conflicts::Conflicts),
+    /// Makes one value of a key's siblings: the same as conflicts resolve.
+    Resolve(verbs::conflicts::Resolve),
     /// Shows what happened on all nodes, in plain words.
     Events(verbs::events::Events),
     /// Checks what an operator should look at, and says what to do.
@@ -254,6 +274,8 @@ enum Verb {
     Import(verbs::import::Import),
     /// Copies the cluster's keys into a file or a Redis server, and verifies the copy.
     Export(verbs::export::Export),
+    /// Opens the terminal, as the command kv-tui does.
+    Tui(verbs::tui::Tui),
     /// Prints a shell's completions.
     Completions(verbs::papers::Completions),
     /// Prints the manual page.
@@ -270,6 +292,9 @@ pub fn kv(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if told.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
         }
     };
+    if let Verb::Tui(verb) = &kv.verb {
+        return crate::screen::kv_tui(verb.arguments(&kv.connect));
+    }
     let stdout = io::stdout();
     let output = Output { json: kv.json, terminal: stdout.is_terminal(), to: &mut stdout.lock() };
     match runtime().map_err(Error::from).and_then(|runtime| runtime.block_on(kv.run(output))) {
@@ -311,11 +336,14 @@ impl Kv {
             Verb::Autoscale(verb) => verb.run(connect, output).await,
             Verb::Locate(verb) => verb.run(connect, output).await,
             Verb::Conflicts(verb) => verb.run(connect, output).await,
+            Verb::Resolve(verb) => verb.run(connect, output).await,
             Verb::Events(verb) => verb.run(connect, output).await,
             Verb::Doctor(verb) => verb.run(connect, output).await,
             Verb::Bench(verb) => verb.run(connect, output).await,
             Verb::Import(verb) => verb.run(connect, output).await,
             Verb::Export(verb) => verb.run(connect, output).await,
+            // It has a runtime of its own, and is gone before this one is made.
+            Verb::Tui(_) => Ok(Exit::Usage),
             Verb::Completions(verb) => verb.run(output),
             Verb::Man(verb) => verb.run(output),
         }

@@ -56,6 +56,7 @@ fn node(number: u64, state: NodeState) -> NodeInfo {
             memory_bytes: 2 << 30,
             disk_bytes: number << 30,
             events: 10 + number,
+            alerts: Some(0),
         }),
     }
 }
@@ -144,6 +145,13 @@ pub(crate) fn well() -> Snapshot {
         }),
         autoscale: Some(autoscale()),
     }
+}
+
+/// The same when all have told how they fare.
+pub(crate) fn told() -> Snapshot {
+    let mut told = well();
+    told.nodes[3].vitals = node(5, NodeState::Alive).vitals;
+    told
 }
 
 /// Four thousand operations a second on each of five nodes, and a policy that allows six.

@@ -50,7 +50,7 @@ pub struct Snapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Health {
-    /// Every member is up, and no node that was asked complains.
+    /// Every member is up, and none says that it needs an operator.
     Healthy,
     /// Everything is served, but something is down or needs an operator.
     Degraded,
@@ -126,7 +126,8 @@ impl Snapshot {
             return Health::NoQuorum;
         }
         let all_up = self.members().all(|node| node.state == NodeState::Alive);
-        if worst == PartitionState::Full && all_up && self.status.alerts.is_empty() {
+        let calm = self.status.alerts.is_empty() && self.alerted().next().is_none();
+        if worst == PartitionState::Full && all_up && calm {
             Health::Healthy
         } else {
             Health::Degraded
@@ -238,9 +239,21 @@ impl Snapshot {
         without.partition_counts().no_quorum
     }
 
-    /// What an operator should look at: the node's own alerts, then members that are not up.
+    /// Members besides the asked one that are up and told alerts with their vitals: which, and how
+    /// many. What one that is down told is old, and that it is down is told anyway.
+    pub fn alerted(&self) -> impl Iterator<Item = (&NodeInfo, u32)> {
+        let others = self.members().filter(|node| node.node != self.status.node);
+        others.filter(|node| is_up(node.state)).filter_map(|node| {
+            let alerts = node.vitals?.alerts?;
+            (alerts > 0).then_some((node, alerts))
+        })
+    }
+
+    /// What an operator should look at: the node's own alerts, who else has some, then members that
+    /// are not up.
     pub fn alerts(&self) -> Vec<String> {
         let mut alerts = self.status.alerts.clone();
+        alerts.extend(self.alerted().map(|(node, count)| told(node, count)));
         for node in self.members().filter(|node| node.state != NodeState::Alive) {
             let word = state_word(node.state);
             alerts.push(format!("node {} ({}) is {word}", node.node, node.endpoints.rpc));
@@ -253,10 +266,17 @@ impl Snapshot {
     }
 }
 
+/// That a member has alerts, and how they are read: it alone knows which.
+fn told(node: &NodeInfo, count: u32) -> String {
+    let alerts = if count == 1 { "alert" } else { "alerts" };
+    let (id, address) = (node.node, &node.endpoints.rpc);
+    format!("node {id} has {count} {alerts}: kv --connect {address} status")
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use kv_client::wire::Endpoints;
+    use kv_client::wire::{Endpoints, NodeVitals};
 
     /// Three nodes, three copies, four partitions; `states` in the order of the nodes.
     pub(crate) fn three(states: [NodeState; 3]) -> Snapshot {
@@ -313,6 +333,17 @@ pub(crate) mod tests {
         let mut loud = three([Alive; 3]);
         loud.status.alerts.push("the clock is off".into());
         assert_eq!(loud.health(), Health::Degraded);
+        // Any node knows that another has some; of itself it knows better.
+        let mut other = three([Alive; 3]);
+        let alerts = |count| Some(NodeVitals { alerts: Some(count), ..NodeVitals::default() });
+        other.nodes[0].vitals = alerts(1);
+        assert_eq!(other.health(), Health::Healthy);
+        other.nodes[1].vitals = alerts(1);
+        assert_eq!(other.health(), Health::Degraded);
+        let told = "node 0000000000000002 has 1 alert: kv --connect 127.0.0.1:7102 status";
+        assert_eq!(other.alerts(), [told]);
+        other.nodes[1].state = Down;
+        assert_eq!(other.alerts().len(), 1, "what it told is old");
         let mut unready = three([Alive; 3]);
         unready.status.ready = false;
         assert_eq!(unready.health(), Health::NoQuorum);

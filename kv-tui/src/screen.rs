@@ -288,7 +288,7 @@ impl Screen {
             match effect {
                 Effect::Quit => return Ok(true),
                 Effect::Suspend => Taken::ask_to_stop(),
-                Effect::Redraw => taken.terminal.clear()?,
+                Effect::Redraw => taken.redraw()?,
                 effect => self.runner.run(effect),
             }
         }

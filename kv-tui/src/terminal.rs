@@ -18,6 +18,7 @@ use crossterm::terminal::{
 use crossterm::{cursor, execute};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
+use ratatui::layout::Rect;
 use rustix::process::{self, Signal as Raw};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -30,6 +31,8 @@ const INPUTS_MAX: usize = 256;
 const WHEEL: Duration = Duration::from_millis(20);
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
+/// Whether the terminal is ours now.
+static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Whether any thread or task of the program panicked: the terminal is given back already.
 pub(crate) fn panicked() -> bool {
@@ -64,7 +67,14 @@ impl Taken {
     /// Takes the terminal again, after it was given back or after somebody else had it.
     pub(crate) fn enter(&mut self) -> io::Result<()> {
         enter()?;
-        self.terminal.clear()
+        self.redraw()
+    }
+
+    /// Draws everything anew at the next frame. `Terminal::clear` would ask the terminal where the
+    /// cursor is, and fail where it does not answer in time.
+    pub(crate) fn redraw(&mut self) -> io::Result<()> {
+        let size = self.terminal.size()?;
+        self.terminal.resize(Rect::new(0, 0, size.width, size.height))
     }
 
     /// What ctrl-z does where it is no key: every process of the job is asked to stop, this one
@@ -92,12 +102,18 @@ impl Drop for Taken {
 }
 
 fn enter() -> io::Result<()> {
+    TAKEN.store(true, Ordering::Release);
     enable_raw_mode()?;
     execute!(io::stdout(), EnterAlternateScreen, EnableMouseCapture, EnableBracketedPaste)
 }
 
-/// Doing it twice does no harm; a terminal that is gone can't be restored.
+/// Once for each time that it was taken: whoever leaves the alternate screen a second time moves
+/// the cursor back over what was written since, such as the report of a panic. A terminal that is
+/// gone can't be restored.
 fn restore() {
+    if !TAKEN.swap(false, Ordering::AcqRel) {
+        return;
+    }
     let _gone = execute!(
         io::stdout(),
         DisableBracketedPaste,

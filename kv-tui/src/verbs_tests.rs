@@ -214,6 +214,51 @@ async fn nobody_there_and_a_wrong_secret_are_told_apart() {
 }
 
 #[test]
+fn every_verb_that_prints_an_object_has_its_shape_in_the_help() {
+    use clap::CommandFactory as _;
+    fn leaves(command: &clap::Command, of: &str, into: &mut Vec<String>) {
+        for verb in command.get_subcommands() {
+            let name = format!("{of} {}", verb.get_name()).trim_start().to_owned();
+            if verb.get_subcommands().next().is_none() {
+                into.push(name);
+            } else {
+                // `kv conflicts` is a verb and has one.
+                into.extend((!verb.is_subcommand_required_set()).then(|| name.clone()));
+                leaves(verb, &name, into);
+            }
+        }
+    }
+    let mut verbs = Vec::new();
+    leaves(&Kv::command(), "", &mut verbs);
+    let said: Vec<&str> = SHAPES
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')))
+        .filter_map(|line| line.split_once("  ").or_else(|| line.split_once(" {")))
+        .flat_map(|(names, _)| names.split(", "))
+        .collect();
+    let without = ["tui", "completions", "man"];
+    verbs.retain(|verb| !without.contains(&verb.as_str()));
+    assert!(verbs.len() > 30, "{verbs:?}");
+    for verb in &verbs {
+        assert!(said.contains(&verb.as_str()), "{verb} is not among {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_terminal_and_resolve_are_verbs_too() {
+    let line = ["kv", "tui", "--connect", "h:1", "--once", "ring", "--size", "9x9"];
+    let kv = Kv::try_parse_from(line).expect("a command line");
+    let Verb::Tui(tui) = &kv.verb else { panic!("{kv:?}") };
+    let wanted = ["kv-tui", "--connect", "h:1", "--deadline-ms", "2000", "--once", "ring"];
+    assert_eq!(tui.arguments(&kv.connect)[..7], wanted);
+    let shell = Shell::new().await;
+    shell.prints(&["put", "n", "7"]).await;
+    shell.prints(&["put", "n", "12", "--sibling"]).await;
+    assert!(shell.prints(&["resolve", "n", "--rule", "max"]).await.starts_with("OK "));
+    assert_eq!(shell.prints(&["get", "n"]).await, "12\n");
+}
+
+#[test]
 fn command_lines_that_make_no_sense_are_refused() {
     use clap::CommandFactory as _;
     Kv::command().debug_assert();

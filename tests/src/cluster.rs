@@ -30,6 +30,8 @@ pub use operator::{Operator, joins, leaves, load, loaded, wrong};
 
 /// How long a node may take to serve.
 const READY_MS_MAX: u64 = 30_000;
+/// A tick of the system's accounts: `USER_HZ` is 100 wherever Linux runs.
+const TICK_MS: u64 = 10;
 /// So much of a log is shown when a test fails.
 const LOG_BYTES_SHOWN: usize = 2_000;
 
@@ -192,6 +194,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// Milliseconds of CPU that the nodes that run have used since they started, together.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn cpu_ms(&self) -> io::Result<u64> {
+        let running = self.nodes.iter().filter_map(|node| node.process.as_ref());
+        running.map(|process| cpu_ms_of(process.id())).sum()
+    }
+
     /// Asks a node's process to end with SIGTERM, and waits until it has: how it ended.
     ///
     /// # Errors
@@ -321,6 +332,16 @@ impl Drop for StopAtEnd<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// User and system time of a process, from the 14th and the 15th field of its `stat`.
+fn cpu_ms_of(pid: u32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is its name in parentheses, which may hold anything.
+    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let ticks = rest.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().ok());
+    let ticks: Option<u64> = ticks.sum();
+    ticks.map(|ticks| ticks * TICK_MS).ok_or_else(|| io::Error::other(format!("stat: {stat}")))
 }
 
 fn log_of(dir: &Path, place: usize) -> PathBuf {

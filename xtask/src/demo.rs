@@ -104,19 +104,23 @@ pub(crate) fn run() -> Result<()> {
     }
     let load = stage.load()?;
     let (stop, stopped) = mpsc::channel();
+    let mut failed = None;
     if watched {
         term::out("press Enter; q leaves the terminal, ? shows its keys");
         let mut line = String::new();
         io::stdin().read_line(&mut line).map_err(Error::io(Path::new("standard input")))?;
         thread::scope(|scope| {
-            // Its steps fail into the void: the screen belongs to the terminal.
+            // The screen belongs to the terminal: what failed meanwhile is told when it ends.
             let played = &stage;
             let script = scope.spawn(move || played.play(&stopped, |_, _| Ok(())));
             let mut screen = stage.attached(&terminal);
             tui::hand_over(&mut screen, &stage.xtask, NAME, &stage.reach);
             let shown = cmd::run(&mut screen);
             drop(stop);
-            drop(script.join());
+            failed = match script.join() {
+                Ok(played) => played.err(),
+                Err(_) => Some(Error::Failed("the script of the demo panicked".into())),
+            };
             shown
         })?;
         // If it was left while the node was down.
@@ -132,7 +136,7 @@ pub(crate) fn run() -> Result<()> {
     for next in ["tui", "cluster status", "cluster down --purge"] {
         term::out(format_args!("  cargo xtask {next} --name {NAME}"));
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 impl Stage {
@@ -177,7 +181,8 @@ impl Stage {
             if stopped.recv_timeout(left) != Err(RecvTimeoutError::Timeout) {
                 return Ok(());
             }
-            self.step(what)?;
+            let failed = |error| Error::Failed(format!("a step of the demo, {told:?}: {error}"));
+            self.step(what).map_err(failed)?;
             tell(what, told)?;
         }
         Ok(())
@@ -246,9 +251,19 @@ impl Load {
     }
 }
 
+/// Runs to the end without a word, but for the last one of what fails.
 fn quietly(command: &mut Command) -> Result<()> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    cmd::run(command)
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let ended = command.output().map_err(|source| {
+        let program = command.get_program().to_string_lossy().into_owned();
+        Error::Spawn { program, source }
+    })?;
+    if ended.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&ended.stderr);
+    let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    Err(Error::Failed(format!("`{}` failed: {last}", cmd::words(command))))
 }
 
 #[cfg(test)]
@@ -265,6 +280,27 @@ mod tests {
         assert!(STEPS.iter().all(|(at, _, told)| at.as_secs() < 60 && told.len() < 100));
         let whats = STEPS.map(|(_, what, _)| what);
         assert_eq!(whats, [What::Kill, What::Restart, What::Diverge]);
+    }
+
+    #[test]
+    fn a_step_that_fails_says_why() {
+        let mut fails = Command::new("sh");
+        fails.args(["-c", "echo one >&2; echo 'n3 is not running' >&2; exit 1"]);
+        let told = quietly(&mut fails).unwrap_err().to_string();
+        assert!(told.contains("`sh -c ") && told.ends_with(" failed: n3 is not running"), "{told}");
+        assert!(quietly(&mut Command::new("true")).is_ok());
+        let scratch = cluster::tests::scratch("demo-fails");
+        let stage = Stage {
+            kv: "kv".into(),
+            xtask: "false".into(),
+            reach: Reach {
+                connect: String::new(),
+                resp: Vec::new(),
+                secret_file: scratch.0.secret_file(),
+            },
+        };
+        let told = stage.on_cluster(&["kill", VICTIM]).unwrap_err().to_string();
+        assert!(told.contains("cluster kill 3 --name demo` failed"), "{told}");
     }
 
     #[test]

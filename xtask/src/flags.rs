@@ -39,8 +39,13 @@ cargo xtask VERB
   cluster kill I [-9]     ends node I (SIGTERM; with -9 SIGKILL)
   cluster start I         starts node I again on its data
   cluster restart [I]     all nodes, one drained and back after the other, or node I
-  cluster pause I | resume I
-  cluster logs [I]        what the nodes said
+  cluster pause I [5s] | resume I
+                          node I stands still, for so long or until it is resumed
+  cluster logs [I] [-f]   what the nodes said; with -f also what they say from then on
+  cluster ls              the clusters of this checkout
+  cluster env             how programs find it: eval \"$(cargo xtask cluster env)\"
+  cluster exec -- COMMAND ...
+                          the command with these variables: KV_CONNECT KV_SECRET_FILE KV_PORTS
   cluster scale N [--detach]
                           N nodes from now on: some join, or some leave and are stopped;
                           the plan is shown, and the data waited for
@@ -404,7 +409,16 @@ mod tests {
         for line in ["cluster kill 3 -9", "cluster kill -9 n3", "cluster kill --name local 3 -9"] {
             assert_eq!(cluster_verb(line), cluster::Verb::Kill { node: 3, hard: true }, "{line}");
         }
-        assert_eq!(cluster_verb("cluster logs"), cluster::Verb::Logs { node: None });
+        let logs = |node, follow| cluster::Verb::Logs { node, follow };
+        assert_eq!(cluster_verb("cluster logs"), logs(None, false));
+        assert_eq!(cluster_verb("cluster logs n2 -f"), logs(Some(2), true));
+        for (line, ms) in [("cluster pause 3", None), ("cluster pause n3 5s", Some(5_000))] {
+            let lasts = ms.map(std::time::Duration::from_millis);
+            assert_eq!(cluster_verb(line), cluster::Verb::Pause { node: 3, lasts }, "{line}");
+        }
+        let line = ["redis-cli", "-p", "7001", "--name"].map(OsString::from).to_vec();
+        let exec = cluster_verb("cluster exec --name x -- redis-cli -p 7001 --name");
+        assert_eq!(exec, cluster::Verb::Exec { line });
         let told = parse_line("cluster kill -9").unwrap_err().to_string();
         assert!(told.contains("`cargo xtask cluster kill 2`"), "{told}");
     }
@@ -427,6 +441,10 @@ mod tests {
             "cluster status --faults",
             "cluster partition",
             "cluster slow 2",
+            "cluster pause 2 5",
+            "cluster pause 2 5s 5s",
+            "cluster pause 2 2h",
+            "cluster ls 2",
             "cluster up --name ../x",
             "sim",
             "sim --seeds 9..1",

@@ -132,6 +132,8 @@ pub struct NodeVitals {
     pub disk_bytes: u64,
     /// The number of the last event that it noted.
     pub events: u64,
+    /// How many alerts its own status shows; `None` if it does not say.
+    pub alerts: Option<u32>,
 }
 
 /// How far a node has got with the live layouts, as the asked node knows.

@@ -26,6 +26,8 @@ pub struct Vitals {
     pub disk_bytes: u64,
     /// The number of the last thing that it noted in its log of events.
     pub events: u64,
+    /// How many things it says need an operator; `None` from a version that does not say.
+    pub alerts: Option<u32>,
 }
 
 impl Vitals {
@@ -34,9 +36,11 @@ impl Vitals {
         postcard::to_allocvec(&self).unwrap_or_default()
     }
 
-    /// What a node told. Later versions may tell more: that is not read.
+    /// What a node told. Later versions may tell more: that is not read. Earlier ones end before
+    /// `alerts`, and an absent one is a 0.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        postcard::take_from_bytes(bytes).ok().map(|(vitals, _)| vitals)
+        let read = |bytes: &[u8]| postcard::take_from_bytes(bytes).ok().map(|(vitals, _)| vitals);
+        read(bytes).or_else(|| read(&[bytes, &[0]].concat()))
     }
 }
 
@@ -55,11 +59,15 @@ mod tests {
     fn they_travel_and_later_ones_are_read_as_far_as_they_are_known() {
         let vitals =
             Vitals { conflicts: 3, conflicts_are_all: true, events: 9, ..Vitals::default() };
+        let vitals = Vitals { alerts: Some(2), ..vitals };
         let mut bytes = vitals.to_bytes();
         assert_eq!(Vitals::from_bytes(&bytes), Some(vitals));
         bytes.push(7);
         assert_eq!(Vitals::from_bytes(&bytes), Some(vitals));
         assert_eq!(Vitals::from_bytes(&bytes[..3]), None);
+        let earlier = Vitals { alerts: None, ..vitals }.to_bytes();
+        let (none, before) = earlier.split_last().expect("bytes");
+        assert_eq!((*none, Vitals::from_bytes(before).map(|of| of.events)), (0, Some(9)));
         let large = Vitals {
             started_ms: u64::MAX,
             conflicts: u64::MAX,
@@ -70,6 +78,7 @@ mod tests {
             memory_bytes: u64::MAX,
             disk_bytes: u64::MAX,
             events: u64::MAX,
+            alerts: Some(u32::MAX),
         };
         assert!(large.to_bytes().len() <= kv_gossip::Config::lan().fact_bytes_max);
     }

@@ -10,6 +10,7 @@
 //! does the same with the operating system's parts.
 
 mod admit;
+mod alerts;
 mod answers;
 mod antientropy;
 mod change;

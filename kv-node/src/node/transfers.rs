@@ -70,24 +70,23 @@ impl Inner {
     }
 }
 
-impl Node {
+impl Inner {
     /// How far every node that the live layouts concern has got with them, as this one knows.
-    pub fn progress(&self) -> Vec<LayoutProgress> {
-        let inner = &self.inner;
-        let (view, said) = (inner.view.now(), inner.membership.layouts_seen());
-        let (newest, told) = (view.epoch(), inner.membership.transfers());
+    pub(super) fn progress(&self) -> Vec<LayoutProgress> {
+        let (view, said) = (self.view.now(), self.membership.layouts_seen());
+        let (newest, told) = (view.epoch(), self.membership.transfers());
         let newest_of = |view: &View| view.layouts.as_ref().map(|all| Arc::clone(all.newest()));
         let layout = newest_of(&view);
         let holds = |node: NodeId| layout.as_ref().is_some_and(|layout| layout.contains(node));
         let progress = |node: NodeId| {
             let own = node == view.me;
             let LayoutsSeen { seen, finished, sealed, .. } = if own {
-                inner.layouts_seen()
+                self.layouts_seen()
             } else {
                 said.get(&node).copied().unwrap_or_default()
             };
             let transfers =
-                if own { Some(inner.transfers(&view)) } else { told.get(&node).copied() };
+                if own { Some(self.transfers(&view)) } else { told.get(&node).copied() };
             let transfers = transfers.filter(|told| told.epoch == newest).unwrap_or_default();
             let left = if finished >= newest { 0 } else { transfers.left };
             let waits_for = match left {
@@ -117,6 +116,13 @@ impl Node {
             }
         };
         concerned(&view).into_iter().map(progress).collect()
+    }
+}
+
+impl Node {
+    /// How far every node that the live layouts concern has got with them, as this one knows.
+    pub fn progress(&self) -> Vec<LayoutProgress> {
+        self.inner.progress()
     }
 
     /// The changes of the layout that this node has taken, the oldest first; a bounded number.

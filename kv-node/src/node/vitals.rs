@@ -67,6 +67,7 @@ impl Worker for VitalsLoop {
             memory_bytes: about(engine.memory_bytes),
             disk_bytes: about(engine.disk_bytes),
             events: inner.events.newest(),
+            alerts: Some(u32::try_from(inner.alerts().len()).unwrap_or(u32::MAX)),
         });
         Some(rest)
     }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use kv_client::NodeId;
@@ -27,7 +26,6 @@ use super::admin_watch;
 use super::doors::{Lobby, Served};
 use crate::cluster::view::{Liveness, View};
 use crate::coordinator::{Coordinator, Explained, said};
-use crate::http;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
 use crate::node::{ChangeError, Node};
 
@@ -299,81 +297,16 @@ pub(super) fn status(node: &Node, served: &Served) -> NodeStatus {
         cluster: view.record.as_ref().map(|record| record.id),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_ms: served.began.elapsed().as_millis() as u64,
-        ready: http::unready(node).is_none(),
+        ready: node.unready().is_none(),
         endpoints: served.endpoints.clone(),
         layouts: layout_names(&view),
         engine: engine.name.to_owned(),
         memory_bytes: engine.memory_bytes,
         disk_bytes: engine.disk_bytes,
         rows: engine.rows,
-        alerts: alerts(node),
+        alerts: node.alerts(),
         figures,
     }
-}
-
-/// What needs an operator. Members that are down are not among it: `nodes` shows them.
-fn alerts(node: &Node) -> Vec<String> {
-    let mut alerts: Vec<String> = http::unready(node).into_iter().collect();
-    if let Some(coordinator) = node.coordinator()
-        && coordinator.parts().skewed.load(Ordering::Acquire)
-    {
-        alerts.push("this node's clock is too far from a majority's: it mints nothing".into());
-    }
-    let collection = node.collection();
-    for id in &collection.holding_back {
-        let age_ms = collection.floors.iter().find(|(of, _)| of == id).and_then(|of| of.1);
-        let since = age_ms.map_or_else(
-            || "ever since this node started".to_owned(),
-            |age_ms| format!("for {} s", age_ms / 1_000),
-        );
-        alerts.push(format!(
-            "{id} holds marks back {since}: nothing deleted is forgotten anywhere until it returns \
-             or is removed"
-        ));
-    }
-    let damaged = node.figures().damaged_ranges.value();
-    if damaged > 0 {
-        let open = node.engine().damaged().len();
-        alerts.push(format!(
-            "{damaged} ranges of stored keys were found damaged since the start, {open} of them \
-             can't be filled from others: look at this node's disk"
-        ));
-    }
-    let lost = coordinator_newcomers(node);
-    if lost > 0 {
-        alerts.push(format!(
-            "{lost} partitions lost something and are being filled from others: until then this \
-             node's copies of them do not count for reads"
-        ));
-    }
-    let forgot = node.figures().amnesia_alarms.value();
-    if forgot > 0 {
-        alerts.push(format!(
-            "{forgot} times this node was shown writes of its own that it does not hold: its data \
-             directory was restored or lost something"
-        ));
-    }
-    let view = node.view().now();
-    if view.layouts.as_ref().is_some_and(|layouts| layouts.in_transition()) {
-        let stuck = node
-            .progress()
-            .into_iter()
-            .filter(|at| !at.waits_for.is_empty() && !view.is_up(at.node));
-        alerts.extend(stuck.map(|at| {
-            format!(
-                "epoch {} can't be finished without {}: {}",
-                view.epoch(),
-                at.node,
-                at.waits_for
-            )
-        }));
-    }
-    alerts
-}
-
-fn coordinator_newcomers(node: &Node) -> usize {
-    node.coordinator()
-        .map_or(0, |coordinator| coordinator.parts().replica.standings().newcomers().len())
 }
 
 pub(super) fn nodes(node: &Node, served: &Served) -> Vec<NodeInfo> {

@@ -167,6 +167,7 @@ pub(super) fn shown(vitals: Vitals) -> NodeVitals {
         memory_bytes: vitals.memory_bytes,
         disk_bytes: vitals.disk_bytes,
         events: vitals.events,
+        alerts: vitals.alerts,
     }
 }
 

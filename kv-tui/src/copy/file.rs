@@ -108,17 +108,25 @@ impl Writer {
         Ok(self.written)
     }
 
-    /// Writes the last line, reads the whole again, and gives it its name.
-    pub(crate) fn finish(&mut self) -> Result<(), Error> {
-        let Written { keys, crc32, .. } = self.written;
+    /// Writes the last line, reads the whole again, and gives it its name: how many entries were
+    /// read that are what was written.
+    ///
+    /// # Errors
+    /// What is read is not what was written.
+    pub(crate) fn finish(&mut self) -> Result<u64, Error> {
+        let Written { bytes, keys, crc32 } = self.written;
         let tail = json!({"keys": keys, "crc32": format!("{crc32:08x}")});
         writeln!(self.file, "{tail}")?;
         self.file.sync_all()?;
-        Reader::open(&self.part)?;
+        let read = Reader::open(&self.part)?;
+        if (read.end, read.keys) != (bytes, keys) {
+            let what = format!("{} is not what was written to it", self.part.display());
+            return Err(Error::Input(what));
+        }
         fs::rename(&self.part, &self.path)?;
         let directory = self.path.parent().filter(|path| !path.as_os_str().is_empty());
         File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
-        Ok(())
+        Ok(read.keys)
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -143,6 +151,7 @@ pub(crate) struct Reader {
     path: PathBuf,
     first: u64,
     end: u64,
+    keys: u64,
     identity: String,
 }
 
@@ -179,7 +188,8 @@ impl Reader {
                     return Err(wrong("it is damaged: its checksum is another"));
                 }
                 let identity = format!("{crc32} {end}");
-                return Ok(Self { file, path: path.to_owned(), first, end, identity });
+                let (path, keys) = (path.to_owned(), lines - 1);
+                return Ok(Self { file, path, first, end, keys, identity });
             }
             crc.update(&line);
             (end, lines) = (end + length, lines + 1);
@@ -290,7 +300,7 @@ mod tests {
         let mut writer = Writer::resume(&path, settled).expect("resumed");
         writer.write(&all[1..]).expect("written");
         let settled = writer.settle().expect("durable");
-        writer.finish().expect("whole");
+        assert_eq!(writer.finish().expect("whole"), 3);
         // Ended when the file had its name, and its checkpoint was still there.
         Writer::resume(&path, settled).expect("resumed").finish().expect("whole");
         let mut reader = Reader::open(&path).expect("whole");
@@ -300,6 +310,27 @@ mod tests {
         assert_eq!((second.entries, second.next), (all[2..].to_vec(), None));
         assert!(Writer::begin(&path, "a test", 7).is_err(), "it is there already");
         fs::remove_file(&path).expect("there");
+    }
+
+    #[test]
+    fn what_the_disk_did_not_keep_is_not_called_verified() {
+        let path = scratch("lost");
+        let mut writer = Writer::begin(&path, "a test", 7).expect("begun");
+        writer.write(&entries()).expect("written");
+        let part = part_of(&path);
+        let mut kept = fs::read(&part).expect("there");
+        let spot = kept.windows(3).position(|three| three == b"one").expect("there");
+        kept[spot] = b'O';
+        // The writer has the same file open still.
+        fs::write(&part, &kept).expect("written");
+        assert!(writer.finish().is_err() && !path.exists());
+        // Whole, but another's: the last line fits, and what was written is not there.
+        drop(writer);
+        let mut other = Writer::begin(&path, "a test", 7).expect("begun");
+        other.write(&entries()).expect("written");
+        other.written.keys += 1;
+        assert!(other.finish().is_err() && !path.exists());
+        fs::remove_file(&part).expect("there");
     }
 
     #[test]

@@ -74,8 +74,7 @@ impl CopyJob<'_> {
             self.walk(Phase::Copy).await?;
         }
         if let Sink::File(writer) = &mut self.sink {
-            writer.finish()?;
-            self.checkpoint.counts.verified = self.checkpoint.counts.stored;
+            self.checkpoint.counts.verified = writer.finish()?;
         } else {
             self.walk(Phase::Verify).await?;
         }

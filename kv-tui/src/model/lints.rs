@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use kv_client::wire::{NodeInfo, NodeState};
 
-use super::{Health, Snapshot, balance_hundredths, shares, state_word};
+use super::{Health, Snapshot, balance_hundredths, is_up, shares, state_word, told};
 use crate::text;
 
 /// Milliseconds after which a pair of replicas should have been compared again.
@@ -132,12 +132,28 @@ fn risk(snapshot: &Snapshot) -> Lint {
 }
 
 fn alerts(snapshot: &Snapshot) -> Lint {
-    let alerts = &snapshot.status.alerts;
-    if alerts.is_empty() {
-        let what = "the asked node needs nothing".to_owned();
-        return lint("alerts", Finding::Well, what, "");
+    let mut alerts = snapshot.status.alerts.clone();
+    alerts.extend(snapshot.alerted().map(|(node, count)| told(node, count)));
+    if !alerts.is_empty() {
+        return lint(
+            "alerts",
+            Finding::Warn,
+            alerts.join("; "),
+            "as the alert says; docs name each",
+        );
     }
-    lint("alerts", Finding::Warn, alerts.join("; "), "as the alert says; docs name each")
+    let asked = snapshot.status.node;
+    let silent = |node: &&NodeInfo| {
+        let told = node.node == asked || node.vitals.is_some_and(|vitals| vitals.alerts.is_some());
+        is_up(node.state) && !told
+    };
+    match snapshot.members().filter(silent).count() {
+        0 => lint("alerts", Finding::Well, "no member that is up needs anything".to_owned(), ""),
+        count => {
+            let what = format!("{count} members that are up have not told how they fare");
+            lint("alerts", Finding::Unknown, what, "ask again in a while, or each: kv status")
+        }
+    }
 }
 
 fn layouts(snapshot: &Snapshot) -> Lint {
@@ -280,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_cluster_that_is_well_passes_every_check() {
-        for lint in lints(&fixture::well()) {
+        for lint in lints(&fixture::told()) {
             assert_eq!(lint.finding, Finding::Well, "{lint:?}");
             assert!(lint.fix.is_empty());
         }
@@ -297,6 +313,21 @@ mod tests {
         assert_eq!(finding(&ill, "siblings"), Finding::Unknown, "one did not say");
         let fixes = lints(&ill).into_iter().filter(|lint| lint.finding != Finding::Well);
         assert!(fixes.clone().count() > 4 && fixes.into_iter().all(|lint| !lint.fix.is_empty()));
+    }
+
+    #[test]
+    fn alerts_of_others_are_known_or_not_known_yet() {
+        assert_eq!(finding(&fixture::well(), "alerts"), Finding::Unknown, "one told nothing yet");
+        let mut snapshot = fixture::told();
+        let vitals = snapshot.nodes[1].vitals.as_mut().expect("it told some");
+        vitals.alerts = Some(2);
+        let lints = lints(&snapshot);
+        let lint = lints.iter().find(|lint| lint.name == "alerts").expect("it is checked");
+        assert_eq!(lint.finding, Finding::Warn);
+        assert!(
+            lint.what.ends_with("has 2 alerts: kv --connect 127.0.0.1:7102 status"),
+            "{lint:?}"
+        );
     }
 
     #[test]

@@ -143,7 +143,11 @@ impl Conflicts {
 }
 
 impl Resolve {
-    async fn run(&self, connect: &Connect, output: &mut Output<'_>) -> Result<Exit, Error> {
+    pub(crate) async fn run(
+        &self,
+        connect: &Connect,
+        output: &mut Output<'_>,
+    ) -> Result<Exit, Error> {
         let key = self.key.bytes()?;
         let client = connect.client(Level::Keyspace, self.w).await?;
         let seen = client.get(key).await?;

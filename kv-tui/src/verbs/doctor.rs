@@ -81,7 +81,7 @@ mod tests {
             Doctor { all: false }.print(lints, &mut output).expect("a buffer");
             String::from_utf8(printed).expect("text")
         };
-        let (well, ill) = (lints(&fixture::well()), lints(&fixture::ill()));
+        let (well, ill) = (lints(&fixture::told()), lints(&fixture::ill()));
         assert_eq!(print(&well), "11 of 11 checks passed\n");
         assert_eq!((exit(&well), exit(&ill)), (Exit::Ok, Exit::Degraded));
         let text = print(&ill);

@@ -27,6 +27,7 @@ pub(crate) mod ring;
 pub(crate) mod split;
 pub(crate) mod status;
 pub(crate) mod transfers;
+pub(crate) mod tui;
 
 use std::io::{self, Write};
 

@@ -101,9 +101,18 @@ fn until_whole(place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// Stops a node's time without its knowing.
-pub(super) fn pause(place: &Place, node: u16) -> Result<()> {
-    running(place, node)?.signal(Signal::STOP);
+/// Stops a node's time without its knowing, for so long or until it is resumed.
+pub(super) fn pause(place: &Place, node: u16, lasts: Option<Duration>) -> Result<()> {
+    let process = running(place, node)?;
+    process.signal(Signal::STOP);
+    if let Some(lasts) = lasts {
+        let step = Step::begin(format!("n{node} is paused for {}", term::human(lasts)));
+        std::thread::sleep(lasts);
+        process.signal(Signal::CONT);
+        step.done();
+        term::out(format_args!("n{node} goes on"));
+        return Ok(());
+    }
     let option = place.option();
     term::out(format_args!("n{node} paused; `cargo xtask cluster resume {node}{option}` wakes it"));
     Ok(())

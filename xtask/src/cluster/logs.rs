@@ -1,14 +1,24 @@
-//! `logs`: what the nodes said, merged by time, each line with its node.
+//! `logs`: what the nodes said, merged by time, each line with its node; with `-f` also what they
+//! say from then on.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use super::place::Place;
 use super::state::State;
 use crate::error::{Error, Result};
 use crate::term;
 
-/// Prints the log of one node, or of all.
-pub(super) fn run(place: &Place, only: Option<u16>) -> Result<()> {
+/// Rest between two looks at what was added.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Bytes of one log that one look takes at most.
+const TAKEN_BYTES_MAX: u64 = 1 << 20;
+
+/// Prints the log of one node, or of all; with `follow` it ends when it is ended.
+pub(super) fn run(place: &Place, only: Option<u16>, follow: bool) -> Result<()> {
     let Some(state) = State::load(place)? else {
         let option = place.option();
         let text = format!("there is no such cluster; `cargo xtask cluster up{option}` makes one");
@@ -17,20 +27,65 @@ pub(super) fn run(place: &Place, only: Option<u16>) -> Result<()> {
     if let Some(node) = only {
         state.process(node)?;
     }
-    let texts: Vec<(u16, String)> = state
-        .nodes()
-        .map(|(node, _, _)| node)
-        .filter(|node| only.is_none_or(|only| only == *node))
+    let nodes = state.nodes().map(|(node, _, _)| node);
+    let nodes: Vec<u16> = nodes.filter(|node| only.is_none_or(|only| only == *node)).collect();
+    let mut read = Vec::new();
+    let texts: Vec<(u16, String)> = nodes
+        .iter()
         .map(|node| {
             // A torn character at a crash is no reason to show nothing.
-            let bytes = fs::read(place.log_file(node)).unwrap_or_default();
-            (node, String::from_utf8_lossy(&bytes).into_owned())
+            let bytes = fs::read(place.log_file(*node)).unwrap_or_default();
+            let whole = whole_lines(&bytes);
+            read.push((*node, whole.len() as u64));
+            let shown = if follow { whole } else { &bytes };
+            (*node, String::from_utf8_lossy(shown).into_owned())
         })
         .collect();
-    for (node, line) in merge(&texts) {
+    print(&texts);
+    if !follow {
+        return Ok(());
+    }
+    loop {
+        thread::sleep(LOOK_EVERY);
+        let more: Vec<(u16, String)> =
+            read.iter_mut().map(|(node, at)| (*node, more(&place.log_file(*node), at))).collect();
+        print(&more);
+    }
+}
+
+fn print(texts: &[(u16, String)]) {
+    for (node, line) in merge(texts) {
         term::out(format_args!("n{node} | {line}"));
     }
-    Ok(())
+}
+
+/// Whole lines behind what was read, which moves on. A log that became shorter is another one, and
+/// read from its beginning.
+fn more(path: &Path, at: &mut u64) -> String {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|mut file| {
+        if file.metadata()?.len() < *at {
+            *at = 0;
+        }
+        file.seek(SeekFrom::Start(*at))?;
+        file.take(TAKEN_BYTES_MAX).read_to_end(&mut bytes)
+    });
+    // What can't be read now is read at the next look.
+    if read.is_err() {
+        return String::new();
+    }
+    let whole = whole_lines(&bytes);
+    *at += whole.len() as u64;
+    String::from_utf8_lossy(whole).into_owned()
+}
+
+/// All up to the last end of a line, or all of a line that is too long to wait for.
+fn whole_lines(bytes: &[u8]) -> &[u8] {
+    match bytes.iter().rposition(|byte| *byte == b'\n') {
+        Some(end) => bytes.get(..=end).unwrap_or_default(),
+        None if bytes.len() as u64 >= TAKEN_BYTES_MAX => bytes,
+        None => &[],
+    }
 }
 
 /// All lines in the order of their times. A line without a time (a panic's, say) follows the line
@@ -62,6 +117,21 @@ fn timestamp(line: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_added_is_read_by_the_line_and_a_new_log_from_its_beginning() {
+        let path = std::env::temp_dir().join(format!("kv-x-logs-{}", std::process::id()));
+        let mut at = 0;
+        assert_eq!(more(&path, &mut at), "", "it is not there yet");
+        fs::write(&path, "one\ntw").unwrap();
+        assert_eq!((more(&path, &mut at).as_str(), at), ("one\n", 4));
+        assert_eq!(more(&path, &mut at), "");
+        fs::write(&path, "one\ntwo\n").unwrap();
+        assert_eq!(more(&path, &mut at), "two\n");
+        fs::write(&path, "new\n").unwrap();
+        assert_eq!(more(&path, &mut at), "new\n");
+        fs::remove_file(path).unwrap();
+    }
 
     #[test]
     fn lines_are_merged_by_time_and_the_timeless_stay_with_theirs() {

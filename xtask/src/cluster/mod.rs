@@ -4,6 +4,7 @@
 //! their pids with start times, so every later verb finds exactly them and nothing else. Whether a
 //! node serves is asked from outside, over the ports that a client would use.
 
+mod around;
 mod config;
 mod control;
 mod faults;
@@ -20,6 +21,7 @@ mod up;
 pub(crate) use faults::Change;
 pub(crate) use scratch::Bench;
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use crate::error::Result;
@@ -99,12 +101,20 @@ pub(crate) enum Verb {
     },
     Pause {
         node: u16,
+        /// Then it goes on by itself; without it until it is resumed.
+        lasts: Option<Duration>,
     },
     Resume {
         node: u16,
     },
     Logs {
         node: Option<u16>,
+        follow: bool,
+    },
+    List,
+    Env,
+    Exec {
+        line: Vec<OsString>,
     },
     Scale {
         nodes: u16,
@@ -190,9 +200,12 @@ fn at(place: &Place, name: &str, verb: Verb) -> Result<()> {
     let _lock = match verb {
         // `up` takes it itself: it is the one that may find the cluster running and only look. So
         // does `provision`, which waits for it.
-        Verb::Up(_) | Verb::Status { .. } | Verb::Logs { .. } | Verb::Provision | Verb::Proxy => {
+        Verb::Up(_) | Verb::Provision | Verb::Proxy => None,
+        // These change nothing, or last.
+        Verb::Status { .. } | Verb::Logs { .. } | Verb::List | Verb::Env | Verb::Exec { .. } => {
             None
         }
+        Verb::Pause { lasts: Some(_), .. } => None,
         _ => Some(place.lock()?),
     };
     match verb {
@@ -201,9 +214,15 @@ fn at(place: &Place, name: &str, verb: Verb) -> Result<()> {
         Verb::Kill { node, hard } => control::kill(place, node, hard),
         Verb::Start { node } => control::start(place, node),
         Verb::Restart { node } => control::restart(place, node),
-        Verb::Pause { node } => control::pause(place, node),
+        Verb::Pause { node, lasts } => control::pause(place, node, lasts),
         Verb::Resume { node } => control::resume(place, node),
-        Verb::Logs { node } => logs::run(place, node),
+        Verb::Logs { node, follow } => logs::run(place, node, follow),
+        Verb::List => {
+            around::list(place);
+            Ok(())
+        }
+        Verb::Env => around::env(place, name),
+        Verb::Exec { line } => around::exec(place, name, &line),
         Verb::Scale { nodes, detach } => scale::run(place, name, nodes, detach),
         Verb::Down { purge } => control::down(place, name, purge),
         Verb::Provision => provision::run(place, name),

@@ -59,14 +59,17 @@ fn a_cluster_lives_from_up_to_purge() {
     verb(Verb::Start { node: 2 }).unwrap();
     assert_eq!(code(Verb::Status { json: false }), 0);
 
-    verb(Verb::Pause { node: 3 }).unwrap();
+    verb(Verb::Pause { node: 3, lasts: None }).unwrap();
     while life(place, 3) == Life::Running {
         std::thread::yield_now();
     }
     assert_eq!(code(Verb::Status { json: false }), 3);
     verb(Verb::Resume { node: 3 }).unwrap();
+    let lasts = Some(Duration::from_millis(20));
+    verb(Verb::Pause { node: 3, lasts }).unwrap();
+    assert_eq!(life(place, 3), Life::Running, "it goes on by itself");
     verb(Verb::Kill { node: 3, hard: false }).unwrap();
-    assert_eq!(code(Verb::Logs { node: Some(1) }), 0);
+    assert_eq!(code(Verb::Logs { node: Some(1), follow: false }), 0);
 
     verb(Verb::Down { purge: false }).unwrap();
     assert_eq!(code(Verb::Status { json: false }), 5);

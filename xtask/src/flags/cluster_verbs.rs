@@ -1,5 +1,7 @@
 //! `cargo xtask cluster VERB`.
 
+use std::time::Duration;
+
 use lexopt::{Arg, Parser, ValueExt};
 
 use super::words::unknown;
@@ -22,6 +24,9 @@ const VERBS: &[&str] = &[
     "drop",
     "heal",
     "down",
+    "ls",
+    "env",
+    "exec",
     "provision",
     "proxy",
 ];
@@ -37,6 +42,8 @@ const OPTIONS: &[&str] = &[
     "--purge",
     "-9",
     "--detach",
+    "--follow",
+    "-f",
 ];
 /// Ports of node i are base + i, and 100, 200 and 300 more: more nodes would overlap.
 const NODES_MAX: u16 = 99;
@@ -47,7 +54,8 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Verb> {
     let mut name = cluster::DEFAULT_NAME.to_owned();
     let mut up = cluster::Shape::default();
     let (mut json, mut purge, mut hard, mut node) = (false, false, false, None);
-    let mut detach = false;
+    let (mut detach, mut follow) = (false, false);
+    let (mut lasts, mut line) = (None, Vec::new());
     let mut words = Vec::new();
     while let Some(arg) = parser.next().map_err(usage)? {
         match (word.as_str(), arg) {
@@ -65,6 +73,15 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Verb> {
             ("down", Arg::Long("purge")) => purge = true,
             ("kill", Arg::Short('9')) => hard = true,
             ("scale", Arg::Long("detach")) => detach = true,
+            ("logs", Arg::Short('f') | Arg::Long("follow")) => follow = true,
+            // What comes after `--` is another program's.
+            ("exec", Arg::Value(word)) => {
+                line.push(word);
+                line.extend(parser.raw_args().map_err(usage)?);
+            }
+            ("pause", Arg::Value(value)) if node.is_some() && lasts.is_none() => {
+                lasts = Some(while_of(&value.string().map_err(usage)?)?);
+            }
             (
                 "kill" | "start" | "restart" | "pause" | "resume" | "logs" | "scale",
                 Arg::Value(value),
@@ -86,9 +103,12 @@ pub(super) fn parse(parser: &mut Parser) -> Result<Verb> {
         "kill" => cluster::Verb::Kill { node: chosen()?, hard },
         "start" => cluster::Verb::Start { node: chosen()? },
         "restart" => cluster::Verb::Restart { node },
-        "pause" => cluster::Verb::Pause { node: chosen()? },
+        "pause" => cluster::Verb::Pause { node: chosen()?, lasts },
         "resume" => cluster::Verb::Resume { node: chosen()? },
-        "logs" => cluster::Verb::Logs { node },
+        "logs" => cluster::Verb::Logs { node, follow },
+        "ls" => cluster::Verb::List,
+        "env" => cluster::Verb::Env,
+        "exec" => cluster::Verb::Exec { line },
         "scale" => cluster::Verb::Scale { nodes: chosen()?, detach },
         "provision" => cluster::Verb::Provision,
         "proxy" => cluster::Verb::Proxy,
@@ -124,6 +144,19 @@ fn node_number(text: &str) -> Result<u16> {
     match digits.parse() {
         Ok(number) if (1..=NODES_MAX).contains(&number) => Ok(number),
         _ => Err(Error::Usage(format!("`{text}` is no node; nodes are 1, 2, 3 ..."))),
+    }
+}
+
+/// `5s` or `200ms`, an hour at most.
+fn while_of(text: &str) -> Result<Duration> {
+    let ms = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+        (Some(ms), _) => ms.parse::<u64>().ok(),
+        (None, Some(s)) => s.parse::<u64>().ok().and_then(|s| s.checked_mul(1_000)),
+        (None, None) => None,
+    };
+    match ms {
+        Some(ms @ 1..=3_600_000) => Ok(Duration::from_millis(ms)),
+        _ => Err(Error::Usage(format!("`{text}` is no time; write 5s or 200ms, an hour at most"))),
     }
 }
 

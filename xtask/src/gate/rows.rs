@@ -154,6 +154,42 @@ pub(super) const ROWS: &[Row] = &[
         "20 runs",
         TRANSFERS,
     ),
+    tests(
+        "terminal",
+        "the terminal: a kill, a conflict, its own node dies; signals, ctrl-z, a panic",
+        "issue 4, lines 1 and 3: it asks another node within 2 s",
+        TERMINAL,
+    ),
+    tests(
+        "terminals",
+        "what three attached terminals cost three nodes, in a release",
+        "issue 4, line 6: under 1 % of a core",
+        TERMINALS,
+    ),
+    tests(
+        "frames",
+        "every tab at every size; 50 nodes and 10,000 conflicts are drawn fast, in a release",
+        "issue 4, line 2: a frame in 5 ms",
+        FRAMES,
+    ),
+    tests(
+        "scripts",
+        "exit codes of verbs against nodes that are well, and of which 1, 2 and 3 are dead",
+        "issue 4, line 4",
+        SCRIPTS,
+    ),
+    tests(
+        "copies",
+        "a redis-server's keys with their expiry, imported, interrupted, resumed, verified",
+        "issue 4, line 5: 100,000 keys",
+        COPIES,
+    ),
+    tests(
+        "metrics",
+        "Prometheus's text format; each panel and rule names a figure that exists",
+        "issue 4, line 7",
+        METRICS,
+    ),
     tests("elastic", "two join, two leave, one is replaced under load", "issue 5, line 1", ELASTIC),
     tests("split", "partitions doubled under load with kill -9", "issue 5, line 7", SPLITS),
     tests("rolling", "every node drained and back", "issue 5, line 7: 0 errors", ROLLING),
@@ -347,6 +383,13 @@ const HEALING: &[&str] = &["test", "--workspace", "--test", "healing"];
 const CLUSTER: &[&str] = &["test", "--workspace", "--test", "cluster"];
 const PARTITIONS: &[&str] = &["test", "--workspace", "--test", "partitions"];
 const TRANSFERS: &[&str] = &["test", "--workspace", "--test", "transfers"];
+const TERMINAL: &[&str] = &["test", "--workspace", "--test", "terminal"];
+const TERMINALS: &[&str] =
+    &["test", "--release", "-p", "kv-tests", "--test", "terminal", "three_terminals"];
+const FRAMES: &[&str] = &["test", "--release", "-p", "kv-tui", "--lib", "view::"];
+const SCRIPTS: &[&str] = &["test", "--workspace", "--test", "scripts"];
+const COPIES: &[&str] = &["test", "--workspace", "--test", "copies"];
+const METRICS: &[&str] = &["test", "--workspace", "--lib", "--test", "cluster", "metrics"];
 const ELASTIC: &[&str] = &["test", "--workspace", "--test", "elastic"];
 const SPLITS: &[&str] = &["test", "--workspace", "--test", "splits"];
 const ROLLING: &[&str] = &["test", "--workspace", "--test", "rolling"];

@@ -7,6 +7,7 @@
 
 mod graph;
 mod licences;
+mod readme;
 mod source;
 mod words;
 mod wrap;
@@ -122,15 +123,17 @@ fn is_rust(path: &str) -> bool {
     Path::new(path).extension().is_some_and(|extension| extension == "rs")
 }
 
-/// The README must name the very command that CI runs, or it tells a newcomer something untested.
-fn readme() -> Option<Finding> {
-    let text = fs::read_to_string(cmd::root().join("README.md")).unwrap_or_default();
-    (!text.contains(README_TEST_COMMAND)).then(|| {
-        Finding::fail(
-            "README.md",
-            format!("doesn't name its test command, `{README_TEST_COMMAND}`"),
-        )
-    })
+/// The README must name the very command that CI runs, or it tells a newcomer something untested,
+/// and figures that were measured.
+fn readme() -> Vec<Finding> {
+    let read = |path| fs::read_to_string(cmd::root().join(path)).unwrap_or_default();
+    let text = read("README.md");
+    let mut findings = readme::figures(&text, &read("docs/PERFORMANCE.md"));
+    if !text.contains(README_TEST_COMMAND) {
+        let what = format!("doesn't name its test command, `{README_TEST_COMMAND}`");
+        findings.push(Finding::fail("README.md", what));
+    }
+    findings
 }
 
 /// Each leaf must compile alone, without features and with all of them: nobody else's features hold

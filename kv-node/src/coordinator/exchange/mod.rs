@@ -133,6 +133,8 @@ pub struct PeerExchanges {
     pub total: RepairTally,
     /// Why the last one did not end, if it didn't.
     pub failure: Option<String>,
+    /// Since when none ended, on the steady clock, if the last one didn't.
+    pub failing_since_ms: Option<u64>,
 }
 
 /// What is remembered of exchanges. Bounded by the members and by the partitions.
@@ -160,6 +162,9 @@ impl ExchangeBook {
         if failure.is_none() {
             of.exchanges += 1;
             of.ended_ms = Some(now_ms);
+            of.failing_since_ms = None;
+        } else {
+            of.failing_since_ms.get_or_insert(now_ms);
         }
         of.failure = failure;
     }
@@ -173,6 +178,7 @@ impl ExchangeBook {
         of.last = *tally;
         of.exchanges += 1;
         of.ended_ms = Some(now_ms);
+        of.failing_since_ms = None;
     }
 
     /// A partition's leaves differed (or not) without a key that does. Says whether its trees are
@@ -207,5 +213,24 @@ impl Scope {
         others.sort_unstable();
         others.dedup();
         others
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_in_a_row_are_counted_from_the_first_until_one_ends() {
+        let (book, tally) = (ExchangeBook::default(), RepairTally::default());
+        let note = |now_ms, failure: Option<&str>| {
+            book.note(NodeId(2), now_ms, &tally, failure.map(str::to_owned));
+            book.peers().get(&NodeId(2)).and_then(|of| of.failing_since_ms)
+        };
+        assert_eq!(note(5, None), None);
+        assert_eq!((note(10, Some("cut")), note(20, Some("slow"))), (Some(10), Some(10)));
+        assert_eq!((note(30, None), note(40, Some("cut"))), (None, Some(40)));
+        book.ended_by(NodeId(2), 50, &tally);
+        assert_eq!(note(60, Some("cut")), Some(60));
     }
 }

@@ -191,10 +191,14 @@ pub(super) fn rules() -> String {
 }
 
 const OPERATING: &str = "\
-`kv status` prints what is wrong now and ends with 3 while there is anything. Prometheus takes its
-rules from [alerts/kv.rules.yml](alerts/kv.rules.yml), which are written from the same table as what
-stands here; figures are listed in [METRICS.md](METRICS.md), and [grafana/kv.json](grafana/kv.json)
-is a dashboard of them. **Bold** alerts are for now, the others for today.
+`kv status` prints what is wrong now with the asked node (a full disk, a full hint log, a wrong
+clock, compaction or exchanges that stand still, partitions that are filled, ...), which other
+members say that something is wrong with them, and who is down; it ends with 3 while there is
+anything. What is a rate (stalls, `BUSY`, slow answers, refused or indeterminate requests) only
+Prometheus knows. It takes its rules from [alerts/kv.rules.yml](alerts/kv.rules.yml), which are
+written from the same table as what stands here; figures are listed in [METRICS.md](METRICS.md),
+and [grafana/kv.json](grafana/kv.json) is a dashboard of them. **Bold** alerts are for now, the
+others for today.
 
 | alert | rule | seen as | what it means | what to do |
 |---|---|---|---|---|

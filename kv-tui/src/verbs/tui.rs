@@ -1,0 +1,27 @@
+//! `kv tui`: the terminal, for who knows one command only. It is the `kv-tui` command in this
+//! process, with its arguments and those that all verbs share.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use crate::args::Connect;
+
+/// Its arguments are those of the other command, which has its own help.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Tui {
+    /// Arguments of kv-tui; `kv tui -- --help` lists them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    arguments: Vec<OsString>,
+}
+
+impl Tui {
+    /// The command line of `kv-tui`, its name first.
+    pub(crate) fn arguments(&self, connect: &Connect) -> Vec<OsString> {
+        let mut line = vec![OsString::from("kv-tui")];
+        line.extend(connect.arguments());
+        line.extend_from_slice(&self.arguments);
+        line
+    }
+}
