@@ -25,6 +25,8 @@ const NOTES_SHOWN: usize = 40;
 const AUDIT_TRIES: usize = 5;
 /// Replicas may take so long, after everything is healed, until they are equal.
 const CONVERGE_MS_MAX: u64 = 120_000;
+/// A change of the layout may take so long, after everything is healed, until it is done.
+const CHANGE_MS_MAX: u64 = 120_000;
 /// After so long nothing is under way any more that was begun before.
 const SETTLE_MS: u64 = REQUEST_MS_MAX * DEADLINES_MAX + 1_000;
 
@@ -144,8 +146,11 @@ async fn play(
     world.heal().await?;
     tokio::time::sleep(Duration::from_millis(SETTLE_MS)).await;
     let mut differences = Vec::new();
+    if let Some(what) = world.one_layout(CHANGE_MS_MAX).await {
+        differences.push(Violation { checker: "layouts", key: EVERY_KEY.into(), what });
+    }
     if options.converges {
-        differences = replicas::converge(world, CONVERGE_MS_MAX).await?;
+        differences.extend(replicas::converge(world, CONVERGE_MS_MAX).await?);
     }
     let keys = keys_of(history.lock().ops());
     audit(world, &history, &keys, options.is_sloppy()).await;
