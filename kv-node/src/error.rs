@@ -78,7 +78,7 @@ pub enum RequestError {
     Loading,
     /// The storage's limit is reached; nothing was written here.
     Full(String),
-    /// The storage failed; nothing is known.
+    /// The storage failed: nothing is known of the value, and nothing was written.
     Storage(String),
     /// This node's clock is too far from its peers' to mint, and nobody else could; nothing was
     /// written.

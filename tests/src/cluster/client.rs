@@ -142,13 +142,16 @@ impl<'h> Client<'h> {
         if !is_interrupted(error) {
             self.errors.push(error.to_string());
         }
-        // Only what these say is sure to have written nothing.
-        match error.code() {
-            Some("NOREPLICAS" | "BUSY" | "LOADING" | "UNAVAILABLE" | "OOM") => {
-                Outcome::Failed(error.to_string())
-            }
-            _ => Outcome::Unknown(error.to_string()),
-        }
+        outcome_of(error.code(), error.to_string())
+    }
+}
+
+/// What an error says of the data: a node that answers one has written nothing, unless it says
+/// that it may have; without a code no node said anything.
+fn outcome_of(code: Option<&str>, text: String) -> Outcome {
+    match code {
+        None | Some("INDETERMINATE") => Outcome::Unknown(text),
+        Some(_) => Outcome::Failed(text),
     }
 }
 
@@ -181,5 +184,20 @@ pub fn shows(answer: &Value, wanted: &[u8]) -> bool {
             pairs.iter().any(|(key, value)| shows(key, wanted) || shows(value, wanted))
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_answers_an_error_has_written_nothing_unless_it_says_otherwise() {
+        let of = |code| outcome_of(code, String::new());
+        for code in ["ERR", "MISCONF", "OOM", "BUSY", "NOREPLICAS", "UNAVAILABLE", "LOADING"] {
+            assert_eq!(of(Some(code)), Outcome::Failed(String::new()), "{code}");
+        }
+        assert_eq!(of(Some("INDETERMINATE")), Outcome::Unknown(String::new()));
+        assert_eq!(of(None), Outcome::Unknown(String::new()), "the connection broke");
     }
 }

@@ -7,11 +7,16 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use kv_node::plug::transport::{PeerAddress, PeerHandler, Transport};
 use kv_node::wire::{CallFailure, PeerReply, PeerRequest};
 use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Whoever waits for time in which a gate is open looks again after this, at the soonest.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The gate of one life of a node.
 #[derive(Debug, Default)]
@@ -20,6 +25,10 @@ pub struct Gate(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     shut: bool,
+    /// When it was shut, if it is.
+    since: Option<Instant>,
+    /// How long it stood shut before.
+    stood: Duration,
     /// Who wants to go on, in the order of asking, each once.
     waiting: Vec<Waker>,
 }
@@ -27,7 +36,9 @@ struct State {
 impl Gate {
     /// Lets nothing through any more.
     pub fn shut(&self) {
-        self.0.lock().shut = true;
+        let mut state = self.0.lock();
+        state.shut = true;
+        state.since.get_or_insert_with(Instant::now);
     }
 
     /// Lets everything go on.
@@ -35,9 +46,31 @@ impl Gate {
         let waiting = {
             let mut state = self.0.lock();
             state.shut = false;
+            let since = state.since.take();
+            state.stood += since.map_or(Duration::ZERO, |since| since.elapsed());
             std::mem::take(&mut state.waiting)
         };
         waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// How long it has stood shut so far, in all.
+    #[must_use]
+    pub fn stood(&self) -> Duration {
+        let state = self.0.lock();
+        state.stood + state.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Returns when so much time has passed in which the gate was open.
+    pub async fn open_for(&self, time: Duration) {
+        let (begun, stood) = (Instant::now(), self.stood());
+        loop {
+            let open = begun.elapsed().saturating_sub(self.stood().saturating_sub(stood));
+            let left = time.saturating_sub(open);
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.max(LOOK)).await;
+        }
     }
 
     fn passes(&self, context: &Context<'_>) -> bool {
@@ -119,7 +152,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_shut_gate_stops_what_is_behind_it_and_loses_nothing() {
         let gate = Arc::new(Gate::default());
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         gate.shut();
         let work = gate.through(tokio::time::sleep(Duration::from_millis(10)));
         let keeper = async {
@@ -128,6 +161,22 @@ mod tests {
         };
         tokio::join!(work, keeper);
         assert!(begun.elapsed() >= Duration::from_millis(500), "it went through a shut gate");
+        assert_eq!(gate.stood(), Duration::from_millis(500));
         gate.through(tokio::time::sleep(Duration::from_millis(10))).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_it_stands_shut_does_not_count() {
+        let gate = Gate::default();
+        let (begun, second) = (Instant::now(), Duration::from_secs(1));
+        let keeper = async {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            gate.shut();
+            tokio::time::sleep(30 * second).await;
+            gate.open();
+        };
+        tokio::join!(gate.open_for(second), keeper);
+        let took = begun.elapsed();
+        assert!(took >= 31 * second && took < 32 * second, "{took:?}");
     }
 }

@@ -68,11 +68,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What an error says of the data.
+    /// What an error says of the data: two of them leave open whether it was written, and every
+    /// other says that nothing was.
     #[must_use]
     pub fn of(error: &RequestError) -> Self {
         match error {
-            RequestError::Indeterminate { .. } | RequestError::Storage(_) => {
+            RequestError::Indeterminate { .. } | RequestError::Unknown(_) => {
                 Self::Unknown(error.to_string())
             }
             _ => Self::Failed(error.to_string()),
@@ -206,5 +207,48 @@ impl History {
     #[must_use]
     pub fn trace_hash(&self) -> u64 {
         self.trace
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_says_that_it_may_be_stored_is_unknown_and_all_else_wrote_nothing() {
+        let (down, silent) = (Vec::new, Vec::new);
+        let text = || String::from("why");
+        let unknown = [
+            RequestError::Indeterminate { reached: 1, wanted: 2, silent: silent() },
+            RequestError::Unknown(text()),
+        ];
+        let failed = [
+            RequestError::NoReplicas { wanted: 2, down: down() },
+            RequestError::Unavailable { reached: 1, wanted: 2, silent: silent() },
+            RequestError::Busy(text()),
+            RequestError::NeedsRmw(text()),
+            RequestError::TooManySiblings { siblings: 101 },
+            RequestError::BadContext,
+            RequestError::WrongValue(text()),
+            RequestError::TooLarge { bytes: 2, bytes_max: 1 },
+            RequestError::KeyTooLarge { bytes: 2 },
+            RequestError::RecordTooLarge { bytes: 2, bytes_max: 1 },
+            RequestError::Level(text()),
+            RequestError::Loading,
+            RequestError::Full(text()),
+            RequestError::Storage(text()),
+            RequestError::ClockSkew,
+            RequestError::Stopping,
+            RequestError::Removed,
+            RequestError::DiskFull,
+        ];
+        for error in &unknown {
+            assert!(matches!(Outcome::of(error), Outcome::Unknown(_)), "{error:?}");
+            assert!(error.to_string().starts_with("INDETERMINATE"), "clients are told so: {error}");
+        }
+        for error in &failed {
+            assert!(matches!(Outcome::of(error), Outcome::Failed(_)), "{error:?}");
+            assert!(!error.to_string().starts_with("INDETERMINATE"), "{error}");
+        }
     }
 }

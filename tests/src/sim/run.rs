@@ -1,6 +1,7 @@
 //! One run: a seed in, what was found and the trace's hash out.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use twox_hash::XxHash3_64;
@@ -14,7 +15,7 @@ use super::replicas;
 use super::sessions;
 use super::watch::{Mints, SHARED};
 use super::workload::{Client, Mix, all_shown, is_hot, shown};
-use super::world::{EPOCH_MS, World, WorldConfig};
+use super::world::{DEADLINES_MAX, EPOCH_MS, REQUEST_MS_MAX, World, WorldConfig};
 
 /// The client number of the reads that look, after everything is healed, at what there is.
 pub const AUDITOR: usize = usize::MAX;
@@ -24,6 +25,10 @@ const NOTES_SHOWN: usize = 40;
 const AUDIT_TRIES: usize = 5;
 /// Replicas may take so long, after everything is healed, until they are equal.
 const CONVERGE_MS_MAX: u64 = 120_000;
+/// A change of the layout may take so long, after everything is healed, until it is done.
+const CHANGE_MS_MAX: u64 = 120_000;
+/// After so long nothing is under way any more that was begun before.
+const SETTLE_MS: u64 = REQUEST_MS_MAX * DEADLINES_MAX + 1_000;
 
 /// What runs must have met to prove anything about it.
 pub const MET: [&str; 6] = [
@@ -139,9 +144,13 @@ async fn play(
         tokio::join!(all(clients), nemesis::strike(world, seed, &options.faults, until_us));
     struck?;
     world.heal().await?;
+    tokio::time::sleep(Duration::from_millis(SETTLE_MS)).await;
     let mut differences = Vec::new();
+    if let Some(what) = world.one_layout(CHANGE_MS_MAX).await {
+        differences.push(Violation { checker: "layouts", key: EVERY_KEY.into(), what });
+    }
     if options.converges {
-        differences = replicas::converge(world, CONVERGE_MS_MAX).await?;
+        differences.extend(replicas::converge(world, CONVERGE_MS_MAX).await?);
     }
     let keys = keys_of(history.lock().ops());
     audit(world, &history, &keys, options.is_sloppy()).await;
@@ -178,14 +187,21 @@ pub fn keys_of(ops: &[Op]) -> Vec<String> {
 }
 
 /// Reads keys, those that are written again and again through every node; with `all`, all values
-/// of every key whose mints are watched, and not of the shared ones only.
+/// of every key whose mints are watched, and not of the shared ones only. What GET shows of a key
+/// that is written again and again is asked for in any case.
 pub async fn audit(world: &World, history: &Mutex<History>, keys: &[String], all: bool) {
     let nodes = world.nodes();
     for (turn, key) in keys.iter().enumerate() {
-        let through = if is_hot(key) { 0..nodes } else { turn % nodes..turn % nodes + 1 };
+        let hot = is_hot(key);
+        let through = if hot { 0..nodes } else { turn % nodes..turn % nodes + 1 };
         let all = key.starts_with(SHARED) || all && Mints::watches(key);
         for node in through {
-            look(world, history, node, key, all).await;
+            if all {
+                look(world, history, node, key, true).await;
+            }
+            if hot || !all {
+                look(world, history, node, key, false).await;
+            }
         }
     }
 }
@@ -214,8 +230,13 @@ fn report(
 ) -> Report {
     let traces = [history.trace_hash().to_be_bytes(), world.network.trace_hash().to_be_bytes()];
     let ops = history.take_ops();
-    let rules =
-        Rules { sloppy: options.is_sloppy(), skew_ms: world.skew_ms_seen(), epoch_ms: EPOCH_MS };
+    let rules = Rules {
+        sloppy: options.is_sloppy(),
+        settled: options.converges,
+        skew_ms: world.skew_ms_seen(),
+        skew_ms_healed: world.skew_ms_healed(),
+        epoch_ms: EPOCH_MS,
+    };
     let judged = with_contexts(&world.mints, &ops, rules.sloppy);
     let mut violations = checkers::check_under(&judged, &rules);
     violations.extend(sessions::backwards(&world.mints, &ops, &rules));

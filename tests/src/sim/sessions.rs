@@ -19,12 +19,19 @@
 //! shows those that nobody has replaced.
 //!
 //! As for registers this is what R + W > N, W > N/2 and R > N/2 promise over primaries; with
-//! fallbacks counted nobody promises it.
+//! fallbacks counted only the reads of the audit are bound, and to each other. Then, in any run
+//! whose replicas became equal, GET must show
+//!
+//! ```text
+//! latest     a value that KV.GET shows too, and none whose every dot is earlier than every dot of
+//!            another one that it shows; nil only if that is empty or somebody deleted
+//! ```
 
 use std::collections::BTreeMap;
 
 use super::checkers::{Rules, Violation};
 use super::history::{Action, EVERY_KEY, Op, Outcome};
+use super::run::is_audit;
 use super::watch::Mints;
 
 /// The name under which it tells what it found.
@@ -34,16 +41,22 @@ const CHECKER: &str = "session";
 #[must_use]
 pub fn backwards(mints: &Mints, ops: &[Op], rules: &Rules) -> Vec<Violation> {
     let mut found = Vec::new();
-    if rules.sloppy {
-        return found;
-    }
     let flushed = ops.iter().any(|op| op.action == Action::Flush);
     let mut keys = BTreeMap::<&str, Vec<&Op>>::new();
     for op in ops.iter().filter(|op| op.key != EVERY_KEY && Mints::watches(&op.key)) {
         keys.entry(&op.key).or_default().push(op);
     }
-    for (key, ops) in keys {
+    for (key, mut ops) in keys {
         let by_time = !flushed && ops.iter().all(|op| keeps_order(op));
+        let deletes = flushed || ops.iter().any(|op| deletes(op));
+        if rules.sloppy {
+            ops.retain(|op| is_audit(op));
+        }
+        if rules.settled {
+            let is_earlier = |value: &str, than: &str| mints.is_behind(key, value, than, true);
+            let late = not_the_latest(&ops, deletes, is_earlier);
+            found.extend(late.map(|what| Violation { checker: CHECKER, key: key.into(), what }));
+        }
         let is_behind = |value: &str, than: &str| mints.is_behind(key, value, than, by_time);
         found.extend(behind(&ops, is_behind).map(|(read, value, than)| Violation {
             checker: CHECKER,
@@ -58,6 +71,38 @@ pub fn backwards(mints: &Mints, ops: &[Op], rules: &Rules) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// Whether an operation may leave nothing where there was something.
+fn deletes(op: &Op) -> bool {
+    let kind = matches!(op.action, Action::Delete | Action::DeleteSeen { .. });
+    kind && op.may_have_written()
+}
+
+/// What is wrong with the GETs of an audit beside what KV.GET shows there.
+fn not_the_latest(
+    ops: &[&Op],
+    deletes: bool,
+    is_earlier: impl Fn(&str, &str) -> bool,
+) -> impl Iterator<Item = String> {
+    let audits: Vec<&Op> = ops.iter().copied().filter(|op| is_audit(op)).collect();
+    let all = audits.iter().find_map(|op| match &op.outcome {
+        Outcome::AllShown(values) => Some(values.as_slice()),
+        _ => None,
+    });
+    let gets = audits.into_iter().filter(|op| op.action == Action::Get);
+    gets.filter_map(move |op| {
+        let (all, node) = (all?, op.node);
+        let Some(value) = op.shown()? else {
+            let none = all.is_empty() || deletes;
+            return (!none).then(|| format!("node {node} shows nothing beside {all:?}"));
+        };
+        if !all.iter().any(|other| other == value) {
+            return Some(format!("node {node} shows {value}, which is not among {all:?}"));
+        }
+        let later = all.iter().find(|other| *other != value && is_earlier(value, other))?;
+        Some(format!("node {node} shows {value} and not {later}, which is later"))
+    })
 }
 
 /// Whether an operation leaves values in the order of their dots.
@@ -123,6 +168,7 @@ fn went_back<'h>(
 mod tests {
     use super::*;
     use crate::sim::history::History;
+    use crate::sim::run::AUDITOR;
 
     /// Reads one after another, and what they show.
     fn reads(shown: &[&str]) -> Vec<Op> {
@@ -165,6 +211,27 @@ mod tests {
         assert_eq!(found([&["b"], &["a", "b"]]), 1, "a was covered");
         assert_eq!(found([&["b", "c"], &["b"]]), 1, "nobody replaced c");
         assert_eq!(found([&["c"], &[]]), 1);
+    }
+
+    #[test]
+    fn when_all_is_healed_the_latest_of_all_values_is_shown() {
+        let found = |all: &[&str], shown: Option<&str>, deletes: bool| {
+            let mut history = History::default();
+            let look = history.begin(AUDITOR, 0, "c:1", Action::Siblings);
+            let values = all.iter().map(|value| (*value).to_owned()).collect();
+            history.end(look, Outcome::AllShown(values), 0);
+            let read = history.begin(AUDITOR, 1, "c:1", Action::Get);
+            history.end(read, Outcome::Shown(shown.map(Into::into)), 0);
+            let ops = history.take_ops();
+            let ops: Vec<&Op> = ops.iter().collect();
+            not_the_latest(&ops, deletes, |value, than| value < than).count()
+        };
+        assert_eq!(found(&["a", "b"], Some("b"), false), 0);
+        assert_eq!(found(&["a", "b"], Some("a"), false), 1, "the earlier");
+        assert_eq!(found(&["a", "b"], Some("c"), false), 1, "from nowhere");
+        assert_eq!(found(&["a"], None, false), 1, "nobody deleted");
+        assert_eq!(found(&["a"], None, true), 0, "a later delete beside it");
+        assert_eq!(found(&[], None, false), 0);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use kv_node::plug::inproc::InProcNetwork;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-pub use config::WorldConfig;
+pub use config::{DEADLINES_MAX, REQUEST_MS_MAX, WorldConfig};
 pub use lives::{Asked, Taken};
 
 use super::disk::Power;
@@ -132,6 +132,12 @@ impl World {
     #[must_use]
     pub fn nodes(&self) -> usize {
         self.places.len()
+    }
+
+    /// How far a wall clock is from the true time when all is healed, in milliseconds.
+    #[must_use]
+    pub fn skew_ms_healed(&self) -> u64 {
+        self.config.skew_ms_max
     }
 
     /// How far apart the nodes take sound clocks to be, in milliseconds.

@@ -4,9 +4,14 @@
 //! One client writes each such key once, and changes its end. Which end is in force is not always
 //! known: that of the last change that was acknowledged, or that of any change that was never
 //! answered. A read is wrong only if it is wrong for all of them.
+//!
+//! With fallbacks counted an acknowledged change need not have met the one before it, and of both
+//! that wins whose stamp is later; so any may be in force, and only the audit is bound. Its clocks
+//! are right again, however far they were off before: what a clock took for over is not gone.
 
 use super::{Checker, Rules, Violation, by_key, flushes};
 use crate::sim::history::{Action, Op, Outcome};
+use crate::sim::run::is_audit;
 
 /// Looks for values that are shown after their end, or gone before it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,7 +24,7 @@ impl Checker for Expiry {
 
     fn check(&self, ops: &[Op], rules: &Rules) -> Vec<Violation> {
         let mut found = Vec::new();
-        if rules.sloppy || !flushes(ops).is_empty() {
+        if !flushes(ops).is_empty() {
             return found;
         }
         for (key, ops) in by_key(ops) {
@@ -28,6 +33,9 @@ impl Checker for Expiry {
             let Some(set) = ops.iter().find(set) else { continue };
             for read in ops.iter().filter(|op| op.began > set.ended) {
                 let Some(shown) = read.shown() else { continue };
+                if rules.sloppy && !is_audit(read) {
+                    continue;
+                }
                 let what = judge(read, shown, set, &ops, rules);
                 found.extend(what.map(|what| Violation {
                     checker: self.name(),
@@ -48,7 +56,7 @@ fn judge(read: &Op, shown: Option<&str>, set: &Op, ops: &[&Op], rules: &Rules) -
     for change in changes {
         let Some(end) = end_of(change) else { continue };
         let done = change.is_acknowledged() || matches!(change.outcome, Outcome::Shown(Some(_)));
-        if done && change.ended < read.began {
+        if done && change.ended < read.began && !rules.sloppy {
             surely = end;
         } else if done || matches!(change.outcome, Outcome::Unknown(_) | Outcome::Hung) {
             maybe.push(end);
@@ -56,7 +64,7 @@ fn judge(read: &Op, shown: Option<&str>, set: &Op, ops: &[&Op], rules: &Rules) -
     }
     maybe.push(surely);
     // What a node's clock may be wrong by, and a request's time on its way.
-    let slack_ms = rules.skew_ms + 1;
+    let slack_ms = if is_audit(read) { rules.skew_ms_healed } else { rules.skew_ms } + 1;
     let began_ms = rules.epoch_ms + read.began_us / 1_000;
     let ended_ms = rules.epoch_ms + read.ended_us.div_ceil(1_000);
     let over = |end: &Option<u64>| end.is_some_and(|end| end + slack_ms < began_ms);

@@ -44,8 +44,12 @@ impl std::fmt::Display for Violation {
 pub struct Rules {
     /// Fallbacks counted: reads and writes need not have met before all was healed.
     pub sloppy: bool,
+    /// Replicas were equal, and nothing was under way any more, when the audit began.
+    pub settled: bool,
     /// The furthest that any node's wall clock was from the true time, in milliseconds.
     pub skew_ms: u64,
+    /// The furthest that one is in the audit.
+    pub skew_ms_healed: u64,
     /// Milliseconds since 1970 at the beginning of the run.
     pub epoch_ms: u64,
 }

@@ -11,13 +11,23 @@
 //! and once more after a read showed it: a SET that mints a second time does, over what was written
 //! meanwhile.
 //!
-//! This is what R + W > N, W > N/2 and R > N/2 promise over primaries; with fallbacks counted
-//! nobody promises it.
+//! This is what R + W > N, W > N/2 and R > N/2 promise over primaries. With fallbacks counted it is
+//! promised again when all is healed, of what is written then. Of two SETs that met two sides of a
+//! cut the later dot wins, whatever their clients were told and when; so of what was written before
+//! only this is left for the reads of the audit:
+//!
+//! ```text
+//! gone    nil is shown although a SET was acknowledged and nobody can have deleted anything
+//! apart   two reads of one key show two values, although nothing is written any more
+//! ```
+//! That it is the latest dot which wins is judged with the watch over the mints (`sessions`), and
+//! what is written afterwards by `alive`.
 
 use std::collections::BTreeMap;
 
 use super::{Checker, Rules, Violation, by_key, flushes};
 use crate::sim::history::{Action, Op};
+use crate::sim::run::is_audit;
 
 /// Looks for reads that show too old a value, or none where there is one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,25 +40,43 @@ impl Checker for Register {
 
     fn check(&self, ops: &[Op], rules: &Rules) -> Vec<Violation> {
         let mut found = Vec::new();
-        if rules.sloppy {
-            return found;
-        }
+        let mut find = |key: &str, what: String| {
+            found.push(Violation { checker: "register", key: key.into(), what });
+        };
         let flushes = flushes(ops);
         for (key, ops) in by_key(ops) {
+            if let Some(what) = apart(&ops).filter(|_| rules.settled) {
+                find(key, what);
+            }
             let Some(history) = KeyHistory::of(&ops, &flushes) else { continue };
             for read in &ops {
                 let Some(shown) = read.shown() else { continue };
                 let what = match shown {
+                    _ if rules.sloppy && !is_audit(read) => None,
+                    None if rules.sloppy => history.gone_at_last(read),
+                    Some(_) if rules.sloppy => None,
                     Some(value) => history.stale(read, value),
                     None => history.gone(read),
                 };
                 if let Some(what) = what {
-                    found.push(Violation { checker: self.name(), key: key.into(), what });
+                    find(key, what);
                 }
             }
         }
         found
     }
+}
+
+/// Two reads of the audit that show two values of one key.
+fn apart(ops: &[&Op]) -> Option<String> {
+    if ops.iter().any(|op| matches!(op.action, Action::SetUntil { .. })) {
+        return None;
+    }
+    let of_audit = |op: &&&Op| is_audit(op) && op.action == Action::Get;
+    let mut shown = ops.iter().filter(of_audit).filter_map(|op| Some((op.node, op.shown()?)));
+    let (node, first) = shown.next()?;
+    let (other, value) = shown.find(|(_, value)| *value != first)?;
+    Some(format!("node {node} shows {first:?} and node {other} {value:?} when all is healed"))
 }
 
 /// The writes of a key, and when each was surely there.
@@ -105,6 +133,17 @@ impl<'h> KeyHistory<'h> {
         let by = newer.map(|(set, _)| *set).or_else(killed)?;
         let node = read.node;
         Some(format!("node {node} shows {value}, and {:?} had been there since", by.action))
+    }
+
+    /// Why this read of the audit must show a value whatever fallbacks counted before, if it must.
+    fn gone_at_last(&self, read: &Op) -> Option<String> {
+        if self.ends || self.kills.iter().any(|kill| kill.began < read.ended) {
+            return None;
+        }
+        let there = |(set, _): &&(&Op, u64)| set.is_acknowledged() && set.ended < read.began;
+        let (set, _) = self.sets.iter().find(there)?;
+        let node = read.node;
+        Some(format!("node {node} shows nothing at last, and nobody deleted {:?}", set.written()))
     }
 
     /// Why this read must show a value, if it must.

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use super::history::{Action, History, Outcome};
 use super::random::Random;
 use super::watch::SHARED;
-use super::world::{Door, World};
+use super::world::{DEADLINES_MAX, Door, REQUEST_MS_MAX, World};
 
 /// Keys that all clients put siblings to, again and again.
 const SHARED_KEYS: u64 = 3;
@@ -33,9 +33,9 @@ const SHARED_KEYS: u64 = 3;
 const COLD_KEYS: u64 = 200;
 /// Keys that all clients overwrite.
 const CONTESTED_KEYS: u64 = 3;
-/// An operation without an answer after so long has none: the longest pause, a request's deadline
-/// and much more.
-const HANG_MS: u64 = 90_000;
+/// An operation without an answer after so long hangs: every deadline that it may use up, and two
+/// seconds for what has none (a lease, a sync). Time in which its node stands still does not count.
+const HANG_MS: u64 = REQUEST_MS_MAX * DEADLINES_MAX + 2_000;
 
 /// What a client may do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -367,7 +367,7 @@ async fn ask<T>(
             Ok(told) => Ok(told),
             Err(error) => Err(Outcome::of(&error)),
         },
-        () = tokio::time::sleep(Duration::from_millis(HANG_MS)) => Err(Outcome::Hung),
+        () = asked.gate.open_for(Duration::from_millis(HANG_MS)) => Err(Outcome::Hung),
     }
 }
 

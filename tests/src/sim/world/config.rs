@@ -13,8 +13,11 @@ use kv_node::rpc::peer::PeersConfig;
 
 use super::World;
 
-/// A request's deadline.
-const REQUEST_MS_MAX: u64 = 1_000;
+/// A request's deadline, in milliseconds.
+pub const REQUEST_MS_MAX: u64 = 1_000;
+/// Deadlines that one request may use up one after the other: what DEL and EXPIRE read first has
+/// one of its own.
+pub const DEADLINES_MAX: u64 = 2;
 /// A peer that is silent for so long counts as down for requests: well under their deadline, so
 /// that those that wait for it still turn to somebody else.
 const LINK_DOWN_MS: u64 = 400;

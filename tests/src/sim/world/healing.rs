@@ -54,6 +54,40 @@ impl World {
         self.met().await
     }
 
+    /// Waits until every node knows the same one live layout, `ms_max` at most; who does not then.
+    pub async fn one_layout(&self, ms_max: u64) -> Option<String> {
+        let deadline_us = self.now_us() + ms_max * 1_000;
+        loop {
+            let known: Vec<(usize, Vec<u64>)> =
+                (0..self.nodes()).map(|place| (place, self.live_epochs(place))).collect();
+            let newest = known.iter().flat_map(|(_, epochs)| epochs).max().copied();
+            let one = |(_, epochs): &(usize, Vec<u64>)| {
+                epochs.first().copied() == newest && epochs.len() == 1
+            };
+            if known.iter().all(one) {
+                return None;
+            }
+            if self.now_us() > deadline_us {
+                let progress = (0..self.nodes()).find_map(|place| self.with_node(place, waits_for));
+                return Some(format!(
+                    "live layouts of nodes: {known:?}, {}",
+                    progress.unwrap_or_default()
+                ));
+            }
+            self.clock.sleep(Duration::from_millis(LOOK_MS)).await;
+        }
+    }
+
+    /// The epochs of the layouts that are live for a node; none if it does not run.
+    fn live_epochs(&self, place: usize) -> Vec<u64> {
+        let live = |node: &Node| {
+            let view = node.view().now();
+            let layouts = view.layouts.as_ref();
+            layouts.map_or_else(Vec::new, |known| known.live().map(|one| one.epoch()).collect())
+        };
+        self.with_node(place, live).unwrap_or_default()
+    }
+
     /// Returns when every node that runs sees all others.
     pub(super) async fn met(&self) -> Result<(), String> {
         let deadline_us = self.now_us() + MEETING_MS_MAX * 1_000;
@@ -75,6 +109,13 @@ impl World {
     }
 }
 
+/// What the live layouts wait for, as a node knows.
+fn waits_for(node: &Node) -> String {
+    let progress = node.progress().into_iter().filter(|at| !at.waits_for.is_empty());
+    let waits: Vec<String> = progress.map(|at| format!("{}: {}", at.node, at.waits_for)).collect();
+    format!("which wait for {waits:?}")
+}
+
 /// What a node still lacks: a replica that lost something counts for reads when it is filled, and
 /// a peer that refused is asked again after a while.
 fn missing_of(node: &Node) -> Option<String> {
@@ -82,10 +123,8 @@ fn missing_of(node: &Node) -> Option<String> {
     let me = view.me;
     let down = view.down();
     if !node.sees_all() || !down.is_empty() {
-        let progress = node.progress().into_iter().filter(|at| !at.waits_for.is_empty());
-        let layouts: Vec<String> =
-            progress.map(|at| format!("{}: {}", at.node, at.waits_for)).collect();
-        return Some(format!("{me} does not see all, down {down:?}, layouts wait for {layouts:?}"));
+        let layouts = waits_for(node);
+        return Some(format!("{me} does not see all, down {down:?}, layouts {layouts}"));
     }
     let Some(coordinator) = node.coordinator() else { return Some(format!("{me} is not served")) };
     let newcomers = coordinator.parts().replica.standings().newcomers();
