@@ -196,12 +196,6 @@ pub(super) const ROWS: &[Row] = &[
     tests("hot", "one key with nine of ten requests", "issue 5, line 8", HOT),
     tests("commit", "two changes at once, 1,000 seeds", "issue 5, line 3", COMMIT),
     tests(
-        "frames",
-        "a frame of the terminal with 50 nodes and 10,000 conflicts, optimised",
-        "issue 4, line 2: under 5 ms",
-        FRAMES,
-    ),
-    tests(
         "A2",
         "one seed, two processes: one trace",
         "100 of 100; a seed of each scenario is run",
@@ -395,8 +389,6 @@ const SPLITS: &[&str] = &["test", "--workspace", "--test", "splits"];
 const ROLLING: &[&str] = &["test", "--workspace", "--test", "rolling"];
 const HOT: &[&str] = &["test", "--workspace", "--test", "hot"];
 const COMMIT: &[&str] = &["test", "--workspace", "--lib", "cluster::commit"];
-const FRAMES: &[&str] =
-    &["test", "--release", "-p", "kv-tui", "--lib", "fifty_nodes_and_ten_thousand_conflicts"];
 const SIM_REPLAY: &[&str] = &["test", "--workspace", "--test", "sim", "replays"];
 const CONTROLS: &[&str] = &["test", "--workspace", "--test", "sim", "seen_to_lose"];
 const SWARM: &[&str] = &["xtask", "sim", "--seeds", "0..1000", "--keep-going"];
