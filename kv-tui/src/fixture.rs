@@ -1,16 +1,20 @@
 //! Fixed models for tests: a cluster of five, well, ill, empty and out of reach.
 
+mod scale;
+
 use bytes::Bytes;
 use kv_client::wire::{
-    AaePeer, AaeView, AutoscaleView, Conflict, ConflictsView, DotName, Endpoints, EventView,
-    Explanation, HintQueue, HintState, HintsView, LayoutName, LayoutProgress, LayoutsView,
-    LoadPoint, Location, MembersPlan, NodeInfo, NodeLoadView, NodeShare, NodeState, NodeStatus,
-    NodeVitals, ReplicaAnswer, RingView, ScaleMode, Sibling, VersionName,
+    AaePeer, AaeView, Conflict, ConflictsView, DotName, Endpoints, EventView, Explanation,
+    HintQueue, HintState, HintsView, LayoutName, LayoutProgress, LayoutsView, Location, NodeInfo,
+    NodeState, NodeStatus, NodeVitals, ReplicaAnswer, RingView, Sibling, VersionName,
 };
 use kv_client::{ClusterId, NodeId};
 
 use crate::app::{App, Message, Options, update};
 use crate::model::{Look, Seen, Snapshot};
+
+pub(crate) use scale::plan;
+use scale::{autoscale, hold};
 
 /// 2026-07-03 09:41:08 UTC.
 pub(crate) const UNIX_MS: u64 = 1_783_071_668_000;
@@ -154,48 +158,6 @@ pub(crate) fn told() -> Snapshot {
     told
 }
 
-/// Four thousand operations a second on each of five nodes, and a policy that allows six.
-fn autoscale() -> AutoscaleView {
-    let load = |number: u64| NodeLoadView {
-        node: id(number),
-        ops_per_s: 3_900 + 100 * number,
-        cpu_per_mille: Some(410),
-        disk_bytes: 40 << 30,
-        wait_us: 120,
-    };
-    let point = |at: u64| LoadPoint {
-        ago_ms: (59 - at) * 5_000,
-        ops_per_s: 14_000 + 100 * at,
-        cpu_per_mille: 1_500 + 9 * at,
-        disk_bytes: 200 << 30,
-    };
-    let policy = [
-        ("nodes_min", 3),
-        ("nodes_max", 12),
-        ("ops_per_node", 6_000),
-        ("cpu_percent", 60),
-        ("disk_bytes_per_node", 0),
-        ("margin_percent", 25),
-        ("out_after_ms", 120_000),
-        ("in_after_ms", 1_800_000),
-        ("cool_down_ms", 600_000),
-    ];
-    AutoscaleView {
-        mode: ScaleMode::Advise,
-        provisioner: "none".into(),
-        evaluator: Some(id(1)),
-        policy: policy.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-        members: 5,
-        desired: 5,
-        verdict: "keep".into(),
-        reason: "41 % CPU a node, with a target of 60 % CPU".into(),
-        doing: "decides, and does nothing by itself".into(),
-        loads: (1..=5).map(load).collect(),
-        past: (0..60).map(point).collect(),
-        ..AutoscaleView::default()
-    }
-}
-
 /// The third node is down, another doubted; hints wait, an exchange failed, a layout is in change.
 pub(crate) fn ill() -> Snapshot {
     let mut ill = well();
@@ -284,44 +246,6 @@ pub(crate) fn ill() -> Snapshot {
         aae.filling = 2;
     }
     ill
-}
-
-/// A sixth node is to join.
-pub(crate) fn plan() -> MembersPlan {
-    let share = |number: u64, before, after| NodeShare {
-        node: id(number),
-        weight: Some(1),
-        before,
-        after,
-        gains: if number == 6 { after } else { 0 },
-    };
-    let mut nodes: Vec<NodeShare> = (1..=5).map(|number| share(number, 153, 128)).collect();
-    nodes.push(share(6, 0, 128));
-    MembersPlan {
-        epoch: 17,
-        moves: 128,
-        steps: vec![100, 28],
-        firsts_changed: 43,
-        bytes_about: 2 << 30,
-        nodes,
-        zones: Vec::new(),
-        apart: (256, 256),
-        partitions: 256,
-    }
-}
-
-/// It would grow, if all were up.
-fn hold(of: &mut AutoscaleView) {
-    (of.mode, of.provisioner) = (ScaleMode::Auto, "command".into());
-    of.verdict = "out-held".into();
-    of.reason = format!(
-        "6400 op/s a node, over the target of 6000 op/s for 2 min: 6 are needed; but not now: \
-         {} is down: start it, or have it replaced",
-        id(3)
-    );
-    of.doing = "the change to epoch 18 is under way".into();
-    of.failure = "no node could be had: the program ended with code 7: no quota".into();
-    of.waiting = vec![id(6)];
 }
 
 /// A key with two siblings, of which one replica lacks one.

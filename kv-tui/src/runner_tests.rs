@@ -104,6 +104,34 @@ async fn what_a_local_program_fails_with_is_told() {
 }
 
 #[tokio::test]
+async fn every_question_about_changes_is_answered_also_when_nobody_is_there() {
+    use kv_client::wire::ScaleMode;
+    let node = MemoryNode::start(Secret::default()).await.expect("a port");
+    let (runner, mut told) = runner_of(&node);
+    drop(node);
+    let (joins, leaves) = (vec![NodeId(6)], vec![NodeId(7)]);
+    runner.run(Effect::Plan { joins: joins.clone(), leaves: leaves.clone() });
+    let Message::Planned { joins: of, leaves: others, out: Err(_) } = next(&mut told).await else {
+        panic!("it is told")
+    };
+    assert_eq!((&of, &others), (&joins, &leaves));
+    for (effect, about) in [
+        (Effect::Change { joins, leaves, after: 1 }, EventKind::Layout),
+        (Effect::Abort, EventKind::Layout),
+        (Effect::Mode(ScaleMode::Auto), EventKind::Scale),
+    ] {
+        runner.run(effect);
+        let Message::Changed { kind, out: Err(why) } = next(&mut told).await else {
+            panic!("it is told")
+        };
+        assert_eq!(kind, about);
+        assert!(!why.contains("nevertheless"), "nothing was sent: {why}");
+    }
+    runner.run(Effect::List { from: 3 });
+    assert!(matches!(next(&mut told).await, Message::Listed { from: 3, out: Err(_) }));
+}
+
+#[tokio::test]
 async fn nobody_there_is_an_answer_too() {
     let node = MemoryNode::start(Secret::default()).await.expect("a port");
     let (runner, mut told) = runner_of(&node);
