@@ -113,8 +113,8 @@ impl PlanTable {
 /// with the owners of each layout in the order that `ordered` gives them.
 ///
 /// Who stands in which zone is each layout's own to say: quorums that were reached under it were
-/// counted so. A zone in which an older one has no copy has acknowledged nothing under it alone, and
-/// need not be asked there.
+/// counted so. A zone in which an older one has no copy has acknowledged nothing under it alone,
+/// and need not be asked there.
 ///
 /// # Errors
 /// `Level` when the newest has no copy in the zone that is asked.
