@@ -6,11 +6,11 @@
 //! again. Two decrees of one epoch can't both be decided.
 //!
 //! What calls a change off must not be decided after that change is over, when somebody finds in an
-//! acceptor what a proposer left there that died. So members *seal* a change before it is over: when
-//! all have finished it, each notes durably that it votes for no abort of it any more, and layouts
-//! retire when all members have said so. Who has accepted an abort does not seal, until the epoch
-//! is decided; and sees to it that it is (`held`). One that was found in an acceptor is voted for
-//! always: it may be decided.
+//! acceptor what a proposer left there that died. So members *seal* a change before it is over:
+//! when all have finished it, each notes durably that it votes for no abort of it any more, and
+//! layouts retire when all members have said so. Who has accepted an abort does not seal until the
+//! epoch is decided, and sees to it that it is (`held`). One that was found in an acceptor is voted
+//! for always: it may be decided.
 //!
 //! Invariant: where an older layout has retired, no acceptor holds, or will hold, a decree that
 //! gives back what the newest changed.

@@ -61,13 +61,9 @@ impl PlanTable {
     }
 
     fn make(&self, partition: Partition) -> Result<Plan<NodeId>, RequestError> {
-        let mut sets: Vec<WriteSet<NodeId>> = Vec::new();
-        let mut told: Vec<NodeId> = Vec::new();
-        for owners in self.layouts.write_sets(partition) {
-            let owners = self.ordered(partition, owners);
-            sets.extend(sets_of(&self.layouts, self.copies, &owners)?);
-            told.extend(owners);
-        }
+        let ordered = |owners: &[NodeId]| self.ordered(partition, owners);
+        let sets = sets_of(&self.layouts, self.copies, partition, ordered)?;
+        let mut told: Vec<NodeId> = self.layouts.write_sets(partition).flatten().copied().collect();
         let waited_for = |node: &NodeId| sets.iter().any(|set| set.nodes.contains(node));
         told.sort_unstable();
         told.dedup();
@@ -113,17 +109,43 @@ impl PlanTable {
     }
 }
 
-/// The write sets that a level asks for among the owners in one layout.
+/// The write sets that a level asks for of a partition in every live layout, the newest's first,
+/// with the owners of each layout in the order that `ordered` gives them.
+///
+/// Who stands in which zone is each layout's own to say: quorums that were reached under it were
+/// counted so. A zone in which an older one has no copy has acknowledged nothing under it alone,
+/// and need not be asked there.
 ///
 /// # Errors
-/// `Level` when none is in the zone that is asked.
+/// `Level` when the newest has no copy in the zone that is asked.
 pub(super) fn sets_of(
     layouts: &History<NodeId>,
     copies: Copies<Zone>,
-    owners: &[NodeId],
+    partition: Partition,
+    ordered: impl Fn(&[NodeId]) -> Vec<NodeId>,
 ) -> Result<Vec<WriteSet<NodeId>>, RequestError> {
-    let sets = copies.sets(owners, |node| zone_in(layouts, node));
-    sets.map_err(|error| refusal(copies, &error))
+    let mut sets: Vec<WriteSet<NodeId>> = Vec::new();
+    for (age, layout) in layouts.live().enumerate() {
+        let owners = ordered(layout.owners(partition));
+        let zone = |node| layout.spec(node).map_or_else(Zone::default, |spec| spec.zone);
+        let made = match copies.sets(&owners, zone) {
+            Err(kv_quorum::Error::NoCopyInZone) if age > 0 => Vec::new(),
+            made => made.map_err(|error| refusal(copies, &error))?,
+        };
+        for set in made {
+            if !sets.iter().any(|known| is_same(known, &set)) {
+                sets.push(set);
+            }
+        }
+    }
+    Ok(sets)
+}
+
+/// Whether two sets ask for as many of the same nodes, in whatever order.
+fn is_same(one: &WriteSet<NodeId>, other: &WriteSet<NodeId>) -> bool {
+    one.required == other.required
+        && one.nodes.len() == other.nodes.len()
+        && one.nodes.iter().all(|node| other.nodes.contains(node))
 }
 
 fn refusal(copies: Copies<Zone>, error: &kv_quorum::Error) -> RequestError {
@@ -179,6 +201,52 @@ mod tests {
     use kv_ring::{AutoClaim, Layout, NodeSpec, PartitionCount, Topology, Zone};
 
     use super::*;
+
+    #[test]
+    fn each_layout_says_who_stands_in_which_zone() {
+        let spec = |zone: u64| NodeSpec::new(1, Zone::new(zone));
+        let mut members: Topology<NodeId> = (0..6).map(|id| (NodeId(id), spec(id % 3))).collect();
+        let count = PartitionCount::new(64).expect("a power of two");
+        let before = Layout::first(&members, count, 3, &AutoClaim).expect("six nodes");
+        members.insert(NodeId(1), spec(0));
+        let after = Layout::next(&before, &members, 3, &AutoClaim).expect("six nodes");
+        let mut layouts = History::new(before.clone());
+        layouts.push(after.clone()).expect("a later one");
+        let sets = |copies, of| sets_of(&layouts, copies, of, <[NodeId]>::to_vec);
+        let mut moved = 0;
+        for partition in count.iter() {
+            for zone in (0..3).map(Zone::new) {
+                let made = sets(Copies::InZone(zone), partition).expect("a copy is in each zone");
+                for layout in [&before, &after] {
+                    let stands = |node: &NodeId| layout.spec(*node).map(|spec| spec.zone);
+                    let there = |node: &NodeId| stands(node) == Some(zone);
+                    let owners = layout.owners(partition).iter().copied();
+                    let nodes: Vec<NodeId> = owners.filter(there).collect();
+                    let set = WriteSet { required: nodes.len() / 2 + 1, nodes };
+                    assert!(made.iter().any(|made| is_same(made, &set)), "{set:?} in {made:?}");
+                }
+                moved += made.len() - 1;
+            }
+            let any = sets(Copies::Any(2), partition).expect("three copies");
+            assert!(any.len() <= 2, "{any:?}");
+        }
+        assert!(moved > 0, "some partition has other copies in a zone");
+        // A zone that had no copy before: nothing was acknowledged there.
+        members.insert(NodeId(4), spec(3));
+        let next = Layout::next(&after, &members, 3, &AutoClaim).expect("six nodes");
+        let mut layouts = History::new(after);
+        layouts.push(next.clone()).expect("a later one");
+        for partition in count.iter() {
+            let new = Copies::InZone(Zone::new(3));
+            let made = sets_of(&layouts, new, partition, <[NodeId]>::to_vec);
+            if next.owns(NodeId(4), partition) {
+                let alone = WriteSet { nodes: vec![NodeId(4)], required: 1 };
+                assert_eq!(made, Ok(vec![alone]));
+            } else {
+                assert!(matches!(made, Err(RequestError::Level(_))), "{made:?}");
+            }
+        }
+    }
 
     #[test]
     fn reads_go_to_this_node_then_to_its_zone_then_to_the_others_in_turn() {

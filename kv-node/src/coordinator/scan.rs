@@ -118,10 +118,7 @@ impl Coordinator {
     ) -> Result<(Vec<Bytes>, Option<ScanCursor>), RequestError> {
         let copies = scope.copies(scope.keyspace.read, None)?;
         let wanted = copies.least(scope.keyspace.n);
-        let mut sets = Vec::new();
-        for owners in scope.layouts.write_sets(partition) {
-            sets.extend(sets_of(&scope.layouts, copies, owners)?);
-        }
+        let sets = sets_of(&scope.layouts, copies, partition, <[NodeId]>::to_vec)?;
         let me = scope.view.me;
         let rows_max = count.clamp(1, 4_096) as u32 + 1;
         let mut pages: BTreeMap<NodeId, SourcePage> = BTreeMap::new();

@@ -311,8 +311,8 @@ impl Scaler {
         }
     }
 
-    /// Ends a node that was asked for and came when it was needed no more, when that has been so for
-    /// as long as too many nodes have to be too many. It is empty, and no member.
+    /// Ends a node that was asked for and came when it was needed no more, when that has been so
+    /// for as long as too many nodes have to be too many. It is empty, and no member.
     async fn end_who_came_late(&self, look: &Look) {
         if !self.provisioner.acts() {
             return;

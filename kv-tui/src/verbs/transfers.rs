@@ -112,8 +112,8 @@ pub(super) async fn members_among(
 
 fn overtaken(decided: u64, newest: u64) -> Error {
     Error::Unsettled(format!(
-        "epoch {newest} came on top of epoch {decided}, which may have been called off: end no node \
-         that was to leave; kv cluster history tells what changed, a new plan what is left"
+        "epoch {newest} came on top of epoch {decided}, which may have been called off: end no \
+         node that was to leave; kv cluster history tells what changed, a new plan what is left"
     ))
 }
 
