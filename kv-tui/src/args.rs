@@ -169,14 +169,11 @@ impl Connect {
         Ok(Client::connect(&self.addresses, Config { deadline_ms, ..config }).await?)
     }
 
-    /// The same as arguments of a command line.
-    pub(crate) fn arguments(&self) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> =
-            vec!["--connect".into(), self.addresses.join(",").into()];
-        if let Some(path) = &self.secret_file {
-            arguments.extend(["--secret-file".into(), path.into()]);
-        }
-        arguments.extend(["--deadline-ms".into(), self.deadline_ms.to_string().into()]);
+    /// The same as options of a command line, each with its value.
+    pub(crate) fn arguments(&self) -> Vec<(&'static str, OsString)> {
+        let mut arguments = vec![("--connect", self.addresses.join(",").into())];
+        arguments.extend(self.secret_file.as_ref().map(|path| ("--secret-file", path.into())));
+        arguments.push(("--deadline-ms", self.deadline_ms.to_string().into()));
         arguments
     }
 

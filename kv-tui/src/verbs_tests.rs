@@ -251,6 +251,12 @@ async fn the_terminal_and_resolve_are_verbs_too() {
     let Verb::Tui(tui) = &kv.verb else { panic!("{kv:?}") };
     let wanted = ["kv-tui", "--connect", "h:1", "--deadline-ms", "2000", "--once", "ring"];
     assert_eq!(tui.arguments(&kv.connect)[..7], wanted);
+    // What stands behind its own options is among them.
+    let line = ["kv", "tui", "--once", "ring", "--connect=h:2"];
+    let kv = Kv::try_parse_from(line).expect("a command line");
+    let Verb::Tui(tui) = &kv.verb else { panic!("{kv:?}") };
+    let wanted = ["kv-tui", "--deadline-ms", "2000", "--once", "ring", "--connect=h:2"];
+    assert_eq!(tui.arguments(&kv.connect), wanted);
     let shell = Shell::new().await;
     shell.prints(&["put", "n", "7"]).await;
     shell.prints(&["put", "n", "12", "--sibling"]).await;

@@ -52,6 +52,8 @@ async fn ends_are_told_apart_by_exit_code() {
         (KV, vec!["--connect", node.address(), "get", "nothing"], 1),
         (KV, vec!["--connect", node.address(), "doctor"], 3),
         (KV, vec!["--connect", &nobody, "doctor"], 5),
+        (KV, vec!["tui", "--connect", node.address(), "--once", "ring"], 0),
+        (KV, vec!["tui", "--once", "ring", "--connect", &nobody], 5),
         (KV, vec!["dance"], 2),
     ];
     for (program, arguments, code) in cases {

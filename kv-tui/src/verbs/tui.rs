@@ -17,11 +17,26 @@ pub(crate) struct Tui {
 }
 
 impl Tui {
-    /// The command line of `kv-tui`, its name first.
+    /// The command line of `kv-tui`, its name first. Options that all verbs share may stand among
+    /// its own, and count there.
     pub(crate) fn arguments(&self, connect: &Connect) -> Vec<OsString> {
         let mut line = vec![OsString::from("kv-tui")];
-        line.extend(connect.arguments());
+        let shared = connect.arguments();
+        line.extend(
+            shared
+                .into_iter()
+                .filter(|(name, _)| !self.has(name))
+                .flat_map(|(name, value)| [name.into(), value]),
+        );
         line.extend_from_slice(&self.arguments);
         line
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let is_it = |argument: &OsString| {
+            let argument = argument.to_string_lossy();
+            argument.split('=').next() == Some(name)
+        };
+        self.arguments.iter().any(is_it)
     }
 }

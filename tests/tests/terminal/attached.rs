@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kv_tests::cluster::Cluster;
 
-use crate::pty::{Terminal, is_there};
+use crate::pty::{Terminal, alone};
 
 /// Until it asks another node, and says so.
 const MOVES_WITHIN: Duration = Duration::from_secs(2);
@@ -23,9 +23,9 @@ fn asked(text: &str) -> Option<String> {
 
 #[test]
 fn a_terminal_moves_on_from_each_node_that_dies_and_says_so() {
-    if !is_there("a_terminal_moves_on_from_each_node_that_dies_and_says_so") {
+    let Some(_alone) = alone("a_terminal_moves_on_from_each_node_that_dies_and_says_so") else {
         return;
-    }
+    };
     let mut cluster = Cluster::begin(crate::config(false)).expect("three nodes serve");
     // It is told of one node, and learns of the others.
     let first = cluster.rpc_addresses()[0].to_string();
@@ -61,9 +61,10 @@ fn busy(cluster: &Cluster, for_ms: u64) -> i64 {
 
 #[test]
 fn three_terminals_cost_the_nodes_less_than_a_hundredth_of_a_core() {
-    if !is_there("three_terminals_cost_the_nodes_less_than_a_hundredth_of_a_core") {
+    let Some(_alone) = alone("three_terminals_cost_the_nodes_less_than_a_hundredth_of_a_core")
+    else {
         return;
-    }
+    };
     let (rounds, each_ms) = match std::env::var_os("KV_TEST_LONG") {
         Some(_) => (5, 20_000),
         None => (2, 5_000),

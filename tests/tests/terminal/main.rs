@@ -50,7 +50,8 @@ fn write(address: SocketAddr, stop: &AtomicBool) -> (u64, Vec<String>) {
 
 /// A cluster in a network of this test's own; `None` if the test is over already.
 fn in_own_network(test: &str) -> Option<(Cluster, Links)> {
-    if !pty::is_there(test) || !Network::is_own(test) {
+    let _alone = pty::alone(test)?;
+    if !Network::is_own(test) {
         return None;
     }
     Some((Cluster::begin(config(true)).expect("three nodes serve"), Links::whole(NODES)))

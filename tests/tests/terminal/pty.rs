@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 const ROWS: NonZeroU16 = NonZeroU16::new(40).unwrap();
 const COLUMNS: NonZeroU16 = NonZeroU16::new(120).unwrap();
@@ -32,14 +32,19 @@ pub(crate) struct Terminal {
     reader: Option<JoinHandle<()>>,
 }
 
-/// Whether there is a `script` on this machine; if not the test is over, which is printed.
+/// One test at a time: ports are asked of the system before their nodes listen, and what is
+/// measured is to be measured of one cluster.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Waits for the other tests. `None` where there is no `script`: the test is over, which is
+/// printed.
 #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
-pub(crate) fn is_there(test: &str) -> bool {
-    let there = Command::new("script").arg("--version").stdout(Stdio::null()).status().is_ok();
-    if !there {
+pub(crate) fn alone(test: &str) -> Option<MutexGuard<'static, ()>> {
+    if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
         println!("SKIPPED {test}: there is no `script`");
+        return None;
     }
-    there
+    Some(ALONE.lock())
 }
 
 impl Terminal {

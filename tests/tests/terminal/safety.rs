@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kv_client::{MemoryNode, Secret};
 
-use crate::pty::{PATIENCE, Terminal, is_there};
+use crate::pty::{PATIENCE, Terminal, alone};
 
 /// A node in memory that lives as long as this, served by a thread of its own.
 struct Node {
@@ -42,9 +42,7 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
 
 #[test]
 fn a_key_and_signals_give_the_terminal_back() {
-    if !is_there("a_key_and_signals_give_the_terminal_back") {
-        return;
-    }
+    let Some(_alone) = alone("a_key_and_signals_give_the_terminal_back") else { return };
     let node = node();
     let mut terminal = node.attach(&[]);
     assert!(!terminal.program().expect("it runs").has_cooked_terminal(), "keys come one by one");
@@ -59,9 +57,7 @@ fn a_key_and_signals_give_the_terminal_back() {
 
 #[test]
 fn ctrl_z_gives_the_terminal_back_until_it_goes_on() {
-    if !is_there("ctrl_z_gives_the_terminal_back_until_it_goes_on") {
-        return;
-    }
+    let Some(_alone) = alone("ctrl_z_gives_the_terminal_back_until_it_goes_on") else { return };
     let node = node();
     let mut terminal = node.attach(&[]);
     for _ in 0..2 {
@@ -84,9 +80,7 @@ fn ctrl_z_gives_the_terminal_back_until_it_goes_on() {
 
 #[test]
 fn a_panic_gives_the_terminal_back_and_is_read_on_it() {
-    if !is_there("a_panic_gives_the_terminal_back_and_is_read_on_it") {
-        return;
-    }
+    let Some(_alone) = alone("a_panic_gives_the_terminal_back_and_is_read_on_it") else { return };
     let node = node();
     let mut terminal = node.attach(&[("KV_TEST_TUI_PANICS_AFTER_MS", "2000")]);
     terminal.ends_well(1);
