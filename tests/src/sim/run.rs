@@ -238,7 +238,7 @@ fn report(
         epoch_ms: EPOCH_MS,
     };
     let judged = with_contexts(&world.mints, &ops, rules.sloppy);
-    let mut violations = checkers::check_under(&judged, &rules);
+    let mut violations = checkers::check_with(&ops, &judged, &rules);
     violations.extend(sessions::backwards(&world.mints, &ops, &rules));
     violations.extend(differences);
     Report {

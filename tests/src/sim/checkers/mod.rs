@@ -72,8 +72,17 @@ pub fn check_all(ops: &[Op]) -> Vec<Violation> {
 /// What all checkers find.
 #[must_use]
 pub fn check_under(ops: &[Op], rules: &Rules) -> Vec<Violation> {
-    let checkers: [&dyn Checker; 6] = [&Lost, &Phantom, &Register, &Siblings, &Expiry, &Hang];
-    checkers.iter().flat_map(|checker| checker.check(ops, rules)).collect()
+    check_with(ops, ops, rules)
+}
+
+/// What all checkers find: that of siblings in a history in which blind writes stand as puts.
+#[must_use]
+pub fn check_with(ops: &[Op], with_contexts: &[Op], rules: &Rules) -> Vec<Violation> {
+    let checkers: [&dyn Checker; 5] = [&Lost, &Phantom, &Register, &Expiry, &Hang];
+    let mut found: Vec<Violation> =
+        checkers.iter().flat_map(|checker| checker.check(ops, rules)).collect();
+    found.extend(Siblings.check(with_contexts, rules));
+    found
 }
 
 /// The operations of each key, keys in order.
