@@ -236,6 +236,7 @@ fn report(
         skew_ms: world.skew_ms_seen(),
         skew_ms_healed: world.skew_ms_healed(),
         epoch_ms: EPOCH_MS,
+        above_flush: world.mints.above(replicas::flushed(world)),
     };
     let judged = with_contexts(&world.mints, &ops, rules.sloppy);
     let mut violations = checkers::check_with(&ops, &judged, &rules);
