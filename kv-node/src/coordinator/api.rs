@@ -1,4 +1,4 @@
-//! Reads and writes of one key, for programs that embed a node.
+//! Reads and writes of one key, or of a few, for programs that embed a node.
 //!
 //! The front doors cross the coordinator once for a batch; a program that has one key at hand
 //! should not have to know how. Keys are of the default keyspace, copies are as many as it says.
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Coordinator, Levels, SetItem, SiblingValue};
 use crate::error::RequestError;
 use crate::keys::{DEFAULT_KEYSPACE, KeyRef};
-use crate::mutation::{Answer, ExpiryRule, Mutation, MutationOut};
+use crate::mutation::{Answer, ExpiryRule, Mutation, MutationOut, Promise};
 
 impl Coordinator {
     /// The value of a key: of concurrent ones that with the highest dot, as Redis's GET shows it.
@@ -37,6 +37,47 @@ impl Coordinator {
         let item = SetItem { key, value, expiry: ExpiryRule::Never };
         let (mut ends, _) = self.set_batch(&[item], Levels::default()).await;
         ends.pop().unwrap_or(Err(RequestError::Stopping))
+    }
+
+    /// The values of several keys as one batch, in their order; each is there, or not, by itself.
+    pub async fn get_many(&self, keys: &[&[u8]]) -> Vec<Result<Option<Bytes>, RequestError>> {
+        let placed: Vec<KeyRef<'_>> =
+            keys.iter().map(|key| KeyRef::place(DEFAULT_KEYSPACE, key)).collect();
+        let mut shown = vec![Err(RequestError::Stopping); keys.len()];
+        self.get_batch(&placed, Levels::default(), &mut |place, value| {
+            if let Some(slot) = shown.get_mut(place) {
+                *slot = value.map(|value| value.map(Bytes::copy_from_slice));
+            }
+        })
+        .await;
+        shown
+    }
+
+    /// Stores values over whatever there is in different keys, as one batch; what became of each,
+    /// in their order, as of a `set`.
+    pub async fn set_many(&self, pairs: &[(&[u8], &[u8])]) -> Vec<Result<(), RequestError>> {
+        let items: Vec<SetItem<'_>> = pairs
+            .iter()
+            .map(|(key, value)| SetItem {
+                key: KeyRef::place(DEFAULT_KEYSPACE, key),
+                value,
+                expiry: ExpiryRule::Never,
+            })
+            .collect();
+        self.set_batch(&items, Levels::default()).await.0
+    }
+
+    /// A command that promises something of the value that was there, where one node decides every
+    /// write of a key.
+    ///
+    /// # Errors
+    /// `NeedsRmw` in other keyspaces, `WrongValue`, `Unavailable`: nothing was written; others as
+    /// `set`.
+    pub async fn promise(&self, key: &[u8], promise: Promise) -> Result<Answer, RequestError> {
+        let key = KeyRef::place(DEFAULT_KEYSPACE, key);
+        let out = self.mutate(key, Mutation::Promise(promise), Levels::default()).await?;
+        let (MutationOut::Written { answer, .. } | MutationOut::Nothing(answer)) = out;
+        Ok(answer)
     }
 
     /// Stores a value over whatever there is, until `expires_at_ms` since 1970.

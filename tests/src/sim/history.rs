@@ -40,6 +40,8 @@ pub enum Action {
     Expire(Option<u64>),
     /// GETEX to this end.
     GetEx(u64),
+    /// INCR.
+    Increment,
     /// FLUSHALL.
     Flush,
     /// GET.

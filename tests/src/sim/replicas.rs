@@ -83,16 +83,23 @@ async fn differences(world: &World) -> Result<Vec<Violation>, String> {
     let marks = |place: usize, key: &[u8]| {
         replica(place).map_or(Mark::NONE, |replica| replica.mark_for(key))
     };
-    let flushed = (0..world.nodes()).filter_map(|place| Some(replica(place)?.flushed())).max();
     let replicas = Replicas {
         nodes: &nodes,
         owners: &owners,
         marks: &marks,
         clock_skew_ms_max: world.clock_skew_ms_max(),
-        flushed: flushed.unwrap_or(HybridTime::ZERO),
+        flushed: flushed(world),
         now_ms: world.true_ms(),
     };
     Ok(replicas.differences())
+}
+
+/// The highest mark of a flush that any node has.
+#[must_use]
+pub fn flushed(world: &World) -> HybridTime {
+    let of = |place| world.with_node(place, Node::coordinator).flatten();
+    let marks = (0..world.nodes()).filter_map(of).map(|of| of.parts().replica.flushed());
+    marks.max().unwrap_or(HybridTime::ZERO)
 }
 
 /// All rows of a node's engine that are copies, and what it keeps of which key for whom.

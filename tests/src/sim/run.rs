@@ -236,9 +236,10 @@ fn report(
         skew_ms: world.skew_ms_seen(),
         skew_ms_healed: world.skew_ms_healed(),
         epoch_ms: EPOCH_MS,
+        above_flush: world.mints.above(replicas::flushed(world)),
     };
     let judged = with_contexts(&world.mints, &ops, rules.sloppy);
-    let mut violations = checkers::check_under(&judged, &rules);
+    let mut violations = checkers::check_with(&ops, &judged, &rules);
     violations.extend(sessions::backwards(&world.mints, &ops, &rules));
     violations.extend(differences);
     Report {

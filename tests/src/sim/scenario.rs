@@ -20,6 +20,13 @@ const SLOW_SYNC_MS: u64 = 10;
 /// as long, and there are scenarios of it.
 const RESHAPES_PERCENT: u64 = 5;
 
+/// In so many runs of the swarm in a hundred clients send batches too,
+const BATCHES_PERCENT: u64 = 40;
+/// in so many they flush now and then,
+const FLUSHES_PERCENT: u64 = 10;
+/// and in so many one node decides every write of a key, and clients rely on it.
+const DECIDES_PERCENT: u64 = 10;
+
 /// A named scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
@@ -115,7 +122,7 @@ impl Scenario {
         let random = Random::of(seed, "options");
         let swarm = swarm(&random);
         match self {
-            Self::Swarm => swarm,
+            Self::Swarm => with_more(seed, swarm),
             Self::ForgetWiped => forget(Destroy::Wipe, swarm),
             Self::ForgetRestored => Options { work_ms: 30_000, ..forget(Destroy::Restore, swarm) },
             Self::ForgetSuffix => {
@@ -129,7 +136,7 @@ impl Scenario {
             Self::BadDisks => bad_disks(swarm),
             Self::Flush => flush(Mix::drawn(&random).with_flush(2), swarm),
             Self::PowerCuts => power_cuts(swarm),
-            Self::Reshape => reshape(splits_of(seed), swarm),
+            Self::Reshape => reshape(splits_of(seed), leaves_of(seed), swarm),
             Self::ReshapeApart => reshape_apart(swarm),
             Self::Taken => taken(swarm),
             Self::TwoDisks => two_disks(swarm),
@@ -261,11 +268,12 @@ fn power_cuts(swarm: Options) -> Options {
     }
 }
 
-/// Partitions move all the time, and are doubled in half of the runs, and who decides stands still
-/// for a while now and then. Deletes are collected soon, so that what a node has left of a
-/// partition that it gets back could come to life.
-fn reshape(splits_max: u64, swarm: Options) -> Options {
-    let power = PowerFaults { cut_one: 1, kill: 2, down_ms_max: 1_500, ..PowerFaults::default() };
+/// Partitions move all the time, and are doubled in half of the runs, members leave, join and are
+/// replaced, and who decides stands still for a while now and then. Deletes are collected soon, so
+/// that what a node has left of a partition that it gets back could come to life.
+fn reshape(splits_max: u64, destroy: Option<Destroy>, swarm: Options) -> Options {
+    let power =
+        PowerFaults { cut_one: 1, kill: 2, destroy, down_ms_max: 1_500, ..PowerFaults::default() };
     let links = LinkMix { isolate: 1, link: 2, delay: 1, loss: 1, ..LinkMix::default() };
     let pauses =
         PauseFaults { pause_ms_max: if swarm.clients.is_multiple_of(2) { 4_000 } else { 0 } };
@@ -282,6 +290,16 @@ fn reshape(splits_max: u64, swarm: Options) -> Options {
         },
         work_ms: 20_000,
         ..swarm
+    }
+}
+
+/// In a quarter of the runs a node leaves and comes back as another, and in a quarter one loses
+/// its disk and is replaced; the other seeds' runs are what they were before.
+fn leaves_of(seed: u64) -> Option<Destroy> {
+    match Random::of(seed, "leaves drawn").below(4) {
+        0 => Some(Destroy::Leave),
+        1 => Some(Destroy::Wipe),
+        _ => None,
     }
 }
 
@@ -352,6 +370,23 @@ fn two_disks(swarm: Options) -> Options {
     }
 }
 
+/// What the swarm's clients do beside the usual: batches, flushes (seldom, as they take away what
+/// checkers look at), promises. By chances of their own, so that all else of a seed is as it was.
+fn with_more(seed: u64, mut swarm: Options) -> Options {
+    let drawn = |what, percent| Random::of(seed, what).percent(percent);
+    if drawn("batches", BATCHES_PERCENT) {
+        swarm.mix = swarm.mix.with_batches();
+    }
+    if drawn("flushes", FLUSHES_PERCENT) {
+        swarm.mix = swarm.mix.with_flush(1);
+    }
+    if drawn("decides", DECIDES_PERCENT) {
+        swarm.world.decides = true;
+        swarm.mix = swarm.mix.with_promises();
+    }
+    swarm
+}
+
 /// Five nodes, all kinds of faults with chances of their own.
 fn swarm(random: &Random) -> Options {
     let mut faults = Faults::drawn(random);
@@ -417,6 +452,10 @@ mod tests {
             with(|faults| faults.clocks.jump_ms_max > 0),
         ] {
             assert!((1..20).contains(&count), "in some runs and not in all");
+        }
+        for kind in ["SetBatch", "GetBatch", "Flush", "Swap", "Count"] {
+            let count = drawn.iter().filter(|one| one.mix.has(kind)).count();
+            assert!((1..20).contains(&count), "{kind} in {count} runs of twenty");
         }
     }
 }

@@ -16,7 +16,7 @@ use kv_node::plug::storage::{
     DamagedRange, EngineStatus, FrozenBatch, Page, PageRequest, Quarantine, Resident, Row,
     StorageEngine, StorageError, Ticket,
 };
-use kv_quorum::{Context, Dot, Record};
+use kv_quorum::{Context, Dot, HybridTime, Record};
 use parking_lot::Mutex;
 
 use super::workload::value_of;
@@ -84,6 +84,19 @@ impl Mints {
                 });
             }
         }
+    }
+
+    /// The values whose every dot lies above a time.
+    #[must_use]
+    pub fn above(&self, time: HybridTime) -> BTreeSet<String> {
+        let keys = self.keys.lock();
+        let mints = || keys.values().flat_map(|at| &at.mints);
+        let below: BTreeSet<&String> = mints()
+            .filter(|mint| mint.dot.time <= time)
+            .filter_map(|mint| mint.value.as_ref())
+            .collect();
+        let values = mints().filter_map(|mint| mint.value.as_ref());
+        values.filter(|value| !below.contains(value)).cloned().collect()
     }
 
     /// How many dots of `value` were minted in a key: two where a blind write minted once more.
@@ -223,7 +236,7 @@ impl<E: StorageEngine> StorageEngine for WatchedEngine<E> {
 #[cfg(test)]
 mod tests {
     use kv_node::keys::DEFAULT_KEYSPACE;
-    use kv_quorum::{Actor, Draft, HybridTime, Limits};
+    use kv_quorum::{Actor, Draft, Limits};
 
     use super::*;
 
@@ -242,6 +255,8 @@ mod tests {
         record.mint_blind(dot(1, 2), Draft::string(&b"c|"[..])).expect("new");
         mints.note(&key, &record.to_bytes());
         assert_eq!(mints.replaced_by("m:1", "c"), ["a", "b"]);
+        let above = |ms| mints.above(HybridTime::new(ms, 0)).into_iter().collect::<Vec<_>>();
+        assert_eq!((above(0).len(), above(1)), (3, vec!["c".to_owned()]));
         assert_eq!((mints.dots_of("m:1", "c"), mints.dots_of("m:1", "d")), (1, 0));
         assert!(mints.is_behind("m:1", "a", "c", false) && !mints.is_behind("m:1", "c", "a", true));
         assert!(!mints.is_behind("m:1", "a", "b", true), "they are siblings of one time");

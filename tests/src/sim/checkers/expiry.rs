@@ -24,9 +24,7 @@ impl Checker for Expiry {
 
     fn check(&self, ops: &[Op], rules: &Rules) -> Vec<Violation> {
         let mut found = Vec::new();
-        if !flushes(ops).is_empty() {
-            return found;
-        }
+        let flushes = flushes(ops);
         for (key, ops) in by_key(ops) {
             let set =
                 |op: &&&Op| matches!(op.action, Action::SetUntil { .. }) && op.is_acknowledged();
@@ -34,6 +32,11 @@ impl Checker for Expiry {
             for read in ops.iter().filter(|op| op.began > set.ended) {
                 let Some(shown) = read.shown() else { continue };
                 if rules.sloppy && !is_audit(read) {
+                    continue;
+                }
+                let before = |flush: &Op| flush.is_acknowledged() && flush.ended < set.began;
+                let may = |flush: &&Op| flush.began < read.ended && !before(flush);
+                if shown.is_none() && flushes.iter().any(may) {
                     continue;
                 }
                 let what = judge(read, shown, set, &ops, rules);

@@ -13,6 +13,8 @@ mod siblings;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use super::history::{Action, Op};
 
 pub use expiry::Expiry;
@@ -40,7 +42,7 @@ impl std::fmt::Display for Violation {
 }
 
 /// What was promised in a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// Fallbacks counted: reads and writes need not have met before all was healed.
     pub sloppy: bool,
@@ -52,6 +54,8 @@ pub struct Rules {
     pub skew_ms_healed: u64,
     /// Milliseconds since 1970 at the beginning of the run.
     pub epoch_ms: u64,
+    /// Values whose every dot lies above all that was flushed: no FLUSHALL took them.
+    pub above_flush: BTreeSet<String>,
 }
 
 /// Looks at a history.
@@ -72,8 +76,17 @@ pub fn check_all(ops: &[Op]) -> Vec<Violation> {
 /// What all checkers find.
 #[must_use]
 pub fn check_under(ops: &[Op], rules: &Rules) -> Vec<Violation> {
-    let checkers: [&dyn Checker; 6] = [&Lost, &Phantom, &Register, &Siblings, &Expiry, &Hang];
-    checkers.iter().flat_map(|checker| checker.check(ops, rules)).collect()
+    check_with(ops, ops, rules)
+}
+
+/// What all checkers find: that of siblings in a history in which blind writes stand as puts.
+#[must_use]
+pub fn check_with(ops: &[Op], with_contexts: &[Op], rules: &Rules) -> Vec<Violation> {
+    let checkers: [&dyn Checker; 5] = [&Lost, &Phantom, &Register, &Expiry, &Hang];
+    let mut found: Vec<Violation> =
+        checkers.iter().flat_map(|checker| checker.check(ops, rules)).collect();
+    found.extend(Siblings.check(with_contexts, rules));
+    found
 }
 
 /// The operations of each key, keys in order.

@@ -1,8 +1,9 @@
 //! Phantoms: a read shows only values that somebody began to write before the read ended, and
-//! whose write was not said to have failed with nothing written.
+//! whose write was not said to have failed with nothing written. A counter shows no more than what
+//! was counted before the read ended.
 
 use super::{Checker, Rules, Violation, by_key};
-use crate::sim::history::{Op, Outcome};
+use crate::sim::history::{Action, Op, Outcome};
 
 /// Looks for values that nobody wrote.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +17,15 @@ impl Checker for Phantom {
     fn check(&self, ops: &[Op], _rules: &Rules) -> Vec<Violation> {
         let mut found = Vec::new();
         for (key, ops) in by_key(ops) {
+            if ops.iter().any(|op| op.action == Action::Increment) {
+                let too_many = ops.iter().filter_map(|read| too_many(read, &ops));
+                found.extend(too_many.map(|what| Violation {
+                    checker: "phantom",
+                    key: key.into(),
+                    what,
+                }));
+                continue;
+            }
             for read in &ops {
                 let values: &[String] = match &read.outcome {
                     Outcome::Shown(Some(value)) => std::slice::from_ref(value),
@@ -38,4 +48,17 @@ impl Checker for Phantom {
         }
         found
     }
+}
+
+/// Why a counter must not show what a read shows of it, if it must not. (What is shown of it is no
+/// value of the workload's, and is told as a damaged one.)
+fn too_many(read: &Op, ops: &[&Op]) -> Option<String> {
+    let Some(Some(shown)) = read.shown() else { return None };
+    let shown = shown.strip_prefix("damaged ").unwrap_or(shown);
+    let counts = |op: &&&Op| {
+        op.action == Action::Increment && op.may_have_written() && op.began < read.ended
+    };
+    let most = ops.iter().filter(counts).count();
+    let fits = shown.parse::<usize>().is_ok_and(|shown| shown <= most);
+    (!fits).then(|| format!("node {} shows {shown}, and {most} were counted", read.node))
 }

@@ -83,6 +83,20 @@ fn a_value_from_nowhere_is_found() {
 }
 
 #[test]
+fn a_counter_that_shows_more_than_was_counted_is_found() {
+    let count = |told: Told, outcome| told.op(0, "n", Action::Increment, outcome);
+    let two = || {
+        let one = count(told(), Outcome::Acknowledged);
+        count(one, Outcome::Unknown("cut".into()))
+    };
+    assert_eq!(two().shows("n", Some("damaged 2")).found(), [] as [&str; 0]);
+    assert_eq!(two().shows("n", Some("damaged 1")).found(), [] as [&str; 0], "not exact");
+    let refused = count(two(), Outcome::Failed("NOREPLICAS".into()));
+    assert_eq!(refused.shows("n", Some("damaged 3")).found(), ["phantom"]);
+    assert_eq!(two().shows("n", Some("damaged x")).found(), ["phantom"]);
+}
+
+#[test]
 fn a_stale_read_is_found() {
     let stale = told().set("s", "1").set("s", "2").shows("s", Some("1"));
     assert_eq!(stale.found(), ["register"]);
@@ -143,6 +157,24 @@ fn a_flush_takes_what_was_there_and_nothing_later() {
     assert_eq!(later.shows("e", None).found(), ["lost", "register"]);
     let unknown = || flushed(Outcome::Unknown("cut".into()));
     assert_eq!(unknown().shows("d", Some("1")).shows("d", None).found(), [] as [&str; 0]);
+}
+
+#[test]
+fn siblings_above_a_flush_are_judged_and_those_below_are_gone() {
+    let found = |told: &Told, above: &[&str]| -> Vec<&str> {
+        let above_flush = above.iter().map(|value| (*value).to_owned()).collect();
+        let rules = Rules { above_flush, ..Rules::default() };
+        check_under(told.0.ops(), &rules).into_iter().map(|found| found.checker).collect()
+    };
+    let flush = |outcome| told().put("a", &[]).op(0, EVERY_KEY, Action::Flush, outcome);
+    let unknown = || flush(Outcome::Unknown("cut".into())).put("b", &[]);
+    assert_eq!(found(&unknown().shows_all(&[]), &[]), [""; 0], "it may come late");
+    assert_eq!(found(&unknown().shows_all(&[]), &["b"]), ["siblings"], "b lies above it");
+    assert_eq!(found(&unknown().shows_all(&["a", "b"]), &["b"]), [""; 0]);
+    let done = || flush(Outcome::Acknowledged).put("b", &[]);
+    assert_eq!(found(&done().shows_all(&["b"]), &[]), [""; 0]);
+    assert_eq!(found(&done().shows_all(&[]), &[]), ["siblings"], "b was put after it");
+    assert_eq!(found(&done().shows_all(&["a", "b"]), &[]), ["siblings"], "a was flushed");
 }
 
 #[test]
@@ -228,7 +260,7 @@ fn with_fallbacks_counted_only_the_audit_is_bound() {
     let deleted = told().op(0, "s", Action::Delete, Outcome::Acknowledged).set("s", "1");
     assert_eq!(found(&deleted.shows("s", None), &rules), ["lost"; 0], "two sides of a cut");
     let apart = || told().set("s", "1").set("s", "2").shows("s", Some("1")).shows("s", Some("2"));
-    let settled = Rules { settled: true, ..rules };
+    let settled = Rules { settled: true, ..rules.clone() };
     assert_eq!(found(&apart(), &settled), ["register"], "nothing was written in between");
     assert_eq!(found(&apart(), &rules), ["lost"; 0], "it may have been under way");
 }

@@ -51,7 +51,7 @@ pub(super) async fn put_aside(
                 }
             }
         }
-        None | Some(Destroy::Rows { .. } | Destroy::Keeper | Destroy::Wipe) => {}
+        None | Some(Destroy::Rows { .. } | Destroy::Keeper | Destroy::Wipe | Destroy::Leave) => {}
     }
 }
 
@@ -109,6 +109,13 @@ impl Destruction {
         let victims: Vec<usize> = (0..count).map(|step| (first + step) % world.nodes()).collect();
         world.note(format!("{:?} of {victims:?}", self.how));
         let old = world.id(first);
+        if self.how == Destroy::Leave {
+            world.leave(first).await?;
+            world.kill(first).await;
+            world.power.lose(first);
+            restart(world, random, &[first], down_ms_max).await?;
+            return world.join(first).await;
+        }
         power_cut(world, &victims, random.below(CUT_CHANGES_MAX), random.next()).await;
         match (self.how, old) {
             (Destroy::Wipe, Some(old)) => {

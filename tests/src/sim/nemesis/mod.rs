@@ -77,6 +77,8 @@ pub enum Destroy {
     /// A whole disk is put back to what it was: its node is refused, and replaced as one whose disk
     /// was lost, unless the copy is so young that it may serve.
     Restore,
+    /// A node leaves, hands over all that it holds, and comes back on an empty disk as another.
+    Leave,
     /// The rows of a node that keeps hints for others are lost, and the hints with them.
     Keeper,
     /// The rows of a node are put back to a moment at which it kept hints, which were delivered

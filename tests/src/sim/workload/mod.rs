@@ -6,12 +6,16 @@
 //! c:<n>            SETs and DELs of everybody               never shown as older than acknowledged
 //! m:<n>            KV.PUT, KV.DEL, some SETs of everybody   siblings as the contexts say
 //! e:<client>:<n>   SETs with an end, EXPIRE, PERSIST, GETEX there until the end, not longer
+//! n:<n>            INCR, where one node decides             never more than was counted
 //! ```
 //! On `s:` and `c:` clients also set ends that never come, which must change nothing. Values are
 //! functions of (seed, client, operation), so that no two are alike and what a read shows tells
 //! which write it came from; the stored bytes are the value and a filler that depends on it.
 
+mod batches;
+mod mix;
 mod ops;
+mod promises;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -21,184 +25,21 @@ use bytes::Bytes;
 use kv_node::RequestError;
 use parking_lot::Mutex;
 
+pub use mix::Mix;
+
 use super::history::{Action, History, Outcome};
 use super::random::Random;
 use super::watch::SHARED;
 use super::world::{DEADLINES_MAX, Door, REQUEST_MS_MAX, World};
+use mix::Kind;
 
 /// Keys that all clients put siblings to, again and again.
 const SHARED_KEYS: u64 = 3;
-/// Shared keys that see a few puts in a run: a replica that forgot one of them is not shown so by
-/// the next request.
-const COLD_KEYS: u64 = 200;
 /// Keys that all clients overwrite.
 const CONTESTED_KEYS: u64 = 3;
 /// An operation without an answer after so long hangs: every deadline that it may use up, and two
 /// seconds for what has none (a lease, a sync). Time in which its node stands still does not count.
 const HANG_MS: u64 = REQUEST_MS_MAX * DEADLINES_MAX + 2_000;
-
-/// What a client may do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    SetDistinct,
-    GetDistinct,
-    SetOwn,
-    DeleteOwn,
-    GetOwn,
-    SetContested,
-    DeleteContested,
-    GetContested,
-    /// An end in the far future, or none, for an own or contested key.
-    Touch,
-    Put,
-    SetShared,
-    DeleteSeen,
-    Look,
-    SetUntil,
-    ChangeEnd,
-    GetExpiring,
-    Flush,
-}
-
-/// How often clients do what, as weights, and how fast.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mix {
-    weights: Vec<(Kind, u64)>,
-    /// A client rests so long between two operations, at most, in microseconds.
-    pub think_us_max: u64,
-    /// A stored value is so long, at most.
-    pub value_bytes_max: u64,
-    /// A value that ends does so within this, at most, in milliseconds.
-    pub ttl_ms_max: u64,
-    /// So many more shared keys, which half of what is done to shared keys falls on: few puts each.
-    pub cold_keys: u64,
-}
-
-impl Mix {
-    /// A bit of everything save FLUSHALL.
-    #[must_use]
-    pub fn usual() -> Self {
-        let weights = vec![
-            (Kind::SetDistinct, 22),
-            (Kind::GetDistinct, 6),
-            (Kind::SetOwn, 12),
-            (Kind::DeleteOwn, 3),
-            (Kind::GetOwn, 10),
-            (Kind::SetContested, 10),
-            (Kind::DeleteContested, 3),
-            (Kind::GetContested, 12),
-            (Kind::Touch, 4),
-            (Kind::Put, 7),
-            (Kind::SetShared, 1),
-            (Kind::DeleteSeen, 1),
-            (Kind::Look, 9),
-            (Kind::SetUntil, 3),
-            (Kind::ChangeEnd, 3),
-            (Kind::GetExpiring, 4),
-        ];
-        Self { weights, think_us_max: 60_000, value_bytes_max: 64, ttl_ms_max: 8_000, cold_keys: 0 }
-    }
-
-    /// The usual, shifted by chance: everything is some times as frequent as otherwise, and
-    /// sometimes left out.
-    #[must_use]
-    pub fn drawn(random: &Random) -> Self {
-        let mut mix = Self::usual();
-        for (_, weight) in &mut mix.weights {
-            *weight *= random.below(4);
-        }
-        // A run in which nothing can be lost proves nothing.
-        mix.weights.push((Kind::SetDistinct, 5));
-        mix.think_us_max = random.between(15_000, 90_000);
-        mix.value_bytes_max = if random.percent(30) { 2_000 } else { 64 };
-        mix
-    }
-
-    /// Adds FLUSHALL, so many times as frequent as a read of a shared key.
-    #[must_use]
-    pub fn with_flush(mut self, weight: u64) -> Self {
-        self.weights.push((Kind::Flush, weight));
-        self
-    }
-
-    /// Only puts and reads of siblings.
-    #[must_use]
-    pub fn of_siblings() -> Self {
-        let weights = vec![
-            (Kind::SetDistinct, 10),
-            (Kind::Put, 40),
-            (Kind::SetShared, 3),
-            (Kind::DeleteSeen, 3),
-            (Kind::Look, 34),
-        ];
-        Self { weights, cold_keys: COLD_KEYS, ..Self::usual() }
-    }
-
-    /// Puts, deletes and reads of siblings, and deletes of other keys.
-    #[must_use]
-    pub fn of_deletes() -> Self {
-        let weights = vec![
-            (Kind::SetDistinct, 10),
-            (Kind::SetOwn, 8),
-            (Kind::DeleteOwn, 8),
-            (Kind::SetContested, 6),
-            (Kind::DeleteContested, 6),
-            (Kind::Put, 20),
-            (Kind::DeleteSeen, 16),
-            (Kind::Look, 26),
-        ];
-        Self { weights, cold_keys: COLD_KEYS / 4, ..Self::usual() }
-    }
-
-    /// Keys that are written once and read again and again.
-    #[must_use]
-    pub fn of_reads() -> Self {
-        let weights = vec![(Kind::SetDistinct, 30), (Kind::GetDistinct, 60), (Kind::GetOwn, 10)];
-        Self { weights, think_us_max: 20_000, value_bytes_max: 500, ..Self::usual() }
-    }
-
-    /// Few keys that all clients overwrite and read, as fast as they can.
-    #[must_use]
-    pub fn of_registers() -> Self {
-        let weights = vec![
-            (Kind::SetDistinct, 10),
-            (Kind::GetDistinct, 5),
-            (Kind::SetOwn, 10),
-            (Kind::GetOwn, 15),
-            (Kind::SetContested, 20),
-            (Kind::DeleteContested, 3),
-            (Kind::GetContested, 37),
-        ];
-        Self { weights, think_us_max: 10_000, ..Self::usual() }
-    }
-
-    /// Values that end soon.
-    #[must_use]
-    pub fn of_ends() -> Self {
-        let weights = vec![
-            (Kind::SetDistinct, 10),
-            (Kind::SetUntil, 25),
-            (Kind::ChangeEnd, 30),
-            (Kind::GetExpiring, 20),
-            (Kind::Touch, 10),
-            (Kind::SetOwn, 5),
-            (Kind::GetOwn, 5),
-        ];
-        Self { weights, ttl_ms_max: 3_000, ..Self::usual() }
-    }
-
-    fn draw(&self, random: &Random) -> Kind {
-        let sum = self.weights.iter().map(|(_, weight)| weight).sum();
-        let mut at = random.below(sum);
-        for (kind, weight) in &self.weights {
-            if at < *weight {
-                return *kind;
-            }
-            at -= weight;
-        }
-        Kind::Look
-    }
-}
 
 /// One client of a run.
 #[derive(Debug)]
@@ -383,16 +224,6 @@ mod tests {
             let mut damaged = stored.to_vec();
             damaged.push(b'!');
             assert!(value_of(&damaged).starts_with("damaged"));
-        }
-    }
-
-    #[test]
-    fn what_has_no_weight_is_never_drawn() {
-        let random = Random::of(1, "mix");
-        let mix = Mix::of_siblings();
-        for _ in 0..1_000 {
-            let drawn = mix.draw(&random);
-            assert!(mix.weights.iter().any(|(kind, _)| *kind == drawn), "{drawn:?}");
         }
     }
 }

@@ -37,8 +37,8 @@ impl Client {
             Kind::Touch => self.touch(world).await,
             Kind::Put => self.put(world).await,
             Kind::SetShared => {
-                let n = self.shared();
-                self.set(world, &format!("m:{n}")).await;
+                let key = self.shared_key();
+                self.set(world, &key).await;
             }
             Kind::DeleteSeen => self.delete_seen(world).await,
             Kind::Look => self.look(world).await,
@@ -49,10 +49,16 @@ impl Client {
                 self.get(world, &key).await;
             }
             Kind::Flush => self.flush(world).await,
+            Kind::SetBatch => self.set_batch(world).await,
+            Kind::GetBatch => self.get_batch(world).await,
+            Kind::SetAbsent => self.set_absent(world).await,
+            Kind::Swap => self.swap(world).await,
+            Kind::TakeOut => self.take_out(world).await,
+            Kind::Count => self.count(world).await,
         }
     }
 
-    fn contested(&self) -> String {
+    pub(super) fn contested(&self) -> String {
         format!("c:{}", self.random.below(CONTESTED_KEYS))
     }
 
@@ -64,12 +70,16 @@ impl Client {
         self.random.below(SHARED_KEYS)
     }
 
+    pub(super) fn shared_key(&self) -> String {
+        format!("{SHARED}{}", self.shared())
+    }
+
     /// The last of this client's keys with an end.
     fn expiring_key(&self) -> String {
         format!("e:{}:{}", self.id, self.expiring)
     }
 
-    fn bytes(&self, key: &str, value: &str) -> Bytes {
+    pub(super) fn bytes(&self, key: &str, value: &str) -> Bytes {
         let shared = key.starts_with(SHARED);
         let bytes_max = if shared { SIBLING_BYTES_MAX } else { self.mix.value_bytes_max };
         stored(value, self.random.below(bytes_max + 1))

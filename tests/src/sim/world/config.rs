@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use kv_node::cluster::birth::BirthPlan;
 use kv_node::cluster::floors::FloorTiming;
-use kv_node::cluster::record::{KeyspaceSettings, LevelSetting};
+use kv_node::cluster::record::{KeyspaceSettings, LevelSetting, Rmw};
 use kv_node::coordinator::Timing;
 use kv_node::coordinator::exchange::AntiEntropyConfig;
 use kv_node::node::NodeConfig;
@@ -50,6 +50,8 @@ pub struct WorldConfig {
     pub lsm: kv_lsm::Config,
     /// How long a sync takes, in milliseconds.
     pub sync_ms: u64,
+    /// Whether one node decides every write of a key, as commands need that promise something.
+    pub decides: bool,
     /// Engines in memory instead, which forget everything with their process.
     pub memory: bool,
 }
@@ -69,6 +71,7 @@ impl WorldConfig {
             floor_lag_ms: 2_000,
             lsm: Self::engine(),
             sync_ms: 0,
+            decides: false,
             memory: false,
         }
     }
@@ -109,6 +112,7 @@ impl World {
                     sloppy: config.sloppy,
                     read: config.copies,
                     write: config.copies,
+                    rmw: if config.decides { Rmw::BestEffort } else { Rmw::Refuse },
                     ..KeyspaceSettings::default()
                 },
                 pair_bytes_max: 10 * 1_024,

@@ -196,6 +196,53 @@ impl World {
         Err(format!("node {place} could not be replaced: {told}"))
     }
 
+    /// Has a member leave, step by step, until no live layout names it. Nothing may end a node
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// It is not done in two minutes.
+    pub async fn leave(&self, place: usize) -> Result<(), String> {
+        let node = self.id(place).ok_or("who is to leave is down")?;
+        let left = |live: &[Vec<NodeId>]| live.iter().all(|members| !members.contains(&node));
+        self.reshape_until(place, Asked::Leave(node), left).await
+    }
+
+    /// Has the empty node that runs at a place become a member. Nothing may end a node meanwhile.
+    ///
+    /// # Errors
+    /// It is not done in two minutes.
+    pub async fn join(&self, place: usize) -> Result<(), String> {
+        let node = self.id(place).ok_or("who is to join is down")?;
+        let joined = |live: &[Vec<NodeId>]| live.iter().any(|members| members.contains(&node));
+        self.reshape_until(place, Asked::Join(node), joined).await
+    }
+
+    /// Asks the nodes but that at `place` in turn, again and again, until the members of the live
+    /// layouts that one of them knows are as they should be.
+    async fn reshape_until(
+        &self,
+        place: usize,
+        asked: Asked<'_>,
+        done: impl Fn(&[Vec<NodeId>]) -> bool,
+    ) -> Result<(), String> {
+        let until_us = self.now_us() + REPLACING_MS_MAX * 1_000;
+        let mut told = String::new();
+        while self.now_us() < until_us {
+            for other in (0..self.nodes()).filter(|other| *other != place) {
+                let live = self.with_node(other, members_of).unwrap_or_default();
+                if !live.is_empty() && done(&live) {
+                    self.note(format!("{asked:?} of node {place} is done"));
+                    return Ok(());
+                }
+                if let Err(why) = self.reshape(other, asked).await {
+                    told = why;
+                }
+            }
+            self.clock.sleep(Duration::from_millis(REST_MS)).await;
+        }
+        Err(format!("{asked:?} of node {place} could not be done: {told}"))
+    }
+
     /// Asks one node to change the layout, or to call that off.
     ///
     /// # Errors
@@ -206,16 +253,21 @@ impl World {
         let changed = |weights: &[(usize, u32)]| -> Option<Vec<(NodeId, u32)>> {
             weights.iter().map(|(place, weight)| Some((self.id(*place)?, *weight))).collect()
         };
-        let weights = match asked {
-            Asked::Weights(weights) => Some(changed(weights).ok_or_else(down)?),
+        let change = match asked {
+            Asked::Weights(weights) => {
+                let weights = changed(weights).ok_or_else(down)?;
+                Some(Reshape { weights, ..Reshape::default() })
+            }
+            Asked::Join(node) => Some(Reshape { joins: vec![node], ..Reshape::default() }),
+            Asked::Leave(node) => Some(Reshape { leaves: vec![node], ..Reshape::default() }),
             Asked::CallOff | Asked::Split => None,
         };
         {
             let at = self.places.get(through).ok_or_else(down)?;
             let running = at.running.lock();
             let Running { node, exec, .. } = running.as_ref().ok_or_else(down)?;
-            let changing: BoxFuture<'static, _> = match weights {
-                Some(weights) => node.reshape(Reshape { weights, ..Reshape::default() }).boxed(),
+            let changing: BoxFuture<'static, _> = match change {
+                Some(change) => node.reshape(change).boxed(),
                 None if asked == Asked::Split => node.split(None).boxed(),
                 None => node.abort().boxed(),
             };
@@ -228,11 +280,22 @@ impl World {
     }
 }
 
+/// The members of each layout that is live for a node.
+fn members_of(node: &Node) -> Vec<Vec<NodeId>> {
+    let view = node.view().now();
+    let layouts = view.layouts.as_ref();
+    layouts.map_or_else(Vec::new, |known| known.live().map(|one| one.members().to_vec()).collect())
+}
+
 /// A change of the layout that a node is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked<'a> {
     /// Nodes, by their places, are to bring so much.
     Weights(&'a [(usize, u32)]),
+    /// An empty node is to be a member.
+    Join(NodeId),
+    /// A member is to hand over all that it holds, and go.
+    Leave(NodeId),
     /// Twice the partitions.
     Split,
     /// What is under way is to be called off.
