@@ -295,6 +295,7 @@ mod tests {
             xtask: "false".into(),
             reach: Reach {
                 connect: String::new(),
+                base_port: 7_000,
                 resp: Vec::new(),
                 secret_file: scratch.0.secret_file(),
             },
