@@ -77,6 +77,7 @@ fn named_scenarios_find_nothing() {
 const REGRESSIONS: &[(Scenario, u64, &str)] = &[
     (Scenario::Swarm, 1, "a log that counted a hint which was not there held floors back for ever"),
     (Scenario::Swarm, 14, "of two hints for one key in one call the second wrote over the first"),
+    (Scenario::Swarm, 36, "a read of what a disk without room had not synced waited for ever"),
     (
         Scenario::Flush,
         9,

@@ -46,7 +46,7 @@ impl Coordinator {
                 () = &mut deadline => job.each_open(Tracker::on_deadline),
             }
         }
-        if let Err(error) = self.show_when_durable(wait).await {
+        if let Err(error) = self.show_when_durable(scope, wait).await {
             let mut inner = job.inner.lock();
             for item in &mut inner.items {
                 item.outcome = Some(Err(error.clone()));
@@ -259,9 +259,17 @@ impl Coordinator {
             self.parts.peers.submit(*node, vec![pending]);
         }
         if let Some((_, target)) = asked.clone().find(|(node, _)| **node == me) {
-            let joined = match *target {
-                Some(target) => self.hint_here(target, &key, record).await,
-                None => self.join_here(&key, record).await.is_ok(),
+            let join = async {
+                match *target {
+                    Some(target) => self.hint_here(target, &key, record).await,
+                    None => self.join_here(&key, record).await.is_ok(),
+                }
+            };
+            // A disk without room keeps nobody longer than a replica that does not answer.
+            let joined = tokio::select! {
+                biased;
+                joined = join => joined,
+                () = self.sleep_until(scope.deadline_ms) => false,
             };
             job.step(item, |tracker| {
                 if joined { tracker.on_repaired(me, round) } else { tracker.on_refusal(me) }

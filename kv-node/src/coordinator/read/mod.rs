@@ -98,7 +98,7 @@ impl Coordinator {
         match resolved {
             Err(error) => (0..keys.len()).for_each(|place| show(place, Err(error.clone()))),
             Ok((scope, _)) if Self::is_alone(&scope) => {
-                self.read_alone(&slices, show).await;
+                self.read_alone(&scope, &slices, show).await;
             }
             Ok((scope, wanted)) => {
                 let began_us = scope.began_us;
@@ -116,7 +116,7 @@ impl Coordinator {
 
     /// Reads where this node is the whole cluster: shown straight from memory, in order, as long
     /// as nothing waits for a disk.
-    async fn read_alone(&self, keys: &[&[u8]], show: &mut Show<'_>) {
+    async fn read_alone(&self, scope: &Scope, keys: &[&[u8]], show: &mut Show<'_>) {
         let replica = &self.parts.replica;
         self.parts.figures.replica_reads.add(keys.len() as u64);
         // Most batches are wholly in memory and durable; then nothing is copied.
@@ -139,7 +139,7 @@ impl Coordinator {
             })
             .await;
         let read = match read {
-            Ok(ticket) => self.show_when_durable(ticket).await,
+            Ok(ticket) => self.show_when_durable(scope, ticket).await,
             Err(error) => Err(storage_error(error)),
         };
         for (place, copy) in copies.iter().enumerate() {
@@ -150,12 +150,23 @@ impl Coordinator {
         }
     }
 
-    async fn show_when_durable(&self, ticket: Ticket) -> Result<(), RequestError> {
+    /// Returns when what was read may be shown: no power cut takes it back.
+    ///
+    /// # Errors
+    /// It could not be synced, or was not by the deadline, as where the disk has no room.
+    async fn show_when_durable(&self, scope: &Scope, ticket: Ticket) -> Result<(), RequestError> {
         if ticket.is_durable() || planted(Bug::ShowBeforeSync) {
             return Ok(());
         }
         self.parts.figures.reads_awaiting_sync.one();
-        self.parts.replica.durable(ticket).await.map_err(storage_error)
+        let silent = vec![scope.view.me];
+        tokio::select! {
+            biased;
+            synced = self.parts.replica.durable(ticket) => synced.map_err(storage_error),
+            () = self.sleep_until(scope.deadline_ms) => {
+                Err(RequestError::Unavailable { reached: 0, wanted: 1, silent })
+            }
+        }
     }
 
     /// Reads R replicas of each key; what fails because a replica knows newer layouts is read again
