@@ -51,7 +51,25 @@ impl World {
                 self.start(place).await?;
             }
         }
+        for place in 0..self.nodes() {
+            if self.is_given_up(place) {
+                self.note(format!("node {place} was given up: it begins anew"));
+                self.kill(place).await;
+                self.power.lose(place);
+                self.start(place).await?;
+                self.join(place).await?;
+            }
+        }
         self.met().await
+    }
+
+    /// Whether others have removed it for good: it was cut off while it joined, and taken for dead
+    /// when that was called off.
+    fn is_given_up(&self, place: usize) -> bool {
+        let Some(id) = self.id(place) else { return false };
+        let removes = |node: &Node| node.view().now().is_removed(id);
+        let others = (0..self.nodes()).filter(|other| *other != place);
+        others.into_iter().any(|other| self.with_node(other, removes).unwrap_or(false))
     }
 
     /// Waits until every node knows the same one live layout, `ms_max` at most; who does not then.
