@@ -14,8 +14,8 @@ use super::settings::{Config, Key, SECTIONS};
 
 /// Variables beginning so are settings.
 const PREFIX: &str = "KV_";
-/// Variables that `kv` reads, which may stand in the same environment.
-const OF_OPERATORS: &[&str] = &["connect", "secret_file"];
+/// Variables that are none: where the file is, and what `kv` reads in the same environment.
+const NO_SETTINGS: &[&str] = &["config", "connect", "secret_file"];
 
 /// What the binary is told on its command line.
 #[derive(Clone, Debug, Default, Parser)]
@@ -60,8 +60,7 @@ pub fn ignored_variables(names: impl IntoIterator<Item = String>) -> Vec<String>
     let is_known = |name: &str| {
         let Some(rest) = name.strip_prefix(PREFIX) else { return true };
         let wanted = rest.to_ascii_lowercase();
-        wanted == "config"
-            || OF_OPERATORS.contains(&&*wanted)
+        NO_SETTINGS.contains(&&*wanted)
             || all_keys().any(|(section, key)| wanted == flat(section, key))
     };
     names.into_iter().filter(|name| !is_known(name)).collect()
@@ -129,7 +128,7 @@ impl Merged {
     fn variable(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
         let Some(rest) = name.strip_prefix(PREFIX) else { return Ok(()) };
         let wanted = rest.to_ascii_lowercase();
-        if wanted == "config" || OF_OPERATORS.contains(&&*wanted) {
+        if NO_SETTINGS.contains(&&*wanted) {
             return Ok(());
         }
         for (section, keys) in SECTIONS {

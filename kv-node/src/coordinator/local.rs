@@ -74,12 +74,9 @@ impl Coordinator {
         }
         let silent = vec![scope.view.me];
         let unknown = RequestError::Indeterminate { reached: 0, wanted: 1, silent };
-        tokio::select! {
-            biased;
-            synced = self.parts.replica.durable(ticket) => {
-                synced.map_err(|error| unknown.also(&error))
-            }
-            () = self.sleep_until(scope.deadline_ms) => Err(unknown),
+        match self.in_time(scope, self.parts.replica.durable(ticket)).await {
+            Some(synced) => synced.map_err(|error| unknown.also(&error)),
+            None => Err(unknown),
         }
     }
 }

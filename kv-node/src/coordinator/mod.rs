@@ -364,6 +364,15 @@ impl Coordinator {
         self.latency.record(self.parts.clock.steady_us().saturating_sub(began_us));
     }
 
+    /// What comes of it, unless the request's deadline comes first.
+    async fn in_time<T>(&self, scope: &Scope, what: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            came = what => Some(came),
+            () = self.sleep_until(scope.deadline_ms) => None,
+        }
+    }
+
     async fn sleep_until(&self, steady_ms: u64) {
         let left = steady_ms.saturating_sub(self.parts.clock.steady_ms());
         self.parts.clock.sleep(Duration::from_millis(left)).await;

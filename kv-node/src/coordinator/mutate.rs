@@ -168,12 +168,9 @@ impl Coordinator {
         }
         let at = key.token.value() as usize % self.deciding.len().max(1);
         let Some(lock) = self.deciding.get(at) else { return Ok(None) };
-        tokio::select! {
-            biased;
-            lock = lock.lock() => Ok(Some(lock)),
-            () = self.sleep_until(scope.deadline_ms) => {
-                Err(RequestError::Busy("other writes of this key were being decided".into()))
-            }
+        match self.in_time(scope, lock.lock()).await {
+            Some(lock) => Ok(Some(lock)),
+            None => Err(RequestError::Busy("other writes of this key were being decided".into())),
         }
     }
 

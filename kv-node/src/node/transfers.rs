@@ -1,7 +1,5 @@
 //! How far the nodes have got with what the newest layout gives them, and what changed before.
 
-use std::sync::Arc;
-
 use kv_client::NodeId;
 use kv_client::wire::LayoutProgress;
 
@@ -68,16 +66,13 @@ impl Inner {
         }
         self.membership.publish_transfers(told);
     }
-}
 
-impl Inner {
     /// How far every node that the live layouts concern has got with them, as this one knows.
     pub(super) fn progress(&self) -> Vec<LayoutProgress> {
         let (view, said) = (self.view.now(), self.membership.layouts_seen());
         let (newest, told) = (view.epoch(), self.membership.transfers());
-        let newest_of = |view: &View| view.layouts.as_ref().map(|all| Arc::clone(all.newest()));
-        let layout = newest_of(&view);
-        let holds = |node: NodeId| layout.as_ref().is_some_and(|layout| layout.contains(node));
+        let layouts = view.layouts.as_ref();
+        let holds = |node: NodeId| layouts.is_some_and(|known| known.newest().contains(node));
         let progress = |node: NodeId| {
             let own = node == view.me;
             let LayoutsSeen { seen, finished, sealed, .. } = if own {

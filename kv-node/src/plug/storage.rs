@@ -218,6 +218,14 @@ pub struct EngineStatus {
     pub poisoned: Option<String>,
 }
 
+impl EngineStatus {
+    /// Bytes of memory that its rows may take; 0 where nothing but the disk bounds them.
+    pub fn memory_bytes_max(&self) -> u64 {
+        let max = self.figures.iter().find(|(name, _)| *name == "memory_bytes_max");
+        max.map_or(0, |(_, bytes)| *bytes)
+    }
+}
+
 /// What an engine may answer instead.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -145,9 +145,9 @@ impl LiveCounts {
         self.rough.load(Ordering::Acquire)
     }
 
-    /// The same; a scan of all slots begins.
-    pub(super) fn take_rough(&self) -> bool {
-        self.rough.swap(false, Ordering::AcqRel)
+    /// A scan of all slots begins: what a flush leaves from now on is for the next.
+    pub(super) fn begin_all(&self) {
+        self.rough.store(false, Ordering::Release);
     }
 }
 

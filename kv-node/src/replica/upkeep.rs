@@ -42,7 +42,7 @@ impl Replica {
     /// # Errors
     /// The first of what went wrong: some slots are not counted, call again later.
     pub async fn recount(&self) -> Result<(), StorageError> {
-        self.counts.take_rough();
+        self.counts.begin_all();
         let mut wrong = None;
         let (mut first, mut span) = (0, SPAN_SLOTS);
         while first < SLOTS {

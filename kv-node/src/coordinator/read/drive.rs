@@ -1,5 +1,6 @@
 //! Driving a job of reads: this node's copies, the others', repairs before the answer and after.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -266,11 +267,7 @@ impl Coordinator {
                 }
             };
             // A disk without room keeps nobody longer than a replica that does not answer.
-            let joined = tokio::select! {
-                biased;
-                joined = join => joined,
-                () = self.sleep_until(scope.deadline_ms) => false,
-            };
+            let joined = self.in_time(scope, pin!(join)).await.unwrap_or(false);
             job.step(item, |tracker| {
                 if joined { tracker.on_repaired(me, round) } else { tracker.on_refusal(me) }
             });

@@ -160,13 +160,9 @@ impl Coordinator {
         }
         self.parts.figures.reads_awaiting_sync.one();
         let silent = vec![scope.view.me];
-        tokio::select! {
-            biased;
-            synced = self.parts.replica.durable(ticket) => synced.map_err(storage_error),
-            () = self.sleep_until(scope.deadline_ms) => {
-                Err(RequestError::Unavailable { reached: 0, wanted: 1, silent })
-            }
-        }
+        let late = RequestError::Unavailable { reached: 0, wanted: 1, silent };
+        let synced = self.in_time(scope, self.parts.replica.durable(ticket)).await;
+        synced.map_or(Err(late), |synced| synced.map_err(storage_error))
     }
 
     /// Reads R replicas of each key; what fails because a replica knows newer layouts is read again

@@ -21,8 +21,6 @@ impl Exec<'_> {
         let cluster = if resp.announce == AnnounceAs::Cluster { "yes" } else { "no" };
         let password = if resp.requirepass.is_empty() { "" } else { "***" };
         let (engine, _) = self.shared.node.engine().status(None);
-        let memory_max = engine.figures.iter().find(|(name, _)| *name == "memory_bytes_max");
-        let memory_max = memory_max.map_or(0, |(_, bytes)| *bytes);
         let bulk_max = self.shared.bulk_bytes_max();
         vec![
             ("appendfsync", self.appendfsync(engine.volatile).into()),
@@ -31,7 +29,7 @@ impl Exec<'_> {
             ("databases", "1".into()),
             ("latency-monitor-threshold", SPIKE_MS.to_string()),
             ("maxclients", resp.clients_max.to_string()),
-            ("maxmemory", memory_max.to_string()),
+            ("maxmemory", engine.memory_bytes_max().to_string()),
             ("maxmemory-policy", "noeviction".into()),
             ("notify-keyspace-events", String::new()),
             ("port", self.shared.port.to_string()),

@@ -93,8 +93,7 @@ impl Exec<'_> {
         heading(text, "Memory");
         line(text, "used_memory", status.memory_bytes);
         line(text, "used_memory_human", format_args!("{}K", status.memory_bytes / 1024));
-        let memory_max = status.figures.iter().find(|(name, _)| *name == "memory_bytes_max");
-        line(text, "maxmemory", memory_max.map_or(0, |(_, bytes)| *bytes));
+        line(text, "maxmemory", status.memory_bytes_max());
         line(text, "maxmemory_policy", "noeviction");
     }
 
